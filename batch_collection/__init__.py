@@ -1,0 +1,34 @@
+"""Read the batches of a collection; imports neither Beam nor Kafka.
+
+Example:
+    for batch in batch_collection.open("collected/batch-topic").follow(cursor="my-group"):
+        process(batch.table())
+"""
+
+from __future__ import annotations
+
+from batch_collection.collection import Batch, Collection, Window, open  # noqa: A004
+from batch_collection.errors import (
+    AlreadyExistsError,
+    CollectionError,
+    DataLossError,
+    LogError,
+    OtherCollectorError,
+    StorageError,
+)
+
+__all__ = [
+    "AlreadyExistsError",
+    "Batch",
+    "Collection",
+    "CollectionError",
+    "DataLossError",
+    "LogError",
+    "OtherCollectorError",
+    "StorageError",
+    "Window",
+    "__version__",
+    "open",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,254 @@
+"""The records of a log entry, and their JSON.
+
+One entry is the whole outcome of one cycle; see ``docs`` in the README, section "On disk". Instants
+are aware UTC ``datetime``s here and RFC 3339 in the JSON; paths are relative to the collection.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from batch_collection.errors import LogError
+from batch_collection.windows import format_instant, parse_instant
+
+__all__ = [
+    "FORMAT",
+    "BatchFile",
+    "CarryFile",
+    "DeadLetterFile",
+    "Entry",
+    "Pane",
+    "PartitionRead",
+    "Source",
+]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a collection collects; ``topic_id``, ``cluster_id`` are None if the broker has none."""
+
+    kind: str
+    topic: str
+    topic_id: str | None = None
+    cluster_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRead:
+    """Offsets ``[start, end)`` of one partition and what became of the messages in them.
+
+    ``messages`` = those that made rows + ``dead_letters`` + ``tombstones`` + ``empty``; ``lost``
+    offsets are a recorded gap; what is left of ``end - start`` are holes (compaction, transaction
+    markers). ``rows`` counts rows, of which an array message makes several. ``max_time`` is the
+    highest row time read from this partition so far, over all cycles.
+    """
+
+    partition: int
+    start: int
+    end: int
+    messages: int = 0
+    rows: int = 0
+    dead_letters: int = 0
+    tombstones: int = 0
+    empty: int = 0
+    lost: int = 0
+    max_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFile:
+    """A batch on disk. ``offsets`` gives, by partition, the first and last offset and the rows."""
+
+    path: str
+    staged: str
+    rows: int
+    bytes: int
+    crc32c: str
+    min_time: datetime
+    max_time: datetime
+    offsets: dict[int, tuple[int, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pane:
+    """The batches one cycle gave one window: ``timing`` is ``early``, ``on_time`` or ``late``.
+
+    An on-time pane closes its window; ``earlier`` names the cycles that gave it early panes.
+    """
+
+    window_start: datetime
+    window_end: datetime
+    timing: str
+    rows: int
+    files: tuple[BatchFile, ...]
+    earlier: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CarryFile:
+    """Rows of one window that wait for their batch, written by shard ``shard``."""
+
+    path: str
+    window_start: datetime
+    rows: int
+    shard: int
+    bytes: int
+    crc32c: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterFile:
+    """Messages kept whole because no row could be made of them."""
+
+    path: str
+    staged: str
+    messages: int
+    bytes: int
+    crc32c: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The outcome of one cycle.
+
+    ``boundary`` is B, None as long as no window was ever due. ``open`` gives, for windows that have
+    early panes but are not closed, the cycles of those. ``closed_empty`` are ranges of windows that
+    were due and had no row. ``carry`` is all that waits; ``released`` are carry files that no
+    longer do and are removed once this entry is published. ``row_time`` is the pinned
+    ``--timestamp`` rule, ``start`` the ``--start`` that entry 0 was made with.
+    """
+
+    cycle: int
+    run: str
+    plan: str
+    previous: str | None
+    host: str
+    pid: int
+    committed_at: datetime
+    source: Source
+    interval: timedelta
+    row_time: str
+    cause: str
+    start: str = "earliest"
+    boundary: datetime | None = None
+    reads: tuple[PartitionRead, ...] = ()
+    panes: tuple[Pane, ...] = ()
+    closed_empty: tuple[tuple[datetime, datetime], ...] = ()
+    open: dict[datetime, tuple[int, ...]] = field(default_factory=dict)
+    carry: tuple[CarryFile, ...] = ()
+    released: tuple[str, ...] = ()
+    dead_letters: tuple[DeadLetterFile, ...] = ()
+    schema: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def files(self) -> tuple[BatchFile, ...]:
+        """All batch files of all panes, in order."""
+        return tuple(file for pane in self.panes for file in pane.files)
+
+    @property
+    def moves(self) -> tuple[tuple[str, str], ...]:
+        """The staged and the visible path of every file that publishing moves."""
+        batches = tuple((file.staged, file.path) for file in self.files)
+        return batches + tuple((file.staged, file.path) for file in self.dead_letters)
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """By partition, the offset at which the next cycle starts."""
+        return {read.partition: read.end for read in self.reads}
+
+    def to_json(self) -> bytes:
+        """Return the entry's bytes, the same for the same entry."""
+        fields = {name: getattr(self, name) for name in _names(Entry)}
+        del fields["interval"]
+        fields["interval_seconds"] = self.interval.total_seconds()
+        return json.dumps(_plain(fields), indent=1, sort_keys=True).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Entry:
+        """Read an entry; unknown fields are ignored.
+
+        Raises:
+            LogError: it is no entry, or of a newer format.
+        """
+        try:
+            fields = json.loads(content)
+            if fields["format"] > FORMAT:
+                message = (
+                    f"log entry of format={fields['format']}, this version reads up to {FORMAT}; "
+                    "update batch-collection"
+                )
+                raise LogError(message)
+            return cls(**_entry_fields(fields))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            message = f"not a log entry: {type(error).__name__}: {error}"
+            raise LogError(message) from error
+
+
+def _names(record: type) -> tuple[str, ...]:
+    return tuple(record.__dataclass_fields__)  # type: ignore[attr-defined]
+
+
+def _plain(value: Any) -> Any:
+    """Turn records into JSON values."""
+    if isinstance(value, datetime):
+        return format_instant(value)
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {_key(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in _names(type(value))}
+    return value
+
+
+def _key(key: Any) -> str:
+    return format_instant(key) if isinstance(key, datetime) else str(key)
+
+
+def _known(record: type, fields: dict[str, Any]) -> dict[str, Any]:
+    """Keep what ``record`` knows and read the instants in it."""
+    known = {name: fields[name] for name in _names(record) if name in fields}
+    for name in ("window_start", "window_end", "min_time", "max_time", "committed_at", "boundary"):
+        if isinstance(known.get(name), str):
+            known[name] = parse_instant(known[name])
+    return known
+
+
+def _batch_file(fields: dict[str, Any]) -> BatchFile:
+    known = _known(BatchFile, fields)
+    known["offsets"] = {int(key): tuple(value) for key, value in fields["offsets"].items()}
+    return BatchFile(**known)
+
+
+def _pane(fields: dict[str, Any]) -> Pane:
+    known = _known(Pane, fields)
+    known["files"] = tuple(_batch_file(file) for file in fields["files"])
+    known["earlier"] = tuple(fields.get("earlier", ()))
+    return Pane(**known)
+
+
+def _entry_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    known = _known(Entry, fields)
+    known["interval"] = timedelta(seconds=fields["interval_seconds"])
+    known["source"] = Source(**_known(Source, fields["source"]))
+    known["panes"] = tuple(_pane(pane) for pane in fields.get("panes", ()))
+    for name, record in (
+        ("reads", PartitionRead),
+        ("carry", CarryFile),
+        ("dead_letters", DeadLetterFile),
+    ):
+        known[name] = tuple(record(**_known(record, item)) for item in fields.get(name, ()))
+    known["closed_empty"] = tuple(
+        (parse_instant(start), parse_instant(end)) for start, end in fields.get("closed_empty", ())
+    )
+    known["open"] = {
+        parse_instant(start): tuple(cycles) for start, cycles in fields.get("open", {}).items()
+    }
+    known["released"] = tuple(fields.get("released", ()))
+    return known

@@ -1,0 +1,46 @@
+"""Errors a user can mend: shown as one line that says what happened and what to do."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlreadyExistsError",
+    "CollectionError",
+    "DataLossError",
+    "LogError",
+    "OtherCollectorError",
+    "SourceError",
+    "StoppedError",
+    "StorageError",
+]
+
+
+class CollectionError(Exception):
+    """Base of every error that is shown to a user as one line, without a traceback."""
+
+
+class StorageError(CollectionError):
+    """The output can't be read or written."""
+
+
+class AlreadyExistsError(CollectionError):
+    """A create-if-absent lost: somebody else created that path first."""
+
+
+class LogError(CollectionError):
+    """The log can't be read, or doesn't belong to what is asked of it."""
+
+
+class OtherCollectorError(CollectionError):
+    """Another collector committed the cycle this one was working on."""
+
+
+class DataLossError(CollectionError):
+    """Messages that no log entry has accounted for are gone from the source."""
+
+
+class SourceError(CollectionError):
+    """The source can't be reached or read just now; what was asked of it is tried again later."""
+
+
+class StoppedError(CollectionError):
+    """A signal asked this process to stop, and what it was doing is given up."""

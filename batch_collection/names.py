@@ -1,0 +1,113 @@
+"""Where things are in a collection. Every path is relative to it, with ``/`` between its parts."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from batch_collection.windows import compact_instant
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = [
+    "CARRY",
+    "CURSORS",
+    "DATA",
+    "DEAD_LETTERS",
+    "LOG",
+    "STAGING",
+    "WINDOWS",
+    "batch_path",
+    "carry_path",
+    "cursor_path",
+    "cycle_name",
+    "dead_letters_path",
+    "draft_path",
+    "drafted_path",
+    "entry_path",
+    "manifest_path",
+    "new_token",
+    "outcome_path",
+    "staged_cycle",
+    "staged_path",
+]
+
+DATA, DEAD_LETTERS, LOG, WINDOWS = "data", "dead_letters", "log", "windows"
+CARRY, STAGING, CURSORS = "carry", "staging", "cursors"
+_DRAFTS = f"{STAGING}/drafts"
+
+
+def new_token() -> str:
+    """Return eight random hexadecimal digits: what makes a staged file's name its own."""
+    return secrets.token_hex(4)
+
+
+def cycle_name(cycle: int) -> str:
+    """Return the cycle as it stands in names of staged files and folders."""
+    return f"{cycle:010d}"
+
+
+def entry_path(cycle: int) -> str:
+    """Return the path of a log entry."""
+    return f"{LOG}/{cycle:020d}.json"
+
+
+def batch_path(
+    window_start: datetime, cycle: int, shard: int, number: int, token: str, suffix: str
+) -> str:
+    """Return the visible path of a batch file; names sort by window, then cycle."""
+    name = f"{compact_instant(window_start)}-{cycle_name(cycle)}-{shard:02d}-{number:04d}-{token}"
+    return f"{DATA}/{_partition(window_start)}/{name}{suffix}"
+
+
+def dead_letters_path(planned_at: datetime, cycle: int, shard: int, token: str) -> str:
+    """Return the visible path of a file of dead letters, by the time their cycle was planned."""
+    name = f"{compact_instant(planned_at)}-{cycle_name(cycle)}-{shard:02d}-{token}"
+    return f"{DEAD_LETTERS}/{_partition(planned_at).split('/', maxsplit=1)[0]}/{name}.parquet"
+
+
+def staged_path(cycle: int, visible: str) -> str:
+    """Return where a file waits for its cycle's commit."""
+    return f"{STAGING}/{cycle_name(cycle)}/{visible.rsplit('/', maxsplit=1)[1]}"
+
+
+def carry_path(cycle: int, token: str) -> str:
+    """Return the path of a carry file, which is never moved."""
+    return f"{CARRY}/{cycle_name(cycle)}/{token}.arrow"
+
+
+def outcome_path(cycle: int, plan: str) -> str:
+    """Return where the commit says why a plan ended without an entry."""
+    return f"{STAGING}/{cycle_name(cycle)}/outcome-{plan}.json"
+
+
+def manifest_path(window_start: datetime, revision: int) -> str:
+    """Return the path of a closed window's manifest."""
+    return f"{WINDOWS}/{compact_instant(window_start)}.r{revision}.json"
+
+
+def cursor_path(name: str) -> str:
+    """Return where a follower remembers its place."""
+    return f"{CURSORS}/{name}.json"
+
+
+def draft_path(path: str, token: str) -> str:
+    """Return where a small file is written before it gets its name ``path``."""
+    return f"{_DRAFTS}/{path.replace('/', '~')}~{token}"
+
+
+def drafted_path(draft: str) -> str | None:
+    """Return the path that a draft is written for, None for what is no draft."""
+    folder, _, name = draft.rpartition("/")
+    return name.rpartition("~")[0].replace("~", "/") if folder == _DRAFTS else None
+
+
+def staged_cycle(path: str) -> int | None:
+    """Return the cycle of a path below ``staging/`` or ``carry/``, None if it is of none."""
+    name = path.split("/")[1]
+    return int(name) if name.isdecimal() else None
+
+
+def _partition(instant: datetime) -> str:
+    return f"window_date={instant.year:04d}-{instant:%m-%d}/window_hour={instant:%H}"

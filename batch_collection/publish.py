@@ -1,0 +1,139 @@
+"""Make a committed entry visible: everything here can be done again, by anybody, without harm."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from batch_collection.errors import AlreadyExistsError
+from batch_collection.log import read_entry
+from batch_collection.names import (
+    CARRY,
+    STAGING,
+    cycle_name,
+    drafted_path,
+    entry_path,
+    manifest_path,
+    staged_cycle,
+)
+from batch_collection.windows import format_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batch_collection.entry import Entry, Pane
+    from batch_collection.storage import Storage
+
+__all__ = ["early_files", "manifest_of", "publish", "sweep"]
+
+
+def publish(storage: Storage, entry: Entry) -> None:
+    """Move an entry's files to their visible names, write its manifests, remove what it replaced.
+
+    ``entry`` is the one read back from the log. When this returns, all of it is durable, and the
+    next entry may be created. It may be done twice at once, and again after newer entries were
+    published: tokens are drawn once, so what an entry has released or not named is never named by a
+    later one.
+
+    Raises:
+        StorageError: a file that the entry names is at neither of its names.
+    """
+    storage.settle(entry_path(entry.cycle))
+    storage.move(entry.moves)
+    for pane in entry.panes:
+        if pane.timing != "early":
+            _write_manifest(storage, entry, pane)
+    storage.delete(entry.released)
+    storage.delete(_stray(storage, entry))
+
+
+def sweep(storage: Storage, newest: Entry) -> None:
+    """Remove what crashed collectors left of cycles up to ``newest``, an entry that is published.
+
+    A cycle without an entry may belong to a living collector, so its files stay until it has one;
+    the draft of a file stays until that file is there.
+    """
+    named = _named(newest)
+    storage.delete(
+        path
+        for folder in (STAGING, CARRY)
+        for path in list(storage.list(folder))
+        if path not in named and _is_left_over(storage, path, newest.cycle)
+    )
+
+
+def _is_left_over(storage: Storage, path: str, newest: int) -> bool:
+    """Say whether nobody can need what lies below ``staging/`` or ``carry/``."""
+    target = drafted_path(path)
+    if target is not None:
+        return storage.size(target) is not None
+    cycle = staged_cycle(path)
+    return cycle is not None and cycle <= newest
+
+
+def _named(entry: Entry) -> set[str]:
+    """Collect what an entry names below ``staging/`` and ``carry/``."""
+    return {staged for staged, _ in entry.moves} | {file.path for file in entry.carry}
+
+
+def _stray(storage: Storage, entry: Entry) -> list[str]:
+    """List what was staged for this entry's cycle but isn't named by it."""
+    named = _named(entry)
+    folders = (f"{STAGING}/{cycle_name(entry.cycle)}", f"{CARRY}/{cycle_name(entry.cycle)}")
+    return [path for folder in folders for path in storage.list(folder) if path not in named]
+
+
+def _write_manifest(storage: Storage, entry: Entry, pane: Pane) -> None:
+    """Write a closed window's next revision, unless this entry's is there already."""
+    revision, last = 1, None
+    while (content := _read(storage, manifest_path(pane.window_start, revision))) is not None:
+        revision, last = revision + 1, content
+    if last is not None and last["cycle"] >= entry.cycle:
+        storage.settle(manifest_path(pane.window_start, revision - 1))
+        return
+    files = last["files"] if last is not None else early_files(storage, pane)
+    if not files and not pane.files:
+        return
+    manifest = json.dumps(manifest_of(entry, pane, revision, files), indent=1)
+    with contextlib.suppress(AlreadyExistsError):  # somebody publishes the same entry beside us
+        storage.create(manifest_path(pane.window_start, revision), manifest.encode() + b"\n")
+
+
+def manifest_of(
+    entry: Entry, pane: Pane, revision: int, files: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return a closed window's manifest: ``files`` that it had before, and those of the pane."""
+    files = files + [{"path": file.path, "rows": file.rows} for file in pane.files]
+    return {
+        "format": 1,
+        "window_start": format_instant(pane.window_start),
+        "window_end": format_instant(pane.window_end),
+        "revision": revision,
+        "cycle": entry.cycle,
+        "timing": pane.timing,
+        "rows": sum(file["rows"] for file in files),
+        "files": files,
+    }
+
+
+def early_files(storage: Storage, pane: Pane) -> list[dict[str, Any]]:
+    """Collect the files that earlier cycles gave a window, as manifests name them."""
+    return [
+        {"path": file.path, "rows": file.rows}
+        for cycle in pane.earlier
+        for earlier in _panes_of(storage, cycle, pane)
+        for file in earlier.files
+    ]
+
+
+def _panes_of(storage: Storage, cycle: int, pane: Pane) -> Iterator[Pane]:
+    entry = read_entry(storage, cycle)
+    return (other for other in entry.panes if other.window_start == pane.window_start)
+
+
+def _read(storage: Storage, path: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(storage.read(path))
+    except FileNotFoundError:
+        return None

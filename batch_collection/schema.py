@@ -1,0 +1,296 @@
+"""The payload schema of a collection, as plain JSON and as Arrow.
+
+``{"value": "double", "device": {"id": "string"}, "tags": ["string"]}``: a string is a primitive of
+``PRIMITIVES``, a dict a struct, a list of one element a list. A column that held only nulls so far
+has no type and is left out. Columns keep the order in which they were first seen.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+import pyarrow as pa
+
+from batch_collection.errors import CollectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "PRIMITIVES",
+    "Schema",
+    "conform",
+    "count_leaves",
+    "from_arrow",
+    "is_changed",
+    "merge",
+    "merge_types",
+    "prune",
+    "read_schema_file",
+    "to_arrow",
+]
+
+Schema: TypeAlias = dict[str, Any]
+"""The JSON form. Within the program ``"null"`` may stand for a type that is not known yet."""
+
+PRIMITIVES: dict[str, pa.DataType] = {
+    "binary": pa.binary(),
+    "bool": pa.bool_(),
+    "double": pa.float64(),
+    "float": pa.float32(),
+    "int8": pa.int8(),
+    "int16": pa.int16(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "string": pa.string(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "uint8": pa.uint8(),
+    "uint16": pa.uint16(),
+    "uint32": pa.uint32(),
+    "uint64": pa.uint64(),
+}
+"""The types a column may be given. ``timestamp`` is an instant in microseconds, read from text (a
+date, or a time without a zone, is UTC); ``binary`` read from JSON holds the text's UTF-8 bytes."""
+
+_NULL = "null"
+_NAMES = {type_: name for name, type_ in PRIMITIVES.items()} | {pa.null(): _NULL}
+
+
+def to_arrow(schema: Schema) -> pa.StructType:
+    """Return the struct type of a payload schema."""
+    return pa.struct([pa.field(name, _to_arrow(type_)) for name, type_ in schema.items()])
+
+
+def _to_arrow(type_: Any) -> pa.DataType:
+    if isinstance(type_, dict):
+        return to_arrow(type_)
+    if isinstance(type_, list):
+        return pa.list_(_to_arrow(type_[0]))
+    return pa.null() if type_ == _NULL else PRIMITIVES[type_]
+
+
+def from_arrow(type_: pa.StructType) -> Schema:
+    """Return the payload schema of a struct type, columns without a type left out.
+
+    Wider relatives become what a batch holds: ``large_string`` a string, any instant or date a
+    timestamp, a half float a float, a dictionary the type of its values.
+
+    Raises:
+        CollectionError: a batch can't hold one of its types.
+    """
+    return prune({field.name: _from_arrow(field.type, field.name) for field in type_})
+
+
+def _from_arrow(type_: pa.DataType, path: str) -> Any:
+    is_ = pa.types
+    if is_.is_struct(type_):
+        return {field.name: _from_arrow(field.type, f"{path}.{field.name}") for field in type_}
+    if is_.is_list(type_) or is_.is_large_list(type_) or is_.is_fixed_size_list(type_):
+        return [_from_arrow(type_.value_type, f"{path}[]")]
+    if is_.is_dictionary(type_):
+        return _from_arrow(type_.value_type, path)
+    relatives: tuple[tuple[str, tuple[Callable[[pa.DataType], bool], ...]], ...] = (
+        ("string", (is_.is_large_string, is_.is_string_view)),
+        ("binary", (is_.is_large_binary, is_.is_binary_view, is_.is_fixed_size_binary)),
+        ("timestamp", (is_.is_timestamp, is_.is_date)),
+        ("float", (is_.is_float16,)),
+    )
+    for name, tests in relatives:
+        if any(test(type_) for test in tests):
+            return name
+    if type_ not in _NAMES:
+        message = f"column {path} has type {type_}; cast it to one of: {', '.join(PRIMITIVES)}"
+        raise CollectionError(message)
+    return _NAMES[type_]
+
+
+def prune(schema: Schema) -> Schema:
+    """Leave out what has no type: nulls, structs without fields, lists of either."""
+    typed = ((name, _prune(type_)) for name, type_ in schema.items())
+    return {name: type_ for name, type_ in typed if type_ is not None}
+
+
+def _prune(type_: Any) -> Any:
+    if isinstance(type_, dict):
+        return prune(type_) or None
+    if isinstance(type_, list):
+        element = _prune(type_[0])
+        return None if element is None else [element]
+    return None if type_ == _NULL else type_
+
+
+def merge(first: Schema, second: Schema, *, widen: bool = True) -> Schema:
+    """Return the union of two schemas, the columns of ``first`` in front.
+
+    A column of both keeps its type if they agree; of ``int64`` and ``double`` it is ``double``
+    (unless not ``widen``); where they disagree otherwise, ``first`` wins. What has no type gives
+    way. Where nothing but integers and fractions meet, the order makes no difference.
+    """
+    both = {
+        name: merge_types(type_, second.get(name, _NULL), widen=widen)
+        for name, type_ in first.items()
+    }
+    return both | {name: type_ for name, type_ in second.items() if name not in first}
+
+
+def merge_types(first: Any, second: Any, *, widen: bool = True) -> Any:
+    """Merge two types as ``merge`` does those of one column."""
+    if first == second:
+        return first
+    if isinstance(first, dict) and isinstance(second, dict):
+        return merge(first, second, widen=widen)
+    if isinstance(first, list) and isinstance(second, list):
+        return [merge_types(first[0], second[0], widen=widen)]
+    if widen and (first, second) in {("int64", "double"), ("double", "int64")}:
+        return "double"
+    return second if _prune(first) is None and _prune(second) is not None else first
+
+
+def is_changed(before: Schema, after: Schema) -> bool:
+    """Tell whether a column of ``before`` has another type in ``after``; new ones do not count."""
+    return any(_is_changed(type_, after.get(name)) for name, type_ in before.items())
+
+
+def _is_changed(before: Any, after: Any) -> bool:
+    if isinstance(before, dict) and isinstance(after, dict):
+        return is_changed(before, after)
+    if isinstance(before, list) and isinstance(after, list):
+        return _is_changed(before[0], after[0])
+    return bool(before != after)
+
+
+def count_leaves(schema: Schema) -> int:
+    """Return the number of columns that hold values: structs count by their fields."""
+    return sum(_count_leaves(type_) for type_ in schema.values())
+
+
+def _count_leaves(type_: Any) -> int:
+    if isinstance(type_, list):
+        return _count_leaves(type_[0])
+    return max(count_leaves(type_), 1) if isinstance(type_, dict) else 1
+
+
+def conform(rows: pa.StructArray | pa.ChunkedArray, type_: pa.StructType) -> Any:
+    """Return the same rows as ``type_``, in the shape they came in (array or chunked array).
+
+    Children stand in the order of ``type_``, missing ones are null, further ones are dropped;
+    structs and lists keep their nulls. What has the right type already is not copied.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value has no exact equivalent in its column.
+    """
+    if isinstance(rows, pa.ChunkedArray):
+        return pa.chunked_array([_conform(chunk, type_, "") for chunk in rows.chunks], type_)
+    return _conform(rows, type_, "")
+
+
+def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
+    if array.type == type_:
+        return array
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), type_)
+    if pa.types.is_dictionary(array.type):
+        return _conform(array.dictionary_decode(), type_, path)
+    if pa.types.is_struct(type_) and pa.types.is_struct(array.type):
+        return _conform_struct(array, type_, path)
+    if pa.types.is_list(type_) and hasattr(array.type, "value_type"):
+        return _conform_list(array, type_, path)
+    if _kind(array.type) != _kind(type_):
+        message = f"column {path[1:]} is {type_} and can't hold {array.type}"
+        raise pa.ArrowInvalid(message)
+    return array.cast(type_)
+
+
+def _conform_struct(array: pa.StructArray, type_: pa.StructType, path: str) -> pa.StructArray:
+    children = [
+        pa.nulls(len(array), field.type)
+        if (place := array.type.get_field_index(field.name)) < 0
+        else _conform(array.field(place), field.type, f"{path}.{field.name}")
+        for field in type_
+    ]
+    if not children:  # from_arrays would not know the length
+        nothing = pa.array([{}] * len(array), type_)
+        return nothing if not array.null_count else pa.array(_empty_structs(array), type_)
+    mask = array.is_null() if array.null_count else None
+    return pa.StructArray.from_arrays(children, fields=list(type_), mask=mask)
+
+
+def _empty_structs(array: pa.StructArray) -> list[dict[str, Any] | None]:
+    return [{} if valid else None for valid in array.is_valid().to_pylist()]
+
+
+def _conform_list(array: Any, type_: pa.ListType, path: str) -> pa.ListArray:
+    if not pa.types.is_list(array.type):
+        array = array.cast(pa.list_(array.type.value_type))
+    values = _conform(array.values, type_.value_type, f"{path}[]")
+    mask = array.is_null() if array.null_count else None
+    return pa.ListArray.from_arrays(array.offsets, values, type=type_, mask=mask)
+
+
+def _kind(type_: pa.DataType) -> str:
+    """Name the group of types within which a cast asks only whether the value fits."""
+    name = _from_arrow(type_, "")
+    if name in {"string", "binary"}:
+        return "bytes"
+    return name if name in {"bool", "timestamp"} or not isinstance(name, str) else "number"
+
+
+def read_schema_file(path: str) -> Schema:
+    """Read the file of ``--schema=FILE``: JSON, or YAML if its name ends in ``.yaml`` or ``.yml``.
+
+    Raises:
+        CollectionError: it can't be read or is no schema; names the file and the field.
+    """
+    try:
+        content = Path(path).read_text(encoding="utf-8")
+        schema = _parse(content, yaml=path.endswith((".yaml", ".yml")))
+        if not isinstance(schema, dict):
+            _refuse("not a mapping from columns to types")
+        _check(schema, "")
+    except (OSError, ValueError) as error:
+        message = f"--schema={path}: {getattr(error, 'strerror', None) or error}"
+        raise CollectionError(message) from error
+    return dict(schema)
+
+
+def _parse(content: str, *, yaml: bool) -> Any:
+    if not yaml:
+        return json.loads(content, object_pairs_hook=_unique)
+    try:
+        import yaml as yaml_  # noqa: PLC0415 - only those who write YAML need it
+    except ImportError:
+        _refuse("reading YAML needs PyYAML; install it or write JSON")
+    try:
+        return yaml_.safe_load(content)
+    except yaml_.YAMLError as error:
+        raise ValueError(str(error).replace("\n", " ")) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        _refuse(f"a column twice among {', '.join(name for name, _ in pairs)}")
+    return fields
+
+
+def _check(type_: Any, path: str) -> None:
+    """Refuse what is no type."""
+    if isinstance(type_, dict):
+        if not type_:
+            _refuse(f"{f'field {path}' if path else 'it'} has no fields; name at least one")
+        for name, field in type_.items():
+            if not isinstance(name, str):
+                _refuse(f"field name {name!r} is not text; put it in quotes")
+            _check(field, f"{path}.{name}" if path else name)
+    elif isinstance(type_, list):
+        if len(type_) != 1:
+            _refuse(f"field {path} is a list of {len(type_)} types; give the one of its elements")
+        _check(type_[0], f"{path}[]")
+    elif type_ not in PRIMITIVES:
+        _refuse(f"field {path} has unknown type {type_!r}; use one of: {', '.join(PRIMITIVES)}")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ValueError(message)

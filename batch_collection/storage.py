@@ -1,0 +1,332 @@
+"""Where a collection lies: a small contract, and a directory that keeps it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from batch_collection.errors import AlreadyExistsError, StorageError
+from batch_collection.names import draft_path, new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from typing_extensions import Buffer
+
+__all__ = ["LocalStorage", "Sink", "Storage", "open_storage"]
+
+
+class Sink(io.RawIOBase):
+    """A new file being written: there, whole and durable once closed, or abandoned.
+
+    As a context manager it is closed at the end of the block, abandoned if that fails. One that is
+    dropped unclosed is abandoned too.
+    """
+
+    def abandon(self) -> None:
+        """Give the file up: nothing is waited for, nothing is left of it."""
+        raise NotImplementedError
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """Close the file, or abandon it after an error."""
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def __del__(self) -> None:
+        """Abandon: ``io`` would close, and so finish, a file that nobody finished."""
+        self.abandon()
+
+
+class Storage(Protocol):
+    """What a collection needs of its storage. Paths are relative, with ``/`` between their parts.
+
+    Whatever a call has written is durable when it returns. Every call raises ``StorageError`` where
+    the storage fails, with the path; a missing file is a ``FileNotFoundError``. Of everything but
+    ``list``, which only cleaning up and audits use, an object store can do each at a constant cost.
+    """
+
+    @property
+    def uri(self) -> str:
+        """The collection's root, as a user would write it."""
+
+    def create(self, path: str, content: bytes) -> None:
+        """Create a whole file at once; ``AlreadyExistsError`` if it is there, durably."""
+
+    def settle(self, path: str) -> None:
+        """Make sure that a file which somebody else created is there to stay."""
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Write a small file whole, over what was there."""
+
+    def write(self, path: str) -> Sink:
+        """Open a new file for writing; it is durable once closed."""
+
+    def read(self, path: str) -> bytes:
+        """Return a file's content."""
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading, seekable."""
+
+    def size(self, path: str) -> int | None:
+        """Return a file's size in bytes, None if there is none."""
+
+    def move(self, moves: Iterable[tuple[str, str]]) -> None:
+        """Move files to names nobody else has; one that is already moved is left.
+
+        Raises:
+            StorageError: a file is at neither of its names.
+        """
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the paths of all files below the folder ``prefix``, in no order."""
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Delete files; one that isn't there is no error. Folders left empty go too."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStorage:
+    """A directory on a local file system with hard links, ``rename`` and ``fsync``.
+
+    What is created or replaced is written as a draft first (``names.draft_path``); a process that
+    is killed may leave one, which ``publish.sweep`` removes.
+    """
+
+    root: str
+
+    @property
+    def uri(self) -> str:
+        """The directory."""
+        return self.root
+
+    def create(self, path: str, content: bytes) -> None:
+        """Create by hard link: whole or not at all, and only one wins."""
+        with _failing("create", path):
+            try:
+                self._from_draft(path, content, os.link)
+            except FileExistsError as error:
+                self.settle(path)
+                message = f"{path} exists already"
+                raise AlreadyExistsError(message) from error
+
+    def settle(self, path: str) -> None:
+        """Sync the names that lead to the file; its content was synced before it got this one."""
+        with _failing("sync", path):
+            self._sync([self._path(path).parent])
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Replace by rename."""
+        with _failing("write", path):
+            self._from_draft(path, content, os.replace)
+
+    def write(self, path: str) -> Sink:
+        """Open a new file whose ``close`` syncs it and the names that lead to it."""
+        with _failing("write", path):
+            target = self._path(path)
+            file = _in_folder(target.parent, lambda: target.open("xb"))
+            return _LocalSink(file, path, lambda: self._sync([target.parent]))
+
+    def read(self, path: str) -> bytes:
+        """Return a file's content."""
+        with _failing("read", path):
+            return self._path(path).read_bytes()
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading."""
+        with _failing("read", path):
+            return self._path(path).open("rb")
+
+    def size(self, path: str) -> int | None:
+        """Return a file's size, None if there is none."""
+        with _failing("read", path):
+            try:
+                return self._path(path).stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def move(self, moves: Iterable[tuple[str, str]]) -> None:
+        """Rename each file, sync the names of all, then remove the folders left empty."""
+        left, reached = set(), set()
+        for source, target in moves:
+            with _failing("move", source):
+                left.add(self._path(source).parent)
+                reached.add(self._path(target).parent)
+                self._rename(source, target)
+        with _failing("sync", self.root):
+            self._sync(reached)
+        _remove_empty(left)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the files below a folder; none if it isn't there."""
+        for folder, _, names in os.walk(self._path(prefix), onerror=_raise_unless_missing):
+            for name in names:
+                yield (Path(folder) / name).relative_to(self.root).as_posix()
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Unlink the files, and the folders that this leaves empty."""
+        folders = set()
+        for path in paths:
+            with _failing("delete", path):
+                self._path(path).unlink(missing_ok=True)
+            folders.add(self._path(path).parent)
+        _remove_empty(folders)
+
+    def _path(self, path: str) -> Path:
+        return Path(self.root, path)
+
+    def _rename(self, source: str, target: str) -> None:
+        origin, destination = self._path(source), self._path(target)
+        if not origin.exists() and destination.exists():
+            return
+        try:
+            _in_folder(destination.parent, lambda: origin.rename(destination))
+        except FileNotFoundError as error:
+            if destination.exists():
+                return  # somebody publishes the same entry beside us
+            message = f"cannot move {source}: it is gone, and {target} is not there either"
+            raise StorageError(message) from error
+
+    def _from_draft(self, path: str, content: bytes, put: Callable[[Path, Path], object]) -> None:
+        """Write a durable draft and ``put`` it in place; one that was swept is written again."""
+        target = self._path(path)
+        while True:
+            draft = self._path(draft_path(path, new_token()))
+            try:
+                _in_folder(draft.parent, lambda: _write_durably(draft, content))  # noqa: B023
+                _in_folder(target.parent, lambda: put(draft, target))  # noqa: B023
+            except FileNotFoundError:
+                continue
+            finally:
+                draft.unlink(missing_ok=True)
+            self._sync([target.parent])
+            return
+
+    def _sync(self, folders: Iterable[Path]) -> None:
+        """Sync folders and those above: each may be new, made by a process that has died since."""
+        root, above = Path(self.root), set()
+        for folder in folders:
+            above.update([folder, *(up for up in folder.parents if up.is_relative_to(root))])
+        for folder in sorted(above, key=lambda folder: len(folder.parts), reverse=True):
+            _sync_folder(folder)
+
+
+class _LocalSink(Sink):
+    def __init__(self, file: BinaryIO, path: str, sync: Callable[[], None]) -> None:
+        super().__init__()
+        self._file, self._path, self._sync = file, path, sync
+
+    def write(self, content: Buffer) -> int:
+        with _failing("write", self._path):
+            return self._file.write(content)
+
+    def flush(self) -> None:
+        if not self._file.closed:  # io's own close flushes, too
+            with _failing("write", self._path):
+                self._file.flush()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            with _failing("write", self._path):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self._sync()
+        except BaseException:
+            self.abandon()
+            raise
+        super().close()
+
+    def abandon(self) -> None:
+        if self.closed or not hasattr(self, "_file"):
+            return
+        with contextlib.suppress(OSError):
+            Path(self._file.name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._file.close()
+        super().close()
+
+
+@contextlib.contextmanager
+def _failing(verb: str, path: str) -> Iterator[None]:
+    """Turn what the operating system says into one clear line; a missing file stays one."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        message = f"cannot {verb} {path}: {error.strerror or error}"
+        raise StorageError(message) from error
+
+
+def _in_folder(folder: Path, act: Callable[[], Any]) -> Any:
+    """Do what needs a folder, made first if need be; others may be removing it as an empty one."""
+    for _ in range(10):
+        with contextlib.suppress(FileNotFoundError):
+            _make_folders(folder)
+            return act()
+    return act()
+
+
+def _write_durably(target: Path, content: bytes) -> None:
+    with target.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make_folders(folder: Path) -> None:
+    """Make a folder and its parents, each one's name durable in its parent."""
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        _sync_folder(folder.parent)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # not empty, or gone
+            folder.rmdir()
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        message = f"cannot list {error.filename}: {error.strerror or error}"
+        raise StorageError(message) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def open_storage(uri: str) -> Storage:
+    """Return the storage that ``uri`` (a local path) names.
+
+    Raises:
+        StorageError: no storage of that kind is known.
+    """
+    scheme, separator, _ = uri.partition("://")
+    if separator:
+        message = f"unknown storage {scheme}://; give a local directory"
+        raise StorageError(message)
+    return LocalStorage(str(Path(uri).expanduser().absolute()))
