@@ -1,0 +1,65 @@
+"""What one cycle is asked to do: a plan, its tasks, and the slices each task reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from batch_collection.entry import CarryFile
+
+__all__ = ["Plan", "Slice", "Task"]
+
+
+class Slice(NamedTuple):
+    """Offsets ``[start, end)`` of one partition, read in order by one worker.
+
+    The first ``lost`` of them were already gone when the plan was made.
+    """
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One planning of one cycle; planned again, the same cycle has another ``id``.
+
+    ``collection`` is the directory or URI that it writes to. ``cause`` is ``"interval"``, ``"count"``,
+    ``"backlog"`` or ``"start"``. ``boundary`` is B: windows that end at or before it are due.
+    ``previous_boundary`` is the last entry's: windows that end at or before it are late (``None``:
+    nothing is). Rows of windows that end after ``ahead_limit`` do not wait, with ``flush`` no rows
+    do. ``planned_at`` is the clock when planning, the row time of ``--timestamp=collected``. ``schema``
+    is the pinned payload schema (``batch_collection.schema``). ``tasks`` is how many tasks it has.
+    """
+
+    collection: str
+    cycle: int
+    run: str
+    id: str
+    cause: str
+    planned_at: datetime
+    boundary: datetime | None
+    previous_boundary: datetime | None
+    ahead_limit: datetime
+    schema: dict[str, Any]
+    tasks: int
+    flush: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The part of a plan that one worker does in one bundle: slices to read, carry to take up.
+
+    All partitions of the shard have a slice, an empty one where there is nothing to read.
+    """
+
+    plan: Plan
+    number: int
+    slices: tuple[Slice, ...]
+    carry: tuple[CarryFile, ...]

@@ -1,0 +1,140 @@
+"""The account of a task: what every step says of its work, and how it adds up.
+
+Payload never crosses a shuffle; reports do. They are a commutative monoid per attempt: a runner may
+deliver them in any order, in any number of bundles, and an attempt's sum is the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from batch_collection.entry import BatchFile, CarryFile, DeadLetterFile, PartitionRead
+from batch_collection.schema import merge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from transforms.chunk import Chunk
+    from transforms.plan import Plan, Task
+
+__all__ = ["Failure", "Report", "WrittenBatch", "add_up", "report_on"]
+
+
+class WrittenBatch(NamedTuple):
+    """A staged batch file, the window it belongs to, and its number in the task."""
+
+    window_start: datetime
+    timing: str
+    number: int
+    file: BatchFile
+
+
+class Failure(NamedTuple):
+    """Why a task can't be done: the name of an error's class and its text.
+
+    With ``kind="SchemaChange"``, ``schema`` is the one to plan again with.
+    """
+
+    kind: str
+    text: str
+    schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of one attempt at a task, or a part of it.
+
+    ``reads`` are the task's slices, all of them, once they are read (``read``): messages and lost
+    offsets. ``decoded`` says what became of messages, by partition. Once all rows are cut (``cut``),
+    ``taken`` are the carry files that were taken up.
+    """
+
+    plan: Plan
+    task: int
+    attempt: str
+    read: bool = False
+    reads: tuple[PartitionRead, ...] = ()
+    decoded: tuple[PartitionRead, ...] = ()
+    cut: bool = False
+    taken: tuple[CarryFile, ...] = ()
+    batches: tuple[WrittenBatch, ...] = ()
+    carried: tuple[CarryFile, ...] = ()
+    dead_letters: tuple[DeadLetterFile, ...] = ()
+    schema: dict[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What reports of one attempt share."""
+        return self.plan.id, self.task, self.attempt
+
+    def __add__(self, other: Report) -> Report:
+        """Return the sum of two parts of one attempt's report."""
+        return replace(
+            self,
+            read=self.read or other.read,
+            reads=self.reads + other.reads,
+            decoded=_by_partition((*self.decoded, *other.decoded)),
+            cut=self.cut or other.cut,
+            taken=self.taken + other.taken,
+            batches=self.batches + other.batches,
+            carried=self.carried + other.carried,
+            dead_letters=self.dead_letters + other.dead_letters,
+            schema=merge(self.schema, other.schema),
+            failure=self.failure or other.failure,
+        )
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether the attempt is done: each message and each row it has seen is in one place."""
+        messages = sum(read.messages for read in self.reads)
+        dead_letters = sum(read.dead_letters for read in self.decoded)
+        rows = sum(read.rows for read in self.decoded) + sum(carry.rows for carry in self.taken)
+        return (
+            self.read
+            and self.cut
+            and self.failure is None
+            and messages == sum(read.messages for read in self.decoded)
+            and dead_letters == sum(file.messages for file in self.dead_letters)
+            and rows
+            == sum(batch.file.rows for batch in self.batches)
+            + sum(carry.rows for carry in self.carried)
+        )
+
+
+def report_on(chunk: Chunk) -> Report:
+    """Return an empty report on the attempt that ``chunk`` belongs to."""
+    return Report(chunk.task.plan, chunk.task.number, chunk.attempt)
+
+
+def add_up(reports: Iterable[Report]) -> list[Report]:
+    """Return one report an attempt, in the order in which the attempts came first."""
+    sums: dict[tuple[str, int, str], list[Report]] = {}
+    for report in reports:
+        sums.setdefault(report.key, []).append(report)
+    return [reduce(Report.__add__, parts) for parts in sums.values()]
+
+
+def _by_partition(reads: Iterable[PartitionRead]) -> tuple[PartitionRead, ...]:
+    """Add up what became of each partition's messages."""
+    sums: dict[int, PartitionRead] = {}
+    for read in reads:
+        total = sums.get(read.partition)
+        sums[read.partition] = read if total is None else _sum(total, read)
+    return tuple(sums[partition] for partition in sorted(sums))
+
+
+def _sum(first: PartitionRead, second: PartitionRead) -> PartitionRead:
+    times = [read.max_time for read in (first, second) if read.max_time is not None]
+    return replace(
+        first,
+        messages=first.messages + second.messages,
+        rows=first.rows + second.rows,
+        dead_letters=first.dead_letters + second.dead_letters,
+        tombstones=first.tombstones + second.tombstones,
+        empty=first.empty + second.empty,
+        max_time=max(times, default=None),
+    )

@@ -1,0 +1,81 @@
+"""Where rows are while they wait for their batch: in memory, or in a file that takes the overflow."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from transforms.chunk import read_ipc, write_ipc
+
+__all__ = ["InMemory", "SpillFile", "Spilled"]
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """Rows (``POSITION`` and ``payload``) in memory."""
+
+    table: pa.Table
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return int(self.table.num_rows)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The rows' schema."""
+        return self.table.schema
+
+    @property
+    def indexed(self) -> bool:
+        """Whether any row comes from a message that holds an array."""
+        return bool(self.table.column("index").null_count < self.table.num_rows)
+
+    def load(self) -> pa.Table:
+        """Return the rows."""
+        return self.table
+
+
+@dataclass(frozen=True, slots=True)
+class Spilled:
+    """Rows at a place of a spill file."""
+
+    file: SpillFile
+    start: int
+    size: int
+    rows: int
+    schema: pa.Schema
+    indexed: bool
+
+    def load(self) -> pa.Table:
+        """Read the rows back."""
+        return self.file.read(self.start, self.size)
+
+
+@dataclass(slots=True)
+class SpillFile:
+    """A temporary file of Arrow tables, gone with the process."""
+
+    _file: BinaryIO = field(default_factory=tempfile.TemporaryFile)
+    _end: int = 0
+
+    def spill(self, rows: InMemory) -> Spilled:
+        """Write rows to the end of the file."""
+        buffer = write_ipc(rows.table)
+        self._file.seek(self._end)
+        self._file.write(buffer)
+        spilled = Spilled(self, self._end, buffer.size, rows.rows, rows.schema, rows.indexed)
+        self._end += buffer.size
+        return spilled
+
+    def read(self, start: int, size: int) -> pa.Table:
+        """Return the table at a place."""
+        self._file.seek(start)
+        return read_ipc(pa.py_buffer(self._file.read(size)))
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        self._file.close()

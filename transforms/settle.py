@@ -1,0 +1,169 @@
+"""Close the account of a cycle: from the reports on its tasks to its log entry. Pure."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from batch_collection.entry import Entry, Pane
+from batch_collection.schema import is_changed, merge
+from transforms.cut import EARLY, ON_TIME, timing_of
+from transforms.report import Failure, Report, add_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+    from typing import Any
+
+    from batch_collection.entry import PartitionRead
+    from transforms.plan import Plan
+    from transforms.report import WrittenBatch
+
+__all__ = ["OPEN_HORIZON", "settle"]
+
+OPEN_HORIZON = timedelta(days=1)
+"""Windows that end later than this after B are not remembered as open: a clock decades ahead must not
+make every entry longer for ever."""
+
+
+def settle(
+    plan: Plan, previous: Entry, previous_digest: str, reports: Iterable[Report], committed_at: datetime
+) -> Entry | Failure | None:
+    """Return the entry of a plan whose account is closed.
+
+    Returns:
+        The entry; a ``Failure`` if the plan can't come to one; None as long as reports are missing.
+        Of each task one whole attempt counts; what other attempts staged, the entry does not name.
+    """
+    attempts = [report for report in add_up(reports) if report.plan.id == plan.id]
+    whole = {report.task: report for report in reversed(attempts) if report.whole}
+    for report in attempts:
+        if report.failure is not None and report.task not in whole:
+            return report.failure
+    if len(whole) < plan.tasks:
+        return None
+    tasks = [whole[number] for number in sorted(whole)]
+    schema = plan.schema
+    for task in tasks:
+        schema = merge(schema, task.schema)
+    if any(is_changed(task.schema, schema) for task in tasks):
+        return Failure("SchemaChange", "tasks of one cycle saw different types", schema)
+    return _entry(plan, previous, previous_digest, tasks, schema, committed_at)
+
+
+def _entry(
+    plan: Plan,
+    previous: Entry,
+    previous_digest: str,
+    tasks: Sequence[Report],
+    schema: dict[str, Any],
+    committed_at: datetime,
+) -> Entry:
+    batches = [batch for task in tasks for batch in task.batches]
+    panes = (*_panes(plan, previous, batches), *_panes_without_rows(plan, previous, batches))
+    taken = {file.path for task in tasks for file in task.taken}
+    carried = [file for task in tasks for file in task.carried]
+    return replace(
+        previous,
+        cycle=plan.cycle,
+        run=plan.run,
+        plan=plan.id,
+        previous=previous_digest,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        committed_at=committed_at,
+        cause=plan.cause,
+        boundary=plan.boundary,
+        reads=_reads(previous, tasks),
+        panes=tuple(sorted(panes, key=lambda pane: pane.window_start)),
+        closed_empty=_closed_empty(plan, previous, batches),
+        open=_open(plan, previous, batches),
+        carry=(*(file for file in previous.carry if file.path not in taken), *carried),
+        released=tuple(sorted(taken)),
+        dead_letters=tuple(file for task in tasks for file in task.dead_letters),
+        schema=schema,
+    )
+
+
+def _reads(previous: Entry, tasks: Iterable[Report]) -> tuple[PartitionRead, ...]:
+    """Join what was read with what became of it; a partition's highest row time never goes back."""
+    highest = {read.partition: read.max_time for read in previous.reads}
+    reads = []
+    for task in tasks:
+        decoded = {read.partition: read for read in task.decoded}
+        for read in task.reads:
+            became = decoded.get(read.partition, read)
+            times = [t for t in (became.max_time, highest.get(read.partition)) if t is not None]
+            reads.append(
+                replace(became, start=read.start, end=read.end, lost=read.lost, max_time=max(times, default=None))
+            )
+    return tuple(sorted(reads, key=lambda read: read.partition))
+
+
+def _panes(plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]) -> list[Pane]:
+    """Put the batches of each window together."""
+    by_window: dict[datetime, list[WrittenBatch]] = {}
+    for batch in batches:
+        by_window.setdefault(batch.window_start, []).append(batch)
+    return [
+        Pane(
+            window_start=start,
+            window_end=start + previous.interval,
+            timing=pane[0].timing,
+            rows=sum(batch.file.rows for batch in pane),
+            files=tuple(batch.file for batch in pane),
+            earlier=previous.open.get(start, ()),
+        )
+        for start, pane in by_window.items()
+    ]
+
+
+def _panes_without_rows(
+    plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]
+) -> list[Pane]:
+    """Close the windows that are due and whose rows left in early panes, all of them."""
+    got_rows = {batch.window_start for batch in batches}
+    return [
+        Pane(start, start + previous.interval, ON_TIME, 0, (), cycles)
+        for start, cycles in previous.open.items()
+        if start not in got_rows and timing_of(plan, start + previous.interval) == ON_TIME
+    ]
+
+
+def _open(
+    plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]
+) -> dict[datetime, tuple[int, ...]]:
+    """Give the windows with early panes that stay open, and the cycles of those."""
+    now_early = {batch.window_start: (plan.cycle,) for batch in batches if batch.timing == EARLY}
+    cycles = {
+        start: (*previous.open.get(start, ()), *now_early.get(start, ()))
+        for start in sorted({*previous.open, *now_early})
+        if timing_of(plan, start + previous.interval) == EARLY
+    }
+    horizon = (plan.boundary or plan.planned_at) + OPEN_HORIZON
+    return {start: seen for start, seen in cycles.items() if start < horizon}
+
+
+def _closed_empty(
+    plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]
+) -> tuple[tuple[datetime, datetime], ...]:
+    """Give the ranges between two boundaries in which no window ever had a row.
+
+    Before the first boundary no window was due, so what is recorded begins at its first window.
+    """
+    if plan.boundary is None:
+        return ()
+    closed = {batch.window_start for batch in batches if batch.timing == ON_TIME}
+    closed |= {s for s in previous.open if s + previous.interval <= plan.boundary}
+    gap_start = previous.boundary or min(closed, default=plan.boundary)
+    ranges = []
+    for start in sorted(start for start in closed if start >= gap_start):
+        if gap_start < start:
+            ranges.append((gap_start, start))
+        gap_start = start + previous.interval
+    if gap_start < plan.boundary:
+        ranges.append((gap_start, plan.boundary))
+    return tuple(ranges)
