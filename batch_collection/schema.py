@@ -55,6 +55,7 @@ PRIMITIVES: dict[str, pa.DataType] = {
 date, or a time without a zone, is UTC); ``binary`` read from JSON holds the text's UTF-8 bytes."""
 
 _NULL = "null"
+_NESTED = "nested"
 _NAMES = {type_: name for name, type_ in PRIMITIVES.items()} | {pa.null(): _NULL}
 
 
@@ -128,22 +129,21 @@ def merge(first: Schema, second: Schema, *, widen: bool = True) -> Schema:
     (unless not ``widen``); where they disagree otherwise, ``first`` wins. What has no type gives
     way. Where nothing but integers and fractions meet, the order makes no difference.
     """
-    both = {
-        name: merge_types(type_, second.get(name, _NULL), widen=widen)
-        for name, type_ in first.items()
-    }
-    return both | {name: type_ for name, type_ in second.items() if name not in first}
+    both = dict(first)  # which may be a thousand columns wide, while a message has ten
+    for name, type_ in second.items():
+        both[name] = merge_types(first[name], type_, widen=widen) if name in first else type_
+    return both
 
 
 def merge_types(first: Any, second: Any, *, widen: bool = True) -> Any:
     """Merge two types as ``merge`` does those of one column."""
-    if first == second:
-        return first
+    if _NULL in (first, second) or first == second:
+        return second if first == _NULL else first
     if isinstance(first, dict) and isinstance(second, dict):
         return merge(first, second, widen=widen)
     if isinstance(first, list) and isinstance(second, list):
         return [merge_types(first[0], second[0], widen=widen)]
-    if widen and (first, second) in {("int64", "double"), ("double", "int64")}:
+    if widen and (first, second) in (("int64", "double"), ("double", "int64")):
         return "double"
     return second if _prune(first) is None and _prune(second) is not None else first
 
@@ -163,7 +163,7 @@ def _is_changed(before: Any, after: Any) -> bool:
 
 def count_leaves(schema: Schema) -> int:
     """Return the number of columns that hold values: structs count by their fields."""
-    return sum(_count_leaves(type_) for type_ in schema.values())
+    return sum(1 if isinstance(type_, str) else _count_leaves(type_) for type_ in schema.values())
 
 
 def _count_leaves(type_: Any) -> int:
@@ -197,7 +197,7 @@ def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
         return _conform_struct(array, type_, path)
     if pa.types.is_list(type_) and hasattr(array.type, "value_type"):
         return _conform_list(array, type_, path)
-    if _kind(array.type) != _kind(type_):
+    if not _kind(array.type) == _kind(type_) != _NESTED:
         message = f"column {path[1:]} is {type_} and can't hold {array.type}"
         raise pa.ArrowInvalid(message)
     return array.cast(type_)
@@ -232,9 +232,11 @@ def _conform_list(array: Any, type_: pa.ListType, path: str) -> pa.ListArray:
 def _kind(type_: pa.DataType) -> str:
     """Name the group of types within which a cast asks only whether the value fits."""
     name = _from_arrow(type_, "")
+    if not isinstance(name, str):
+        return _NESTED
     if name in {"string", "binary"}:
         return "bytes"
-    return name if name in {"bool", "timestamp"} or not isinstance(name, str) else "number"
+    return name if name in {"bool", "timestamp"} else "number"
 
 
 def read_schema_file(path: str) -> Schema:

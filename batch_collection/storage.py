@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 from dataclasses import dataclass
@@ -294,7 +295,10 @@ def _make_folders(folder: Path) -> None:
     if folder.is_dir():
         return
     _make_folders(folder.parent)
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:  # not to be taken for a lost create
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder") from error
     with contextlib.suppress(FileNotFoundError):
         _sync_folder(folder.parent)
 

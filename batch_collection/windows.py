@@ -106,7 +106,7 @@ def format_duration(span: timedelta) -> str:
     for unit in ("d", "h", "m", "s"):
         if whole and whole % _UNITS[unit] == 0:
             return f"{whole // _UNITS[unit]}{unit}"
-    return f"{whole / _UNITS['ms']:g}ms"
+    return f"{whole / _UNITS['ms']:.3f}".rstrip("0").rstrip(".") + "ms"
 
 
 def compact_instant(instant: datetime) -> str:

@@ -1,0 +1,1 @@
+"""PTransforms, one a file, each a thin shell over a pure function."""

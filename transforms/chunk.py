@@ -1,14 +1,16 @@
-"""The element on the edges of the graph: some thousand messages, or their rows, as one Arrow table."""
+"""The element on the edges of the graph: some thousand messages, or rows, as one Arrow table."""
 
 from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from apache_beam import coders
 
-from transforms.plan import Task
+if TYPE_CHECKING:
+    from transforms.plan import Task
 
 __all__ = ["COMPRESSED", "MESSAGES", "POSITION", "Chunk", "ChunkCoder", "read_ipc", "write_ipc"]
 
@@ -40,8 +42,9 @@ POSITION = pa.schema(
 )
 """What every row has beside its ``payload``, one struct column that follows these.
 
-``row_time``: microseconds since the Unix epoch. ``index``: the row's place in its message's array, null
-where the message was no array. ``key`` and ``headers`` are null unless the metadata is ``full``."""
+``row_time``: microseconds since the Unix epoch. ``index``: the row's place in its message's array,
+null where the message was no array. ``key`` and ``headers`` are null unless the metadata is
+``full``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,8 @@ class Chunk:
     last: bool = False
 
 
-class ChunkCoder(coders.Coder):  # type: ignore[misc]
-    """Arrow IPC: Beam's pickle would take the whole buffers behind ten rows along (444 KB, measured)."""
+class ChunkCoder(coders.Coder):
+    """Arrow IPC: Beam's pickle takes the whole buffers behind ten rows along (444 KB, measured)."""
 
     def encode(self, value: Chunk) -> bytes:
         """Write the task in front of the rows."""

@@ -39,7 +39,7 @@ class Segment(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """Rows that leave together: as a batch file of a pane, or (``timing`` is ``carry``) as a carry file."""
+    """Rows that leave together: as a batch file of a pane, or as a carry file (``timing``)."""
 
     window_start: datetime
     timing: str
@@ -65,9 +65,8 @@ class Cutter:
     """Cuts the rows of one task. Feed it with ``add``; end with ``finish``.
 
     Guarantees: each row fed, and each row of carry taken up, is in exactly one cut; a batch has at
-    most ``batch_size`` rows, and exactly that many unless it is the last of its window's; a window that
-    is due leaves no carry; a window and shard has at most ``batch_size - 1`` rows of carry.
-
+    most ``batch_size`` rows, and exactly that many unless it is the last of its window's; a window
+    that is due leaves no carry; a window and shard has at most ``batch_size - 1`` rows of carry.
     """
 
     plan: Plan
@@ -163,10 +162,11 @@ class _Window:
         return tuple(taken)
 
     def take_carry(self) -> tuple[Segment, ...]:
-        """Remove what must be written as carry: this cycle's rows, and older carry to merge with them.
+        """Remove what must be written as carry: this cycle's rows, and older ones to merge.
 
-        Each carry file left is more than twice the next, so there are at most log2(rows) of them and a
-        row is written at most log1.5(rows) times. The rest of a carry file that was cut goes along.
+        Each carry file left is more than twice the next, so there are at most log2(rows) of them
+        and a row is written at most log1.5(rows) times. The rest of a carry file that was cut goes
+        along.
         """
         keep = len(self.carried)
         rows = sum(segment.rows for segment in self.fresh)

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from batch_collection.entry import BatchFile, CarryFile, DeadLetterFile, PartitionRead
 from batch_collection.schema import merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from batch_collection.entry import BatchFile, CarryFile, DeadLetterFile, PartitionRead
     from transforms.chunk import Chunk
-    from transforms.plan import Plan, Task
+    from transforms.plan import Plan
 
 __all__ = ["Failure", "Report", "WrittenBatch", "add_up", "report_on"]
 
@@ -48,8 +48,8 @@ class Report:
     """What became of one attempt at a task, or a part of it.
 
     ``reads`` are the task's slices, all of them, once they are read (``read``): messages and lost
-    offsets. ``decoded`` says what became of messages, by partition. Once all rows are cut (``cut``),
-    ``taken`` are the carry files that were taken up.
+    offsets. ``decoded`` says what became of messages, by partition. Once all rows are cut
+    (``cut``), ``taken`` are the carry files that were taken up.
     """
 
     plan: Plan
@@ -89,7 +89,7 @@ class Report:
 
     @property
     def whole(self) -> bool:
-        """Tell whether the attempt is done: each message and each row it has seen is in one place."""
+        """Tell whether the attempt is done: each message and each row of it is in one place."""
         messages = sum(read.messages for read in self.reads)
         dead_letters = sum(read.dead_letters for read in self.decoded)
         rows = sum(read.rows for read in self.decoded) + sum(carry.rows for carry in self.taken)

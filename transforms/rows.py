@@ -1,4 +1,4 @@
-"""Where rows are while they wait for their batch: in memory, or in a file that takes the overflow."""
+"""Where rows wait for their batch: in memory, or in a file that takes the overflow."""
 
 from __future__ import annotations
 

@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["OPEN_HORIZON", "settle"]
 
 OPEN_HORIZON = timedelta(days=1)
-"""Windows that end later than this after B are not remembered as open: a clock decades ahead must not
-make every entry longer for ever."""
+"""Windows that end later than this after B are not remembered as open: a clock decades ahead must
+not make every entry longer for ever."""
 
 
 def settle(
-    plan: Plan, previous: Entry, previous_digest: str, reports: Iterable[Report], committed_at: datetime
+    plan: Plan,
+    previous: Entry,
+    previous_digest: str,
+    reports: Iterable[Report],
+    committed_at: datetime,
 ) -> Entry | Failure | None:
     """Return the entry of a plan whose account is closed.
 
@@ -63,7 +67,7 @@ def _entry(
     committed_at: datetime,
 ) -> Entry:
     batches = [batch for task in tasks for batch in task.batches]
-    panes = (*_panes(plan, previous, batches), *_panes_without_rows(plan, previous, batches))
+    panes = (*_panes(previous, batches), *_panes_without_rows(plan, previous, batches))
     taken = {file.path for task in tasks for file in task.taken}
     carried = [file for task in tasks for file in task.carried]
     return replace(
@@ -98,12 +102,18 @@ def _reads(previous: Entry, tasks: Iterable[Report]) -> tuple[PartitionRead, ...
             became = decoded.get(read.partition, read)
             times = [t for t in (became.max_time, highest.get(read.partition)) if t is not None]
             reads.append(
-                replace(became, start=read.start, end=read.end, lost=read.lost, max_time=max(times, default=None))
+                replace(
+                    became,
+                    start=read.start,
+                    end=read.end,
+                    lost=read.lost,
+                    max_time=max(times, default=None),
+                )
             )
     return tuple(sorted(reads, key=lambda read: read.partition))
 
 
-def _panes(plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]) -> list[Pane]:
+def _panes(previous: Entry, batches: Iterable[WrittenBatch]) -> list[Pane]:
     """Put the batches of each window together."""
     by_window: dict[datetime, list[WrittenBatch]] = {}
     for batch in batches:
@@ -121,9 +131,7 @@ def _panes(plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]) -> list
     ]
 
 
-def _panes_without_rows(
-    plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]
-) -> list[Pane]:
+def _panes_without_rows(plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]) -> list[Pane]:
     """Close the windows that are due and whose rows left in early panes, all of them."""
     got_rows = {batch.window_start for batch in batches}
     return [

@@ -1,0 +1,414 @@
+"""Check a collection against its log: every message in one place, every file unchanged."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from batch_collection.chain import check_link
+from batch_collection.checksum import file_crc32c
+from batch_collection.collection import no_collection
+from batch_collection.entry import Entry
+from batch_collection.errors import CollectionError, LogError
+from batch_collection.evidence import (
+    FileRows,
+    batch_rows,
+    carry_rows,
+    dead_letter_rows,
+    published_crc32c,
+    spans,
+)
+from batch_collection.log import digest, newest_cycle, read_entry
+from batch_collection.names import DATA, DEAD_LETTERS, LOG, WINDOWS, entry_path, manifest_path
+from batch_collection.positions import Positions
+from batch_collection.publish import early_files, manifest_of
+from batch_collection.windows import format_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from batch_collection.entry import BatchFile, DeadLetterFile, Pane, PartitionRead
+    from batch_collection.storage import Storage
+
+__all__ = ["Audit", "Counts", "audit"]
+
+_MOST = 20  # of findings of one kind about one partition
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was looked at. ``positions_checked``: whether files tell their rows' offsets."""
+
+    entries: int
+    files: int
+    rows: int
+    bytes: int
+    carried_rows: int
+    messages: int
+    dead_letters: int
+    positions_checked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The verdict: ``findings``, one sentence each, none if all is as the log says."""
+
+    findings: tuple[str, ...]
+    counts: Counts
+
+
+def audit(storage: Storage) -> Audit:
+    """Check a collection up to its newest entry; a collector may go on writing meanwhile.
+
+    Memory grows with names of files, windows and gaps in the offsets, not with rows. What the log
+    alone can't show: that its newest entries were removed together with all that they had
+    published.
+
+    Raises:
+        LogError: there is no collection.
+    """
+    newest = _newest_listed(storage)
+    if newest is None:
+        raise no_collection(storage)
+    auditor = _Auditor(storage)
+    last = auditor.start(newest)
+    for cycle in range(last + 1):
+        auditor.look_at(cycle)
+    auditor.finish()
+    return Audit(tuple(auditor.findings), auditor.summed())
+
+
+def _newest_listed(storage: Storage) -> int | None:
+    """Return the newest cycle in the folder: probing would stop at a hole."""
+    names = (path.rsplit("/", 1)[-1].removesuffix(".json") for path in storage.list(LOG))
+    return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
+class _Auditor:
+    """Looks at one entry after the other."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.findings: list[str] = []
+        self._storage = storage
+        self._counts: Counter[str] = Counter()
+        self._last = -1
+        self._carry: dict[str, FileRows | None] = {}
+        self._before: Entry | None = None
+        self._digest: str | None = None
+        self._known: set[str] = set()
+        self._revisions: Counter[datetime] = Counter()
+        self._starts: dict[int, int] = {}
+        self._totals: dict[int, Counter[str]] = defaultdict(Counter)
+        self._dead: Counter[int] = Counter()
+        self._positions: dict[int, Positions] = defaultdict(Positions)
+        self._is_blind = False  # files without positions
+        self._incomplete: set[int] = set()  # partitions whose files could not all be read
+
+    def start(self, newest: int) -> int:
+        """Settle where the audit ends, and read that entry's carry, which later ones may remove."""
+        while True:
+            entry = self._entry_or_none(newest)
+            findings = list(self._read_carry(entry)) if entry is not None else []
+            later = newest_cycle(self._storage, newest) if findings else None
+            if later is None or later <= newest:
+                self._last, self.findings = newest, findings
+                return newest
+            newest, self._carry = later, {}
+
+    def look_at(self, cycle: int) -> None:
+        """Check one entry, and all that it names."""
+        entry = self._read_entry(cycle)
+        self._before, before = entry, self._before
+        if entry is None:
+            return
+        self._counts["entries"] += 1
+        self.findings += check_link(entry, before)
+        for read in entry.reads:
+            self._add_read(read)
+        for pane in entry.panes:
+            self._check_pane(entry, pane)
+        for letters in entry.dead_letters:
+            self._check_dead_letters(entry, letters)
+        if cycle == self._last:
+            self._add_carry(entry)
+
+    def finish(self) -> None:
+        """Check what only the whole tells."""
+        for partition in sorted(self._totals):
+            self._check_account(partition)
+        self._check_unknown()
+
+    def summed(self) -> Counts:
+        """Return what was looked at."""
+        totals = [self._totals[partition] for partition in self._totals]
+        return Counts(
+            entries=self._counts["entries"],
+            files=self._counts["files"],
+            rows=self._counts["rows"],
+            bytes=self._counts["bytes"],
+            carried_rows=self._counts["carried_rows"],
+            messages=sum(total["messages"] for total in totals),
+            dead_letters=sum(total["dead_letters"] for total in totals),
+            positions_checked=not self._is_blind,
+        )
+
+    def _find(self, finding: str) -> None:
+        self.findings.append(finding)
+
+    # the log
+
+    def _read_entry(self, cycle: int) -> Entry | None:
+        """Return an entry that stands in its place in the chain, None if there is none to go by."""
+        path = entry_path(cycle)
+        previous, self._digest = self._digest, None
+        try:
+            content = self._storage.read(path)
+        except FileNotFoundError:
+            self._find(f"{path} is missing, though later entries are there")
+            return None
+        self._digest = digest(content)
+        try:
+            entry = Entry.from_json(content)
+        except LogError as error:
+            self._find(f"{path}: {error}")
+            return None
+        if entry.cycle != cycle:
+            self._find(f"{path} holds the entry of cycle={entry.cycle}")
+            return None
+        if entry.previous != previous and (previous is not None or cycle == 0):
+            self._find(f"{path} does not follow the entry before it: one of them was changed")
+        return entry
+
+    def _entry_or_none(self, cycle: int) -> Entry | None:
+        try:
+            return read_entry(self._storage, cycle)
+        except LogError:
+            return None
+
+    def _add_read(self, read: PartitionRead) -> None:
+        self._starts.setdefault(read.partition, read.start)
+        self._totals[read.partition].update(
+            messages=read.messages,
+            dead_letters=read.dead_letters,
+            without_rows=read.tombstones + read.empty,
+        )
+
+    # batches
+
+    def _check_pane(self, entry: Entry, pane: Pane) -> None:
+        name = f"{entry_path(entry.cycle)}: window {format_instant(pane.window_start)}"
+        if pane.rows != sum(file.rows for file in pane.files):
+            self._find(f"{name} has {pane.rows} rows, its files have others")
+        for file in pane.files:
+            self._check_batch(entry, pane, file)
+        if _has_manifest(pane):
+            self._check_manifest(entry, pane)
+
+    def _check_batch(self, entry: Entry, pane: Pane, file: BatchFile) -> None:
+        self._known.add(file.path)
+        self._counts.update(files=1, rows=file.rows, bytes=file.bytes)
+        if not pane.window_start <= file.min_time <= file.max_time < pane.window_end:
+            self._find(
+                f"{file.path} holds row times from {format_instant(file.min_time)} to "
+                f"{format_instant(file.max_time)}, not all of its window"
+            )
+        rows = self._rows_of(entry, file, batch_rows)
+        if rows is None:
+            self._incomplete |= set(file.offsets)
+            return
+        if rows.total != file.rows:
+            self._find(f"{file.path} has {rows.total} rows, the log says {file.rows}")
+        if rows.partitions is None:
+            self._is_blind = True
+            return
+        said = {p: tuple(span) for p, span in file.offsets.items()}
+        if said != spans(rows):
+            self._find(f"{file.path} holds other offsets than the log says")
+        self._add_rows(entry, file.path, rows)
+
+    def _rows_of(
+        self,
+        entry: Entry,
+        file: BatchFile | DeadLetterFile,
+        read: Callable[[Storage, str, str], FileRows],
+    ) -> FileRows | None:
+        """Read a file that is there, unchanged; None if there is something else to find."""
+        staged = file.staged if entry.cycle == self._last else file.path
+        try:
+            found = published_crc32c(self._storage, file.path, staged)
+        except FileNotFoundError:
+            self._find(f"{file.path} is missing")
+            return None
+        if found != (file.bytes, file.crc32c):
+            self._find(
+                f"{file.path} has {found[0]} bytes with crc32c={found[1]}, the log says "
+                f"{file.bytes} with {file.crc32c}"
+            )
+            return None
+        try:
+            return read(self._storage, file.path, staged)
+        except (CollectionError, pa.ArrowException, KeyError, OSError) as error:
+            self._find(f"{file.path} cannot be read: {error}")
+            return None
+
+    def _add_rows(self, entry: Entry, path: str, rows: FileRows) -> None:
+        for partition in np.unique(rows.partitions).tolist():
+            chosen = rows.partitions == partition
+            offsets = rows.offsets[chosen]
+            self._check_inside(entry, path, partition, offsets)
+            self._positions[partition].add(offsets, rows.indexes[chosen])
+
+    def _check_inside(self, entry: Entry, path: str, partition: int, offsets: Any) -> None:
+        start, end = self._starts.get(partition), entry.ends.get(partition)
+        if start is None or end is None:
+            self._find(f"{path} holds partition={partition}, which was never read")
+        elif len(offsets) and (offsets.min() < start or offsets.max() >= end):
+            self._find(
+                f"{path} holds offsets {offsets.min()} to {offsets.max()} of "
+                f"partition={partition}, read were {start} to {end - 1}"
+            )
+
+    def _check_manifest(self, entry: Entry, pane: Pane) -> None:
+        revision = self._next_revision(pane)
+        path = manifest_path(pane.window_start, revision)
+        self._known.add(path)
+        try:
+            content = json.loads(self._storage.read(path))
+            files = self._earlier_files(pane, revision)
+            agrees = files is None or content == manifest_of(entry, pane, revision, files)
+        except FileNotFoundError:
+            if entry.cycle < self._last:
+                self._find(f"{path} is missing")
+        except ValueError:
+            self._find(f"{path} is not JSON")
+        else:
+            if not agrees:
+                self._find(f"{path} does not agree with {entry_path(entry.cycle)}")
+
+    def _next_revision(self, pane: Pane) -> int:
+        self._revisions[pane.window_start] += 1
+        return self._revisions[pane.window_start]
+
+    def _earlier_files(self, pane: Pane, revision: int) -> list[dict[str, Any]] | None:
+        """Return what a manifest names beside the pane's own files, None if that can't be told."""
+        try:
+            if revision == 1:
+                return early_files(self._storage, pane)
+            last = json.loads(self._storage.read(manifest_path(pane.window_start, revision - 1)))
+            return list(last["files"])
+        except (FileNotFoundError, LogError, ValueError, KeyError, TypeError):
+            return None  # found already, where that entry or manifest was looked at
+
+    # dead letters and carry
+
+    def _check_dead_letters(self, entry: Entry, file: DeadLetterFile) -> None:
+        self._known.add(file.path)
+        rows = self._rows_of(entry, file, dead_letter_rows)
+        if rows is None:
+            self._incomplete |= set(entry.ends)
+            return
+        if rows.total != file.messages:
+            self._find(f"{file.path} has {rows.total} messages, the log says {file.messages}")
+        for partition in np.unique(rows.partitions).tolist():
+            offsets = rows.offsets[rows.partitions == partition]
+            self._dead[partition] += len(offsets)
+            self._check_inside(entry, file.path, partition, offsets)
+            self._positions[partition].add_whole(offsets)
+
+    def _read_carry(self, entry: Entry) -> Iterator[str]:
+        """Read the newest entry's carry; yield what is wrong with it."""
+        for file in entry.carry:
+            self._carry[file.path] = None
+            try:
+                found = file_crc32c(self._storage, file.path)
+                if found != (file.bytes, file.crc32c):
+                    yield f"{file.path} is not what the log says: it was changed"
+                    continue
+                self._carry[file.path] = rows = carry_rows(self._storage, file.path)
+                if rows.total != file.rows:
+                    yield f"{file.path} has {rows.total} rows, the log says {file.rows}"
+            except FileNotFoundError:
+                yield f"{file.path} is missing, rows that wait were in it"
+            except (CollectionError, pa.ArrowException, KeyError, OSError) as error:
+                yield f"{file.path} cannot be read: {error}"
+
+    def _add_carry(self, entry: Entry) -> None:
+        for file in entry.carry:
+            self._counts["carried_rows"] += file.rows
+            rows = self._carry.get(file.path)
+            if rows is None:
+                self._incomplete |= set(entry.ends)
+            else:
+                self._add_rows(entry, file.path, rows)
+
+    # the whole
+
+    def _check_account(self, partition: int) -> None:
+        total, positions = self._totals[partition], self._positions[partition]
+        seen, torn = positions.messages(), positions.torn()
+        for start, end in positions.repeated[:_MOST]:
+            self._find(
+                f"partition={partition}: rows of offsets {start} to {end - 1} are in more than one "
+                f"place{self._places(partition, start)}"
+            )
+        if self._is_blind or partition in self._incomplete:
+            return
+        for start, end in torn[:_MOST]:
+            self._find(
+                f"partition={partition}: some rows of offsets {start} to {end - 1} are nowhere"
+            )
+        expected = total["messages"] - total["without_rows"]
+        if seen != expected:
+            self._find(
+                f"partition={partition}: {expected} messages should be in batches, carry or dead "
+                f"letters, {seen} are"
+            )
+        if self._dead[partition] != total["dead_letters"]:
+            self._find(
+                f"partition={partition}: {self._dead[partition]} dead letters are there, the log "
+                f"says {total['dead_letters']}"
+            )
+
+    def _places(self, partition: int, offset: int) -> str:
+        """Name the files that, by the log, may hold an offset."""
+        paths = []
+        for cycle in range(self._last + 1):
+            entry = self._entry_or_none(cycle)
+            for file in entry.files if entry is not None else ():
+                first, last, _ = file.offsets.get(partition, (1, 0, 0))
+                paths += [file.path] if first <= offset <= last else []
+        return f": see {', '.join(paths[:4])}" if paths else ""
+
+    def _check_unknown(self) -> None:
+        unknown = {
+            path
+            for folder in (DATA, DEAD_LETTERS, WINDOWS)
+            for path in self._storage.list(folder)
+            if path not in self._known
+        }
+        for path in sorted(unknown - self._named_since() if unknown else ()):
+            self._find(f"{path} is in no entry")
+
+    def _named_since(self) -> set[str]:
+        """Collect what entries name that were committed since the audit began."""
+        named: set[str] = set()
+        cycle = self._last + 1
+        while (entry := self._entry_or_none(cycle)) is not None:
+            named.update(visible for _, visible in entry.moves)
+            named.update(
+                manifest_path(pane.window_start, self._next_revision(pane))
+                for pane in entry.panes
+                if _has_manifest(pane)
+            )
+            cycle += 1
+        return named
+
+
+def _has_manifest(pane: Pane) -> bool:
+    return pane.timing != "early" and bool(pane.files or pane.earlier)

@@ -1,0 +1,1 @@
+"""The program: options, planner, graph, the local drive and the commands."""

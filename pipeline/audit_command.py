@@ -1,0 +1,52 @@
+"""``batch-collection audit``: whether a collection is what its log says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_collection.audit import audit
+from batch_collection.storage import open_storage
+from pipeline.status_command import humanised_bytes
+
+if TYPE_CHECKING:
+    import argparse
+
+    from batch_collection.audit import Audit, Counts
+
+__all__ = ["configure", "run", "verdict"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one line a finding and return 1, or the verdict and return 0.
+
+    Raises:
+        CollectionError: there is no collection.
+    """
+    found = audit(open_storage(args.path))
+    print(verdict(found))
+    return 1 if found.findings else 0
+
+
+def verdict(found: Audit) -> str:
+    """Write an audit for people."""
+    looked_at = _looked_at(found.counts)
+    if not found.findings:
+        return f"ok: {looked_at}"
+    count = len(found.findings)
+    return "\n".join([*found.findings, f"{count} finding{'s' * (count > 1)} in {looked_at}"])
+
+
+def _looked_at(counts: Counts) -> str:
+    positions = "every offset in one place"
+    if not counts.positions_checked:
+        positions = "offsets not checked, some files have no _offset"
+    return (
+        f"{counts.entries:,} entries, {counts.files:,} files ({humanised_bytes(counts.bytes)}), "
+        f"{counts.rows:,} rows and {counts.carried_rows:,} waiting of {counts.messages:,} "
+        f"messages, {counts.dead_letters:,} dead letters; {positions}"
+    )

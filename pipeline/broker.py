@@ -1,0 +1,221 @@
+"""What the planner asks of Kafka: topics, offsets, and a group's committed ones."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from batch_collection.errors import CollectionError, SourceError
+from batch_collection.windows import EPOCH, from_microseconds, microseconds
+from pipeline.planner import Answer
+from transforms.kafka_client import ClientLog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from concurrent.futures import Future
+
+__all__ = ["Broker", "TopicInfo"]
+
+_REQUEST_SECONDS = 10.0
+_METADATA_SECONDS = (0.5, 1.0, 3.0, 6.0)  # one try each, so that a refused login shows early
+_POLL_SECONDS = 0.05
+_NAMES_SHOWN = 5
+_EMBEDDED = "mockCluster"  # it lets a request for topic ids, of which it has none, time out
+_NO_ID = "A" * 22  # of brokers before 2.8
+_LAST_INSTANT = datetime.max.replace(tzinfo=timezone.utc)
+_T = TypeVar("_T")
+
+
+class TopicInfo(NamedTuple):
+    """A topic as the broker has it; ``topic_id`` and ``cluster_id`` are None where it has none."""
+
+    name: str
+    topic_id: str | None
+    cluster_id: str | None
+    partitions: tuple[int, ...]
+
+
+class Broker:
+    """A Kafka cluster, asked as an administrator would; it never makes a topic.
+
+    Every method raises ``SourceError`` within 15 s where the cluster doesn't answer or refuses.
+    """
+
+    def __init__(self, config: Mapping[str, object]) -> None:
+        """Take librdkafka's settings; nothing is asked yet.
+
+        Raises:
+            SourceError: librdkafka refuses the settings.
+        """
+        self._servers = config.get("bootstrap.servers")
+        uncommitted = config.get("isolation.level") == "read_uncommitted"
+        self._isolation = (
+            IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
+        )
+        self._log = ClientLog()
+        settings: dict[str, Any] = {**config, "error_cb": self._log.failed}
+        try:
+            self._admin: AdminClient | None = AdminClient(settings, logger=self._log)
+        except KafkaException as error:
+            message = f"bad kafka settings: {error.args[0].str()}; mend --kafka_config"
+            raise SourceError(message) from error
+
+    def topic(self, name: str) -> TopicInfo:
+        """Return what the broker knows of a topic.
+
+        Raises:
+            CollectionError: there is no such topic, or this user isn't shown it.
+        """
+        metadata = self._metadata()
+        topic = metadata.topics.get(name)
+        if topic is None:
+            raise CollectionError(self._missing(name, metadata.topics))
+        if topic.error is not None:
+            raise self._log.error(self._servers, f"look up topic={name}", topic.error)
+        cluster_id = metadata.cluster_id or None
+        embedded = cluster_id is not None and cluster_id.startswith(_EMBEDDED)
+        topic_id = None if embedded else self._topic_id(name)
+        return TopicInfo(name, topic_id, cluster_id, tuple(sorted(topic.partitions)))
+
+    def offsets(self, name: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return the earliest offset and the end, by partition.
+
+        The end is exclusive: the last stable offset, or the high watermark where the settings say
+        ``isolation.level=read_uncommitted``.
+        """
+        wanted = tuple(partitions)
+        asked = [
+            self._ask(name, wanted, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+        ]
+        starts, ends = (self._offsets(name, answers) for answers in asked)
+        return {each: (starts[each].offset, ends[each].offset) for each in wanted}
+
+    def offsets_at(
+        self, name: str, partitions: Iterable[int], instant: datetime
+    ) -> dict[int, Answer]:
+        """Return the first record stamped at or after ``instant``, by partition."""
+        milliseconds = max(-(microseconds(EPOCH - instant) // 1000), 0)  # rounded up
+        spec = OffsetSpec.for_timestamp(milliseconds)
+        found = self._offsets(name, self._ask(name, tuple(partitions), spec))
+        return {each: _answer(one.offset, one.timestamp) for each, one in found.items()}
+
+    def committed(self, name: str, partitions: Iterable[int], group_id: str) -> dict[int, int]:
+        """Return the offsets a group has committed; partitions without one are left out."""
+        places = [TopicPartition(name, each) for each in partitions]
+        asked = self._client.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group_id, places)], request_timeout=_REQUEST_SECONDS
+        )
+        doing = f"read the offsets of group_id={group_id}"
+        found = self._await(asked[group_id], doing).topic_partitions
+        self._check(found, doing)
+        return {place.partition: place.offset for place in found if place.offset >= 0}
+
+    def commit(self, name: str, group_id: str, offsets: Mapping[int, int]) -> None:
+        """Commit offsets, by partition, for a group that nobody else is a member of."""
+        if not offsets:
+            return
+        places = [TopicPartition(name, each, offset) for each, offset in offsets.items()]
+        asked = self._client.alter_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group_id, places)], request_timeout=_REQUEST_SECONDS
+        )
+        doing = f"commit offsets of group_id={group_id}"
+        self._check(self._await(asked[group_id], doing).topic_partitions, doing)
+
+    def close(self) -> None:
+        """Let go of the cluster."""
+        self._admin = None
+
+    @property
+    def _client(self) -> AdminClient:
+        if self._admin is None:
+            message = f"the connection to kafka at {self._servers} is closed"
+            raise SourceError(message)
+        return self._admin
+
+    def _metadata(self) -> Any:
+        """List everything: asking for one topic by its name may make the broker create it."""
+        self._log.forget()
+        for seconds in _METADATA_SECONDS:
+            try:
+                return self._client.list_topics(timeout=seconds)
+            except KafkaException as error:
+                failure = error
+            self._client.poll(0)
+            if self._log.refused:
+                break
+        raise self._log.error(self._servers, "list topics", failure.args[0]) from failure
+
+    def _topic_id(self, name: str) -> str | None:
+        asked = self._client.describe_topics(
+            TopicCollection([name]), request_timeout=_REQUEST_SECONDS
+        )
+        topic_id = self._await(asked[name], f"describe topic={name}").topic_id
+        return None if topic_id is None or str(topic_id) == _NO_ID else str(topic_id)
+
+    def _ask(
+        self, name: str, partitions: tuple[int, ...], spec: OffsetSpec
+    ) -> dict[int, Future[Any]]:
+        if not partitions:
+            return {}
+        asked = self._client.list_offsets(
+            {TopicPartition(name, each): spec for each in partitions},
+            isolation_level=self._isolation,
+            request_timeout=_REQUEST_SECONDS,
+        )
+        return {place.partition: answer for place, answer in asked.items()}
+
+    def _offsets(self, name: str, answers: dict[int, Future[Any]]) -> dict[int, Any]:
+        doing = f"list offsets of topic={name}"
+        return {each: self._await(answer, doing) for each, answer in answers.items()}
+
+    def _await(self, answer: Future[_T], doing: str) -> _T:
+        """Wait for an answer, serving the client's log; a refused login isn't waited out."""
+        self._log.forget()
+        deadline = time.monotonic() + _REQUEST_SECONDS + 1
+        while not answer.done() and not self._log.refused and time.monotonic() < deadline:
+            self._client.poll(_POLL_SECONDS)
+        if not answer.done():
+            raise self._log.error(self._servers, doing)
+        try:
+            return answer.result()
+        except KafkaException as error:
+            raise self._log.error(self._servers, doing, error.args[0]) from error
+
+    def _check(self, places: Iterable[TopicPartition], doing: str) -> None:
+        for place in places:
+            if place.error is not None:
+                where = f"{doing}, topic={place.topic}, partition={place.partition}"
+                raise self._log.error(self._servers, where, place.error)
+
+    def _missing(self, name: str, topics: Iterable[str]) -> str:
+        names = sorted(topics)
+        similar = difflib.get_close_matches(name, names, _NAMES_SHOWN)
+        shown = similar or [each for each in names if not each.startswith("__")][:_NAMES_SHOWN]
+        there = (
+            f"similar: {', '.join(shown)}"
+            if similar
+            else f"there are: {', '.join(shown) or 'none'}"
+        )
+        return f"no topic={name} at kafka {self._servers}; {there}"
+
+
+def _answer(offset: int, milliseconds: int) -> Answer:
+    if offset < 0:
+        return Answer(None, None)
+    if milliseconds < 0:
+        return Answer(offset, None)
+    try:
+        return Answer(offset, from_microseconds(milliseconds * 1000))
+    except OverflowError:  # stamped in nanoseconds, say
+        return Answer(offset, _LAST_INSTANT)

@@ -1,0 +1,128 @@
+"""``batch-collection collect``: the main job."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from batch_collection.errors import CollectionError
+from batch_collection.names import new_token
+from pipeline.broker import Broker
+from pipeline.display import open_display
+from pipeline.graph import GraphOptions
+from pipeline.local import LocalDrive, utc_now
+from pipeline.options import CollectOptions, check, configure
+from pipeline.planner import PlanRules
+from pipeline.topic import Pins, TopicCollection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pipeline.display import Display
+
+__all__ = ["check", "configure", "graph_options", "open_topics", "run"]
+
+
+def run(options: CollectOptions, display: Display | None = None) -> int:
+    """Collect until stopped, or what there is; return the exit code.
+
+    Raises:
+        CollectionError: it can't begin.
+    """
+    _quiet()
+    broker = Broker(options.consumer)
+    try:
+        topics = open_topics(options, broker)
+        with display or open_display(utc_now) as shown:
+            drive = LocalDrive(
+                topics, graph_options(options), shown, once=options.once, flush=options.flush
+            )
+            with _stopped_by_signals(drive.stop):
+                return _collect(drive)
+    finally:
+        broker.close()
+
+
+def _collect(drive: LocalDrive) -> int:
+    try:
+        drive.run()
+    except CollectionError as error:
+        drive.display.note(f"error: {error}")
+        return 1
+    return 0
+
+
+def open_topics(options: CollectOptions, broker: Broker) -> list[TopicCollection]:
+    """Begin, or take up, each topic's collection."""
+    run_id = new_token()
+    pins = Pins(
+        interval=options.interval,
+        row_time=options.rules.row_time,
+        start=options.start,
+        is_start_given=options.is_start_given,
+        group_id=options.group_id,
+        schema=options.schema,
+    )
+    infos = [broker.topic(name) for name in options.topics]
+    return [
+        TopicCollection(broker, info, pins, _plan_rules(options, info.name, run_id), utc_now)
+        for info in infos
+    ]
+
+
+def graph_options(options: CollectOptions) -> GraphOptions:
+    """Return what the graph's steps need to know."""
+    return GraphOptions(
+        consumer=options.consumer,
+        skip_lost=options.skip_lost,
+        rules=options.rules,
+        interval=options.interval,
+        batch_size=options.batch_size,
+        output=options.files,
+    )
+
+
+def _plan_rules(options: CollectOptions, topic: str, run_id: str) -> PlanRules:
+    return PlanRules(
+        collection=f"{options.output}/{topic}",
+        topic=topic,
+        run=run_id,
+        grace=options.grace,
+        batch_size=options.batch_size,
+        max_messages=options.max_messages,
+        max_ahead=options.max_ahead,
+        shards=options.shards,
+        skip_lost=options.skip_lost,
+        until=options.until,
+    )
+
+
+def _quiet() -> None:
+    """Keep Beam's log to what a user can act on."""
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
+    )
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM end the run in good order, and a second one at once."""
+
+    def handle(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

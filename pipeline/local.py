@@ -1,0 +1,155 @@
+"""The local drive: plan, run one bounded pipeline a cycle on the DirectRunner, settle, wait."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, NamedTuple
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from batch_collection.errors import SourceError, StoppedError
+from pipeline.graph import CollectTasks
+from pipeline.planner import Asked
+from transforms import kafka_reader
+from transforms.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pipeline.display import Display
+    from pipeline.graph import GraphOptions
+    from pipeline.planner import Planned
+    from pipeline.topic import TopicCollection
+    from transforms.plan import Task
+
+__all__ = ["LocalDrive", "run_tasks", "utc_now"]
+
+POLL = timedelta(seconds=1)
+"""How often the broker is asked whether enough messages wait for the count trigger."""
+
+RETRY = timedelta(seconds=1)
+MOST_RETRY = timedelta(seconds=30)
+
+
+class _Due(NamedTuple):
+    """A collection and what is planned for it."""
+
+    topic: TopicCollection
+    planned: Planned
+
+
+def utc_now() -> datetime:
+    """Return the clock."""
+    return datetime.now(timezone.utc)
+
+
+def run_tasks(tasks: Sequence[Task], options: GraphOptions) -> None:
+    """Run the graph once over some tasks, in this process.
+
+    The DirectRunner is three runners, and which one it picks depends on the graph; this is the one
+    it uses for batch.
+    """
+    with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
+        _ = pipeline | "Tasks" >> beam.Create(tasks, reshuffle=False) | CollectTasks(options)
+
+
+@dataclass(slots=True)
+class LocalDrive:
+    """Collects some topics until it is stopped, with ``once`` until what was there is collected.
+
+    Guarantee: a cycle's rows are in the log, all of them, or not at all, whenever the process ends.
+    """
+
+    topics: Sequence[TopicCollection]
+    options: GraphOptions
+    display: Display
+    once: bool = False
+    flush: bool = False
+    clock: Callable[[], datetime] = utc_now
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _retry: timedelta = RETRY
+    _now: datetime | None = None
+
+    def stop(self) -> None:
+        """End soon: the running cycle is committed, or nothing of it; for signal handlers."""
+        self._stop.set()
+        kafka_reader.interrupt()
+
+    def run(self) -> None:
+        """Collect.
+
+        Raises:
+            CollectionError: what a user can mend.
+        """
+        if self.once:
+            self._now = self.clock()
+            for topic in self.topics:
+                topic.set_goal()
+        while not self._stop.is_set():
+            try:
+                if not self._pass():
+                    return
+            except SourceError as error:
+                self._wait_for_source(error)
+            except StoppedError:
+                return
+            else:
+                self._source_is_there()
+
+    def _pass(self) -> bool:
+        """Run what is due, else wait; return whether there is more to do."""
+        due = self._due()
+        if due:
+            self._run(due)
+            return True
+        if self.once or all(topic.is_at_end for topic in self.topics):
+            return False
+        self._wait()
+        return True
+
+    def _due(self) -> list[_Due]:
+        due = []
+        for topic in self.topics:
+            asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)
+            planned = topic.plan(asked, self._now)
+            if planned is not None:
+                due.append(_Due(topic, planned))
+        return due
+
+    def _run(self, due: Sequence[_Due]) -> None:
+        began = self.clock()
+        progress.reset()
+        self.display.begin([item.planned for item in due])
+        tasks: list[Task] = []
+        for topic, planned in due:
+            if planned.is_empty:
+                topic.commit_empty(planned)
+            else:
+                tasks += planned.tasks
+        if tasks:
+            run_tasks(tasks, self.options)
+        for topic, planned in due:
+            if topic.settle(planned):
+                self.display.end(topic.newest, planned, self.clock() - began)
+                topic.commit_offsets()
+
+    def _wait(self) -> None:
+        due = min(topic.next_due() for topic in self.topics)
+        self.display.wait(due)
+        seconds = min(due - self.clock(), POLL).total_seconds()
+        self._stop.wait(max(seconds, 0.01))
+
+    def _wait_for_source(self, error: SourceError) -> None:
+        if self._retry == RETRY:
+            self.display.note(f"{error}; trying again until it is back")
+        self._stop.wait(self._retry.total_seconds())
+        self._retry = min(self._retry * 2, MOST_RETRY)
+
+    def _source_is_there(self) -> None:
+        if self._retry != RETRY:
+            self.display.note("the source is back")
+            self._retry = RETRY

@@ -1,0 +1,338 @@
+"""The collector's options: one frozen record, checked in one place. Nothing below sees flags."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batch_collection.errors import CollectionError
+from batch_collection.formats import FORMATS
+from batch_collection.schema import read_schema_file
+from batch_collection.storage import open_storage
+from batch_collection.windows import format_instant, parse_instant
+from pipeline.flags import Flags, properties
+from transforms.decode import RowRules
+from transforms.write_batch_files import METADATA, Output
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+    from datetime import datetime
+
+__all__ = ["RUNNERS", "CollectOptions", "check", "configure"]
+
+RUNNERS = ("DirectRunner",)
+UNITS = ("s", "ms", "us", "ns")
+_SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectOptions:
+    """What ``collect`` was asked to do; see the flags of the same names."""
+
+    topics: tuple[str, ...]
+    consumer: Mapping[str, object]
+    group_id: str | None
+    start: str
+    is_start_given: bool
+    until: datetime | None
+    skip_lost: bool
+    interval: timedelta
+    batch_size: int
+    grace: timedelta
+    max_ahead: timedelta
+    max_messages: int
+    shards: int
+    rules: RowRules
+    schema: dict[str, Any]
+    output: str
+    files: Output
+    once: bool
+    flush: bool
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags, in groups; values stay text until ``check``."""
+    source = parser.add_argument_group("source")
+    source.add_argument(
+        "--bootstrap_servers", metavar="HOST:PORT,...", help="Kafka brokers (required)"
+    )
+    source.add_argument(
+        "--topics", metavar="A,B", help="topics, each a collection of its own (required)"
+    )
+    source.add_argument(
+        "--group_id",
+        metavar="NAME",
+        help="consumer group: begin where it stands, commit its offsets (default: none)",
+    )
+    source.add_argument(
+        "--start",
+        metavar="WHERE",
+        help="where a new collection begins: earliest, latest or an instant (default: earliest)",
+    )
+    source.add_argument(
+        "--consumer_config", metavar="FILE", help="librdkafka properties, key=value lines"
+    )
+    source.add_argument(
+        "-X",
+        dest="properties",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="one librdkafka property (security.protocol, sasl.mechanism, ...); may be repeated",
+    )
+    source.add_argument(
+        "--on_data_loss",
+        metavar="fail|skip",
+        default="fail",
+        help="what to do when messages were deleted before they were read (default: fail)",
+    )
+    _configure_windows(parser.add_argument_group("windows"))
+    _configure_output(parser.add_argument_group("output"))
+    _configure_running(parser.add_argument_group("running"))
+
+
+def _configure_windows(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--interval", metavar="DURATION", default="60s", help="length of a window (default: 60s)"
+    )
+    group.add_argument(
+        "--batch_size",
+        metavar="ROWS",
+        default="1000000",
+        help="most rows of a file (default: 1000000)",
+    )
+    group.add_argument(
+        "--grace",
+        metavar="DURATION",
+        default="2s",
+        help="how long after its end a window waits for late messages (default: 2s)",
+    )
+    group.add_argument(
+        "--timestamp",
+        metavar="RULE",
+        default="record",
+        help="a row's time: record (Kafka's), field:NAME, or collected (arrival) (default: record)",
+    )
+    group.add_argument(
+        "--timestamp_unit",
+        metavar="s|ms|us|ns",
+        help="unit of a field of numbers (RFC 3339 texts need none)",
+    )
+    group.add_argument(
+        "--max_ahead",
+        metavar="DURATION",
+        default="1h",
+        help="rows further than this in the future are written without waiting (default: 1h)",
+    )
+
+
+def _configure_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--output", metavar="DIR", help="where collections lie: DIR/TOPIC (required)"
+    )
+    group.add_argument(
+        "--output_format", metavar="parquet|jsonl", default="parquet", help="(default: parquet)"
+    )
+    group.add_argument(
+        "--compression",
+        metavar="CODEC",
+        help="parquet: zstd, snappy, gzip, none; jsonl: none, gzip (default: the first)",
+    )
+    group.add_argument(
+        "--metadata",
+        metavar="none|position|full",
+        default="position",
+        help="columns _partition _offset _timestamp _index, with full also _key _headers "
+        "(default: position)",
+    )
+    group.add_argument(
+        "--input_format",
+        metavar="FORMAT",
+        default="json",
+        help="json (objects or arrays of them), bytes, or MODULE:FUNCTION (default: json)",
+    )
+    group.add_argument("--schema", metavar="FILE", help="column types to pin, JSON or YAML")
+    group.add_argument(
+        "--numbers",
+        metavar="infer|double",
+        default="infer",
+        help="types of new number columns: as first seen, or always double (default: infer)",
+    )
+    group.add_argument(
+        "--shards",
+        metavar="N",
+        default="1",
+        help="files an interval, each a share of the partitions (default: 1)",
+    )
+
+
+def _configure_running(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--once", action="store_true", help="collect what has arrived, close what is due, stop"
+    )
+    group.add_argument(
+        "--flush", action="store_true", help="with --once: write the open windows too"
+    )
+    group.add_argument(
+        "--until",
+        metavar="INSTANT",
+        help="collect only messages stamped before it, then stop (a backfill's end)",
+    )
+    group.add_argument(
+        "--max_messages_per_cycle",
+        metavar="N",
+        default="2000000",
+        help="most messages of one cycle; bounds memory and what a crash repeats "
+        "(default: 2000000)",
+    )
+    group.add_argument(
+        "--runner", metavar="RUNNER", default="DirectRunner", help="(default: DirectRunner)"
+    )
+    group.add_argument(
+        "--streaming", action="store_true", help="accepted: collecting is continuous anyway"
+    )
+    group.add_argument(
+        "--config", metavar="FILE", help="these flags as YAML; ${NAME} is an environment variable"
+    )
+
+
+def check(args: argparse.Namespace) -> CollectOptions:
+    """Turn flags into options.
+
+    Raises:
+        CollectionError: all that is wrong, one line each.
+    """
+    flags = Flags(args)
+    _check_choices(flags)
+    interval = flags.duration("interval", _SECOND)
+    flags.check(
+        interval % _SECOND == timedelta(0),
+        f"--interval must be whole seconds, got {args.interval!r}",
+    )
+    options = CollectOptions(
+        topics=flags.names("topics"),
+        consumer=_consumer(flags),
+        group_id=args.group_id,
+        start=_start(flags),
+        is_start_given=args.start is not None,
+        until=flags.instant("until"),
+        skip_lost=args.on_data_loss == "skip",
+        interval=interval,
+        batch_size=flags.number("batch_size"),
+        grace=flags.duration("grace", timedelta(0)),
+        max_ahead=flags.duration("max_ahead", timedelta(0)),
+        max_messages=flags.number("max_messages_per_cycle"),
+        shards=flags.number("shards"),
+        rules=_rules(flags, interval),
+        schema=_schema(flags),
+        output=_output(flags),
+        files=_files(flags),
+        once=args.once,
+        flush=args.flush,
+    )
+    flags.check(args.once or not args.flush, "--flush goes with --once")
+    flags.done()
+    return options
+
+
+def _check_choices(flags: Flags) -> None:
+    flags.choice("runner", RUNNERS)
+    flags.choice("on_data_loss", ("fail", "skip"))
+    flags.choice("metadata", METADATA)
+    flags.choice("numbers", ("infer", "double"))
+
+
+def _consumer(flags: Flags) -> dict[str, object]:
+    servers = flags.given("bootstrap_servers")
+    try:
+        given = properties(flags.args.properties, flags.args.consumer_config)
+    except CollectionError as error:
+        flags.errors.append(str(error))
+        given = {}
+    group = {"group.id": flags.args.group_id} if flags.args.group_id else {}
+    return {**given, **group, "bootstrap.servers": servers}
+
+
+def _start(flags: Flags) -> str:
+    start = flags.args.start or "earliest"
+    if start in {"earliest", "latest"}:
+        return str(start)
+    try:
+        return format_instant(parse_instant(start))
+    except ValueError:
+        flags.errors.append(
+            f"--start must be earliest, latest or an instant as 2026-11-22T10:30:00Z, got {start!r}"
+        )
+        return "earliest"
+
+
+def _rules(flags: Flags, interval: timedelta) -> RowRules:
+    rule, unit = flags.args.timestamp, flags.args.timestamp_unit
+    is_field = rule.startswith("field:") and len(rule) > len("field:")
+    flags.check(
+        is_field or rule in {"record", "collected"},
+        f"--timestamp must be record, collected or field:NAME, got {rule!r}",
+    )
+    if unit is not None:
+        flags.choice("timestamp_unit", UNITS)
+        flags.check(is_field, "--timestamp_unit goes with --timestamp=field:NAME")
+    return RowRules(
+        input_format=_input_format(flags),
+        row_time=rule,
+        timestamp_unit=unit,
+        metadata=flags.args.metadata,
+        numbers=flags.args.numbers,
+        interval=interval,
+    )
+
+
+def _input_format(flags: Flags) -> str:
+    """Return the input format; a function of the user's must be there."""
+    text = str(flags.args.input_format)
+    module, colon, function = text.partition(":")
+    if text in {"json", "bytes"}:
+        return text
+    if not colon:
+        flags.choice("input_format", ("json", "bytes", "MODULE:FUNCTION"))
+        return text
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        flags.errors.append(f"--input_format={text}: {error}")
+    return text
+
+
+def _schema(flags: Flags) -> dict[str, Any]:
+    if flags.args.schema is None:
+        return {}
+    try:
+        return read_schema_file(flags.args.schema)
+    except CollectionError as error:
+        flags.errors.append(str(error))
+        return {}
+
+
+def _output(flags: Flags) -> str:
+    output = flags.given("output")
+    try:
+        open_storage(output)
+    except CollectionError as error:
+        flags.errors.append(f"--output={output}: {error}")
+    return str(Path(output).expanduser().absolute())
+
+
+def _files(flags: Flags) -> Output:
+    name, metadata = flags.choice("output_format", FORMATS), flags.args.metadata
+    if name not in FORMATS:
+        return Output(metadata=metadata)
+    compressions = FORMATS[name].compressions
+    if flags.args.compression is None:
+        return Output(name, compressions[0], metadata)
+    return Output(name, flags.choice("compression", compressions), metadata)

@@ -1,0 +1,296 @@
+"""What the next cycle reads and closes: a pure function of the log, the broker and the clock.
+
+Guarantees, tested as laws: reads of consecutive plans meet without gap or overlap; with backlog
+every plan reads something; the boundary never goes back, whatever the clock does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from batch_collection.errors import DataLossError
+from batch_collection.names import new_token
+from batch_collection.windows import EPOCH, boundary_at, window_start
+from transforms.plan import Plan, Slice, Task
+
+if TYPE_CHECKING:
+    from batch_collection.entry import CarryFile, Entry
+
+__all__ = ["Answer", "Asked", "PlanRules", "Planned", "Seen", "make_plan"]
+
+
+class Answer(NamedTuple):
+    """What the time index says of an instant: the first offset stamped at or after it, its stamp.
+
+    Both are None where there is none, or no index.
+    """
+
+    offset: int | None
+    timestamp: datetime | None
+
+
+TimeIndex = Callable[[datetime], Mapping[int, Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRules:
+    """What a user has said about when and how much to collect; see the flags of the same names."""
+
+    collection: str
+    topic: str
+    run: str
+    grace: timedelta
+    batch_size: int
+    max_messages: int
+    max_ahead: timedelta
+    shards: int = 1
+    skip_lost: bool = False
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What broker and clock say: by partition, the earliest offset and the end to read to."""
+
+    clock: datetime
+    offsets: Mapping[int, tuple[int, int]]
+    index: TimeIndex
+
+
+class Asked(NamedTuple):
+    """What is asked of this plan beside the rules.
+
+    ``schema`` pins types in the place of the newest entry's; ``flush`` lets no rows wait; ``force``
+    makes a plan of whatever waits, however little.
+    """
+
+    schema: dict[str, Any] | None = None
+    flush: bool = False
+    force: bool = False
+
+
+NOTHING_ASKED = Asked()
+
+
+class Planned(NamedTuple):
+    """A plan, its tasks, and how much of the backlog they leave."""
+
+    plan: Plan
+    tasks: tuple[Task, ...]
+    messages: int
+    left: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is neither anything to read nor carry to take up."""
+        return not any(task.carry for task in self.tasks) and not self.messages
+
+
+def make_plan(
+    newest: Entry, seen: Seen, rules: PlanRules, asked: Asked = NOTHING_ASKED
+) -> Planned | None:
+    """Plan the cycle after ``newest``; None if none is due.
+
+    ``collect --once`` and ``--flush`` ask for more. A cycle is due when the clock has passed an
+    interval's end and the grace, when ``batch_size`` messages wait, or when there is more than one
+    cycle may read.
+
+    Raises:
+        DataLossError: messages that no entry accounts for are gone, and ``skip_lost`` isn't set.
+    """
+    _check_partitions(newest, seen, rules)
+    lost = {p: _lost(newest, p, seen.offsets[p], rules) for p in seen.offsets}
+    starts = {p: newest.ends.get(p, earliest) for p, (earliest, _) in seen.offsets.items()}
+    ends = {p: max(seen.offsets[p][1], starts[p] + lost[p]) for p in starts}
+    firsts = {p: starts[p] + lost[p] for p in starts}
+    backlog = _Backlog(firsts, ends)
+    boundary = _latest(newest.boundary, _clock_boundary(newest, seen, rules))
+    cause = _cause(newest, boundary, backlog, rules, asked)
+    if cause is None:
+        return None
+    if cause == "backlog":
+        boundary, ends = _part(newest, seen, rules, backlog)
+    plan = Plan(
+        collection=rules.collection,
+        cycle=newest.cycle + 1,
+        run=rules.run,
+        id=new_token(),
+        cause=cause,
+        planned_at=seen.clock,
+        boundary=boundary,
+        previous_boundary=newest.boundary,
+        ahead_limit=max(boundary or seen.clock, seen.clock) + rules.max_ahead,
+        schema=asked.schema if asked.schema is not None else newest.schema,
+        tasks=rules.shards,
+        flush=asked.flush and cause != "backlog",
+    )
+    slices = [Slice(rules.topic, p, starts[p], ends[p], lost[p]) for p in sorted(starts)]
+    read = sum(ends.values()) - sum(firsts.values())
+    tasks = tuple(_task(plan, number, slices, newest) for number in range(rules.shards))
+    return Planned(plan, tasks, read, backlog.total - read)
+
+
+class _Backlog(NamedTuple):
+    """What waits: by partition, the first offset to read and the end."""
+
+    firsts: dict[int, int]
+    ends: dict[int, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.ends.values()) - sum(self.firsts.values())
+
+    @property
+    def partitions(self) -> list[int]:
+        return [p for p in self.ends if self.ends[p] > self.firsts[p]]
+
+
+def _check_partitions(newest: Entry, seen: Seen, rules: PlanRules) -> None:
+    gone = sorted(newest.ends.keys() - seen.offsets.keys())
+    if gone:
+        message = (
+            f"topic={rules.topic} has no partition={gone[0]} any more: it was created again; "
+            "collect it into another --output"
+        )
+        raise DataLossError(message)
+
+
+def _lost(newest: Entry, partition: int, offsets: tuple[int, int], rules: PlanRules) -> int:
+    """Count the messages that are gone before any entry accounted for them."""
+    earliest, end = offsets
+    start = newest.ends.get(partition, earliest)
+    if end < start:
+        message = (
+            f"topic={rules.topic} partition={partition} ends at offset {end}, but the log says "
+            f"that it was read up to {start}: the topic was truncated or created again; collect it "
+            "into another --output"
+        )
+        raise DataLossError(message)
+    if earliest > start and not rules.skip_lost:
+        message = (
+            f"topic={rules.topic} partition={partition} offsets=[{start}, {earliest}) were deleted "
+            "before they were read (retention); --on_data_loss=skip records the gap and goes on"
+        )
+        raise DataLossError(message)
+    return max(earliest - start, 0)
+
+
+def _clock_boundary(newest: Entry, seen: Seen, rules: PlanRules) -> datetime:
+    boundary = boundary_at(seen.clock, rules.grace, newest.interval)
+    return (
+        boundary
+        if rules.until is None
+        else min(boundary, window_start(rules.until, newest.interval))
+    )
+
+
+def _latest(*boundaries: datetime | None) -> datetime | None:
+    return max((b for b in boundaries if b is not None), default=None)
+
+
+def _cause(
+    newest: Entry, boundary: datetime | None, backlog: _Backlog, rules: PlanRules, asked: Asked
+) -> str | None:
+    if backlog.total > rules.max_messages:
+        return "backlog"
+    if boundary != newest.boundary:
+        return "interval"
+    if backlog.total >= rules.batch_size:
+        return "count"
+    if asked.force and backlog.total:
+        return "once"
+    if asked.flush and (backlog.total or newest.carry):
+        return "flush"
+    return None
+
+
+def _part(
+    newest: Entry, seen: Seen, rules: PlanRules, backlog: _Backlog
+) -> tuple[datetime | None, dict[int, int]]:
+    """Choose a part of a backlog that is more than one cycle may read, and its boundary.
+
+    Best the messages up to a boundary of the past, by the broker's time index. Where not even one
+    interval fits, or the index can't be used, a proportional part.
+    """
+    if newest.row_time != "collected":
+        historical = _up_to_a_boundary(newest, seen, rules, backlog)
+        if historical is not None:
+            return historical
+    share = rules.max_messages / backlog.total
+    ends = {partition: _share(backlog, partition, share) for partition in backlog.ends}
+    return _boundary_behind(newest, seen, rules, backlog), ends
+
+
+def _share(backlog: _Backlog, partition: int, share: float) -> int:
+    first, end = backlog.firsts[partition], backlog.ends[partition]
+    return min(end, first + max(int((end - first) * share), 1)) if end > first else end
+
+
+def _up_to_a_boundary(
+    newest: Entry, seen: Seen, rules: PlanRules, backlog: _Backlog
+) -> tuple[datetime, dict[int, int]] | None:
+    """Find the latest boundary whose messages fit, by halving; None where that reads nothing."""
+    interval, best = newest.interval, None
+    low = (newest.boundary - EPOCH) // interval if newest.boundary is not None else 0
+    high = (_clock_boundary(newest, seen, rules) - EPOCH) // interval
+    while low < high:
+        middle = (low + high + 1) // 2
+        boundary = EPOCH + middle * interval
+        ends = _ends_at(boundary + rules.grace, seen, backlog)
+        if ends is None or _Backlog(backlog.firsts, ends).total > rules.max_messages:
+            high = middle - 1
+        else:
+            low, best = middle, (boundary, ends)
+    return best if best is not None and best[1] != backlog.firsts else None
+
+
+def _ends_at(instant: datetime, seen: Seen, backlog: _Backlog) -> dict[int, int] | None:
+    """Return where messages stamped at ``instant`` begin, None if a future stamp hides it."""
+    answers = seen.index(instant)
+    ends = {}
+    for partition, end in backlog.ends.items():
+        answer = answers.get(partition, Answer(None, None))
+        if answer.offset is None or answer.offset >= end:
+            ends[partition] = end
+        elif answer.timestamp is not None and answer.timestamp > seen.clock:
+            return None
+        else:
+            ends[partition] = max(answer.offset, backlog.firsts[partition])
+    return ends
+
+
+def _boundary_behind(
+    newest: Entry, seen: Seen, rules: PlanRules, backlog: _Backlog
+) -> datetime | None:
+    """Return the boundary that every partition with backlog has been read past, for all we know."""
+    reached = {read.partition: read.max_time for read in newest.reads}
+    times = [reached.get(partition) for partition in backlog.partitions]
+    if newest.row_time == "collected":
+        return _latest(newest.boundary, _clock_boundary(newest, seen, rules))
+    if any(time is None for time in times):
+        return newest.boundary
+    behind = boundary_at(
+        min(time for time in times if time is not None), rules.grace, newest.interval
+    )
+    return _latest(newest.boundary, min(behind, _clock_boundary(newest, seen, rules)))
+
+
+def _task(plan: Plan, number: int, slices: list[Slice], newest: Entry) -> Task:
+    """Give a shard its fixed share of the partitions, and the carry that it may need."""
+    mine = tuple(s for s in slices if s.partition % plan.tasks == number)
+    reads = any(s.end > s.start + s.lost for s in mine)
+    carry = tuple(
+        file
+        for file in newest.carry
+        if file.shard % plan.tasks == number and (reads or _leaves(plan, file, newest.interval))
+    )
+    return Task(plan, number, mine, carry)
+
+
+def _leaves(plan: Plan, file: CarryFile, interval: timedelta) -> bool:
+    """Tell whether a window's carry is written although no row comes."""
+    due = plan.boundary is not None and file.window_start + interval <= plan.boundary
+    return due or plan.flush

@@ -1,0 +1,223 @@
+"""``batch-collection status``: how a collection stands, at a look."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from batch_collection.errors import CollectionError
+from batch_collection.status import status
+from batch_collection.storage import open_storage
+from batch_collection.windows import format_duration
+from pipeline.flags import Flags, properties
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from batch_collection.status import CycleStatus, OpenWindow, Quantiles, Status
+    from batch_collection.storage import Storage
+
+__all__ = ["configure", "described", "humanised_bytes", "humanised_duration", "run"]
+
+_MOST_LINES = 20  # of open windows, of reasons
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_THOUSAND = 1000
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--last", metavar="N", default="10", help="cycles to list and to take latency from (10)"
+    )
+    parser.add_argument(
+        "--bootstrap_servers", metavar="HOST:PORT,...", help="brokers, to show the lag"
+    )
+    parser.add_argument(
+        "-X",
+        dest="properties",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a librdkafka property, such as those of SASL and TLS; may be repeated",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the status; return 0.
+
+    Raises:
+        CollectionError: flags are wrong, there is no collection, or no broker answers.
+    """
+    flags = Flags(args)
+    last = flags.number("last")
+    flags.done()
+    storage = open_storage(args.path)
+    found = status(storage, last, _end_offsets(storage, args))
+    print(found.to_json() if args.json else described(found, datetime.now(timezone.utc)))
+    return 0
+
+
+def _end_offsets(storage: Storage, args: argparse.Namespace) -> dict[int, int] | None:
+    """Ask the broker where the topic ends, if it is named."""
+    if not args.bootstrap_servers:
+        return None
+    from batch_collection.collection import open as open_collection  # noqa: PLC0415
+    from pipeline.broker import Broker  # noqa: PLC0415 - not needed without a broker
+
+    newest = open_collection(storage).newest
+    config = {**properties(args.properties, None), "bootstrap.servers": args.bootstrap_servers}
+    broker = Broker(config)
+    topic = broker.topic(newest.source.topic)
+    if newest.source.topic_id not in {None, topic.topic_id}:
+        message = (
+            f"topic={topic.name} at {args.bootstrap_servers} is not the one collected: its id is "
+            f"{topic.topic_id}, collected was {newest.source.topic_id}"
+        )
+        raise CollectionError(message)
+    offsets = broker.offsets(topic.name, topic.partitions)
+    return {partition: end for partition, (_, end) in offsets.items()}
+
+
+def described(found: Status, now: datetime) -> str:
+    """Write a status for people; ``now`` is the clock."""
+    source = found.source
+    head = (
+        f"{found.uri}\n{source.kind} topic {source.topic}, windows of "
+        f"{format_duration(found.interval)} by row time ({found.row_time})"
+    )
+    width = max(len(name) for name, _ in _facts(found, now))
+    facts = "\n".join(f"  {name:<{width}}  {text}" for name, text in _facts(found, now))
+    parts = [head, facts, _cycles(found.cycles)]
+    parts += [_open_windows(found.open_windows)] if found.open_windows else []
+    parts += [_reasons(found.dead_letters_by_reason)] if found.dead_letters_by_reason else []
+    return "\n\n".join(parts)
+
+
+def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
+    totals = found.totals
+    age = humanised_duration(now - found.committed_at)
+    yield "newest entry", f"cycle {found.cycle}, {_instant(found.committed_at)}, {age} ago"
+    yield "closed up to", _instant(found.boundary) if found.boundary else "nothing yet"
+    yield (
+        "rows",
+        (
+            f"{totals.rows:,} in {totals.files:,} files of {totals.rows_per_file:,.0f} rows, "
+            f"{humanised_bytes(totals.bytes)}"
+        ),
+    )
+    yield "waiting", f"{totals.waiting_rows:,} rows"
+    yield (
+        "windows",
+        (
+            f"{totals.closed_windows:,} closed, {totals.empty_windows:,} empty, "
+            f"{len(found.open_windows):,} open"
+        ),
+    )
+    yield "late", f"{totals.late_rows:,} rows"
+    yield (
+        "messages",
+        (
+            f"{totals.messages:,}, of them {totals.dead_letters:,} dead letters, "
+            f"{totals.tombstones:,} tombstones, {totals.empty:,} empty"
+        ),
+    )
+    if totals.lost:
+        yield "LOST", f"{totals.lost:,} offsets were gone before they were read"
+    yield "window end to visible", _quantiles(found.latency.window_end)
+    yield "row time to visible", f"{_quantiles(found.latency.row_time)} (estimated)"
+    if found.lag is not None:
+        yield "lag", f"{sum(found.lag.values()):,} messages: {_lag(found.lag)}"
+
+
+def _lag(lag: dict[int, int]) -> str:
+    behind = {partition: count for partition, count in lag.items() if count}
+    shown = sorted(behind.items(), key=lambda item: -item[1])[:_MOST_LINES]
+    return ", ".join(f"partition {partition} {count:,}" for partition, count in shown) or "none"
+
+
+def _quantiles(found: Quantiles | None) -> str:
+    if found is None:
+        return "nothing in these cycles"
+    return f"{humanised_duration(found.median)} median, {humanised_duration(found.p99)} p99"
+
+
+def _cycles(cycles: Sequence[CycleStatus]) -> str:
+    rows = [
+        (
+            f"{cycle.cycle}",
+            f"{cycle.committed_at:%m-%d %H:%M:%S}",
+            cycle.cause,
+            f"{cycle.messages:,}",
+            f"{cycle.rows:,}",
+            f"{cycle.windows:,}",
+            f"{cycle.files:,}",
+            humanised_bytes(cycle.bytes),
+            f"{cycle.late_rows:,}",
+            f"{cycle.dead_letters:,}",
+        )
+        for cycle in cycles
+    ]
+    head = (
+        *("cycle", "committed", "cause", "messages", "rows", "windows", "files", "bytes"),
+        *("late", "dead letters"),
+    )
+    return f"last cycles\n{_aligned([head, *rows])}"
+
+
+def _open_windows(windows: Sequence[OpenWindow]) -> str:
+    rows = [
+        (_instant(window.window_start), f"{window.rows:,}", f"{window.waiting_rows:,}")
+        for window in windows[:_MOST_LINES]
+    ]
+    more = _more(len(windows))
+    return f"open windows\n{_aligned([('start', 'in batches', 'waiting'), *rows])}{more}"
+
+
+def _reasons(reasons: dict[str, int]) -> str:
+    rows = [(f"{count:,}", reason) for reason, count in list(reasons.items())[:_MOST_LINES]]
+    width = max(len(count) for count, _ in rows)
+    lines = "\n".join(f"  {count:>{width}}  {reason}" for count, reason in rows)
+    return f"dead letters by reason\n{lines}{_more(len(reasons))}"
+
+
+def _more(count: int) -> str:
+    return f"\n  ... and {count - _MOST_LINES:,} more" if count > _MOST_LINES else ""
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def _instant(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def humanised_bytes(count: float) -> str:
+    """Write a size with three digits: ``293 B``, ``1.23 MB``."""
+    unit = 0
+    while count >= _THOUSAND and unit < len(_UNITS) - 1:
+        count, unit = count / _THOUSAND, unit + 1
+    form = ".3g" if round(count) < _THOUSAND else ".0f"
+    return f"{count:{form}} {_UNITS[unit]}"
+
+
+def humanised_duration(span: timedelta) -> str:
+    """Write a duration with its two highest units: ``250ms``, ``2.1s``, ``3m 5s``, ``2d 4h``."""
+    seconds = abs(span.total_seconds())
+    sign = "-" if span < timedelta(0) else ""
+    if seconds < 1:
+        return f"{sign}{seconds * 1000:.0f}ms"
+    if seconds < 60:  # noqa: PLR2004 - seconds a minute
+        return f"{sign}{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")]
+    first = next(place for place, (count, _) in enumerate(parts) if count)
+    shown = [f"{count}{unit}" for count, unit in parts[first : first + 2] if count]
+    return sign + " ".join(shown)

@@ -1,0 +1,304 @@
+"""One topic and its collection: where the log stands, what to plan next, what became of a plan."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from batch_collection import errors
+from batch_collection.entry import Entry, PartitionRead, Source
+from batch_collection.errors import CollectionError, LogError, OtherCollectorError
+from batch_collection.log import create_entry, newest_entry
+from batch_collection.names import STAGING, new_token
+from batch_collection.publish import publish, sweep
+from batch_collection.schema import is_changed, merge
+from batch_collection.storage import open_storage
+from batch_collection.windows import EPOCH, format_duration, parse_instant, window_start
+from pipeline.planner import Asked, Planned, PlanRules, Seen, make_plan
+from transforms.commit_cycle import commit, read_failure
+from transforms.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from batch_collection.storage import Storage
+    from pipeline.broker import Broker, TopicInfo
+    from pipeline.planner import Answer
+
+__all__ = ["Pins", "TopicCollection"]
+
+TOPIC_REFRESH = timedelta(seconds=30)
+"""How often the topic is asked for added partitions, and whether it is still the same one."""
+
+MOST_REPLANS = 20
+"""How often a cycle is planned again because its types changed, or its account did not close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What a collection is begun with and keeps: see the flags of the same names."""
+
+    interval: timedelta
+    row_time: str
+    start: str
+    is_start_given: bool
+    group_id: str | None
+    schema: dict[str, Any]
+
+
+@dataclass(slots=True)
+class TopicCollection:
+    """A topic on its way into its collection.
+
+    Attributes:
+        newest: the newest log entry, which is published.
+    """
+
+    broker: Broker
+    info: TopicInfo
+    pins: Pins
+    rules: PlanRules
+    clock: Callable[[], datetime]
+    storage: Storage = field(init=False)
+    newest: Entry = field(init=False)
+    _goal: dict[int, int] | None = None
+    _schema: dict[str, Any] | None = None
+    _tries: int = 0
+    _looked_at: datetime = EPOCH
+
+    def __post_init__(self) -> None:
+        """Begin the collection, or take it up where its log ends."""
+        self.storage = open_storage(self.rules.collection)
+        self._check_writable()
+        newest = newest_entry(self.storage)
+        if newest is None:
+            newest = create_entry(self.storage, self._first_entry())
+        self._check_pins(newest)
+        publish(self.storage, newest)
+        sweep(self.storage, newest)
+        self.newest = newest
+        self._schema = self._with_pins(newest)
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the last window before ``--until`` is closed."""
+        until, boundary = self.rules.until, self.newest.boundary
+        if until is None or boundary is None:
+            return False
+        return boundary >= window_start(until, self.newest.interval)
+
+    def next_due(self) -> datetime:
+        """Return when the next interval's end is due to be collected."""
+        boundary = self.newest.boundary or window_start(
+            self.clock() - self.rules.grace, self.newest.interval
+        )
+        return boundary + self.newest.interval + self.rules.grace
+
+    def plan(self, asked: Asked, now: datetime | None = None) -> Planned | None:
+        """Ask the broker what there is, and plan the next cycle if one is due.
+
+        Raises:
+            SourceError: the broker can't be reached.
+            DataLossError: see ``make_plan``.
+        """
+        asked = asked._replace(schema=self._schema)
+        return make_plan(self.newest, self._look(now or self.clock()), self.rules, asked)
+
+    def commit_empty(self, planned: Planned) -> None:
+        """Commit a plan that has nothing to read and nothing to cut: only windows to close."""
+        reads = (
+            Report(
+                planned.plan,
+                task.number,
+                attempt="-",
+                read=True,
+                cut=True,
+                reads=tuple(
+                    PartitionRead(part.partition, part.start, part.end, lost=part.lost)
+                    for part in task.slices
+                ),
+            )
+            for task in planned.tasks
+        )
+        commit(planned.plan, reads)
+
+    def settle(self, planned: Planned) -> bool:
+        """See what became of a plan; return whether it has an entry, else it is planned again.
+
+        Raises:
+            OtherCollectorError: another run committed this cycle.
+            StoppedError: it was stopped, nothing was committed.
+            CollectionError: why it failed.
+        """
+        plan = planned.plan
+        newest = newest_entry(self.storage, hint=self.newest.cycle)
+        if newest is not None and newest.cycle >= plan.cycle:
+            self._adopt(newest)
+            return True
+        failure = read_failure(plan)
+        self._tries += 1
+        if failure is not None and failure.kind == "SchemaChange" and self._tries < MOST_REPLANS:
+            self._schema = failure.schema
+            return False
+        if failure is None:
+            message = (
+                f"the account of cycle={plan.cycle} of {self.storage.uri} does not close: not "
+                "every message read came to a file; nothing was committed"
+            )
+            raise CollectionError(message)
+        raise getattr(errors, failure.kind, CollectionError)(failure.text)
+
+    def commit_offsets(self) -> None:
+        """Tell the consumer group how far its topic is collected, for lag tools.
+
+        Raises:
+            SourceError: the broker can't be reached.
+        """
+        if self.pins.group_id is not None:
+            self.broker.commit(self.info.name, self.pins.group_id, self.newest.ends)
+
+    def _adopt(self, newest: Entry) -> None:
+        if newest.run != self.rules.run:
+            message = (
+                f"another collector (host={newest.host} pid={newest.pid}) committed "
+                f"cycle={newest.cycle} of {self.storage.uri}; run one collector a collection"
+            )
+            raise OtherCollectorError(message)
+        self.newest, self._schema, self._tries = newest, None, 0
+
+    def set_goal(self) -> None:
+        """Let what is there now be all that is read (``--once``)."""
+        self._goal = {partition: end for partition, (_, end) in self._offsets().items()}
+
+    def _look(self, now: datetime) -> Seen:
+        if self._goal is None and now - self._looked_at > TOPIC_REFRESH:
+            self._refresh(now)
+        offsets = self._offsets()
+        if self._goal is not None:
+            offsets = {p: (offsets[p][0], min(end, offsets[p][1])) for p, end in self._goal.items()}
+        return Seen(now, offsets, self._offsets_at)
+
+    def _offsets(self) -> dict[int, tuple[int, int]]:
+        """Return the earliest offset and the end of each partition, ``--until`` at the most."""
+        offsets = dict(self.broker.offsets(self.info.name, self.info.partitions))
+        if self.rules.until is None:
+            return offsets
+        for partition, answer in self._offsets_at(self.rules.until).items():
+            earliest, end = offsets[partition]
+            offsets[partition] = (
+                earliest,
+                end if answer.offset is None else min(end, answer.offset),
+            )
+        return offsets
+
+    def _offsets_at(self, instant: datetime) -> Mapping[int, Answer]:
+        return self.broker.offsets_at(self.info.name, self.info.partitions, instant)
+
+    def _refresh(self, now: datetime) -> None:
+        """Look for added partitions, and whether it is still the same topic."""
+        self.info = self.broker.topic(self.info.name)
+        self._check_pins(self.newest)
+        self._looked_at = now
+
+    def _first_entry(self) -> Entry:
+        """Make entry 0: no rows, but where reading starts and what is pinned."""
+        offsets = self._starts()
+        return Entry(
+            cycle=0,
+            run=self.rules.run,
+            plan=new_token(),
+            previous=None,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            committed_at=self.clock(),
+            source=self._source(),
+            interval=self.pins.interval,
+            row_time=self.pins.row_time,
+            start=self.pins.start,
+            cause="start",
+            reads=tuple(PartitionRead(p, offsets[p], offsets[p]) for p in sorted(offsets)),
+            schema=self.pins.schema,
+        )
+
+    def _source(self) -> Source:
+        return Source("kafka", self.info.name, self.info.topic_id, self.info.cluster_id)
+
+    def _starts(self) -> dict[int, int]:
+        """Return where reading starts: where the group stands, else what ``--start`` says."""
+        name, partitions = self.info.name, self.info.partitions
+        offsets = self.broker.offsets(name, partitions)
+        starts = {
+            p: end if self.pins.start == "latest" else earliest
+            for p, (earliest, end) in offsets.items()
+        }
+        if self.pins.start not in {"earliest", "latest"}:
+            answers = self._offsets_at(parse_instant(self.pins.start))
+            for partition, answer in answers.items():
+                end = offsets[partition][1]
+                starts[partition] = end if answer.offset is None else answer.offset
+        if self.pins.group_id is not None:
+            starts |= self.broker.committed(name, partitions, self.pins.group_id)
+        return starts
+
+    def _check_writable(self) -> None:
+        path = f"{STAGING}/probe-{new_token()}"
+        self.storage.replace(path, b"")
+        self.storage.delete([path])
+
+    def _check_pins(self, newest: Entry) -> None:
+        """Refuse to go on with another source, interval or rule than the collection was begun with.
+
+        Raises:
+            LogError: it names the flag and the cure.
+        """
+        source, mine, where = newest.source, self._source(), self.storage.uri
+        if source.topic != mine.topic:
+            message = f"{where} holds topic={source.topic}, not {mine.topic}; use another --output"
+            raise LogError(message)
+        for name in ("cluster_id", "topic_id"):
+            before, now = getattr(source, name), getattr(mine, name)
+            if before is not None and now is not None and before != now:
+                what = (
+                    "another cluster" if name == "cluster_id" else "a topic that was created again"
+                )
+                message = (
+                    f"{where} was collected from {name}={before}, but --bootstrap_servers leads to "
+                    f"{name}={now} ({what}); use another --output"
+                )
+                raise LogError(message)
+        for flag, before, given in self._pinned(newest):
+            if before != given:
+                message = (
+                    f"--{flag}={given}, but {where} was begun with --{flag}={before}; "
+                    f"use --{flag}={before} or another --output"
+                )
+                raise LogError(message)
+
+    def _with_pins(self, newest: Entry) -> dict[str, Any] | None:
+        """Return the collection's schema with the columns that ``--schema`` adds, None if none.
+
+        Raises:
+            LogError: it gives a column another type than the collection has.
+        """
+        merged = merge(newest.schema, self.pins.schema, widen=False)
+        for name, type_ in self.pins.schema.items():
+            if is_changed({name: type_}, merged):
+                message = (
+                    f"--schema gives column {name} the type {type_}, but in {self.storage.uri} "
+                    f"it is {newest.schema[name]}; leave it or use another --output"
+                )
+                raise LogError(message)
+        return merged if merged != newest.schema else None
+
+    def _pinned(self, newest: Entry) -> list[tuple[str, str, str]]:
+        """Give each pinned flag, what it was begun with, and what it is now."""
+        pinned = [
+            ("interval", format_duration(newest.interval), format_duration(self.pins.interval)),
+            ("timestamp", newest.row_time, self.pins.row_time),
+        ]
+        if self.pins.is_start_given:
+            pinned.append(("start", newest.start, self.pins.start))
+        return pinned

@@ -1,0 +1,68 @@
+"""The package: what it needs, what it installs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+# Inline, not read from requirements.txt: engines build this file from an sdist without it.
+# The bounds are the oldest versions that the tests ran with.
+REQUIREMENTS = [
+    "apache-beam>=2.77,<3",
+    "confluent-kafka>=2.10",
+    "google-cloud-storage>=3.1",
+    "google-crc32c>=1.6",
+    "orjson>=3.10",
+    "pyarrow>=19",
+    "pyyaml>=6.0",
+    "rich>=13.9",
+]
+EXTRAS = {
+    "duckdb": ["duckdb>=1.4"],
+    "test": [
+        "batch-collection[duckdb]",
+        "hypothesis>=6.150",
+        "polars>=1.30",
+        "psutil>=6.0",
+        "pytest>=9.0",
+        "pytest-timeout>=2.4",
+    ],
+    "dev": ["batch-collection[test]", "mypy>=2.0", "ruff>=0.17"],
+}
+
+
+def version() -> str:
+    """Return the version, read as text: an import would need what is not installed yet."""
+    text = (HERE / "batch_collection" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        message = "batch_collection/__init__.py has no line __version__ = ..."
+        raise RuntimeError(message)
+    return found[1]
+
+
+def description() -> str:
+    """Return the README; engines' sdists may lack it."""
+    readme = HERE / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+setup(
+    name="batch-collection",
+    version=version(),
+    description="Collects a stream in batch files at regular intervals, for machine learning",
+    long_description=description(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["batch_collection*", "pipeline*", "transforms*"]),
+    package_data={"": ["py.typed"]},
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["batch-collection = pipeline.cli:entry_point"]},
+    zip_safe=False,
+)

@@ -1,0 +1,141 @@
+"""Log entries: their bytes and back."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_collection.entry import (
+    BatchFile,
+    CarryFile,
+    DeadLetterFile,
+    Entry,
+    Pane,
+    PartitionRead,
+    Source,
+)
+from batch_collection.errors import LogError
+from batch_collection.storage import LocalStorage
+from tests.builders import Collector, dead_letter, message
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INSTANTS = st.datetimes(
+    min_value=datetime(1, 1, 2),  # noqa: DTZ001 - hypothesis wants it naive
+    timezones=st.just(timezone.utc),
+)
+COUNTS = st.integers(0, 2**63 - 1)
+TEXTS = st.text(max_size=8)
+
+
+def tuples(strategy: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[object, ...]]:
+    """Return short tuples."""
+    return st.lists(strategy, max_size=3).map(tuple)
+
+
+FILES = st.builds(
+    BatchFile,
+    *(TEXTS, TEXTS, COUNTS, COUNTS, TEXTS, INSTANTS, INSTANTS),
+    offsets=st.dictionaries(COUNTS, st.tuples(COUNTS, COUNTS, COUNTS), max_size=3),
+)
+PANES = st.builds(
+    Pane,
+    *(INSTANTS, INSTANTS, st.sampled_from(["early", "on_time", "late"]), COUNTS),
+    files=tuples(FILES),
+    earlier=tuples(COUNTS),
+)
+ENTRIES = st.builds(
+    Entry,
+    cycle=COUNTS,
+    run=TEXTS,
+    plan=TEXTS,
+    previous=st.none() | TEXTS,
+    host=TEXTS,
+    pid=COUNTS,
+    committed_at=INSTANTS,
+    source=st.builds(Source, TEXTS, TEXTS, st.none() | TEXTS, st.none() | TEXTS),
+    interval=st.timedeltas(timedelta(milliseconds=1), timedelta(days=100)),
+    row_time=TEXTS,
+    cause=TEXTS,
+    boundary=st.none() | INSTANTS,
+    reads=tuples(
+        st.builds(PartitionRead, *[COUNTS] * 9, max_time=st.none() | INSTANTS),
+    ),
+    panes=tuples(PANES),
+    closed_empty=tuples(st.tuples(INSTANTS, INSTANTS)),
+    open=st.dictionaries(INSTANTS, tuples(COUNTS), max_size=3),
+    carry=tuples(st.builds(CarryFile, TEXTS, INSTANTS, COUNTS, COUNTS, COUNTS, TEXTS)),
+    released=tuples(TEXTS),
+    dead_letters=tuples(st.builds(DeadLetterFile, TEXTS, TEXTS, COUNTS, COUNTS, TEXTS)),
+    schema=st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=2), max_size=3),
+)
+
+
+@given(ENTRIES)
+def test_entries_round_trip(entry: Entry) -> None:
+    """Whatever is in them; and the same entry has the same bytes."""
+    content = entry.to_json()
+
+    assert Entry.from_json(content) == entry
+    assert Entry.from_json(content).to_json() == content
+
+
+@pytest.fixture
+def fields(tmp_path: Path) -> dict[str, object]:
+    """Return the JSON of an entry with a bit of everything."""
+    collector = Collector(LocalStorage(str(tmp_path)))
+    entry = collector.collect(
+        message(0), dead_letter(1), message(2, "10:31:00"), boundary="10:31:00"
+    )
+    return dict(json.loads(entry.to_json()))
+
+
+def test_an_entry_is_plain_json(fields: dict[str, object]) -> None:
+    """Instants are RFC 3339, the interval is in seconds: any tool can read it."""
+    assert fields["interval_seconds"] == 60.0
+    assert fields["boundary"] == "2026-11-22T10:31:00Z"
+    assert fields["format"] == 1
+
+
+def test_unknown_fields_are_ignored(fields: dict[str, object]) -> None:
+    """A reader of today reads what a later version adds."""
+    expected = Entry.from_json(json.dumps(fields).encode())
+    fields["later"] = {"x": 1}
+    fields["reads"] = [{**read, "later": 1} for read in fields["reads"]]  # type: ignore[attr-defined]
+    fields["source"]["later"] = 1  # type: ignore[index]
+
+    assert Entry.from_json(json.dumps(fields).encode()) == expected
+
+
+def test_a_newer_format_is_refused(fields: dict[str, object]) -> None:
+    """With the cure."""
+    fields["format"] = 2
+
+    with pytest.raises(LogError, match=re.escape("format=2, this version reads up to 1; update")):
+        Entry.from_json(json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"format": "1"}', b"\xff", b"null"])
+def test_what_is_no_entry_is_said_to_be_none(content: bytes) -> None:
+    """One clear error, whatever the bytes."""
+    with pytest.raises(LogError, match="not a log entry"):
+        Entry.from_json(content)
+
+
+def test_moves_name_every_file_to_publish(tmp_path: Path) -> None:
+    """Batches and dead letters, staged path first."""
+    entry = Collector(LocalStorage(str(tmp_path))).collect(
+        message(0), dead_letter(1), boundary="10:31:00"
+    )
+
+    assert entry.moves == (
+        (entry.files[0].staged, entry.files[0].path),
+        (entry.dead_letters[0].staged, entry.dead_letters[0].path),
+    )

@@ -1,0 +1,117 @@
+"""The log: finding the newest entry, creating the next."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_collection.errors import LogError
+from batch_collection.log import (
+    create_entry,
+    digest,
+    newest_cycle,
+    newest_entry,
+    read_entries,
+    read_entry,
+)
+from batch_collection.names import entry_path
+from batch_collection.storage import LocalStorage
+from tests.builders import Collector, message
+from tests.storages import DyingStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Probed(DyingStorage):
+    """A log of ``entries`` entries, of which nothing but sizes can be asked."""
+
+    def __init__(self, entries: int) -> None:
+        """Keep nothing."""
+        super().__init__(LocalStorage("nowhere"))
+        self.names = {entry_path(cycle) for cycle in range(entries)}
+        self.asked = 0
+
+    def size(self, path: str) -> int | None:
+        """Answer, and count."""
+        self.asked += 1
+        return 1 if path in self.names else None
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Refuse."""
+        raise AssertionError(prefix)
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Collector:
+    """Return a collector with entries 0, 1 and 2."""
+    collector = Collector(LocalStorage(str(tmp_path)))
+    collector.collect(message(0))
+    collector.collect(message(1), boundary="10:31:00")
+    return collector
+
+
+@given(st.integers(0, 3000), st.integers(0, 4000))
+def test_the_newest_cycle_is_found_from_any_hint(entries: int, hint: int) -> None:
+    """A hint may be old, or of a log that is gone; the folder is never listed."""
+    probed = Probed(entries)
+
+    assert newest_cycle(probed, hint) == (entries - 1 if entries else None)
+    assert probed.asked <= 28
+
+
+def test_a_good_hint_needs_two_looks() -> None:
+    """A follower that is up to date costs next to nothing."""
+    probed = Probed(1000)
+
+    assert newest_cycle(probed, 999) == 999
+    assert probed.asked == 2
+
+
+def test_an_empty_log_has_no_newest_entry(tmp_path: Path) -> None:
+    """Also where there is no folder."""
+    assert newest_entry(LocalStorage(str(tmp_path / "none"))) is None
+
+
+def test_entries_are_read_in_order(collector: Collector) -> None:
+    """From the first to the last, both included."""
+    assert [entry.cycle for entry in read_entries(collector.storage, 0, 2)] == [0, 1, 2]
+    assert newest_entry(collector.storage) == collector.newest
+
+
+def test_each_entry_names_the_one_before_by_its_hash(collector: Collector) -> None:
+    """So that none can be changed unnoticed."""
+    content = collector.storage.read(entry_path(1))
+
+    assert read_entry(collector.storage, 2).previous == digest(content)
+
+
+def test_a_lost_race_gives_the_entry_that_won(collector: Collector) -> None:
+    """Whoever comes second learns whose it is, and has changed nothing."""
+    storage, mine = collector.storage, collector.plan()
+    theirs = create_entry(storage, replace(mine, run="theirs"))
+
+    assert create_entry(storage, replace(mine, run="mine")) == theirs
+    assert read_entry(storage, 3).run == "theirs"
+
+
+def test_a_missing_entry_is_named(collector: Collector) -> None:
+    """With its path."""
+    expected = f"no log entry {entry_path(9)} in {collector.storage.uri}"
+    with pytest.raises(LogError, match=re.escape(expected)):
+        read_entry(collector.storage, 9)
+
+
+def test_a_damaged_entry_is_named(collector: Collector) -> None:
+    """With its path and what is wrong."""
+    collector.storage.replace(entry_path(1), b"{")
+
+    expected = f"cannot read {collector.storage.uri}/{entry_path(1)}: not a log entry"
+    with pytest.raises(LogError, match=re.escape(expected)):
+        read_entry(collector.storage, 1)

@@ -1,0 +1,80 @@
+"""Names of files: where they are, how they sort."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from batch_collection.names import (
+    batch_path,
+    carry_path,
+    dead_letters_path,
+    draft_path,
+    drafted_path,
+    entry_path,
+    manifest_path,
+    new_token,
+    staged_cycle,
+    staged_path,
+)
+from tests.builders import at
+
+
+def test_a_batch_lies_in_the_folder_of_its_window() -> None:
+    """Hive folders with names that no payload has."""
+    assert batch_path(at("10:30:00"), 42, 1, 7, "3fa9c1d2", ".parquet") == (
+        "data/window_date=2026-11-22/window_hour=10/"
+        "20261122T103000Z-0000000042-01-0007-3fa9c1d2.parquet"
+    )
+
+
+def test_batches_sort_by_window_then_cycle() -> None:
+    """A listing in the order of names is in the order of time."""
+    windows = [at("09:59:00"), at("10:00:00"), at("10:01:00")]
+    paths = [
+        batch_path(window, cycle, 0, number, new_token(), ".parquet")
+        for window in windows
+        for cycle in (2, 10)
+        for number in (0, 11)
+    ]
+
+    assert paths == sorted(paths)
+
+
+def test_a_file_is_staged_under_its_cycle() -> None:
+    """The token stays in the name, so that no two attempts write one file."""
+    path = batch_path(at("10:30:00"), 42, 1, 7, "3fa9c1d2", ".parquet")
+    staged = staged_path(42, path)
+
+    assert staged == "staging/0000000042/20261122T103000Z-0000000042-01-0007-3fa9c1d2.parquet"
+    assert staged_cycle(staged) == 42
+    assert staged_cycle(carry_path(42, "3fa9c1d2")) == 42
+
+
+def test_dead_letters_lie_apart_from_the_data() -> None:
+    """Readers of data/ with their defaults never meet them."""
+    assert dead_letters_path(at("10:30:00"), 1, 0, "3fa9c1d2") == (
+        "dead_letters/window_date=2026-11-22/20261122T103000Z-0000000001-00-3fa9c1d2.parquet"
+    )
+
+
+def test_windows_shorter_than_a_second_have_their_own_manifests() -> None:
+    """A fraction stands in the name where there is one."""
+    first, second = at("10:30:00"), at("10:30:00") + timedelta(milliseconds=500)
+
+    assert manifest_path(first, 1) == "windows/20261122T103000Z.r1.json"
+    assert manifest_path(second, 1) == "windows/20261122T103000.500000Z.r1.json"
+
+
+def test_a_draft_tells_what_it_is_written_for() -> None:
+    """So a sweep knows whether anybody can need it."""
+    assert drafted_path(draft_path(entry_path(3), new_token())) == entry_path(3)
+    assert drafted_path(staged_path(1, "data/x/a.parquet")) is None
+    assert staged_cycle(draft_path(entry_path(3), new_token())) is None
+
+
+def test_tokens_differ() -> None:
+    """Eight hexadecimal digits, drawn at random."""
+    tokens = {new_token() for _ in range(100)}
+
+    assert len(tokens) > 90
+    assert all(len(token) == 8 and int(token, 16) >= 0 for token in tokens)

@@ -1,0 +1,507 @@
+"""The collector as tests run it, in this process or in one of its own, and what must come of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from confluent_kafka import Producer, TopicPartition
+
+from batch_collection.audit import audit
+from batch_collection.log import newest_cycle, read_entries
+from batch_collection.storage import LocalStorage
+from batch_collection.windows import parse_compact_instant
+from pipeline import collect_command
+from pipeline.broker import Broker
+from pipeline.collect_command import graph_options, open_topics
+from pipeline.flags import Parser
+from pipeline.local import POLL, LocalDrive
+from transforms.kafka_client import ClientLog
+from transforms.kafka_reader import resume
+from transforms.write_batch_files import visible_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from confluent_kafka import KafkaError, Message
+
+    from batch_collection.entry import Entry
+    from pipeline.display import Display
+    from pipeline.embedded import EmbeddedBroker
+    from pipeline.planner import Planned
+    from tests.services.kafka import KafkaBroker
+
+    AnyBroker = KafkaBroker | EmbeddedBroker
+    Place = tuple[int, int, int | None]
+
+__all__ = [
+    "ROOT",
+    "Collecting",
+    "CollectorProcess",
+    "Produced",
+    "Recorder",
+    "Sending",
+    "Stream",
+    "check",
+    "dead_letters_of",
+    "entries_of",
+    "files_by_window",
+    "json_of",
+    "manifests_of",
+    "payloads_of",
+    "rows_of",
+    "run_command",
+    "sending",
+    "strays_of",
+]
+
+ROOT = Path(__file__).parent.parent
+POSITION = ("_partition", "_offset", "_timestamp", "_index")
+
+
+class Sending(NamedTuple):
+    """A message to produce; ``value`` None is a tombstone, ``at`` None the clock's time."""
+
+    value: bytes | None
+    at: datetime | None = None
+    partition: int = 0
+    key: bytes | None = None
+    headers: dict[str, bytes] | None = None
+
+
+class Produced(NamedTuple):
+    """A message as it lies in its topic."""
+
+    partition: int
+    offset: int
+    value: bytes | None
+    at: datetime | None
+
+
+def sending(at: datetime | None = None, partition: int = 0, **fields: Any) -> Sending:
+    """Return a message that is one JSON object."""
+    return Sending(json_of(fields), at, partition)
+
+
+def json_of(value: Any) -> bytes:
+    """Write JSON."""
+    return json.dumps(value).encode()
+
+
+@dataclass
+class Stream:
+    """A topic of its own for a test, and all that was produced to it, in order of delivery."""
+
+    broker: AnyBroker
+    partitions: int = 4
+    settings: dict[str, object] = field(default_factory=dict)
+    name: str = field(default_factory=lambda: f"collect-{uuid.uuid4().hex[:8]}")
+    produced: list[Produced] = field(default_factory=list)
+    _client: Producer | None = None
+
+    def __post_init__(self) -> None:
+        """Create the topic."""
+        self.broker.create_topic(self.name, self.partitions, **self.settings)
+
+    def send(self, *messages: Sending) -> list[Produced]:
+        """Produce messages, wait until the broker has them, and return them with their places."""
+        already = len(self.produced)
+        for message in messages:
+            self.post(message)
+        self.flush()
+        return self.produced[already:]
+
+    def post(self, message: Sending) -> None:
+        """Hand a message to the producer."""
+
+        def note(error: KafkaError | None, sent: Message) -> None:
+            if error is None:
+                place = sent.partition(), sent.offset()
+                assert place[0] is not None
+                assert place[1] is not None
+                self.produced.append(Produced(*place, message.value, message.at))
+
+        stamp = {} if message.at is None else {"timestamp": _milliseconds(message.at)}
+        self._producer.produce(
+            self.name,
+            message.value,
+            message.key,
+            message.partition,
+            headers=message.headers,
+            on_delivery=note,
+            **stamp,
+        )
+        self._producer.poll(0)
+
+    def flush(self, seconds: float = 60) -> None:
+        """Wait until all messages are delivered."""
+        assert self._producer.flush(seconds) == 0, "not delivered"
+
+    @property
+    def _producer(self) -> Producer:
+        if self._client is None:
+            settings = {
+                "bootstrap.servers": self.broker.bootstrap_servers,
+                "enable.idempotence": True,  # a retried request must not double a message
+                "linger.ms": 1,
+                "message.max.bytes": 20_000_000,
+            }
+            self._client = Producer(settings, logger=ClientLog())
+        return self._client
+
+    def committed(self, group: str) -> dict[int, int]:
+        """Return the offsets that a group has committed."""
+        broker = Broker({"bootstrap.servers": self.broker.bootstrap_servers})
+        return broker.committed(self.name, range(self.partitions), group)
+
+    def commit(self, group: str, **offsets: int) -> None:
+        """Commit offsets for a group, as ``p0=3``."""
+        broker = Broker({"bootstrap.servers": self.broker.bootstrap_servers})
+        broker.commit(self.name, group, {int(name[1:]): at for name, at in offsets.items()})
+
+    def delete_before(self, partition: int, offset: int) -> None:
+        """Delete as retention does; only the real broker can."""
+        admin = self.broker.admin()  # type: ignore[union-attr]
+        place = TopicPartition(self.name, partition, offset)
+        for answer in admin.delete_records([place]).values():
+            answer.result(10)
+
+
+def _milliseconds(instant: datetime) -> int:
+    return round(instant.timestamp() * 1000)
+
+
+@dataclass
+class Recorder:
+    """A display that remembers, and lets a test act while the collector waits."""
+
+    waiting: Callable[[datetime], None] | None = None
+    entries: list[Entry] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def begin(self, planned: Sequence[Planned]) -> None:
+        """Say nothing."""
+
+    def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:
+        """Remember the entry."""
+        self.entries.append(entry)
+
+    def wait(self, due: datetime) -> None:
+        """Let the test act."""
+        if self.waiting is not None:
+            self.waiting(due)
+
+    def note(self, text: str) -> None:
+        """Remember it."""
+        self.notes.append(text)
+
+    def __enter__(self) -> Display:
+        """Start."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+
+
+@dataclass
+class Collecting:
+    """The collector in this process, on a clock that the test sets; each call is a new start.
+
+    ``flags`` are those of the command line, beside the broker's, the topics' and the output's.
+    """
+
+    streams: tuple[Stream, ...]
+    output: Path
+    flags: tuple[str, ...]
+    recorder: Recorder = field(default_factory=Recorder)
+    _now: datetime | None = None
+
+    @classmethod
+    def of(cls, stream: Stream, output: Path, *flags: str) -> Collecting:
+        """Collect one stream."""
+        return cls((stream,), output, flags)
+
+    @property
+    def path(self) -> Path:
+        """The first stream's collection."""
+        return self.output / self.streams[0].name
+
+    def once(self, at: datetime, *flags: str) -> list[Entry]:
+        """Collect what there is when the clock stands at ``at``; return the new entries."""
+        self._now = at
+        already = len(self.recorder.entries)
+        with self._drive("--once", *flags) as drive:
+            drive.run()
+        return self.recorder.entries[already:]
+
+    def run(self, start: datetime, end: datetime, arrive: Callable[[datetime], None]) -> None:
+        """Collect continuously while the clock goes from ``start`` to ``end``.
+
+        Whenever the collector waits, the clock goes on as it would, and ``arrive`` is called with
+        the new time, to produce what has come by then.
+        """
+        self._now = start
+        with self._drive() as drive:
+
+            def wait(due: datetime) -> None:
+                assert self._now is not None
+                if self._now >= end:
+                    drive.stop()
+                    return
+                self._now = min(max(due, self._now), self._now + POLL)
+                arrive(self._now)
+
+            self.recorder.waiting = wait
+            try:
+                drive.run()
+            finally:
+                self.recorder.waiting = None
+                resume()
+
+    @contextmanager
+    def _drive(self, *flags: str) -> Iterator[LocalDrive]:
+        words = (
+            f"--bootstrap_servers={self.streams[0].broker.bootstrap_servers}",
+            f"--topics={','.join(stream.name for stream in self.streams)}",
+            f"--output={self.output}",
+            *self.flags,
+            *flags,
+        )
+        parser = Parser()
+        collect_command.configure(parser)
+        options = collect_command.check(parser.parse_args(words))
+        broker = Broker(options.consumer)
+        try:
+            topics = open_topics(options, broker)
+            for topic in topics:
+                topic.clock = self._clock
+            yield LocalDrive(
+                topics,
+                graph_options(options),
+                self.recorder,
+                once=options.once,
+                flush=options.flush,
+                clock=self._clock,
+            )
+        finally:
+            broker.close()
+
+    def _clock(self) -> datetime:
+        assert self._now is not None
+        return self._now
+
+
+def entries_of(collection: Path) -> list[Entry]:
+    """Return the log."""
+    storage = LocalStorage(str(collection))
+    newest = newest_cycle(storage)
+    return [] if newest is None else list(read_entries(storage, 0, newest))
+
+
+def rows_of(collection: Path) -> pa.Table:
+    """Return all rows as batch files show them: those below ``data/``, then the waiting ones."""
+    tables = [pq.ParquetFile(path).read() for path in sorted(collection.glob("data/**/*.parquet"))]
+    for file in entries_of(collection)[-1].carry:
+        with pa.OSFile(str(collection / file.path)) as source, pa.ipc.open_stream(source) as rows:
+            tables.append(visible_rows(rows.read_all(), "position", indexed=True))
+    return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+
+
+def payloads_of(rows: pa.Table) -> dict[Place, dict[str, Any]]:
+    """Return what was sent in each row, by partition, offset and index; no place twice."""
+    found: dict[Place, dict[str, Any]] = {}
+    for row in rows.to_pylist():
+        place = row["_partition"], row["_offset"], row.get("_index")
+        assert place not in found, f"{place} is there twice"
+        found[place] = _without_nulls({k: v for k, v in row.items() if k not in POSITION})
+    return found
+
+
+def dead_letters_of(collection: Path) -> dict[tuple[int, int], dict[str, Any]]:
+    """Return the dead letters by partition and offset; no place twice."""
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    for path in sorted(collection.glob("dead_letters/**/*.parquet")):
+        for row in pq.ParquetFile(path).read().to_pylist():
+            place = row["partition"], row["offset"]
+            assert place not in found, f"{place} is there twice"
+            found[place] = row
+    return found
+
+
+def files_by_window(collection: Path) -> dict[datetime, list[Path]]:
+    """Return the batch files by their window's start, as their names have it."""
+    found: dict[datetime, list[Path]] = defaultdict(list)
+    for path in sorted(collection.glob("data/**/*.parquet")):
+        found[parse_compact_instant(path.name.partition("-")[0])].append(path)
+    return dict(found)
+
+
+def manifests_of(collection: Path) -> dict[datetime, list[dict[str, Any]]]:
+    """Return each window's manifests, oldest revision first."""
+    found: dict[datetime, list[dict[str, Any]]] = defaultdict(list)
+    for path in collection.glob("windows/*.json"):
+        instant = parse_compact_instant(path.name.partition(".r")[0])
+        found[instant].append(json.loads(path.read_text()))
+    return {
+        start: sorted(manifests, key=lambda manifest: manifest["revision"])
+        for start, manifests in found.items()
+    }
+
+
+def strays_of(collection: Path) -> list[str]:
+    """Return files below ``staging/`` and ``carry/`` that the newest entry, published, does not name."""
+    named = {file.path for file in entries_of(collection)[-1].carry}
+    there = [path for folder in ("staging", "carry") for path in collection.glob(f"{folder}/**/*")]
+    files = [path.relative_to(collection).as_posix() for path in there if path.is_file()]
+    return [path for path in files if path not in named]
+
+
+def check(
+    collection: Path, produced: Iterable[Produced], *, dead: Iterable[tuple[int, int]] = ()
+) -> None:
+    """See that each message is where it belongs, once, unchanged, and that the audit agrees.
+
+    Args:
+        collection: ``OUTPUT/TOPIC``.
+        produced: all that lies in the topic and was to be collected.
+        dead: partition and offset of those that are dead letters.
+    """
+    dead = set(dead)
+    rows: dict[Place, dict[str, Any]] = {}
+    letters: dict[tuple[int, int], bytes | None] = {}
+    for message in produced:
+        place = message.partition, message.offset
+        if place in dead:
+            letters[place] = message.value
+        elif message.value is not None:
+            rows |= {(*place, index): row for index, row in _rows_of_value(message.value)}
+    assert {place: row["value"] for place, row in dead_letters_of(collection).items()} == letters
+    found = payloads_of(rows_of(collection))
+    assert found.keys() - rows.keys() == set(), "rows that nobody sent"
+    assert rows.keys() - found.keys() == set(), "rows that are lost"
+    assert found == rows
+    assert audit(LocalStorage(str(collection))).findings == ()
+
+
+def _rows_of_value(value: bytes) -> list[tuple[int | None, dict[str, Any]]]:
+    content = json.loads(value)
+    rows = list(enumerate(content)) if isinstance(content, list) else [(None, content)]
+    return [(index, _without_nulls(row)) for index, row in rows]
+
+
+def _without_nulls(value: Any) -> Any:
+    """Leave out null fields: a column that a row lacks reads as null."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return value
+
+
+class CollectorProcess:
+    """``python -m pipeline`` as a process of its own; killed at the end of its ``with`` block."""
+
+    def __init__(self, streams: Sequence[Stream], output: Path, *flags: str) -> None:
+        """Start it."""
+        self._process = subprocess.Popen(
+            [*_COMMAND, *_flags(streams, output), *flags],
+            cwd=ROOT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._queue: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> CollectorProcess:  # noqa: PYI034 - Python 3.10 has no Self
+        """Return it, running."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill it, if it still runs."""
+        self.send(signal.SIGKILL)
+        self.end()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def wait_for(self, text: str, seconds: float = 60) -> str:
+        """Wait for a line that holds ``text``, and return it."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                line = self._queue.get(timeout=max(deadline - time.monotonic(), 0))
+            except queue.Empty:
+                line = None
+            assert line is not None, f"no {text!r} among {self.lines}"
+            if text in line:
+                return line
+
+    def end(self, seconds: float = 60) -> int:
+        """Wait until it has ended, and return its exit code."""
+        code = self._process.wait(seconds)
+        self._reader.join(10)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+        return code
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self.lines.append(line.rstrip("\n"))
+            self._queue.put(line)
+        self._queue.put(None)
+
+
+_COMMAND = (sys.executable, "-m", "pipeline")
+
+
+def run_command(
+    streams: Sequence[Stream], output: Path, *flags: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the collector in a process of its own to its end."""
+    return subprocess.run(
+        [*_COMMAND, *_flags(streams, output), *flags],
+        cwd=ROOT,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def _flags(streams: Sequence[Stream], output: Path) -> list[str]:
+    return [
+        f"--bootstrap_servers={streams[0].broker.bootstrap_servers}",
+        f"--topics={','.join(stream.name for stream in streams)}",
+        f"--output={output}",
+    ]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,214 @@
+"""What the planner asks of Kafka, and what it is told when Kafka is not there."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+from confluent_kafka import Producer
+
+from batch_collection.errors import CollectionError, SourceError
+from pipeline.broker import Broker
+from pipeline.planner import Answer
+from transforms.kafka_client import ClientLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipeline.embedded import EmbeddedBroker
+    from tests.services.kafka import KafkaBroker
+
+    AnyBroker = KafkaBroker | EmbeddedBroker
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
+NOBODY = "127.0.0.1:1"
+
+
+def asked(broker: AnyBroker) -> Broker:
+    """Return the planner's view of a broker."""
+    return Broker({"bootstrap.servers": broker.bootstrap_servers})
+
+
+def topic(broker: AnyBroker, partitions: int = 4) -> str:
+    """Create a topic of its own for a test."""
+    return broker.create_topic(f"broker-{uuid.uuid4().hex[:8]}", partitions)
+
+
+def produce(broker: AnyBroker, name: str, partition: int, *stamps: int) -> None:
+    """Write a message a timestamp, in milliseconds."""
+    client = Producer({"bootstrap.servers": broker.bootstrap_servers}, logger=ClientLog())
+    for stamp in stamps:
+        client.produce(name, b"x", partition=partition, timestamp=stamp)
+    assert client.flush(30) == 0
+
+
+def milliseconds(instant: datetime) -> int:
+    """Return an instant as Kafka stamps it."""
+    return round(instant.timestamp() * 1000)
+
+
+def failure_of(question: Callable[[], object]) -> tuple[str, float]:
+    """Return what a question that must fail raises, and after how many seconds."""
+    began = time.monotonic()
+    with pytest.raises(SourceError) as caught:
+        question()
+    return str(caught.value), time.monotonic() - began
+
+
+def test_a_topic_has_its_partitions_and_no_id_where_the_broker_has_none(
+    embedded: EmbeddedBroker,
+) -> None:
+    """The embedded broker has a cluster id and four partitions, but no topic ids."""
+    found = asked(embedded).topic(topic(embedded))
+    assert found.topic_id is None
+    assert found.cluster_id
+    assert found.partitions == (0, 1, 2, 3)
+
+
+def test_offsets_go_from_the_earliest_to_the_end(embedded: EmbeddedBroker) -> None:
+    """Only the partitions asked for are answered."""
+    name = topic(embedded)
+    produce(embedded, name, 1, 1, 2, 3)
+    assert asked(embedded).offsets(name, [0, 1]) == {0: (0, 0), 1: (0, 3)}
+    assert asked(embedded).offsets(name, []) == {}
+
+
+def test_no_time_index_gives_no_offset(embedded: EmbeddedBroker) -> None:
+    """The embedded broker can't look up instants."""
+    name = topic(embedded)
+    produce(embedded, name, 0, milliseconds(NOON))
+    assert asked(embedded).offsets_at(name, [0], NOON) == {0: Answer(None, None)}
+
+
+def test_committed_offsets_are_read_back(embedded: EmbeddedBroker) -> None:
+    """A partition nothing was committed for is left out."""
+    name, broker = topic(embedded), asked(embedded)
+    assert broker.committed(name, range(4), "group") == {}
+    broker.commit(name, "group", {})
+    broker.commit(name, "group", {1: 7, 3: 0})
+    assert broker.committed(name, range(4), "group") == {1: 7, 3: 0}
+
+
+def test_a_missing_topic_is_named_with_those_like_it_and_not_created(
+    embedded: EmbeddedBroker,
+) -> None:
+    """A question doesn't make a topic, even where asking for its name would."""
+    name = topic(embedded)
+    for _ in range(2):
+        with pytest.raises(CollectionError, match=re.escape(f"no topic={name}x")) as caught:
+            asked(embedded).topic(name + "x")
+        assert f"similar: {name}" in str(caught.value)
+
+
+def test_an_unreachable_broker_is_told_within_fifteen_seconds(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """One line says why and which flag to look at, whatever is asked; nothing else is printed."""
+    broker = Broker({"bootstrap.servers": NOBODY})
+    questions: tuple[Callable[[], object], ...] = (
+        lambda: broker.topic("any"),
+        lambda: broker.offsets("any", [0]),
+        lambda: broker.offsets_at("any", [0], NOON),
+        lambda: broker.committed("any", [0], "group"),
+        lambda: broker.commit("any", "group", {0: 1}),
+    )
+    with ThreadPoolExecutor(len(questions)) as threads:
+        for told, seconds in threads.map(failure_of, questions):
+            assert "Connection refused; check --bootstrap_servers" in told
+            assert "\n" not in told
+            assert seconds < 15
+    assert capfd.readouterr().err == ""
+
+
+def test_a_closed_broker_answers_nothing(embedded: EmbeddedBroker) -> None:
+    """After close every question is an error."""
+    broker = asked(embedded)
+    broker.close()
+    with pytest.raises(SourceError, match="closed"):
+        broker.topic("any")
+
+
+@pytest.mark.integration
+def test_a_topic_created_again_has_another_id(kafka: KafkaBroker) -> None:
+    """The id tells topics of one name apart."""
+    name, broker = topic(kafka, 2), asked(kafka)
+    first = broker.topic(name)
+    assert first.partitions == (0, 1)
+    admin = kafka.admin()
+    admin.delete_topics([name])[name].result(30)
+    deadline = time.monotonic() + 30
+    while name in admin.list_topics(timeout=10).topics:
+        assert time.monotonic() < deadline
+    kafka.create_topic(name, 3)
+    second = broker.topic(name)
+    assert second.partitions == (0, 1, 2)
+    assert first.topic_id
+    assert second.topic_id not in {None, first.topic_id}
+    assert second.cluster_id == first.cluster_id
+
+
+@pytest.mark.integration
+def test_the_real_broker_creates_no_topic_when_asked(kafka: KafkaBroker) -> None:
+    """It would, for a question that names the topic: automatic creation is on."""
+    name = f"missing-{uuid.uuid4().hex[:8]}"
+    with pytest.raises(CollectionError, match=re.escape(f"no topic={name}")):
+        asked(kafka).topic(name)
+    with pytest.raises(SourceError):
+        asked(kafka).offsets(name, [0])
+    assert name not in kafka.admin().list_topics(timeout=10).topics
+
+
+@pytest.mark.integration
+def test_an_instant_finds_the_first_record_at_or_after_it(kafka: KafkaBroker) -> None:
+    """The answer carries the record's own timestamp; beyond the last record there is none."""
+    name, broker = topic(kafka, 2), asked(kafka)
+    second = timedelta(seconds=1)
+    produce(kafka, name, 0, *(milliseconds(NOON + step * second) for step in range(10)))
+    found = broker.offsets_at(name, [0, 1], NOON + 3 * second)
+    assert found == {0: Answer(3, NOON + 3 * second), 1: Answer(None, None)}
+    later = broker.offsets_at(name, [0], NOON + 3 * second + timedelta(microseconds=1))
+    assert later == {0: Answer(4, NOON + 4 * second)}
+    assert broker.offsets_at(name, [0], NOON + 10 * second) == {0: Answer(None, None)}
+
+
+@pytest.mark.integration
+def test_a_timestamp_beyond_the_calendar_is_the_last_instant(kafka: KafkaBroker) -> None:
+    """A record stamped in nanoseconds doesn't break the look-up."""
+    name = topic(kafka, 1)
+    produce(kafka, name, 0, milliseconds(NOON) * 1_000_000)
+    answer = asked(kafka).offsets_at(name, [0], NOON)[0]
+    assert answer == Answer(0, datetime.max.replace(tzinfo=timezone.utc))
+
+
+@pytest.mark.integration
+def test_a_group_commits_on_the_real_broker(kafka: KafkaBroker) -> None:
+    """What was committed is read back."""
+    name, broker = topic(kafka, 2), asked(kafka)
+    group_id = f"group-{name}"
+    assert broker.committed(name, [0, 1], group_id) == {}
+    broker.commit(name, group_id, {0: 5})
+    assert broker.committed(name, [0, 1], group_id) == {0: 5}
+
+
+@pytest.mark.integration
+def test_a_refused_login_is_told_early_and_without_the_password(kafka: KafkaBroker) -> None:
+    """Every question says that the login is refused; none prints the password."""
+    login = {
+        "bootstrap.servers": kafka.sasl_servers,
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": kafka.sasl_user,
+        "sasl.password": "battery-staple",
+    }
+    for question in (lambda b: b.topic("any"), lambda b: b.offsets("any", [0])):
+        began = time.monotonic()
+        with pytest.raises(SourceError, match=r"refuses the login.*SASL authentication") as caught:
+            question(Broker(login))
+        assert time.monotonic() - began < 5
+        assert "battery-staple" not in str(caught.value)
+    assert Broker({**login, "sasl.password": kafka.sasl_password}).topic(topic(kafka)).topic_id

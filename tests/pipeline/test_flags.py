@@ -1,0 +1,117 @@
+"""Flags: spelling, suggestions, files, and all mistakes at once."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batch_collection.errors import CollectionError
+from pipeline.flags import Flags, from_config_file, normalised, properties, unknown_flags
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_dashes_and_underscores_are_one_spelling() -> None:
+    """Only the flag's name is touched, never its value."""
+    words = ["--batch-size=10", "--output", "my-dir", "--topics=a-b", "-X", "a-b=c-d", "--"]
+    assert normalised(words) == [
+        "--batch_size=10",
+        "--output",
+        "my-dir",
+        "--topics=a-b",
+        "-X",
+        "a-b=c-d",
+        "--",
+    ]
+
+
+def test_an_unknown_flag_is_named_with_the_nearest_known_one() -> None:
+    """And a word that is no flag is named as it is."""
+    known = ["--interval", "--output"]
+    assert unknown_flags(["--inteval=5s", "--zzz", "word"], known) == [
+        "unknown flag --inteval; did you mean --interval?",
+        "unknown flag --zzz",
+        "unexpected 'word'",
+    ]
+
+
+def test_all_mistakes_are_told_together() -> None:
+    """One line each, with the cure."""
+    args = argparse.Namespace(
+        topics="", batch_size="0", interval="soon", grace="-1s", until="never", kind="x"
+    )
+    flags = Flags(args)
+    flags.names("topics")
+    flags.number("batch_size")
+    flags.duration("interval", timedelta(seconds=1))
+    flags.duration("grace", timedelta(0))
+    flags.instant("until")
+    flags.choice("kind", ["one", "two"])
+    with pytest.raises(CollectionError) as error:
+        flags.done()
+    assert str(error.value).splitlines() == [
+        "--topics is missing",
+        "--batch_size must be a whole number of at least 1, got '0'",
+        "--interval is not a duration: 'soon'; write it as 10s, 1m, 1h30m or 250ms",
+        "--grace is not a duration: '-1s'; write it as 10s, 1m, 1h30m or 250ms",
+        "--until is not an instant: 'never'; write it as 2026-11-22T10:30:00Z",
+        "unknown --kind=x; use one of: one, two",
+    ]
+
+
+def test_properties_come_from_a_file_and_from_x_which_wins(tmp_path: Path) -> None:
+    """Comments and blank lines are skipped; values may hold equals signs."""
+    file = tmp_path / "client.properties"
+    file.write_text("# secrets\n\nsasl.password = a=b\nclient.id=one\n")
+    assert properties(["client.id=two"], str(file)) == {"sasl.password": "a=b", "client.id": "two"}
+
+
+def test_a_line_that_is_no_property_is_named_without_its_neighbours(tmp_path: Path) -> None:
+    """File and line."""
+    file = tmp_path / "client.properties"
+    file.write_text("client.id=one\nnonsense\n")
+    with pytest.raises(CollectionError, match=re.escape(f"{file}:2 must be key=value")):
+        properties([], str(file))
+    with pytest.raises(CollectionError, match="cannot read --consumer_config=nowhere"):
+        properties([], "nowhere")
+
+
+def test_a_config_file_is_flags_with_variables_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists are joined, true is a bare flag, X is a mapping."""
+    monkeypatch.setenv("SECRET", "s3cret")
+    file = tmp_path / "collect.yaml"
+    file.write_text(
+        "topics: [a, b]\nbatch-size: 10\nonce: true\nflush: false\nX:\n  sasl.password: ${SECRET}\n"
+    )
+    assert from_config_file(str(file)) == [
+        "--topics=a,b",
+        "--batch_size=10",
+        "--once",
+        "-Xsasl.password=s3cret",
+    ]
+
+
+def test_a_variable_that_is_not_set_is_an_error(tmp_path: Path) -> None:
+    """A secret never becomes an empty text by accident."""
+    file = tmp_path / "collect.yaml"
+    file.write_text("group_id: ${NOT_SET_ANYWHERE}\n")
+    with pytest.raises(CollectionError, match=re.escape("${NOT_SET_ANYWHERE}, which is not set")):
+        from_config_file(str(file))
+
+
+def test_a_config_file_that_is_no_mapping_is_an_error(tmp_path: Path) -> None:
+    """It names the file."""
+    file = tmp_path / "collect.yaml"
+    file.write_text("- a\n")
+    with pytest.raises(CollectionError, match="must hold flag: value lines"):
+        from_config_file(str(file))
+    file.write_text("a: [\n")
+    with pytest.raises(CollectionError, match="is no YAML"):
+        from_config_file(str(file))

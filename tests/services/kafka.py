@@ -1,0 +1,267 @@
+"""A real Kafka broker for tests: one KRaft node in a temporary directory, no Docker.
+
+The jars come from Maven once and stay in the user's cache directory. The broker lives no longer
+than the process that started it, whatever way that one ends.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["KafkaBroker", "UnavailableError", "kafka_jars"]
+
+VERSION = "4.3.1"
+_ARTIFACTS = (
+    ("org.apache.kafka", "kafka_2.13", VERSION),
+    ("org.apache.kafka", "kafka-tools", VERSION),
+    ("org.slf4j", "slf4j-simple", "1.7.36"),
+)
+_DEPENDENCY = (
+    "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
+)
+_POM = (
+    '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+    "<groupId>tests</groupId><artifactId>kafka</artifactId><version>1</version>"
+    "<dependencies>{}</dependencies></project>"
+)
+_MAVEN_SECONDS = 600
+_START_SECONDS = 60
+_STOP_SECONDS = 30
+# Signals come as lines on standard input; its end, which the death of the tests brings too, kills.
+_WARDEN = """
+"$@" & broker=$!
+while read -r signal; do
+    if [ "$signal" = WAIT ]; then wait $broker; exit; fi
+    kill -"$signal" $broker
+done
+kill -KILL $broker 2>/dev/null
+wait $broker
+"""
+_SASL_USER, _SASL_PASSWORD = "alice", "correct-horse"
+
+
+class UnavailableError(Exception):
+    """A real broker can't be had here; the text says why."""
+
+
+def kafka_jars() -> Path:
+    """Return the folder with Kafka's jars, fetched by Maven if they aren't in the cache.
+
+    Raises:
+        UnavailableError: Java or Maven is missing, or Maven can't resolve them.
+    """
+    for program in ("java", "mvn"):
+        if shutil.which(program) is None:
+            message = f"no real Kafka: {program} is not installed"
+            raise UnavailableError(message)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    jars = cache / "batch-collection-tests" / f"kafka-{VERSION}"
+    if not jars.is_dir():
+        jars.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
+            _fetch(Path(folder))
+            with contextlib.suppress(OSError):  # somebody else was first
+                (Path(folder) / "lib").rename(jars)
+    return jars
+
+
+def _fetch(folder: Path) -> None:
+    """Let Maven copy the jars to ``folder/lib``."""
+    dependencies = "".join(_DEPENDENCY.format(*artifact) for artifact in _ARTIFACTS)
+    (folder / "pom.xml").write_text(_POM.format(dependencies))
+    command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=_MAVEN_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"no real Kafka: mvn took longer than {_MAVEN_SECONDS}s"
+        raise UnavailableError(message) from error
+    if done.returncode != 0:
+        output = (done.stdout + done.stderr).strip() or "no output"
+        message = f"no real Kafka: mvn failed: {output.splitlines()[0][:300]}"
+        raise UnavailableError(message)
+
+
+class KafkaBroker:
+    """One broker with its own data; it can be stopped and started again on the same ports.
+
+    ``properties`` are added to the broker's, and win. ``sasl_servers`` is a second listener that
+    wants SASL PLAIN, with ``sasl_user`` and ``sasl_password``.
+    """
+
+    sasl_user = _SASL_USER
+    sasl_password = _SASL_PASSWORD
+
+    def __init__(self, folder: Path, properties: Mapping[str, object] | None = None) -> None:
+        """Lay the broker out in ``folder``; ``start`` starts it."""
+        self._jars = kafka_jars()
+        self._folder = folder
+        port, sasl_port, controller_port = _free_ports(3)
+        self.bootstrap_servers = f"127.0.0.1:{port}"
+        self.sasl_servers = f"127.0.0.1:{sasl_port}"
+        self._warden: subprocess.Popen[str] | None = None
+        settings = _settings(folder, port, sasl_port, controller_port) | dict(properties or {})
+        lines = (f"{name}={value}\n" for name, value in settings.items())
+        self._file = folder / "server.properties"
+        self._file.write_text("".join(lines))
+        self._run("kafka.tools.StorageTool", "format", "-t", _new_id(), "-c", str(self._file))
+
+    def start(self) -> None:
+        """Start the broker and wait until it answers."""
+        command = [*self._java("kafka.Kafka"), str(self._file)]
+        with (self._folder / "broker.log").open("ab") as log:
+            self._warden = subprocess.Popen(
+                ["/bin/sh", "-c", _WARDEN, "warden", *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if time.monotonic() > deadline:
+                tail = (self._folder / "broker.log").read_text()[-2000:]
+                self.kill()
+                message = f"broker did not start within {_START_SECONDS}s:\n{tail}"
+                raise RuntimeError(message)
+
+    def stop(self) -> None:
+        """Stop in good order; kill what doesn't go."""
+        self.send("TERM")
+        self.send("WAIT")
+        if self._warden is not None:
+            try:
+                self._warden.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._warden.pid, signal.SIGKILL)
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill with SIGKILL and wait until the process is gone; nothing if it is."""
+        if self._warden is not None and self._warden.stdin is not None:
+            self._warden.stdin.close()
+            self._warden.wait()
+        self._warden = None
+
+    def restart(self) -> None:
+        """Start again on the same ports and data."""
+        self.kill()
+        self.start()
+
+    def send(self, name: str) -> None:
+        """Send the broker a signal, as ``TERM``, ``STOP`` or ``CONT``."""
+        if self._warden is None or self._warden.stdin is None:
+            message = f"cannot send signal={name}: the broker does not run"
+            raise RuntimeError(message)
+        self._warden.stdin.write(f"{name}\n")
+        self._warden.stdin.flush()
+
+    def create_topic(self, name: str, partitions: int = 1, **config: object) -> str:
+        """Create a topic and return its name; ``retention_ms=1`` stands for ``retention.ms=1``.
+
+        Nothing is deleted by age, and any timestamp is taken, unless ``config`` says otherwise.
+        """
+        settings: dict[str, object] = {"retention_ms": -1, "message_timestamp_after_max_ms": 2**62}
+        named = {key.replace("_", "."): str(value) for key, value in (settings | config).items()}
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=named)
+        admin = self.admin()  # kept: its end would cancel the request
+        admin.create_topics([topic])[name].result(30)
+        return name
+
+    def admin(self) -> AdminClient:
+        """Return a new admin client of this broker."""
+        quiet = logging.Logger("broker", logging.CRITICAL)  # noqa: LOG001 - belongs to no tree
+        return AdminClient({"bootstrap.servers": self.bootstrap_servers}, logger=quiet)
+
+    def _answers(self) -> bool:
+        if not _accepts(self.bootstrap_servers):
+            time.sleep(0.1)
+            return False
+        try:
+            return bool(self.admin().list_topics(timeout=5).brokers)
+        except KafkaException:
+            return False
+
+    def _java(self, main: str) -> list[str]:
+        options = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+        return ["java", *options, quiet, "-cp", f"{self._jars}/*", main]
+
+    def _run(self, main: str, *arguments: str) -> None:
+        command = [*self._java(main), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            message = f"{main} failed: {(done.stdout + done.stderr)[-2000:]}"
+            raise RuntimeError(message)
+
+
+def _settings(folder: Path, port: int, sasl_port: int, controller_port: int) -> dict[str, object]:
+    """Return a small node's properties: eager to compact, delete and answer."""
+    return {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port},"
+        f"CONTROLLER://127.0.0.1:{controller_port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,"
+        "CONTROLLER:PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": "org.apache.kafka.common.security."
+        f'plain.PlainLoginModule required user_{_SASL_USER}="{_SASL_PASSWORD}";',
+        "log.dirs": folder / "logs",
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 1,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": 1,
+        "broker.heartbeat.interval.ms": 200,
+        "broker.session.timeout.ms": 1000,
+        "group.initial.rebalance.delay.ms": 0,
+        "log.initial.task.delay.ms": 100,
+        "log.cleaner.backoff.ms": 100,
+        "log.retention.check.interval.ms": 500,
+        "log.segment.delete.delay.ms": 100,
+    }
+
+
+def _new_id() -> str:
+    """Return a cluster id as Kafka writes them; one that starts with ``-`` reads as an option."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _accepts(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,98 @@
+"""Committing on a runner: the log takes one entry a cycle, and only a whole one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batch_collection.entry import Entry, PartitionRead, Source
+from batch_collection.log import create_entry, newest_entry
+from batch_collection.storage import open_storage
+from tests.pipelines import MAIN, run
+from tests.tasks import MINUTE, NOON, plan
+from transforms.commit_cycle import CommitCycle, read_failure
+from transforms.report import Failure, Report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transforms.plan import Plan
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Plan:
+    """Give a plan of two tasks for a collection that was begun."""
+    entry = Entry(
+        cycle=0,
+        run="run",
+        plan="start",
+        previous=None,
+        host="host",
+        pid=1,
+        committed_at=NOON,
+        source=Source("kafka", "topic"),
+        interval=MINUTE,
+        row_time="record",
+        cause="start",
+        reads=(PartitionRead(0, 5, 5), PartitionRead(1, 7, 7)),
+    )
+    create_entry(open_storage(str(tmp_path)), entry)
+    return plan(tmp_path, tasks=2)
+
+
+def report(of: Plan, number: int, attempt: str = "a") -> Report:
+    """Build the report of a task that found two tombstones."""
+    start = (5, 7)[number]
+    return Report(
+        of,
+        number,
+        attempt,
+        read=True,
+        reads=(PartitionRead(number, start, start + 2, messages=2),),
+        decoded=(PartitionRead(number, 0, 0, messages=2, tombstones=2),),
+        cut=True,
+    )
+
+
+def commit(reports: list[Report]) -> list[str]:
+    """Commit on the runner; give the entries' paths."""
+    return [seen.element for seen in run(CommitCycle(), reports, Report).get(MAIN, [])]
+
+
+def test_an_entry_is_created_once_all_tasks_are_whole(asked: Plan) -> None:
+    """However their reports are split."""
+    whole = report(asked, 0)
+    parts = [replace(whole, cut=False), replace(whole, read=False, reads=(), decoded=())]
+    assert commit([*parts, report(asked, 1)]) == ["log/00000000000000000001.json"]
+    entry = newest_entry(open_storage(asked.collection))
+    assert entry is not None
+    assert [(read.start, read.end, read.tombstones) for read in entry.reads] == [
+        (5, 7, 2),
+        (7, 9, 2),
+    ]
+
+
+def test_nothing_is_created_while_a_task_is_missing(asked: Plan) -> None:
+    """Two attempts at one task are one task."""
+    assert commit([report(asked, 0), report(asked, 0, "b")]) == []
+    assert read_failure(asked) is None
+
+
+def test_a_failure_leaves_a_note_and_no_entry(asked: Plan) -> None:
+    """Whoever planned can read why."""
+    failure = Failure("SourceError", "gone")
+    failed = Report(asked, 1, "a", failure=failure)
+    assert commit([report(asked, 0), failed]) == []
+    assert read_failure(asked) == failure
+
+
+def test_the_entry_that_is_there_wins(asked: Plan) -> None:
+    """A second commit of the same cycle finds the first one's entry, whole as it was."""
+    commit([report(asked, 0), report(asked, 1)])
+    storage = open_storage(asked.collection)
+    before = newest_entry(storage)
+    other = replace(asked, id="other", run="other")
+    commit([report(other, 0), report(other, 1)])
+    assert newest_entry(storage) == before

@@ -1,0 +1,105 @@
+"""Cutting on a runner: bundles, tasks, spilling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apache_beam as beam
+import pytest
+
+from tests.pipelines import MAIN, run
+from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
+from transforms.chunk import Chunk
+from transforms.cut_batches import Batch, BatchCoder, CutBatches
+from transforms.into_windows import IntoWindows
+from transforms.rows import InMemory, Spilled
+
+
+class Windowed(beam.PTransform):
+    """Windows in front of the cut, as in the graph."""
+
+    def __init__(self, cut: CutBatches) -> None:
+        """Put windows in front of ``cut``."""
+        super().__init__()
+        self._cut = cut
+
+    def expand(self, chunks: Any) -> Any:
+        """Wire it."""
+        return chunks | IntoWindows(MINUTE, self._cut.batch_size) | "Cut" >> self._cut
+
+
+def cut(elements: list[Chunk], batch_size: int = 10, **options: Any) -> dict[str, Any]:
+    """Cut chunks; give batches and reports."""
+    return run(Windowed(CutBatches(MINUTE, batch_size, **options)), elements, Chunk)
+
+
+def values(batch: Batch) -> list[int]:
+    """Give the values of a batch's rows, wherever they are."""
+    return [
+        row["value"]
+        for segment in batch.cut.segments
+        for row in segment.source.load()["payload"]  # type: ignore[attr-defined]
+        .slice(segment.start, segment.rows)
+        .to_pylist()
+    ]
+
+
+def test_batches_come_out_in_their_windows_and_the_report_says_that_all_is_cut() -> None:
+    """One task, one window: a full batch, then the rest."""
+    out = cut([chunk(rows(range(8))), chunk(rows(range(8, 14))), end()])
+    batches = [seen.element for seen in out[MAIN]]
+    assert [(b.number, b.cut.timing, values(b)) for b in batches] == [
+        (0, "on_time", list(range(10))),
+        (1, "on_time", list(range(10, 14))),
+    ]
+    assert {seen.window_start for seen in out[MAIN]} == {(NOON - MINUTE).timestamp()}
+    (report,) = (seen.element for seen in out["reports"])
+    assert report.cut
+
+
+def test_tasks_in_one_bundle_are_cut_apart() -> None:
+    """A runner may put several tasks into one bundle."""
+    two = [task(plan(tasks=2), number) for number in range(2)]
+    out = cut([chunk(rows([1]), two[0]), end(two[0]), chunk(rows([2]), two[1]), end(two[1])])
+    assert [(s.element.task.number, values(s.element)) for s in out[MAIN]] == [(0, [1]), (1, [2])]
+    assert [seen.element.task for seen in out["reports"]] == [0, 1]
+
+
+def test_a_bundle_that_ends_without_the_mark_is_cut_too() -> None:
+    """A runner that did not fuse the steps may separate the mark from the rows."""
+    out = cut([chunk(rows([1, 2]))])
+    assert [values(seen.element) for seen in out[MAIN]] == [[1, 2]]
+    assert out["reports"][0].element.cut
+
+
+def test_rows_that_do_not_fit_in_memory_are_spilled_and_come_back() -> None:
+    """With no memory at all, everything passes through the file."""
+    later = rows(range(5), NOON + MINUTE)
+    out = cut([chunk(rows(range(7))), chunk(later), chunk(rows([7, 8])), end()], memory_limit=0)
+    batches = [seen.element for seen in out[MAIN]]
+    assert {type(segment.source) for b in batches for segment in b.cut.segments} == {Spilled}
+
+
+class Recoded(Windowed):
+    """Batches as another process gets them."""
+
+    def expand(self, chunks: Any) -> Any:
+        """Wire it."""
+        return super().expand(chunks).batches | beam.Map(_recoded)
+
+
+def _recoded(batch: Batch) -> Batch:
+    return BatchCoder().decode(BatchCoder().encode(batch))
+
+
+@pytest.mark.parametrize("memory_limit", [0, 1 << 30])
+def test_a_batch_crosses_a_process_border_with_its_rows(memory_limit: int) -> None:
+    """The coder loads what is in a file of this process only."""
+    recoded = Recoded(CutBatches(MINUTE, 5, memory_limit))
+    out = run(recoded, [chunk(rows(range(7))), end()], Chunk)[MAIN]
+    batches = [seen.element for seen in out]
+    assert {type(segment.source) for b in batches for segment in b.cut.segments} == {InMemory}
+    assert [(b.cut.timing, values(b)) for b in batches] == [
+        ("on_time", [0, 1, 2, 3, 4]),
+        ("on_time", [5, 6]),
+    ]

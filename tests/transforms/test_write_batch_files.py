@@ -1,0 +1,134 @@
+"""Staging: what is in a file, and what the report says of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+import pyarrow.parquet as pq
+import pytest
+
+from batch_collection.checksum import file_crc32c
+from batch_collection.entry import CarryFile
+from batch_collection.storage import open_storage
+from tests.pipelines import MAIN, run
+from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
+from transforms.chunk import Chunk
+from transforms.cut_batches import CutBatches
+from transforms.into_windows import IntoWindows
+from transforms.write_batch_files import Output, WriteBatchFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transforms.report import Report
+
+
+class Written(beam.PTransform):
+    """Windows, cut and write, as in the graph."""
+
+    def __init__(self, output: Output, batch_size: int) -> None:
+        """Write files that look like ``output``."""
+        super().__init__()
+        self._output, self._batch_size = output, batch_size
+
+    def expand(self, chunks: Any) -> Any:
+        """Wire it."""
+        windowed = chunks | IntoWindows(MINUTE, self._batch_size)
+        batches = (windowed | CutBatches(MINUTE, self._batch_size)).batches
+        return batches | WriteBatchFiles(self._output)
+
+
+def write(
+    elements: list[Chunk], output: Output | None = None, batch_size: int = 100
+) -> list[Report]:
+    """Write chunks; give the reports."""
+    out = run(Written(output or Output(), batch_size), elements, Chunk)
+    return [seen.element for seen in out[MAIN]]
+
+
+def test_a_batch_is_staged_as_one_file_and_described(tmp_path: Path) -> None:
+    """Rows, bytes, checksum, times and offsets are those of the file."""
+    of = task(plan(tmp_path))
+    table = rows(range(10), NOON - MINUTE, step=timedelta(seconds=2), first_offset=40)
+    (report,) = write([chunk(table, of), end(of)])
+    (batch,) = report.batches
+    file = batch.file
+    assert batch.window_start == NOON - MINUTE
+    assert (file.rows, file.offsets) == (10, {0: (40, 49, 10)})
+    assert (file.min_time, file.max_time) == (NOON - MINUTE, NOON - timedelta(seconds=42))
+    assert (file.bytes, file.crc32c) == file_crc32c(open_storage(str(tmp_path)), file.staged)
+    read = pq.read_table(tmp_path / file.staged)
+    assert read.column_names == ["value", "_partition", "_offset", "_timestamp"]
+    assert read["value"].to_pylist() == list(range(10))
+    assert not (tmp_path / file.path).exists()
+
+
+def test_columns_that_came_later_are_null_before(tmp_path: Path) -> None:
+    """Chunks of one batch may differ in the columns that were seen so far."""
+    of = task(plan(tmp_path))
+    later = rows([2], payload={"value": [2], "new": ["x"]})
+    (report,) = write([chunk(rows([1]), of), chunk(later, of), end(of)])
+    read = pq.read_table(tmp_path / report.batches[0].file.staged)
+    assert read.select(["value", "new"]).to_pylist() == [
+        {"value": 1, "new": None},
+        {"value": 2, "new": "x"},
+    ]
+
+
+def test_carry_is_written_and_taken_up_again(tmp_path: Path) -> None:
+    """Rows that wait come back in a later cycle, before the new ones."""
+    first = task(plan(tmp_path, boundary=NOON - MINUTE))
+    (report,) = write([chunk(rows([1, 2]), first), end(first)])
+    (carry,) = report.carried
+    assert (carry.rows, carry.window_start, carry.shard) == (2, NOON - MINUTE, 0)
+    second = task(plan(tmp_path, cycle=2), carry=[carry])
+    (report,) = write([chunk(rows([3]), second), end(second)])
+    read = pq.read_table(tmp_path / report.batches[0].file.staged)
+    assert read["value"].to_pylist() == [1, 2, 3]
+
+
+def test_carry_that_is_gone_is_a_failure_and_not_a_crash(tmp_path: Path) -> None:
+    """Another collector may have taken it up meanwhile."""
+    gone = CarryFile("carry/0000000000/gone.arrow", NOON - MINUTE, 2, 0, 1, "0")
+    of = task(plan(tmp_path), carry=[gone])
+    (report,) = write([end(of)])
+    assert report.failure is not None
+    assert "gone.arrow" in report.failure.text
+
+
+@pytest.mark.parametrize(
+    ("metadata", "columns"),
+    [
+        ("none", ["value"]),
+        ("position", ["value", "_partition", "_offset", "_timestamp"]),
+        ("full", ["value", "_partition", "_offset", "_timestamp", "_key", "_headers"]),
+    ],
+)
+def test_metadata_columns_are_those_asked_for(
+    tmp_path: Path, metadata: str, columns: list[str]
+) -> None:
+    """The payload's columns come first."""
+    of = task(plan(tmp_path))
+    (report,) = write([chunk(rows([1]), of), end(of)], Output(metadata=metadata))
+    assert pq.read_table(tmp_path / report.batches[0].file.staged).column_names == columns
+
+
+def test_json_lines_hold_the_same_rows(tmp_path: Path) -> None:
+    """The other format, compressed."""
+    of = task(plan(tmp_path))
+    (report,) = write([chunk(rows([1, 2]), of), end(of)], Output("jsonl", "gzip", "none"))
+    file = report.batches[0].file
+    assert file.path.endswith(".jsonl.gz")
+
+
+def test_row_groups_bound_what_is_in_memory(tmp_path: Path) -> None:
+    """A large batch has several row groups."""
+    of = task(plan(tmp_path))
+    chunks = [chunk(rows(range(20_000), first_offset=20_000 * n), of) for n in range(15)]
+    (report,) = write([*chunks, end(of)], batch_size=10**6)
+    file = pq.ParquetFile(tmp_path / report.batches[0].file.staged)
+    groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+    assert sum(groups) == 300_000
+    assert max(groups) <= 140_000

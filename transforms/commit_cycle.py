@@ -1,0 +1,119 @@
+"""CommitCycle: reports in, the log entry of each cycle whose account is closed out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+from apache_beam import coders
+from apache_beam.transforms.userstate import BagStateSpec
+from apache_beam.transforms.window import GlobalWindows
+
+from batch_collection.entry import Entry
+from batch_collection.log import create_entry, digest
+from batch_collection.names import entry_path, outcome_path
+from batch_collection.publish import publish
+from batch_collection.storage import open_storage
+from transforms.report import Failure, Report, add_up
+from transforms.settle import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apache_beam.pvalue import PCollection
+    from apache_beam.utils.windowed_value import WindowedValue
+
+    from transforms.plan import Plan
+
+__all__ = ["CommitCycle", "commit", "read_failure"]
+
+
+@dataclass(eq=False)
+class CommitCycle(beam.PTransform):
+    """Create each cycle's log entry once its tasks' reports add up, and publish its files.
+
+    In: ``Report``, in any order and number. Out: the path of each entry created, relative to its
+    collection. The runner's state only gathers reports: what counts is decided on their sums, and
+    the log takes one entry a cycle. A plan that can't come to an entry leaves a note beside its
+    staged files.
+    """
+
+    def expand(self, reports: PCollection[Report]) -> PCollection[str]:
+        """Wire it."""
+        return (
+            reports
+            | "Global" >> beam.WindowInto(GlobalWindows())
+            | "AddUp" >> beam.ParDo(_AddUpFn()).with_output_types(tuple[str, Report])
+            | "Commit" >> beam.ParDo(_CommitFn()).with_output_types(str)
+        )
+
+
+@dataclass(eq=False)
+class _AddUpFn(beam.DoFn):
+    """Add up the reports of a bundle, so that few cross the shuffle."""
+
+    _reports: list[Report] = field(default_factory=list)
+
+    def start_bundle(self) -> None:
+        self._reports = []
+
+    def process(self, report: Report) -> None:
+        self._reports.append(report)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for report in add_up(self._reports):
+            yield GlobalWindows.windowed_value((report.plan.collection, report))
+
+
+class _CommitFn(beam.DoFn):
+    REPORTS = BagStateSpec("reports", coders.PickleCoder())
+
+    def process(
+        self,
+        element: tuple[str, Report],
+        reports: Any = beam.DoFn.StateParam(REPORTS),  # noqa: B008 - Beam's way
+    ) -> Iterator[str]:
+        _, report = element
+        gathered = [other for other in reports.read() if other.plan.cycle >= report.plan.cycle]
+        reports.clear()
+        gathered.append(report)
+        entry = commit(report.plan, [r for r in gathered if r.plan.id == report.plan.id])
+        if entry is not None:
+            yield entry_path(entry.cycle)
+            return
+        for other in gathered:
+            reports.add(other)
+
+
+def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
+    """Commit and publish a plan if its account is closed.
+
+    Returns:
+        The entry that its cycle has in the log, whoever created it; None if reports are missing or
+        the plan has failed (then ``read_failure`` says why).
+    """
+    storage = open_storage(plan.collection)
+    previous = storage.read(entry_path(plan.cycle - 1))
+    now = datetime.now(timezone.utc)
+    settled = settle(plan, Entry.from_json(previous), digest(previous), reports, now)
+    if settled is None:
+        return None
+    if isinstance(settled, Failure):
+        note = json.dumps(settled._asdict()).encode()
+        storage.replace(outcome_path(plan.cycle, plan.id), note)
+        return None
+    entry = create_entry(storage, settled)
+    publish(storage, entry)
+    return entry
+
+
+def read_failure(plan: Plan) -> Failure | None:
+    """Return why a plan failed, None if it left no note."""
+    try:
+        note = open_storage(plan.collection).read(outcome_path(plan.cycle, plan.id))
+    except FileNotFoundError:
+        return None
+    return Failure(**json.loads(note))

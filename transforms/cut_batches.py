@@ -1,0 +1,188 @@
+"""CutBatches: windowed chunks of rows in, batches out."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam import coders
+from apache_beam.transforms.window import IntervalWindow
+from apache_beam.utils.timestamp import Duration, Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from batch_collection.entry import CarryFile
+from batch_collection.windows import from_microseconds, microseconds, window_start
+from transforms.chunk import Chunk, read_ipc, write_ipc
+from transforms.cut import Cut, Cutter, Segment
+from transforms.read_slices import REPORTS
+from transforms.report import Report, report_on
+from transforms.rows import InMemory, SpillFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime, timedelta
+
+    from apache_beam.pvalue import DoOutputsTuple, PCollection
+
+    from transforms.plan import Task
+
+__all__ = ["MEMORY_LIMIT", "Batch", "BatchCoder", "CutBatches"]
+
+MEMORY_LIMIT = 256 << 20
+"""Bytes of rows of a bundle that may wait in memory; more go to a temporary file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The rows of one batch file or carry file, and its number in the task."""
+
+    task: Task
+    attempt: str
+    number: int
+    cut: Cut
+
+
+class BatchCoder(coders.Coder):
+    """Rows as Arrow IPC, carry files by name. Used only where a runner did not fuse the steps."""
+
+    def encode(self, value: Batch) -> bytes:
+        """Load what is in a spill file: another process can't."""
+        segments = tuple(map(_portable, value.cut.segments))
+        return pickle.dumps(replace(value, cut=value.cut._replace(segments=segments)))
+
+    def decode(self, encoded: bytes) -> Batch:
+        """Read what ``encode`` wrote."""
+        batch: Batch = pickle.loads(encoded)  # noqa: S301 - our own bytes
+        segments = tuple(map(_loaded, batch.cut.segments))
+        return replace(batch, cut=batch.cut._replace(segments=segments))
+
+    def estimate_size(self, value: Batch) -> int:
+        """Return a guess: the rows may be on disk."""
+        return 100 * value.cut.rows
+
+
+coders.registry.register_coder(Batch, BatchCoder)
+
+
+def _portable(segment: Segment) -> Any:
+    if isinstance(segment.source, CarryFile):
+        return segment
+    rows = segment.source.load().slice(segment.start, segment.rows)  # type: ignore[attr-defined]
+    return write_ipc(rows).to_pybytes()
+
+
+def _loaded(portable: Any) -> Segment:
+    if isinstance(portable, Segment):
+        return portable
+    rows = InMemory(read_ipc(pa.py_buffer(portable)))
+    return Segment(rows, 0, rows.rows)
+
+
+@dataclass(eq=False)
+class CutBatches(beam.PTransform):
+    """Cut the rows of each window into batches: full ones, last ones, and the carry.
+
+    In: ``Chunk`` of rows of one window, in that window. Out: ``Batch``, in its window; tagged
+    ``reports``: a ``Report`` a task. A task ends with its chunk marked ``last``, or with the
+    bundle.
+    """
+
+    interval: timedelta
+    batch_size: int
+    memory_limit: int = MEMORY_LIMIT
+
+    def expand(self, chunks: PCollection[Chunk]) -> DoOutputsTuple:
+        """Wire it."""
+        cutting = beam.ParDo(_CutFn(self.interval, self.batch_size, self.memory_limit))
+        batches = chunks | cutting.with_output_types(Batch).with_outputs(REPORTS, main="batches")
+        batches[REPORTS].element_type = Report
+        return batches
+
+
+@dataclass
+class _Cutting:
+    """One attempt that is being cut."""
+
+    first: Chunk
+    cutter: Cutter
+    bytes: int = 0
+    batches: int = 0
+
+
+@dataclass(eq=False)
+class _CutFn(beam.DoFn):
+    interval: timedelta
+    batch_size: int
+    memory_limit: int
+    _cutting: dict[tuple[str, int, str], _Cutting] = field(default_factory=dict)
+    _spill: SpillFile | None = None
+
+    def start_bundle(self) -> None:
+        self._cutting = {}
+
+    def process(
+        self,
+        chunk: Chunk,
+        window: Any = beam.DoFn.WindowParam,
+    ) -> Iterator[Any]:
+        attempt = self._attempt(chunk)
+        if chunk.last:
+            batches, report = self._finish(chunk)
+            yield from batches
+            yield beam.pvalue.TaggedOutput(REPORTS, report)
+            return
+        attempt.bytes += chunk.table.nbytes
+        start = from_microseconds(window.start.micros)
+        yield from self._batches(attempt, attempt.cutter.add(start, InMemory(chunk.table)))
+        if sum(cutting.bytes for cutting in self._cutting.values()) > self.memory_limit:
+            self._spill_all()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for cutting in list(self._cutting.values()):
+            batches, report = self._finish(cutting.first)
+            yield from batches
+            planned_at = window_start(cutting.first.task.plan.planned_at, self.interval)
+            yield beam.pvalue.TaggedOutput(REPORTS, self._in_window(report, planned_at))
+        if self._spill is not None:
+            self._spill.close()
+            self._spill = None
+
+    def _attempt(self, chunk: Chunk) -> _Cutting:
+        key = report_on(chunk).key
+        if key not in self._cutting:
+            cutter = Cutter(chunk.task.plan, self.interval, self.batch_size, chunk.task.carry)
+            self._cutting[key] = _Cutting(chunk, cutter)
+        return self._cutting[key]
+
+    def _finish(self, chunk: Chunk) -> tuple[Iterator[WindowedValue], Report]:
+        report = report_on(chunk)
+        cutting = self._cutting.pop(report.key)
+        batches = self._batches(cutting, cutting.cutter.finish())
+        return batches, replace(report, cut=True, taken=cutting.cutter.taken)
+
+    def _batches(self, cutting: _Cutting, cuts: Iterable[Cut]) -> Iterator[WindowedValue]:
+        for cut in cuts:
+            batch = Batch(cutting.first.task, cutting.first.attempt, cutting.batches, cut)
+            cutting.batches += 1
+            yield self._in_window(batch, cut.window_start)
+
+    def _in_window(self, value: Batch | Report, start: datetime) -> WindowedValue:
+        begin = Timestamp(micros=microseconds(start))
+        window = IntervalWindow(begin, begin + Duration(micros=microseconds(self.interval)))
+        return WindowedValue(value, begin, (window,))
+
+    def _spill_all(self) -> None:
+        spill = self._spill = self._spill or SpillFile()
+
+        def spilled(segment: Segment) -> Segment:
+            if not isinstance(segment.source, InMemory):
+                return segment
+            rows = segment.source.table.slice(segment.start, segment.rows)
+            return Segment(spill.spill(InMemory(rows)), 0, segment.rows)
+
+        for cutting in self._cutting.values():
+            cutting.cutter.replace_fresh(spilled)
+            cutting.bytes = 0

@@ -1,0 +1,90 @@
+"""DecodeMessages: chunks of messages in, chunks of rows and of dead letters out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+
+from batch_collection.errors import CollectionError
+from transforms.chunk import Chunk
+from transforms.decode import RowRules, SchemaChange, decode
+from transforms.read_slices import REPORTS
+from transforms.report import Failure, Report, report_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apache_beam.pvalue import DoOutputsTuple, PCollection
+
+    from transforms.decode import Decoded
+
+__all__ = ["DEAD_LETTERS", "DecodeMessages"]
+
+DEAD_LETTERS = "dead_letters"
+
+
+@dataclass(eq=False)
+class DecodeMessages(beam.PTransform):
+    """Make rows of messages, a whole chunk at once.
+
+    In: ``Chunk`` of messages. Out: ``Chunk`` of rows; tagged ``dead_letters``: ``Chunk`` of
+    messages with ``stage`` and ``error``; tagged ``reports``: ``Report``. The chunk marked ``last``
+    goes to both. Each message makes rows, or is a dead letter, a tombstone or an empty array, and
+    is counted so.
+    """
+
+    rules: RowRules
+
+    def expand(self, chunks: PCollection[Chunk]) -> DoOutputsTuple:
+        """Wire it."""
+        decoding = beam.ParDo(_DecodeFn(self.rules)).with_output_types(Chunk)
+        decoded = chunks | decoding.with_outputs(DEAD_LETTERS, REPORTS, main="rows")
+        decoded[DEAD_LETTERS].element_type = Chunk
+        decoded[REPORTS].element_type = Report
+        return decoded
+
+
+@dataclass(eq=False)
+class _DecodeFn(beam.DoFn):
+    rules: RowRules
+    _known: dict[tuple[str, int, str], dict[str, Any]] = field(default_factory=dict)
+    _failed: set[tuple[str, int, str]] = field(default_factory=set)
+
+    def start_bundle(self) -> None:
+        self._known.clear()
+        self._failed.clear()
+
+    def process(self, chunk: Chunk) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
+        report = report_on(chunk)
+        known = self._known.get(report.key, chunk.task.plan.schema)
+        if chunk.last:
+            yield chunk
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, chunk)
+            yield beam.pvalue.TaggedOutput(REPORTS, replace(report, schema=known))
+            return
+        if report.key in self._failed:
+            return
+        try:
+            plan = chunk.task.plan
+            decoded = decode(chunk.table, plan.schema, known, self.rules, plan.planned_at)
+        except (SchemaChange, CollectionError) as error:
+            self._failed.add(report.key)
+            failure = Failure(type(error).__name__, str(error), getattr(error, "schema", None))
+            yield beam.pvalue.TaggedOutput(REPORTS, replace(report, failure=failure))
+            return
+        self._known[report.key] = decoded.schema
+        yield from _outputs(chunk, decoded, report)
+
+
+def _outputs(
+    chunk: Chunk, decoded: Decoded, report: Report
+) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
+    if decoded.rows.num_rows:
+        yield replace(chunk, table=decoded.rows)
+    if decoded.dead_letters.num_rows:
+        yield beam.pvalue.TaggedOutput(DEAD_LETTERS, replace(chunk, table=decoded.dead_letters))
+    yield beam.pvalue.TaggedOutput(
+        REPORTS, replace(report, decoded=decoded.counts, schema=decoded.schema)
+    )

@@ -1,0 +1,182 @@
+"""Rows that a user's function makes of messages (``--input_format=module:function``), or bytes."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from batch_collection.errors import CollectionError
+from batch_collection.schema import conform, count_leaves, from_arrow, is_changed, to_arrow
+from transforms.reading import MAX_COLUMNS, Piece, Reading, SchemaChange, grow, halves, reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from batch_collection.schema import Schema
+
+    RowFunction: TypeAlias = Callable[[pa.Table], pa.Table]
+
+__all__ = ["COLUMNS", "MESSAGE", "load_function", "read_bytes", "read_function"]
+
+COLUMNS = ("value", "key", "headers", "timestamp", "offset", "partition")
+"""The columns of the table that a function is called with."""
+
+MESSAGE = "_message"
+"""The column, if any, in which a function tells each row's message, by its place in the table."""
+
+
+@cache
+def load_function(name: str) -> RowFunction:
+    """Import the function that ``module:function`` names, once.
+
+    Raises:
+        CollectionError: there is none.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        message = f"--input_format={name} can't be imported: {error}; give module:function"
+        raise CollectionError(message) from error
+    if not callable(function):
+        message = f"--input_format={name} is no function; give module:function"
+        raise CollectionError(message)
+    return function
+
+
+def read_bytes(messages: pa.Table) -> pa.Table:
+    """Return messages as they are: one row each, one column ``value``."""
+    return messages.select(["value"])
+
+
+def read_function(
+    function: RowFunction,
+    name: str,
+    messages: pa.Table,
+    pinned: Schema,
+    known: Schema,
+    reserved: frozenset[str],
+) -> Reading:
+    """Return the rows that ``function`` makes of messages; tombstones are not shown to it.
+
+    In: a table of ``COLUMNS``. It returns a table with one row a message in their order, or with a
+    column ``_message`` that tells each row's message. Where it raises, or a value does not fit
+    its column, it is called again with halves, until the bad messages stand alone.
+
+    Raises:
+        CollectionError: it returns something else.
+        SchemaChange: a column in ``known`` but not ``pinned`` must become double.
+    """
+    reader = _Reader(function, name, messages.select(COLUMNS), pinned, known, reserved)
+    live = messages.column("value").is_valid().to_numpy()
+    reader.read(np.flatnonzero(live))
+    return Reading(reader.pieces, reader.faults, reader.known)
+
+
+@dataclass
+class _Reader:
+    function: RowFunction
+    name: str
+    messages: pa.Table
+    pinned: Schema
+    known: Schema
+    reserved: frozenset[str]
+    pieces: list[Piece] = field(default_factory=list)
+    faults: dict[int, str] = field(default_factory=dict)
+
+    def read(self, numbers: npt.NDArray[np.int64]) -> None:
+        """Read messages whole, or half by half."""
+        if not len(numbers):
+            return
+        try:
+            self.pieces.append(self._piece(numbers))
+        except (CollectionError, SchemaChange):
+            raise
+        except Exception as error:  # noqa: BLE001 - a user's code may raise anything
+            if len(numbers) == 1:
+                self.faults[int(numbers[0])] = self._reason(error)
+                return
+            for half in halves(numbers):
+                self.read(half)
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, pa.ArrowInvalid):
+            return reason_of(error)
+        return (
+            f"{self.name} raised {type(error).__name__}: {error}; mend the function or the sender"
+        )
+
+    def _piece(self, numbers: npt.NDArray[np.int64]) -> Piece:
+        whole = len(numbers) == self.messages.num_rows
+        rows = self.function(self.messages if whole else self.messages.take(pa.array(numbers)))
+        if not isinstance(rows, pa.Table):
+            self._refuse(f"returned {type(rows).__name__}; return a pyarrow.Table")
+        places, rows = self._places(rows, len(numbers))
+        payload = self._payload(rows)
+        if places is None:
+            return Piece(numbers, numbers, None, payload)
+        order = np.argsort(places, kind="stable")
+        places = places[order]
+        index = np.arange(len(places)) - np.searchsorted(places, places)
+        return Piece(
+            numbers, numbers[places], index.astype(np.int32), payload.take(pa.array(order))
+        )
+
+    def _places(self, rows: pa.Table, messages: int) -> tuple[Any, pa.Table]:
+        """Return each row's message, None if they go one by one, and the other columns."""
+        if MESSAGE not in rows.column_names:
+            if rows.num_rows != messages:
+                self._refuse(
+                    f"returned {rows.num_rows} rows for {messages} messages; "
+                    f"name each row's message in a column {MESSAGE}"
+                )
+            return None, rows
+        column = rows.column(MESSAGE)
+        if not pa.types.is_integer(column.type) or column.null_count:
+            self._refuse(f"returned {MESSAGE} as {column.type}; return integers without nulls")
+        places = column.to_numpy().astype(np.int64)
+        if len(places) and not 0 <= places.min() <= places.max() < messages:
+            self._refuse(f"returned a {MESSAGE} beyond its {messages} messages; count from 0")
+        return places, rows.drop_columns([MESSAGE])
+
+    def _payload(self, rows: pa.Table) -> pa.StructArray:
+        names = rows.column_names
+        if clash := self.reserved.intersection(names):
+            self._refuse(f"returned a column {min(clash)!r} of the metadata or path; rename it")
+        if len(set(names)) < len(names):
+            self._refuse("returned two columns of one name; rename one")
+        array = _struct_of(rows)
+        try:
+            grown = grow(self.known, self.pinned, from_arrow(array.type))
+        except CollectionError as error:
+            self._refuse(f"returned what a batch can't hold: {error}")
+        if count_leaves(grown) > max(MAX_COLUMNS, count_leaves(self.known)):
+            message = f"more than {MAX_COLUMNS} columns; return fewer"
+            raise pa.ArrowInvalid(message)
+        payload = conform(array, to_arrow(grown))
+        if is_changed(self.known, grown):
+            raise SchemaChange(grown)
+        self.known = grown
+        return payload
+
+    def _refuse(self, problem: str) -> Any:
+        message = f"--input_format={self.name} {problem}"
+        raise CollectionError(message)
+
+
+def _struct_of(rows: pa.Table) -> pa.StructArray:
+    """Return the rows as one struct array."""
+    if not rows.num_columns:
+        return pa.array([{}] * rows.num_rows, pa.struct([]))
+    columns = [
+        column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        for column in rows.columns
+    ]
+    return pa.StructArray.from_arrays(columns, fields=list(rows.schema))

@@ -1,0 +1,327 @@
+"""Rows of JSON messages, a whole chunk parsed at once.
+
+Each message is wrapped as ``{"v":...}``, so that objects and arrays decode alike, and all are
+joined for one pass of pyarrow.json under an explicit schema that refuses unknown fields. That pass
+alone makes rows. If it fails, some messages are looked at one by one (``json_value``), which finds
+bad messages and learns new columns, then it runs again; if it still fails, in parts.
+
+Why no message can move onto another's offset: pyarrow's parser refuses raw line feeds in strings,
+so after the ``}`` that follows a message the next wrapper's ``{`` is legal only outside of any
+document. Hence no document spans two messages, each holds at least one, and as many documents as
+messages means one each. A second key beside ``v`` is an unknown field.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from batch_collection.schema import count_leaves, is_changed, merge, prune, to_arrow
+from transforms.json_value import MAX_DEPTH, Misfit, check, depth, infer, load
+from transforms.reading import (
+    MAX_COLUMNS,
+    Piece,
+    Reading,
+    SchemaChange,
+    grow,
+    reason_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from batch_collection.schema import Schema
+
+__all__ = ["parse", "read_json"]
+
+_CLOSE_LOOK = 64  # messages
+_CLOSE_LOOK_BYTES = 1 << 20
+_PARTS = 8
+_MOST_BYTES = 1 << 28  # its blocks are below 2 GiB
+_MOST_MESSAGES = 50_000  # pyarrow's parser stops at 100,000 rows a block
+_ROW = re.compile(r" in row (\d+)$")
+
+
+def read_json(
+    values: pa.Array, pinned: Schema, known: Schema, numbers: str, reserved: frozenset[str]
+) -> Reading:
+    """Return what the messages ``values`` hold; nulls among them are left alone.
+
+    New columns are learned from the messages in their order, those that are objects before those
+    that are arrays: integers int64 (double with ``numbers="double"``), fractions double, text
+    string. A type once known refuses other values; see ``json_value.check``.
+
+    Raises:
+        SchemaChange: a column in ``known`` but not ``pinned`` must become double.
+    """
+    reader = _Reader(values, pinned, known, "double" if numbers == "double" else "int64", reserved)
+    reader.read()
+    return Reading(reader.pieces, reader.faults, reader.known)
+
+
+@dataclass
+class _Reader:
+    values: pa.Array
+    pinned: Schema
+    known: Schema
+    integers: str
+    reserved: frozenset[str]
+    pieces: list[Piece] = field(default_factory=list)
+    faults: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._shape = self.known  # and the nulls and empty things met in this chunk
+        self._type = to_arrow(self._shape)
+        self._lengths = pc.binary_length(self.values).fill_null(0).to_numpy()
+
+    def read(self) -> None:
+        """Read everything."""
+        objects, arrays, others = self._by_kind()
+        self._read(objects, nested=False)
+        self._read(arrays, nested=True)
+        for number in self._close_look(others):  # can't be: they are neither
+            self.faults[number] = "neither an object nor an array; send JSON objects"
+
+    def _by_kind(self) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield the messages that can only be objects, arrays, and neither, by their first byte."""
+        first = pc.binary_slice(self.values, 0, 1)
+        kinds = np.full(len(self.values), b" ", "S1")
+        for kind in (b"{", b"["):
+            kinds[_true(pc.equal(first, kind))] = kind
+        live = _true(self.values.is_valid())
+        for number in np.flatnonzero(live & (kinds == b" ")):
+            kinds[number] = self._bytes(number).lstrip(b" \t\r\n")[:1]
+        live &= ~self._too_deep()
+        objects, arrays = live & (kinds == b"{"), live & (kinds == b"[")
+        for chosen in (objects, arrays, live & ~objects & ~arrays):
+            yield np.flatnonzero(chosen)
+
+    def _too_deep(self) -> npt.NDArray[np.bool_]:
+        """Note messages that nest too deep; only those with many brackets are looked at."""
+        deep = np.zeros(len(self.values), np.bool_)
+        if self._lengths.max(initial=0) <= 2 * MAX_DEPTH:  # can't nest deeper than Arrow bears
+            return deep
+        brackets = [pc.count_substring(self.values, kind) for kind in ("{", "[")]
+        for number in np.flatnonzero(_true(pc.greater(pc.add(*brackets), MAX_DEPTH))):
+            levels = depth(self._bytes(number))
+            if levels > MAX_DEPTH:
+                deep[number] = True
+                self.faults[int(number)] = (
+                    f"nested {levels} levels deep, the limit is {MAX_DEPTH}; send it flatter, "
+                    "or keep messages as they are with --input_format=bytes"
+                )
+        return deep
+
+    def _bytes(self, number: Any) -> bytes:
+        return self.values[int(number)].as_py()
+
+    def _read(self, numbers: npt.NDArray[np.int64], *, nested: bool) -> None:
+        """Read messages of one kind: all at once, else in parts, a close look between them."""
+        parts = [(numbers, False)]  # the last is the next
+        while parts:
+            part, is_looked_at = parts.pop()
+            if not len(part):
+                continue
+            try:
+                self.pieces.append(self._piece(part, nested=nested))
+            except pa.ArrowInvalid as error:
+                parts += self._smaller(part, error, is_looked_at=is_looked_at)
+
+    def _smaller(
+        self, part: npt.NDArray[np.int64], error: pa.ArrowInvalid, *, is_looked_at: bool
+    ) -> list[tuple[npt.NDArray[np.int64], bool]]:
+        """Return what to try instead of a part that failed, the first last.
+
+        pyarrow names the row of most errors. It is only a hint: a message with two documents
+        shifts it.
+        """
+        row = _ROW.search(str(error))
+        stumbled = int(row[1]) if row else len(part)
+        if stumbled < len(part) and len(part) > _CLOSE_LOOK:
+            seen = stumbled + _CLOSE_LOOK // 2
+            smaller = [part[:stumbled], part[stumbled:seen], *np.array_split(part[seen:], _PARTS)]
+        elif not is_looked_at:
+            return [(self._sifted(part), True)]
+        elif len(part) > 1:
+            smaller = np.array_split(part, _PARTS)
+        else:
+            self.faults[int(part[0])] = reason_of(error)
+            smaller = []
+        return [(each, False) for each in reversed(smaller)]
+
+    def _piece(self, numbers: npt.NDArray[np.int64], *, nested: bool) -> Piece:
+        self._check_size(numbers)
+        values = self._taken(numbers)
+        parsed = parse(values, pa.list_(self._type) if nested else self._type)
+        payload = parsed.flatten() if nested else parsed
+        if payload.null_count:
+            message = "null instead of an object"
+            raise pa.ArrowInvalid(message)
+        self._check_floats(values, payload)
+        if not nested:
+            return Piece(numbers, numbers, None, payload)
+        counts = pc.list_value_length(parsed).to_numpy()
+        index = np.arange(len(payload)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return Piece(numbers, np.repeat(numbers, counts), index.astype(np.int32), payload)
+
+    def _taken(self, numbers: npt.NDArray[np.int64]) -> pa.Array:
+        first, last = int(numbers[0]), int(numbers[-1])
+        if last - first + 1 == len(numbers):
+            return self.values.slice(first, len(numbers))
+        return self.values.take(pa.array(numbers))
+
+    def _check_size(self, numbers: npt.NDArray[np.int64]) -> None:
+        """Refuse more than one parse bears, unless it is one message; then it is tried."""
+        size = int(self._lengths[numbers].sum(dtype=np.int64))
+        if len(numbers) > 1 and (len(numbers) > _MOST_MESSAGES or size > _MOST_BYTES):
+            message = f"too much at once in row {len(numbers) // 2}"
+            raise pa.ArrowInvalid(message)
+
+    def _check_floats(self, values: pa.Array, payload: pa.StructArray) -> None:
+        """Refuse NaN and infinities, and integers that their column has rounded."""
+        for leaf in _floats(payload):
+            digits, exact = (8, 2**24) if leaf.type == pa.float32() else (16, 2**53)
+            if not pc.all(pc.is_finite(leaf)).as_py() and leaf.null_count < len(leaf):
+                message = "NaN or an infinity is no JSON"
+                raise pa.ArrowInvalid(message)
+            if pc.any(pc.greater_equal(pc.abs(leaf), pa.scalar(exact, leaf.type))).as_py():
+                self._check_long_numbers(values, digits)
+
+    def _check_long_numbers(self, values: pa.Array, digits: int) -> None:
+        long = pc.match_substring_regex(values, f"[0-9]{{{digits}}}")
+        for place in np.flatnonzero(_true(long)):
+            try:
+                for value in _objects(load(values[int(place)].as_py())):
+                    check(value, self._shape)
+            except Misfit as misfit:
+                message = f"{misfit} in row {place}"
+                raise pa.ArrowInvalid(message) from misfit
+
+    def _sifted(self, part: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Look closely at the first messages of a part; return all but the bad."""
+        sizes = np.cumsum(self._lengths[part[:_CLOSE_LOOK]], dtype=np.int64)
+        looked_at = max(int(np.searchsorted(sizes, _CLOSE_LOOK_BYTES)), 1)
+        good = self._close_look(part[:looked_at])
+        return np.concatenate([np.array(good, np.int64), part[looked_at:]])
+
+    def _close_look(self, numbers: npt.NDArray[np.int64]) -> list[int]:
+        """Learn from messages one by one; return those that are not known to be bad."""
+        good = []
+        for number in map(int, numbers):
+            try:
+                self._learn(self._bytes(number))
+                good.append(number)
+            except Misfit as misfit:
+                self.faults[number] = str(misfit)
+        return good
+
+    def _learn(self, message: bytes) -> None:
+        objects = _objects(load(message))
+        grown = self.known
+        for value in objects:
+            if clash := self.reserved & value.keys():
+                raise Misfit(_clash(min(clash)))
+            grown = grow(grown, self.pinned, infer(value, integers=self.integers))
+        for value in objects:
+            check(value, grown)
+        if grown != self.known:
+            self._adopt(grown, message)
+
+    def _adopt(self, grown: Schema, message: bytes) -> None:
+        """Take up what a message adds, if it is good and there is room."""
+        if count_leaves(grown) > MAX_COLUMNS:
+            reason = (
+                f"more than {MAX_COLUMNS} columns with this message's; send what varies as a list "
+                "of keys and values, or keep messages as they are with --input_format=bytes"
+            )
+            raise Misfit(reason)
+        typed = prune(grown)
+        if typed != self.known:
+            self._prove(grown, message)
+            if is_changed(self.known, typed):
+                raise SchemaChange(typed)
+            self.known = typed
+        shape = merge(self.known, merge(grown, self._shape, widen=False), widen=False)
+        # only nulls by the thousand can grow it so: forget them, it is halved where they are missed
+        self._shape = grown if count_leaves(shape) > 2 * MAX_COLUMNS else shape
+        self._type = to_arrow(self._shape)
+
+    def _prove(self, grown: Schema, message: bytes) -> None:
+        """See that pyarrow would make a row of a message, before its columns are taken up."""
+        nested = message.lstrip(b" \t\r\n").startswith(b"[")
+        type_ = to_arrow(grown)
+        try:
+            parse(pa.array([message], pa.binary()), pa.list_(type_) if nested else type_)
+        except pa.ArrowInvalid as error:
+            raise Misfit(reason_of(error)) from error
+
+
+def parse(values: pa.Array, type_: pa.DataType) -> Any:
+    """Return JSON messages as an array of ``type_``, one value a message and none null.
+
+    Raises:
+        pyarrow.ArrowInvalid: any of them is not exactly one JSON text of that type.
+    """
+    values.cast(pa.string())  # not UTF-8? pyarrow.json would let it pass into binary
+    joined = pc.binary_join(pa.ListArray.from_arrays([0, len(values)], values), b'}\n{"v":')
+    text = b"".join((b'{"v":', joined[0].as_buffer(), b"}\n"))
+    if b"\0" in text:  # the parser takes it for the end
+        message = "a NUL byte is no JSON"
+        raise pa.ArrowInvalid(message)
+    table = pj.read_json(
+        pa.BufferReader(text),
+        pj.ReadOptions(use_threads=False, block_size=len(text) + 1),
+        pj.ParseOptions(pa.schema([("v", type_)]), unexpected_field_behavior="error"),
+    )
+    table.validate(full=True)  # offsets and UTF-8, which the parser doesn't vouch for
+    column = table.column(0)
+    if table.num_rows != len(values) or column.null_count or column.num_chunks != 1:
+        message = f"{table.num_rows} JSON texts in {len(values)} messages"
+        raise pa.ArrowInvalid(message)
+    return column.chunk(0)
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    """Return the objects that a message holds."""
+    objects = value if isinstance(value, list) else [value]
+    for each in objects:
+        if not isinstance(each, dict):
+            kind = "null" if each is None else type(each).__name__
+            kind = {"str": "string", "bool": "boolean", "list": "array"}.get(kind, kind)
+            where = "an array with an element" if isinstance(value, list) else "a JSON text"
+            reason = (
+                f"{where} of type {kind}; send an object or an array of objects, "
+                "or keep messages as they are with --input_format=bytes"
+            )
+            raise Misfit(reason)
+    return objects
+
+
+def _clash(name: str) -> str:
+    """Say why a field can't be a column."""
+    if name.startswith("window_"):
+        return f"field {name!r} would mask the path's {name}=; rename it in the sender"
+    return f"field {name!r} is a column of the metadata; rename it, or use --metadata=none"
+
+
+def _floats(array: pa.Array) -> Iterator[pa.Array]:
+    """Yield the columns of floating-point numbers, however deep."""
+    if pa.types.is_floating(array.type):
+        yield array
+    elif pa.types.is_list(array.type):
+        yield from _floats(array.values)
+    elif pa.types.is_struct(array.type):
+        for place in range(array.type.num_fields):
+            yield from _floats(array.field(place))
+
+
+def _true(mask: pa.BooleanArray) -> npt.NDArray[np.bool_]:
+    return mask.fill_null(False).to_numpy(zero_copy_only=False)  # noqa: FBT003 - pyarrow's

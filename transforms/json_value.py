@@ -1,0 +1,167 @@
+"""One JSON message, read exactly by Python: for the few of a chunk that need a closer look.
+
+What is refused here, pyarrow's parse of a whole chunk never lets pass (``json_rows``), so it makes
+no difference whether a message was looked at closely or went through with its neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import reduce
+from typing import Any, NoReturn
+
+import numpy as np
+
+from batch_collection.schema import merge_types
+
+__all__ = ["MAX_DEPTH", "Misfit", "check", "depth", "infer", "load"]
+
+MAX_DEPTH = 100
+"""How deep a message may nest objects and arrays; deeper ones would crash Arrow."""
+
+_KEEP = "--input_format=bytes keeps messages as they are"
+_BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
+_RANGES = {name: (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for name, bits in _BITS.items()}
+_RANGES |= {f"u{name}": (0, 2**bits - 1) for name, bits in _BITS.items()}
+_LARGEST = {"double": float(np.finfo(np.float64).max), "float": float(np.finfo(np.float32).max)}
+_TEXTS = {"binary", "string", "timestamp"}
+_CURES = ("bool", "int64", "uint64", "double", "string")
+_UNMARKED = bytes(set(range(256)) - set(b'[]{}"'))
+_SHOWN = 80
+
+
+class Misfit(ValueError):  # noqa: N818 - no failure of ours: it becomes a dead letter's reason
+    """Why a message makes no row, and the cure."""
+
+
+def load(message: bytes) -> Any:
+    """Return the value of a JSON text (RFC 8259).
+
+    Raises:
+        Misfit: it is none, not UTF-8, names a key twice, or holds NaN or Infinity.
+    """
+    try:
+        text = message.decode()
+    except UnicodeDecodeError as error:
+        _refuse(f"not UTF-8 at byte {error.start}; {_KEEP}")
+    if not text.strip(" \t\r\n"):
+        _refuse("an empty message is no JSON; send null (a tombstone) or an object")
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except Misfit:
+        raise
+    except (ValueError, RecursionError) as error:
+        _refuse(f"not JSON: {error}; {_KEEP}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        _refuse(f"key {twice!r} stands twice in one object; send each key once")
+    for name in fields:
+        _check_text(name, "a key")
+    return fields
+
+
+def _no_constant(name: str) -> NoReturn:
+    _refuse(f"{name} is no JSON; send null instead")
+
+
+def infer(value: Any, *, integers: str) -> Any:
+    """Return the type of a JSON value, integers as ``integers``; ``"null"`` where nothing tells."""
+    if isinstance(value, dict):
+        return {name: infer(field, integers=integers) for name, field in value.items()}
+    if isinstance(value, list):
+        types = (infer(element, integers=integers) for element in value)
+        return [reduce(merge_types, types, "null")]
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return integers
+    if isinstance(value, float):
+        return "double"
+    return "null" if value is None else "string"
+
+
+def check(value: Any, type_: Any, path: str = "") -> None:
+    """See that a value's columns hold it exactly.
+
+    Raises:
+        Misfit: one can't; names column, value, type and cure.
+    """
+    if value is None:
+        return
+    if isinstance(value, dict) and isinstance(type_, dict):
+        for name, field in value.items():
+            check(field, type_[name], f"{path}.{name}" if path else name)
+    elif isinstance(value, list) and isinstance(type_, list):
+        for element in value:
+            check(element, type_[0], f"{path}[]")
+    elif not isinstance(type_, str) or not _fits(value, type_):
+        name = type_ if isinstance(type_, str) else _shown(type_)
+        _refuse(f"column {path} is {name} and can't hold {_shown(value)}; {_cure(value)}")
+    elif isinstance(value, str):
+        _check_text(value, f"column {path}")
+
+
+def _fits(value: Any, type_: str) -> bool:
+    """Tell whether a primitive type holds a value exactly (a fraction: as its nearest double)."""
+    if isinstance(value, bool):
+        return type_ == "bool"
+    if isinstance(value, str):
+        return type_ in _TEXTS
+    if isinstance(value, int) and type_ in _RANGES:
+        return _RANGES[type_][0] <= value <= _RANGES[type_][1]
+    if isinstance(value, (int, float)) and type_ in _LARGEST:
+        nearest = _nearest(value, type_)
+        return abs(nearest) <= _LARGEST[type_] and (isinstance(value, float) or nearest == value)
+    return False
+
+
+def _nearest(value: float, type_: str) -> float:
+    try:
+        double = float(value)
+    except OverflowError:
+        return float("inf")
+    if type_ == "double" or abs(double) > _LARGEST["double"]:
+        return double
+    with np.errstate(over="ignore"):
+        return float(np.float32(double))
+
+
+def _cure(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        return "send values of one kind in it, or read messages whole with --input_format=bytes"
+    type_ = next((name for name in _CURES if _fits(value, name)), None)
+    if type_ is None:
+        return "send it as text"
+    cure = f"give it type {type_} with --schema=FILE"
+    return f"{cure}, or all new numbers with --numbers=double" if type_ == "double" else cure
+
+
+def _check_text(text: str, where: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        _refuse(f"{where} holds half a surrogate pair, which is no text; send valid Unicode")
+
+
+def _shown(value: Any) -> str:
+    """Write a value as JSON, shortened."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def depth(message: bytes) -> int:
+    """Return how deep a message nests brackets outside of its strings, at most, up to any error."""
+    plain = message.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = plain.translate(None, _UNMARKED).replace(b'""', b"")  # strings without a bracket
+    brackets = np.frombuffer(b"".join(marks.split(b'"')[::2]), np.uint8)
+    steps = np.where((brackets == ord("{")) | (brackets == ord("[")), 1, -1)
+    return int(np.cumsum(steps).max(initial=0))
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise Misfit(reason)

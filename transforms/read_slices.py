@@ -1,0 +1,103 @@
+"""ReadSlices: tasks in, chunks of messages out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import apache_beam as beam
+import pyarrow as pa
+
+from batch_collection.entry import PartitionRead
+from batch_collection.errors import CollectionError
+from batch_collection.names import entry_path, new_token
+from batch_collection.storage import open_storage
+from transforms.chunk import MESSAGES, Chunk
+from transforms.kafka_reader import Gap, read_slices
+from transforms.progress import progress
+from transforms.report import Failure, Report, report_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from apache_beam.pvalue import DoOutputsTuple, PCollection
+
+    from transforms.plan import Task
+
+__all__ = ["REPORTS", "ReadSlices"]
+
+REPORTS = "reports"
+
+
+@dataclass(eq=False)
+class ReadSlices(beam.PTransform):
+    """Read the offsets of each task, all partitions of it at once, each partition in order.
+
+    In: ``Task``. Out: ``Chunk`` of messages, then one marked ``last``; tagged ``reports``: a
+    ``Report``. A task whose cycle has an entry already is dropped. Read again, a task gives the
+    same messages under a new attempt. What can't be read travels on as a report's failure.
+
+    Attributes:
+        consumer: librdkafka properties.
+        skip_lost: go on where retention has deleted messages, and record the gap.
+    """
+
+    consumer: Mapping[str, object]
+    skip_lost: bool = False
+
+    def expand(self, tasks: PCollection[Task]) -> DoOutputsTuple:
+        """Wire it."""
+        read = beam.ParDo(_ReadFn(dict(self.consumer), skip_lost=self.skip_lost))
+        return tasks | read.with_output_types(Chunk).with_outputs(REPORTS, main="chunks")
+
+
+@dataclass(eq=False)
+class _ReadFn(beam.DoFn):
+    consumer: dict[str, object]
+    skip_lost: bool
+
+    def process(self, task: Task) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
+        if open_storage(task.plan.collection).size(entry_path(task.plan.cycle)) is not None:
+            return
+        end = Chunk(task, new_token(), MESSAGES.empty_table(), last=True)
+        count = _Count()
+        try:
+            for found in read_slices(self.consumer, task.slices, skip_lost=self.skip_lost):
+                if isinstance(found, Gap):
+                    count.lost[found.partition] += found.end - found.start
+                else:
+                    count.add(found)
+                    yield Chunk(task, end.attempt, pa.Table.from_batches([found]))
+        except CollectionError as error:
+            failure = Failure(type(error).__name__, str(error))
+            yield beam.pvalue.TaggedOutput(REPORTS, replace(report_on(end), failure=failure))
+            return
+        yield end
+        yield beam.pvalue.TaggedOutput(REPORTS, count.report(end))
+
+
+@dataclass
+class _Count:
+    """What was read, by partition."""
+
+    messages: Counter[int] = field(default_factory=Counter)
+    lost: Counter[int] = field(default_factory=Counter)
+
+    def add(self, found: pa.RecordBatch) -> None:
+        progress.messages += found.num_rows
+        for partition in found.column("partition").value_counts().to_pylist():
+            self.messages[partition["values"]] += partition["counts"]
+
+    def report(self, end: Chunk) -> Report:
+        reads = tuple(
+            PartitionRead(
+                partition=part.partition,
+                start=part.start,
+                end=part.end,
+                messages=self.messages[part.partition],
+                lost=part.lost + self.lost[part.partition],
+            )
+            for part in end.task.slices
+        )
+        return replace(report_on(end), read=True, reads=reads)

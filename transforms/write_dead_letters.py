@@ -1,0 +1,103 @@
+"""WriteDeadLetters: chunks of dead letters in, one staged file a task and the report on it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindows
+
+from batch_collection.checksum import ChecksumFile
+from batch_collection.entry import DeadLetterFile
+from batch_collection.errors import CollectionError
+from batch_collection.formats import FORMATS
+from batch_collection.names import dead_letters_path, new_token, staged_path
+from batch_collection.storage import open_storage
+from transforms.report import Failure, Report, report_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apache_beam.pvalue import PCollection
+    from apache_beam.utils.windowed_value import WindowedValue
+
+    from batch_collection.formats import BatchWriter
+    from transforms.chunk import Chunk
+
+__all__ = ["WriteDeadLetters"]
+
+
+@dataclass(eq=False)
+class WriteDeadLetters(beam.PTransform):
+    """Stage the messages no row could be made of, whole, as Parquet.
+
+    In: ``Chunk`` of ``MESSAGES`` with ``stage`` and ``error``. Out: ``Report``. A task ends with
+    its chunk marked ``last``, or with the bundle. Memory: one chunk.
+    """
+
+    def expand(self, chunks: PCollection[Chunk]) -> PCollection[Report]:
+        """Wire it."""
+        return chunks | beam.ParDo(_WriteFn()).with_output_types(Report)
+
+
+@dataclass
+class _Open:
+    """A file that is being written."""
+
+    chunk: Chunk
+    path: str
+    sink: ChecksumFile
+    writer: BatchWriter
+    messages: int = 0
+
+    def add(self, table: pa.Table) -> None:
+        times = table.column("timestamp").cast(pa.timestamp("ms", "UTC"))
+        self.writer.write(table.set_column(2, "timestamp", times))
+        self.messages += table.num_rows
+
+    def close(self) -> Report:
+        self.writer.close()
+        self.sink.close()
+        staged = staged_path(self.chunk.task.plan.cycle, self.path)
+        file = DeadLetterFile(self.path, staged, self.messages, self.sink.bytes, self.sink.crc32c)
+        return replace(report_on(self.chunk), dead_letters=(file,))
+
+
+@dataclass(eq=False)
+class _WriteFn(beam.DoFn):
+    _open: dict[tuple[str, int, str], _Open] = field(default_factory=dict)
+
+    def start_bundle(self) -> None:
+        self._open = {}
+
+    def process(self, chunk: Chunk) -> Iterator[Report]:
+        key = report_on(chunk).key
+        try:
+            if not chunk.last:
+                if key not in self._open:
+                    self._open[key] = _start(chunk)
+                self._open[key].add(chunk.table)
+            elif key in self._open:
+                yield self._open.pop(key).close()
+        except CollectionError as error:
+            self._open.pop(key, None)
+            failure = Failure(type(error).__name__, str(error))
+            yield replace(report_on(chunk), failure=failure)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for file in self._open.values():
+            yield GlobalWindows.windowed_value(file.close())
+        self._open = {}
+
+
+def _start(chunk: Chunk) -> _Open:
+    plan = chunk.task.plan
+    storage = open_storage(plan.collection)
+    planned_at = plan.planned_at.replace(microsecond=0)
+    path = dead_letters_path(planned_at, plan.cycle, chunk.task.number, new_token())
+    sink = ChecksumFile(storage.write(staged_path(plan.cycle, path)))
+    columns = chunk.table.schema
+    schema = columns.set(2, pa.field("timestamp", pa.timestamp("ms", "UTC")))
+    return _Open(chunk, path, sink, FORMATS["parquet"].writer(sink, schema, "zstd"))
