@@ -38,10 +38,11 @@ class ChecksumFile(Sink):
 
     def write(self, content: Buffer) -> int:
         """Write and count."""
-        written = self._sink.write(content) or 0
-        whole = memoryview(content).tobytes()[:written]
-        self._bytes, self._sum = self._bytes + written, google_crc32c.extend(self._sum, whole)
-        return written
+        whole = memoryview(content).tobytes()
+        self._sink.write(whole)
+        self._bytes += len(whole)
+        self._sum = google_crc32c.extend(self._sum, whole)
+        return len(whole)
 
     def flush(self) -> None:
         """Flush the sink."""

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+import zlib
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -76,7 +77,7 @@ class Batch:
         source = open_published(self._storage, self._file.path, self._file.staged)
         try:
             return format_of(self.path).read(source, self.path, columns)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
             message = f"cannot read {self.path}: {error}; run `batch-collection audit`"
             raise StorageError(message) from error
 

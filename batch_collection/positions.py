@@ -81,9 +81,10 @@ class Positions:
     def _merged(self, seen: Any) -> Any:
         cuts, place, lows, highs = _split(seen)
         same = place[1:] == place[:-1]
-        overlaps = place[1:][same & (lows[1:] < highs[:-1])]
+        reached = _highest_so_far(place, highs)
+        overlaps = place[1:][same & (lows[1:] < reached[:-1])]
         self._repeat(cuts[overlaps], cuts[overlaps + 1])
-        first = np.flatnonzero(np.concatenate([[True], ~same | (lows[1:] > highs[:-1])]))
+        first = np.flatnonzero(np.concatenate([[True], ~same | (lows[1:] > reached[:-1])]))
         highs, place = np.maximum.reduceat(highs, first), place[first]
         return _joined(np.stack([cuts[place], cuts[place + 1], lows[first], highs]))
 
@@ -109,6 +110,13 @@ def _split(seen: Any) -> tuple[Any, Any, Any, Any]:
     place = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts - first, counts)
     order = np.lexsort((seen[2][which], place))
     return cuts, place[order], seen[2][which][order], seen[3][which][order]
+
+
+def _highest_so_far(place: Any, highs: Any) -> Any:
+    """Return the running maximum of ``highs``, begun anew at each place."""
+    levels, level = np.unique(highs, return_inverse=True)
+    base = place * len(levels)
+    return levels[np.maximum.accumulate(base + level) - base]
 
 
 def _joined(seen: Any) -> Any:

@@ -52,7 +52,7 @@ def sweep(storage: Storage, newest: Entry) -> None:
     """Remove what crashed collectors left of cycles up to ``newest``, an entry that is published.
 
     A cycle without an entry may belong to a living collector, so its files stay until it has one;
-    the draft of a file stays until that file is there.
+    the draft of a file stays until that file is there, or its cycle has an entry.
     """
     named = _named(newest)
     storage.delete(
@@ -67,7 +67,7 @@ def _is_left_over(storage: Storage, path: str, newest: int) -> bool:
     """Say whether nobody can need what lies below ``staging/`` or ``carry/``."""
     target = drafted_path(path)
     if target is not None:
-        return storage.size(target) is not None
+        return storage.size(target) is not None or _is_left_over(storage, target, newest)
     cycle = staged_cycle(path)
     return cycle is not None and cycle <= newest
 

@@ -68,7 +68,7 @@ class Broker:
         try:
             self._admin: AdminClient | None = AdminClient(settings, logger=self._log)
         except KafkaException as error:
-            message = f"bad kafka settings: {error.args[0].str()}; mend --kafka_config"
+            message = f"bad kafka settings: {error.args[0].str()}; mend --consumer_config or -X"
             raise SourceError(message) from error
 
     def topic(self, name: str) -> TopicInfo:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from batch_collection import __version__
@@ -18,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "entry_point", "main"]
 
 COMMANDS = {
-    "collect": "collect topics in batch files at regular intervals (the default)",
-    "demo": "produce into an embedded broker, collect, show the files, audit them",
+    "collect": "collect Kafka topics in batch files at regular intervals (the default command)",
+    "demo": "the whole path in half a minute, with an embedded broker",
     "produce": "send sample messages at regular intervals",
-    "follow": "hand each committed batch to a function, once",
+    "follow": "hand each committed batch to a function, in order",
     "status": "say how a collection stands",
-    "audit": "check every file and entry of a collection",
+    "audit": "check every entry, file, row and offset of a collection; exit code 1 with findings",
 }
 
 
@@ -34,12 +36,17 @@ def main(argv: Sequence[str]) -> int:
         command, words = words[0], words[1:]
     else:
         command = "collect"
+    _quiet()
     try:
         return _run(command, words)
     except CollectionError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
+        if not argv:
+            print("see batch-collection --help, or try batch-collection demo", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # where a command does not end by itself: while it starts, say
+        return 130
     except BrokenPipeError:  # as in `status ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -75,11 +82,31 @@ def _run(command: str, words: Sequence[str]) -> int:
 
 
 def _parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Read flags, those of ``--config`` first so that the command line wins."""
-    args, rest = parser.parse_known_args(list(words))
+    """Read flags, those of ``--config`` first so that the command line wins; and what is wrong."""
+    args, unknown, errors = parser.read(words)
     if getattr(args, "config", None):
-        args, rest = parser.parse_known_args([*from_config_file(args.config), *words])
-    return args, unknown_flags(rest, parser.flags())
+        try:
+            words = [*from_config_file(args.config), *words]
+        except CollectionError as error:
+            errors += str(error).splitlines()
+        else:
+            args, unknown, errors = parser.read(words)
+    return args, [*errors, *unknown_flags(unknown, parser.flags())]
+
+
+def _quiet() -> None:
+    """Keep to what a user can act on; called before Beam is imported, which warns meanwhile."""
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
+    )
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    logging.getLogger().addFilter(_is_no_wish)
+    warnings.filterwarnings("ignore", "You are using a (non-supported )?Python", FutureWarning)
+
+
+def _is_no_wish(record: logging.LogRecord) -> bool:
+    """Tell what Beam says to the root logger where extras for BigQuery are not installed."""
+    return not str(record.msg).startswith("apitools not found")
 
 
 def _epilog(command: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     from pipeline.display import Display
 
-__all__ = ["check", "configure", "graph_options", "open_topics", "run"]
+__all__ = ["check", "configure", "graph_options", "open_topics", "run", "stopped_by_signals"]
 
 
 def run(options: CollectOptions, display: Display | None = None) -> int:
@@ -33,7 +31,6 @@ def run(options: CollectOptions, display: Display | None = None) -> int:
     Raises:
         CollectionError: it can't begin.
     """
-    _quiet()
     broker = Broker(options.consumer)
     try:
         topics = open_topics(options, broker)
@@ -41,19 +38,36 @@ def run(options: CollectOptions, display: Display | None = None) -> int:
             drive = LocalDrive(
                 topics, graph_options(options), shown, once=options.once, flush=options.flush
             )
-            with _stopped_by_signals(drive.stop):
-                return _collect(drive)
+            return _collect(drive)
     finally:
         broker.close()
 
 
 def _collect(drive: LocalDrive) -> int:
+    for topic in drive.topics:
+        drive.display.note(_where(topic))
+    stopped = threading.Event()
+
+    def stop() -> None:
+        stopped.set()
+        drive.stop()
+
     try:
-        drive.run()
+        with stopped_by_signals(stop):
+            drive.run()
     except CollectionError as error:
         drive.display.note(f"error: {error}")
         return 1
+    if stopped.is_set():
+        drive.display.note("stopped; the next run goes on from here")
     return 0
+
+
+def _where(topic: TopicCollection) -> str:
+    cycle, count = topic.newest.cycle, len(topic.info.partitions)
+    where = f"goes on after cycle {cycle} of" if cycle else "begins"
+    partitions = f"{count} partition" + "s" * (count > 1)
+    return f"{topic.info.name} ({partitions}) {where} {topic.storage.uri}"
 
 
 def open_topics(options: CollectOptions, broker: Broker) -> list[TopicCollection]:
@@ -101,16 +115,8 @@ def _plan_rules(options: CollectOptions, topic: str, run_id: str) -> PlanRules:
     )
 
 
-def _quiet() -> None:
-    """Keep Beam's log to what a user can act on."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
-    )
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-
-
 @contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Let the first SIGINT or SIGTERM end the run in good order, and a second one at once."""
 
     def handle(number: int, _frame: object) -> None:

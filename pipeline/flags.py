@@ -39,6 +39,31 @@ class Parser(argparse.ArgumentParser):
         """Return the flags there are."""
         return [flag for action in self._actions for flag in action.option_strings]
 
+    def read(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+        """Return the flags, the words that nobody knows, and one line for each mistake.
+
+        argparse stops at its first mistake; what it stops at is left out and it goes on, so that
+        the others are found, too.
+        """
+        errors: list[str] = []
+        left = list(words)
+        while True:
+            try:
+                args, unknown = self.parse_known_args(left)
+            except CollectionError as error:
+                errors.append(str(error))
+                flag = str(error).partition(":")[0]
+                left = [word for word in left if word.partition("=")[0] != flag]
+                if flag not in self.flags():
+                    self._require_nothing()
+            else:
+                return args, unknown, errors
+
+    def _require_nothing(self) -> None:
+        for action in self._actions:
+            action.required = False
+            action.nargs = action.nargs if action.option_strings else "?"
+
 
 @dataclass
 class Flags:
@@ -47,17 +72,27 @@ class Flags:
     args: argparse.Namespace
     errors: list[str] = field(default_factory=list)
 
-    def given(self, name: str) -> str:
-        """Return a flag that must be there."""
+    def given(self, name: str, cure: str = "") -> str:
+        """Return a flag that must be there; ``cure`` says what to give."""
         value = getattr(self.args, name)
         if not value:
-            self.errors.append(f"--{name} is missing")
+            self.errors.append(f"--{name} is missing" + (f"; {cure}" if cure else ""))
         return value or ""
 
-    def names(self, name: str) -> tuple[str, ...]:
+    def names(self, name: str, cure: str = "") -> tuple[str, ...]:
         """Return the parts of ``A,B``, each once; at least one must be there."""
-        value = self.given(name)
-        return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        value = self.given(name, cure)
+        parts = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        self.check(parts or not value, f"--{name} names nothing, got {value!r}")
+        return parts
+
+    def properties(self) -> dict[str, str]:
+        """Return the librdkafka properties of ``--consumer_config`` and ``-X``."""
+        try:
+            return properties(self.args.properties, getattr(self.args, "consumer_config", None))
+        except CollectionError as error:
+            self.errors += str(error).splitlines()
+            return {}
 
     def number(self, name: str, least: int = 1) -> int:
         """Return a whole number."""
@@ -141,23 +176,27 @@ def properties(words: Iterable[str], path: str | None) -> dict[str, str]:
     """Return librdkafka properties: a file's ``key=value`` lines, then those of ``-X``.
 
     Raises:
-        CollectionError: a line isn't one, or the file can't be read.
+        CollectionError: lines that aren't any, one line each, or the file can't be read.
     """
     lines: list[tuple[str, str]] = []
     if path is not None:
         text = _read(path, "--consumer_config")
         lines += [(f"{path}:{number}", line) for number, line in enumerate(text.splitlines(), 1)]
     lines += [("-X", word) for word in words]
-    found = {}
-    for where, line in lines:
-        key, equals, value = line.strip().partition("=")
-        if not key.strip() or key.startswith("#"):
-            continue
-        if not equals:
-            message = f"{where} must be key=value, got {key!r}"
-            raise CollectionError(message)
-        found[key.strip()] = value.strip()
-    return found
+    pairs = [(where, *line.strip().partition("=")) for where, line in lines if _says(line)]
+    wrong = [
+        f"{where} must be key=value, got {key + equals + value!r}"
+        for where, key, equals, value in pairs
+        if not key.strip() or not equals
+    ]
+    if wrong:
+        raise CollectionError("\n".join(wrong))
+    return {key.strip(): value.strip() for _, key, _, value in pairs}
+
+
+def _says(line: str) -> bool:
+    """Tell a line from an empty one and a comment."""
+    return bool(line.strip()) and not line.strip().startswith("#")
 
 
 def from_config_file(path: str) -> list[str]:

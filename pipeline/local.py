@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from batch_collection.errors import SourceError, StoppedError
+from batch_collection.errors import CollectionError, SourceError, StoppedError
 from pipeline.graph import CollectTasks
 from pipeline.planner import Asked
 from transforms import kafka_reader
@@ -52,9 +52,16 @@ def run_tasks(tasks: Sequence[Task], options: GraphOptions) -> None:
 
     The DirectRunner is three runners, and which one it picks depends on the graph; this is the one
     it uses for batch.
+
+    Raises:
+        CollectionError: a step can't go on, the disk is full for example.
     """
-    with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
-        _ = pipeline | "Tasks" >> beam.Create(tasks, reshuffle=False) | CollectTasks(options)
+    try:
+        with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
+            _ = pipeline | "Tasks" >> beam.Create(tasks, reshuffle=False) | CollectTasks(options)
+    except CollectionError as error:
+        # Beam raises the error again with the step's name behind its text
+        raise type(error)(str(error).partition(" [while running")[0]) from error
 
 
 @dataclass(slots=True)
@@ -72,6 +79,7 @@ class LocalDrive:
     clock: Callable[[], datetime] = utc_now
     _stop: threading.Event = field(default_factory=threading.Event)
     _retry: timedelta = RETRY
+    _offsets_trouble: str = ""
     _now: datetime | None = None
 
     def stop(self) -> None:
@@ -85,10 +93,17 @@ class LocalDrive:
         Raises:
             CollectionError: what a user can mend.
         """
-        if self.once:
-            self._now = self.clock()
-            for topic in self.topics:
-                topic.set_goal()
+        kafka_reader.resume()
+        try:
+            if self.once:
+                self._now = self.clock()
+                for topic in self.topics:
+                    topic.set_goal()
+            self._collect()
+        finally:
+            kafka_reader.close_consumers()
+
+    def _collect(self) -> None:
         while not self._stop.is_set():
             try:
                 if not self._pass():
@@ -132,10 +147,26 @@ class LocalDrive:
                 tasks += planned.tasks
         if tasks:
             run_tasks(tasks, self.options)
+        failures = []
         for topic, planned in due:
-            if topic.settle(planned):
-                self.display.end(topic.newest, planned, self.clock() - began)
-                topic.commit_offsets()
+            try:
+                if topic.settle(planned):
+                    self.display.end(topic.newest, planned, self.clock() - began)
+                    self._commit_offsets(topic)
+            except CollectionError as error:
+                failures.append(error)
+        if failures:  # only now: one topic's trouble must not keep another's place from being known
+            raise failures[0]
+
+    def _commit_offsets(self, topic: TopicCollection) -> None:
+        """Commit the group's offsets; they serve lag tools only, so nothing stops without them."""
+        try:
+            topic.commit_offsets()
+            self._offsets_trouble = ""
+        except SourceError as error:
+            if not self._offsets_trouble:
+                self.display.note(f"{error}; collecting goes on")
+            self._offsets_trouble = str(error)
 
     def _wait(self) -> None:
         due = min(topic.next_due() for topic in self.topics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,7 @@ from batch_collection.formats import FORMATS
 from batch_collection.schema import read_schema_file
 from batch_collection.storage import open_storage
 from batch_collection.windows import format_instant, parse_instant
-from pipeline.flags import Flags, properties
+from pipeline.flags import Flags
 from transforms.decode import RowRules
 from transforms.write_batch_files import METADATA, Output
 
@@ -215,7 +216,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
         f"--interval must be whole seconds, got {args.interval!r}",
     )
     options = CollectOptions(
-        topics=flags.names("topics"),
+        topics=flags.names("topics", "name one or more, as batch-topic"),
         consumer=_consumer(flags),
         group_id=args.group_id,
         start=_start(flags),
@@ -248,12 +249,8 @@ def _check_choices(flags: Flags) -> None:
 
 
 def _consumer(flags: Flags) -> dict[str, object]:
-    servers = flags.given("bootstrap_servers")
-    try:
-        given = properties(flags.args.properties, flags.args.consumer_config)
-    except CollectionError as error:
-        flags.errors.append(str(error))
-        given = {}
+    servers = flags.given("bootstrap_servers", "name a broker, as localhost:9092")
+    given = flags.properties()
     group = {"group.id": flags.args.group_id} if flags.args.group_id else {}
     return {**given, **group, "bootstrap.servers": servers}
 
@@ -320,12 +317,25 @@ def _schema(flags: Flags) -> dict[str, Any]:
 
 
 def _output(flags: Flags) -> str:
-    output = flags.given("output")
+    output = flags.given("output", "name a directory, as collected")
+    folder = Path(output).expanduser().absolute()
     try:
         open_storage(output)
+        obstacle = _obstacle(folder)
     except CollectionError as error:
-        flags.errors.append(f"--output={output}: {error}")
-    return str(Path(output).expanduser().absolute())
+        obstacle = str(error)
+    flags.check(obstacle is None, f"--output={output}: {obstacle}")
+    return str(folder)
+
+
+def _obstacle(folder: Path) -> str | None:
+    """Say why a folder can't be made or written; None if nothing is known against it."""
+    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110
+    if not there.is_dir():
+        return f"{there} is no directory"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"{there} can't be written by this user"
+    return None
 
 
 def _files(flags: Flags) -> Output:

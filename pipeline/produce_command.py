@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from batch_collection.errors import CollectionError, SourceError
-from batch_collection.windows import parse_duration
+from batch_collection.errors import SourceError
+from pipeline.flags import Flags
 from transforms.kafka_client import ClientLog
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
-__all__ = ["configure", "records", "run"]
+__all__ = ["ProduceOptions", "check", "configure", "records", "run"]
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
+_SHORTEST = timedelta(milliseconds=1)
 _LAST_FLUSH_SECONDS = 0.7  # a signal ends the program within a second
 _TICK_SECONDS = 0.2
 _DEFAULTS = {
@@ -39,7 +40,7 @@ _DEFAULTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Options:
+class ProduceOptions:
     """``count`` is in messages a topic, None for no end; ``partitions`` None creates no topic."""
 
     bootstrap_servers: str
@@ -52,50 +53,77 @@ class _Options:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags. Values stay text: ``run`` checks them, and reports all errors together."""
-    parser.add_argument("--bootstrap_servers", metavar="HOST:PORT,...", help="brokers (required)")
-    parser.add_argument("--topics", metavar="A,B", help="topics to send to (required)")
-    parser.add_argument(
-        "--records_per_message",
+    """Declare the flags, in groups; values stay text until ``check``."""
+    broker = parser.add_argument_group("broker")
+    broker.add_argument("--bootstrap_servers", metavar="HOST:PORT,...", help="brokers (required)")
+    broker.add_argument("--topics", metavar="A,B", help="topics to send to (required)")
+    broker.add_argument(
+        "--create_topics",
+        action="store_true",
+        help="create topics that are missing (default: a missing topic is an error)",
+    )
+    broker.add_argument(
+        "--partitions",
         metavar="N",
-        default="10",
-        help="records in each message's JSON array (default: 10)",
+        default="4",
+        help="partitions of each topic created (default: 4)",
     )
-    parser.add_argument(
-        "--every",
-        metavar="DURATION",
-        default="10s",
-        help="time between two messages of a topic (default: 10s)",
-    )
-    parser.add_argument(
-        "--count", metavar="N", help="messages a topic, then stop (default: no end)"
-    )
-    parser.add_argument(
-        "--create_topics", action="store_true", help="create topics that are missing"
-    )
-    parser.add_argument(
-        "--partitions", metavar="N", default="4", help="of a topic that is created (default: 4)"
-    )
-    parser.add_argument(
+    broker.add_argument(
         "-X",
         dest="properties",
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="a librdkafka property of the producer; may be repeated",
+        help="one librdkafka property of the producer (security.protocol, ...); may be repeated",
     )
+    _configure_messages(parser.add_argument_group("messages"))
 
 
-def run(args: argparse.Namespace) -> int:
+def _configure_messages(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--records_per_message",
+        metavar="N",
+        default="10",
+        help="records in each message, a JSON array of {timestamp, value} (default: 10)",
+    )
+    group.add_argument(
+        "--every",
+        metavar="DURATION",
+        default="10s",
+        help="time between two messages of a topic: 10s, 1m, 250ms (default: 10s)",
+    )
+    group.add_argument("--count", metavar="N", help="messages a topic, then stop (default: no end)")
+
+
+def check(args: argparse.Namespace) -> ProduceOptions:
+    """Turn flags into options.
+
+    Raises:
+        CollectionError: all that is wrong, one line each.
+    """
+    flags = Flags(args)
+    partitions = flags.number("partitions")
+    options = ProduceOptions(
+        bootstrap_servers=flags.given("bootstrap_servers", "name a broker, as localhost:9092"),
+        topics=flags.names("topics", "name one or more, as batch-topic"),
+        records_per_message=flags.number("records_per_message"),
+        every=flags.duration("every", _SHORTEST),
+        count=None if args.count is None else flags.number("count"),
+        partitions=partitions if args.create_topics else None,
+        properties=flags.properties(),
+    )
+    flags.done()
+    return options
+
+
+def run(options: ProduceOptions) -> int:
     """Send one message to each topic every ``--every``, the first at once, one line for each.
 
     Returns 0 after ``--count`` messages, or on SIGINT or SIGTERM once all is delivered.
 
     Raises:
-        CollectionError: flags are wrong.
         SourceError: no broker answers, a topic is missing, or a message could not be delivered.
     """
-    options = _checked(args)
     with _stopping() as stop:
         producer = _Producer(options, stop)
         if producer.find_topics():
@@ -118,7 +146,7 @@ def records(count: int, clock: Callable[[], float], random: Random) -> bytes:
 class _Producer:
     """A librdkafka producer, and what it said last."""
 
-    def __init__(self, options: _Options, stop: threading.Event) -> None:
+    def __init__(self, options: ProduceOptions, stop: threading.Event) -> None:
         self._options, self._stop = options, stop
         self._log = ClientLog()
         self._undelivered: list[str] = []
@@ -228,55 +256,6 @@ class _Producer:
         noun = "record" if count == 1 else "records"
         place = f"{topic}[{sent.partition()}]@{sent.offset()}"
         print(f"{now:%H:%M:%S}  {place}  {count} {noun}", flush=True)
-
-
-def _checked(args: argparse.Namespace) -> _Options:
-    """Turn the flags into options; raise one error that lists all that is wrong."""
-    errors: list[str] = []
-
-    def whole_number(name: str, text: str) -> int:
-        if text.isascii() and text.isdecimal() and int(text) > 0:
-            return int(text)
-        errors.append(f"--{name} must be a whole number of at least 1, got {text!r}")
-        return 1
-
-    topics = tuple(name.strip() for name in (args.topics or "").split(",") if name.strip())
-    if not args.bootstrap_servers:
-        errors.append("--bootstrap_servers is missing; name a broker, as localhost:9092")
-    if not topics:
-        errors.append("--topics is missing; name one or more, as batch-topic")
-    every = timedelta()
-    try:
-        every = parse_duration(args.every)
-        if not every:
-            errors.append(f"--every must be longer than 0s, got {args.every!r}")
-    except ValueError as error:
-        errors.append(f"--every is {error}")
-    errors += [
-        f"-X must be KEY=VALUE, got {text!r}"
-        for text in args.properties
-        if not text.partition("=")[0] or "=" not in text
-    ]
-    records_per_message = whole_number("records_per_message", args.records_per_message)
-    count = None if args.count is None else whole_number("count", args.count)
-    partitions = whole_number("partitions", args.partitions)
-    options = _Options(
-        bootstrap_servers=args.bootstrap_servers or "",
-        topics=tuple(dict.fromkeys(topics)),
-        records_per_message=records_per_message,
-        every=every,
-        count=count,
-        partitions=partitions if args.create_topics else None,
-        properties=dict(_pair(text) for text in args.properties),
-    )
-    if errors:
-        raise CollectionError("\n".join(errors))
-    return options
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, _, value = text.partition("=")
-    return key, value
 
 
 @contextlib.contextmanager

@@ -212,7 +212,7 @@ def humanised_duration(span: timedelta) -> str:
     sign = "-" if span < timedelta(0) else ""
     if seconds < 1:
         return f"{sign}{seconds * 1000:.0f}ms"
-    if seconds < 60:  # noqa: PLR2004 - seconds a minute
+    if round(seconds, 1) < 60:  # noqa: PLR2004 - seconds a minute
         return f"{sign}{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

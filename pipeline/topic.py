@@ -12,7 +12,7 @@ from batch_collection import errors
 from batch_collection.entry import Entry, PartitionRead, Source
 from batch_collection.errors import CollectionError, LogError, OtherCollectorError
 from batch_collection.log import create_entry, newest_entry
-from batch_collection.names import STAGING, new_token
+from batch_collection.names import new_token, staged_path
 from batch_collection.publish import publish, sweep
 from batch_collection.schema import is_changed, merge
 from batch_collection.storage import open_storage
@@ -244,7 +244,7 @@ class TopicCollection:
         return starts
 
     def _check_writable(self) -> None:
-        path = f"{STAGING}/probe-{new_token()}"
+        path = staged_path(0, f"/probe-{new_token()}")  # of a cycle that is over: swept, if left
         self.storage.replace(path, b"")
         self.storage.delete([path])
 

@@ -30,9 +30,8 @@ from pipeline import collect_command
 from pipeline.broker import Broker
 from pipeline.collect_command import graph_options, open_topics
 from pipeline.flags import Parser
-from pipeline.local import POLL, LocalDrive
+from pipeline.local import LocalDrive
 from transforms.kafka_client import ClientLog
-from transforms.kafka_reader import resume
 from transforms.write_batch_files import visible_rows
 
 if TYPE_CHECKING:
@@ -152,6 +151,10 @@ class Stream:
         """Wait until all messages are delivered."""
         assert self._producer.flush(seconds) == 0, "not delivered"
 
+    def reconnect(self) -> None:
+        """Forget what the producer knows of the topic, as how many partitions it has."""
+        self._client = None
+
     @property
     def _producer(self) -> Producer:
         if self._client is None:
@@ -186,11 +189,23 @@ def _milliseconds(instant: datetime) -> int:
     return round(instant.timestamp() * 1000)
 
 
+class _VirtualWait(threading.Event):
+    """What the local drive waits on, without waiting: ``elapse`` moves the clock, True ends it."""
+
+    def __init__(self, elapse: Callable[[float], bool]) -> None:
+        super().__init__()
+        self._elapse = elapse
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None and self._elapse(timeout):
+            self.set()
+        return self.is_set()
+
+
 @dataclass
 class Recorder:
-    """A display that remembers, and lets a test act while the collector waits."""
+    """A display that remembers."""
 
-    waiting: Callable[[datetime], None] | None = None
     entries: list[Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -202,9 +217,7 @@ class Recorder:
         self.entries.append(entry)
 
     def wait(self, due: datetime) -> None:
-        """Let the test act."""
-        if self.waiting is not None:
-            self.waiting(due)
+        """Say nothing."""
 
     def note(self, text: str) -> None:
         """Remember it."""
@@ -249,6 +262,12 @@ class Collecting:
             drive.run()
         return self.recorder.entries[already:]
 
+    def take_up(self, at: datetime) -> None:
+        """Start at ``at``, and collect nothing: repair what a crash left, if one did."""
+        self._now = at
+        with self._drive():
+            pass
+
     def run(self, start: datetime, end: datetime, arrive: Callable[[datetime], None]) -> None:
         """Collect continuously while the clock goes from ``start`` to ``end``.
 
@@ -256,25 +275,20 @@ class Collecting:
         the new time, to produce what has come by then.
         """
         self._now = start
-        with self._drive() as drive:
 
-            def wait(due: datetime) -> None:
-                assert self._now is not None
-                if self._now >= end:
-                    drive.stop()
-                    return
-                self._now = min(max(due, self._now), self._now + POLL)
-                arrive(self._now)
 
-            self.recorder.waiting = wait
-            try:
-                drive.run()
-            finally:
-                self.recorder.waiting = None
-                resume()
+        def wait(seconds: float) -> bool:
+            if self._clock() >= end:
+                return True
+            self._now = self._clock() + timedelta(seconds=seconds)
+            arrive(self._now)
+            return False
+
+        with self._drive(stop=_VirtualWait(wait)) as drive:
+            drive.run()
 
     @contextmanager
-    def _drive(self, *flags: str) -> Iterator[LocalDrive]:
+    def _drive(self, *flags: str, stop: threading.Event | None = None) -> Iterator[LocalDrive]:
         words = (
             f"--bootstrap_servers={self.streams[0].broker.bootstrap_servers}",
             f"--topics={','.join(stream.name for stream in self.streams)}",
@@ -297,6 +311,7 @@ class Collecting:
                 once=options.once,
                 flush=options.flush,
                 clock=self._clock,
+                _stop=stop or threading.Event(),
             )
         finally:
             broker.close()

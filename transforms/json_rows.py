@@ -67,6 +67,18 @@ def read_json(
     return Reading(reader.pieces, reader.faults, reader.known)
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Messages that are still to be read.
+
+    ``looked_at``: those in front were looked at closely; ``vetted``: all were, and found good.
+    """
+
+    numbers: npt.NDArray[np.int64]
+    looked_at: bool = False
+    vetted: bool = False
+
+
 @dataclass
 class _Reader:
     values: pa.Array
@@ -125,47 +137,56 @@ class _Reader:
 
     def _read(self, numbers: npt.NDArray[np.int64], *, nested: bool) -> None:
         """Read messages of one kind: all at once, else in parts, a close look between them."""
-        parts = [(numbers, False)]  # the last is the next
+        parts = [_Part(numbers)]  # the last is the next
         while parts:
-            part, is_looked_at = parts.pop()
-            if not len(part):
+            part = parts.pop()
+            if not len(part.numbers):
                 continue
             try:
                 self.pieces.append(self._piece(part, nested=nested))
             except pa.ArrowInvalid as error:
-                parts += self._smaller(part, error, is_looked_at=is_looked_at)
+                parts += reversed(self._smaller(part, error))
 
-    def _smaller(
-        self, part: npt.NDArray[np.int64], error: pa.ArrowInvalid, *, is_looked_at: bool
-    ) -> list[tuple[npt.NDArray[np.int64], bool]]:
-        """Return what to try instead of a part that failed, the first last.
+    def _smaller(self, part: _Part, error: pa.ArrowInvalid) -> list[_Part]:
+        """Return what to try instead of a part that failed.
 
         pyarrow names the row of most errors. It is only a hint: a message with two documents
         shifts it.
         """
+        numbers = part.numbers
         row = _ROW.search(str(error))
-        stumbled = int(row[1]) if row else len(part)
-        if stumbled < len(part) and len(part) > _CLOSE_LOOK:
+        stumbled = int(row[1]) if row else len(numbers)
+        if stumbled < len(numbers) and len(numbers) > _CLOSE_LOOK:
             seen = stumbled + _CLOSE_LOOK // 2
-            smaller = [part[:stumbled], part[stumbled:seen], *np.array_split(part[seen:], _PARTS)]
-        elif not is_looked_at:
-            return [(self._sifted(part), True)]
-        elif len(part) > 1:
-            smaller = np.array_split(part, _PARTS)
-        else:
-            self.faults[int(part[0])] = reason_of(error)
-            smaller = []
-        return [(each, False) for each in reversed(smaller)]
+            rest = np.array_split(numbers[seen:], _PARTS)
+            return [_Part(each) for each in (numbers[:stumbled], numbers[stumbled:seen], *rest)]
+        if not part.looked_at:
+            return [self._sifted(numbers)]
+        if len(numbers) > 1:
+            return [_Part(each) for each in np.array_split(numbers, _PARTS)]
+        self.faults[int(numbers[0])] = reason_of(error)
+        return []
 
-    def _piece(self, numbers: npt.NDArray[np.int64], *, nested: bool) -> Piece:
+    def _sifted(self, numbers: npt.NDArray[np.int64]) -> _Part:
+        """Look closely at the first messages; return all but the bad."""
+        sizes = np.cumsum(self._lengths[numbers[:_CLOSE_LOOK]], dtype=np.int64)
+        looked_at = max(int(np.searchsorted(sizes, _CLOSE_LOOK_BYTES)), 1)
+        good = np.array(self._close_look(numbers[:looked_at]), np.int64)
+        rest = numbers[looked_at:]
+        return _Part(np.concatenate([good, rest]), looked_at=True, vetted=not len(rest))
+
+    def _piece(self, part: _Part, *, nested: bool) -> Piece:
+        numbers = part.numbers
         self._check_size(numbers)
         values = self._taken(numbers)
-        parsed = parse(values, pa.list_(self._type) if nested else self._type)
+        type_ = to_arrow(self.known) if part.vetted else self._type
+        parsed = parse(values, pa.list_(type_) if nested else type_, vetted=part.vetted)
         payload = parsed.flatten() if nested else parsed
         if payload.null_count:
             message = "null instead of an object"
             raise pa.ArrowInvalid(message)
-        self._check_floats(values, payload)
+        if not part.vetted:
+            self._check_floats(values, payload)
         if not nested:
             return Piece(numbers, numbers, None, payload)
         counts = pc.list_value_length(parsed).to_numpy()
@@ -205,13 +226,6 @@ class _Reader:
                 message = f"{misfit} in row {place}"
                 raise pa.ArrowInvalid(message) from misfit
 
-    def _sifted(self, part: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Look closely at the first messages of a part; return all but the bad."""
-        sizes = np.cumsum(self._lengths[part[:_CLOSE_LOOK]], dtype=np.int64)
-        looked_at = max(int(np.searchsorted(sizes, _CLOSE_LOOK_BYTES)), 1)
-        good = self._close_look(part[:looked_at])
-        return np.concatenate([np.array(good, np.int64), part[looked_at:]])
-
     def _close_look(self, numbers: npt.NDArray[np.int64]) -> list[int]:
         """Learn from messages one by one; return those that are not known to be bad."""
         good = []
@@ -249,10 +263,10 @@ class _Reader:
             if is_changed(self.known, typed):
                 raise SchemaChange(typed)
             self.known = typed
-        shape = merge(self.known, merge(grown, self._shape, widen=False), widen=False)
-        # only nulls by the thousand can grow it so: forget them, it is halved where they are missed
-        self._shape = grown if count_leaves(shape) > 2 * MAX_COLUMNS else shape
-        self._type = to_arrow(self._shape)
+        shape = merge(self.known, merge(self._shape, grown, widen=False), widen=False)
+        if count_leaves(shape) <= 2 * MAX_COLUMNS:  # else nulls under ever new names: no help
+            self._shape = shape
+            self._type = to_arrow(shape)
 
     def _prove(self, grown: Schema, message: bytes) -> None:
         """See that pyarrow would make a row of a message, before its columns are taken up."""
@@ -264,8 +278,10 @@ class _Reader:
             raise Misfit(reason_of(error)) from error
 
 
-def parse(values: pa.Array, type_: pa.DataType) -> Any:
+def parse(values: pa.Array, type_: pa.DataType, *, vetted: bool = False) -> Any:
     """Return JSON messages as an array of ``type_``, one value a message and none null.
+
+    Fields beside ``type_`` are refused, or dropped if messages are ``vetted``: they hold nothing.
 
     Raises:
         pyarrow.ArrowInvalid: any of them is not exactly one JSON text of that type.
@@ -279,7 +295,9 @@ def parse(values: pa.Array, type_: pa.DataType) -> Any:
     table = pj.read_json(
         pa.BufferReader(text),
         pj.ReadOptions(use_threads=False, block_size=len(text) + 1),
-        pj.ParseOptions(pa.schema([("v", type_)]), unexpected_field_behavior="error"),
+        pj.ParseOptions(
+            pa.schema([("v", type_)]), unexpected_field_behavior="ignore" if vetted else "error"
+        ),
     )
     table.validate(full=True)  # offsets and UTF-8, which the parser doesn't vouch for
     column = table.column(0)

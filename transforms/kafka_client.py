@@ -64,7 +64,7 @@ class ClientLog:
     def error(self, servers: object, doing: str, error: KafkaError | None = None) -> SourceError:
         """Return what to raise where a client of ``servers`` failed, with the best reason known."""
         if self.refused:
-            cure = f"{self.reason}; mend the login in --kafka_config"
+            cure = f"{self.reason}; mend the login in --consumer_config or -X"
             return SourceError(f"cannot {doing}: kafka at {servers} refuses the login: {cure}")
         if error is not None and error.code() > 0:  # the broker's own; librdkafka's are negative
             return SourceError(f"cannot {doing}: kafka at {servers} answers: {error.str()}")
@@ -88,7 +88,7 @@ class ReadingClient:
         try:
             self.consumer = Consumer(settings, logger=self.log)
         except KafkaException as error:
-            message = f"bad kafka settings: {error.args[0].str()}; mend --kafka_config"
+            message = f"bad kafka settings: {error.args[0].str()}; mend --consumer_config or -X"
             raise SourceError(message) from error
 
     def error(self, doing: str, error: KafkaError | None = None) -> SourceError:

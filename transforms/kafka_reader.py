@@ -30,10 +30,12 @@ from transforms.kafka_client import close_consumers, consumer_lent
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from confluent_kafka._types import HeadersType
+
     from transforms.kafka_client import ReadingClient
     from transforms.plan import Slice
 
-__all__ = ["Gap", "close_consumers", "interrupt", "read_slices", "resume"]
+__all__ = ["UNREADABLE", "Gap", "close_consumers", "interrupt", "read_slices", "resume"]
 
 _OUT_OF_RANGE = (
     KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - their names
@@ -48,6 +50,9 @@ _PASSING = (
     KafkaError.OFFSET_NOT_AVAILABLE,
     KafkaError.REQUEST_TIMED_OUT,
 )
+UNREADABLE = "(header names are not UTF-8)"
+"""The one header, without a value, of a message whose headers can't be had."""
+
 _WAIT_SECONDS = 0.2
 _FIRST_REQUEST = 1  # it doubles; the size of messages is not known yet
 _SPARED = 9  # times that a broker which answers may stay silent for the whole stall
@@ -332,6 +337,21 @@ def _places_of(messages: list[Message]) -> tuple[list[int], list[int]]:
     return partitions, cast("list[int]", list(map(Message.offset, messages)))
 
 
+def _headers(messages: list[Message]) -> list[HeadersType | None]:
+    """Return the messages' headers, each asked for once.
+
+    confluent-kafka 2.16 fails over a name that isn't UTF-8; asked again, it returns a broken list.
+    """
+    found: list[HeadersType | None] = []
+    waiting = iter(messages)
+    while len(found) < len(messages):
+        try:
+            found.extend(map(Message.headers, waiting))
+        except (SystemError, UnicodeDecodeError):  # what came before is in the list
+            found.append([(UNREADABLE, None)])
+    return found
+
+
 def _batch(messages: list[Message], partitions: list[int], offsets: list[int]) -> pa.RecordBatch:
     """Turn messages into columns; no Python runs per message but confluent-kafka's getters."""
     kinds, stamps = zip(*map(Message.timestamp, messages), strict=True)
@@ -340,7 +360,7 @@ def _batch(messages: list[Message], partitions: list[int], offsets: list[int]) -
             None if kind == TIMESTAMP_NOT_AVAILABLE else stamp
             for kind, stamp in zip(kinds, stamps, strict=True)
         )
-    headers = list(map(Message.headers, messages))
+    headers = _headers(messages)
     columns = (
         partitions,
         offsets,

@@ -7,21 +7,24 @@ import subprocess
 import sys
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
 import pytest
 
 import batch_collection
+from batch_collection.collection import open_published
 from batch_collection.errors import CollectionError, LogError, StorageError
 from batch_collection.names import cursor_path
 from batch_collection.publish import publish
 from batch_collection.storage import LocalStorage
 from tests.builders import Collector, at, message
-from tests.storages import Died, DyingStorage
+from tests.storages import BusyStorage, Died, DyingStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from batch_collection.storage import Storage
 
 
 @pytest.fixture
@@ -95,6 +98,17 @@ def test_a_committed_entry_that_is_not_published_is_read_where_it_is_staged(
     assert view.table().equals(staged)
 
 
+def test_a_file_that_moves_under_the_reader_is_read(collector: Collector) -> None:
+    """Not visible yet, staged no more: the third look finds it."""
+    entry = collector.collect(message(6), message(7, "10:31:40"), published=False)
+    batch = list(batch_collection.open(collector.storage))[-1]
+    busy = BusyStorage(collector.storage, lambda: publish(collector.storage, entry), every=2)
+
+    with open_published(cast("Storage", busy), batch.path, entry.moves[-1][0]) as file:
+        assert file.read()
+    assert busy.calls == 3
+
+
 def test_staged_files_without_an_entry_are_not_read(collector: Collector) -> None:
     """They belong to a cycle that may never be committed."""
     collector.plan(message(6), message(7))
@@ -140,8 +154,8 @@ def test_files_that_lack_a_later_column_have_nulls_in_it(collector: Collector) -
     collector.collect(message(6, colour="red"), boundary="10:32:00")
     view = batch_collection.open(collector.storage)
 
-    assert view.table().column("colour").to_pylist() == [None] * 6 + ["red"]
-    assert view.table(["colour"]).column("colour").to_pylist() == [None] * 6 + ["red"]
+    assert view.table().column("colour").to_pylist() == [None] * 5 + ["red", None]
+    assert view.table(["colour"]).column("colour").to_pylist() == [None] * 5 + ["red", None]
 
 
 def test_objects_gain_fields(collector: Collector) -> None:
@@ -150,7 +164,8 @@ def test_objects_gain_fields(collector: Collector) -> None:
     collector.collect(message(7, place={"x": 2, "y": "b"}), boundary="10:33:00")
     table = batch_collection.open(collector.storage).table(["place"])
 
-    assert table.column("place").to_pylist()[-2:] == [{"x": 1, "y": None}, {"x": 2, "y": "b"}]
+    places = [place for place in table.column("place").to_pylist() if place]
+    assert places == [{"x": 1, "y": None}, {"x": 2, "y": "b"}]
 
 
 def test_types_that_differ_are_refused(collector: Collector) -> None:
@@ -168,7 +183,7 @@ def test_a_column_that_no_batch_has_is_refused(collector: Collector) -> None:
     """A slip of the pen must not become a column of nulls."""
     view = batch_collection.open(collector.storage)
 
-    with pytest.raises(CollectionError, match="no batch of .* has a column valu, vlaue"):
+    with pytest.raises(CollectionError, match=r"no batch of .* has a column valu, vlaue"):
         view.table(["vlaue", "valu"])
 
 
@@ -271,7 +286,7 @@ def test_a_crash_anywhere_gives_every_batch_at_least_once(collector: Collector, 
     processed: list[str] = []
     try:
         for batch in batch_collection.open(dying).follow("a", once=True):
-            processed.append(batch.id)
+            processed.append(batch.id)  # noqa: PERF401 - must be seen when it dies
     except Died:
         processed += ids(collector, "a")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch_collection.positions import Positions
@@ -35,6 +35,7 @@ def test_positions_know_messages_and_repeats(parts: list[list[tuple[int, int]]])
 
 
 @given(ROWS)
+@example([[(0, 0), (0, 1)], [(0, 0), (0, 2)]])
 def test_positions_know_torn_messages(parts: list[list[tuple[int, int]]]) -> None:
     """A row is there, one before it is not."""
     rows = {row for part in parts for row in part}

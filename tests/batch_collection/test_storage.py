@@ -24,6 +24,20 @@ def storage(tmp_path: Path) -> LocalStorage:
     return LocalStorage(str(tmp_path / "collection"))
 
 
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what gets synced from now on, by name."""
+    done: list[str] = []
+    fsync = os.fsync
+
+    def syncing(handle: int) -> None:
+        fsync(handle)
+        done.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    return done
+
+
 def files(storage: LocalStorage) -> set[str]:
     """Return all files there are, drafts too."""
     return set(storage.list(""))
@@ -75,46 +89,53 @@ def test_a_create_whose_draft_was_taken_writes_it_again(
 
 
 def test_a_name_appears_only_after_its_content_is_synced(
-    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+    storage: LocalStorage, synced: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Content, name, then the folders up to the root: else a power cut leaves an empty entry."""
-    done: list[str] = []
-    link, fsync = os.link, os.fsync
+    link = os.link
 
     def linking(draft: Path, target: Path) -> None:
         link(draft, target)
-        done.append("link")
-
-    def syncing(handle: int) -> None:
-        fsync(handle)
-        done.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        synced.append("link")
 
     storage.create("log/0.json", b"makes the folders")
+    synced.clear()
     monkeypatch.setattr(os, "link", linking)
-    monkeypatch.setattr(os, "fsync", syncing)
     storage.create("log/1.json", b"entry")
 
-    assert done[0].startswith("log~1.json~")
-    assert done[1:] == ["link", "log", "collection"]
+    assert synced[0].startswith("log~1.json~")
+    assert synced[1:] == ["link", "log", "collection"]
 
 
-def test_a_lost_create_syncs_the_name_that_won(
-    storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_create_syncs_the_name_that_won(storage: LocalStorage, synced: list[str]) -> None:
     """Whoever adopts another's entry acts on it: it must not vanish in a power cut."""
     storage.create("log/0.json", b"theirs")
-    done: list[str] = []
-    fsync = os.fsync
-
-    def syncing(handle: int) -> None:
-        fsync(handle)
-        done.append(Path(f"/proc/self/fd/{handle}").readlink().name)
-
-    monkeypatch.setattr(os, "fsync", syncing)
+    synced.clear()
     with pytest.raises(AlreadyExistsError):
         storage.create("log/0.json", b"ours")
 
-    assert done[-2:] == ["log", "collection"]
+    assert synced[-2:] == ["log", "collection"]
+
+
+def test_a_closed_sink_is_durable(storage: LocalStorage, synced: list[str]) -> None:
+    """The content first, then the names that lead to it."""
+    sink = storage.write("staging/1/a")
+    synced.clear()
+    sink.close()
+
+    assert synced == ["a", "1", "staging", "collection"]
+
+
+def test_moved_files_are_durable(storage: LocalStorage, synced: list[str]) -> None:
+    """All folders that got one, even by somebody else's move."""
+    for name in ("a", "b"):
+        storage.write(f"staging/1/{name}").close()
+    moves = [("staging/1/a", "data/x/a"), ("staging/1/b", "data/y/b")]
+    storage.move(moves)
+    synced.clear()
+    storage.move(moves)
+
+    assert sorted(synced) == ["collection", "data", "x", "y"]
 
 
 def test_replace_writes_over(storage: LocalStorage) -> None:

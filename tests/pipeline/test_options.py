@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import pytest
-
 from pipeline import cli
 from pipeline.flags import Parser, normalised
 from pipeline.options import CollectOptions, check, configure
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 NEEDED = ("--bootstrap_servers=localhost:1", "--topics=a,b", "--output=out")
 

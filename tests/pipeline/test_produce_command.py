@@ -33,7 +33,7 @@ from pipeline import produce_command
 parser = argparse.ArgumentParser()
 produce_command.configure(parser)
 try:
-    sys.exit(produce_command.run(parser.parse_args()))
+    sys.exit(produce_command.run(produce_command.check(parser.parse_args())))
 except CollectionError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
@@ -84,7 +84,7 @@ def run(*flags: str) -> int:
     """Run the command with these flags."""
     parser = argparse.ArgumentParser()
     produce_command.configure(parser)
-    return produce_command.run(parser.parse_args(flags))
+    return produce_command.run(produce_command.check(parser.parse_args(flags)))
 
 
 @contextmanager
@@ -181,13 +181,13 @@ def test_wrong_flags_are_reported_together() -> None:
         run("--every=soon", "--count=0", "--records_per_message=x", "-X", "=1", "--partitions=-1")
 
     assert str(caught.value).splitlines() == [
+        "--partitions must be a whole number of at least 1, got '-1'",
         "--bootstrap_servers is missing; name a broker, as localhost:9092",
         "--topics is missing; name one or more, as batch-topic",
-        "--every is not a duration: 'soon'; write it as 10s, 1m, 1h30m or 250ms",
-        "-X must be KEY=VALUE, got '=1'",
         "--records_per_message must be a whole number of at least 1, got 'x'",
+        "--every is not a duration: 'soon'; write it as 10s, 1m, 1h30m or 250ms",
         "--count must be a whole number of at least 1, got '0'",
-        "--partitions must be a whole number of at least 1, got '-1'",
+        "-X must be key=value, got '=1'",
     ]
 
 

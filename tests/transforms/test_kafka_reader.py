@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.metadata
 import random
 import re
 import threading
@@ -20,7 +22,14 @@ from pipeline.broker import Broker
 from tests.services.kafka import KafkaBroker
 from transforms import kafka_client
 from transforms.chunk import MESSAGES
-from transforms.kafka_reader import Gap, close_consumers, interrupt, read_slices, resume
+from transforms.kafka_reader import (
+    UNREADABLE,
+    Gap,
+    close_consumers,
+    interrupt,
+    read_slices,
+    resume,
+)
 from transforms.plan import Slice
 
 if TYPE_CHECKING:
@@ -100,6 +109,13 @@ def delete_before(broker: KafkaBroker, name: str, offset: int) -> None:
     asked = admin.delete_records([TopicPartition(name, 0, offset)])
     for answer in asked.values():
         answer.result(10)
+
+
+def wait_for_end(broker: KafkaBroker, name: str, end: int) -> None:
+    """Wait until the last stable offset of partition 0 is ``end``."""
+    asked, deadline = Broker(config(broker)), time.monotonic() + 30
+    while asked.offsets(name, [0])[0][1] != end:
+        assert time.monotonic() < deadline
 
 
 def test_a_slice_gives_exactly_its_offsets(embedded: EmbeddedBroker) -> None:
@@ -194,6 +210,41 @@ def test_headers_keys_and_nulls_arrive_as_they_are(embedded: EmbeddedBroker) -> 
     assert rows[1]["timestamp"] == 1_700_000_000_123
 
 
+def produce_raw_header(broker: AnyBroker, topic: str, header: bytes) -> None:
+    """Write a message with a header name of any bytes, as only librdkafka in C takes it."""
+    files = importlib.metadata.files("confluent-kafka") or []
+    found = [file.locate() for file in files if file.name.startswith("librdkafka")]
+    if not found:
+        pytest.skip("confluent-kafka brings no librdkafka of its own")
+    library = ctypes.CDLL(str(found[0]))
+    library.rd_kafka_conf_new.restype = ctypes.c_void_p
+    library.rd_kafka_new.restype = ctypes.c_void_p
+    library.rd_kafka_headers_new.restype = ctypes.c_void_p
+    pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_ssize_t
+    settings = pointer(library.rd_kafka_conf_new())
+    servers = broker.bootstrap_servers.encode()
+    library.rd_kafka_conf_set(settings, b"bootstrap.servers", servers, None, size(0))
+    client = pointer(library.rd_kafka_new(0, settings, None, size(0)))
+    headers = pointer(library.rd_kafka_headers_new(size(1)))
+    library.rd_kafka_header_add(headers, header, size(len(header)), b"v", size(1))
+    # topic 1, partition 3, value 4, flags 7 (2: copy the value), headers 10, end 0
+    fields = (1, text(topic.encode()), 3, 0, 4, text(b"x"), size(1), 7, 2, 10, headers, 0)
+    assert library.rd_kafka_producev(client, *fields) == 0
+    assert library.rd_kafka_flush(client, 30_000) == 0
+    library.rd_kafka_destroy(client)
+
+
+def test_a_header_name_that_is_not_text_stops_nothing(embedded: EmbeddedBroker) -> None:
+    """The message is read, its headers are marked; those around it keep theirs."""
+    name = topic(embedded)
+    produce(embedded, name, values(1))
+    produce_raw_header(embedded, name, b"\xff\xfe")
+    produce_raw_header(embedded, name, b"good")
+    rows, _ = read(embedded, Slice(name, 0, 0, 3))
+    assert [row["headers"] for row in rows] == [None, [(UNREADABLE, None)], [("good", b"v")]]
+    assert [row["value"] for row in rows] == [*values(1), b"x", b"x"]
+
+
 def test_an_interrupt_ends_a_waiting_read_within_a_second(embedded: EmbeddedBroker) -> None:
     """A read that waits for messages that don't come stops when asked to."""
     name = topic(embedded)
@@ -275,9 +326,9 @@ def test_a_slice_may_end_in_an_aborted_transaction(kafka: KafkaBroker, behind: i
         client.produce(name, value, partition=0)
     client.flush(30)
     client.abort_transaction(30)
-    produce(kafka, name, values(behind, 30))
-    broker = Broker(config(kafka))
-    assert broker.offsets(name, [0]) == {0: (0, 31 + behind)}  # 31st: the marker
+    wait_for_end(kafka, name, 31)  # the 31st is the marker, written after the call has returned
+    produce(kafka, name, values(behind, 31))
+    assert Broker(config(kafka)).offsets(name, [0]) == {0: (0, 31 + behind)}
     assert offsets(read(kafka, Slice(name, 0, 0, 31))[0]) == list(range(10))
     assert read(kafka, Slice(name, 0, 12, 31)) == ([], [])
 
