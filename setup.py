@@ -16,6 +16,7 @@ REQUIREMENTS = [
     "confluent-kafka>=2.10",
     "google-cloud-storage>=3.1",
     "google-crc32c>=1.6",
+    "numpy>=1.26",
     "orjson>=3.10",
     "pyarrow>=19",
     "pyyaml>=6.0",

@@ -224,9 +224,11 @@ def _empty_structs(array: pa.StructArray) -> list[dict[str, Any] | None]:
 def _conform_list(array: Any, type_: pa.ListType, path: str) -> pa.ListArray:
     if not pa.types.is_list(array.type):
         array = array.cast(pa.list_(array.type.value_type))
-    values = _conform(array.values, type_.value_type, f"{path}[]")
-    mask = array.is_null() if array.null_count else None
-    return pa.ListArray.from_arrays(array.offsets, values, type=type_, mask=mask)
+    values = _conform(array.values, type_.value_type, f"{path}[]")  # all, also of a slice
+    buffers = array.buffers()[:2]  # from_arrays takes no nulls of a slice
+    return pa.ListArray.from_buffers(
+        type_, len(array), buffers, array.null_count, array.offset, [values]
+    )
 
 
 def _kind(type_: pa.DataType) -> str:

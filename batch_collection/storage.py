@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalStorage", "Sink", "Storage", "open_storage"]
 
+_TRIES = 10  # others may remove a draft, or a folder that is empty, between two steps of ours
+
 
 class Sink(io.RawIOBase):
     """A new file being written: there, whole and durable once closed, or abandoned.
@@ -200,12 +202,15 @@ class LocalStorage:
     def _from_draft(self, path: str, content: bytes, put: Callable[[Path, Path], object]) -> None:
         """Write a durable draft and ``put`` it in place; one that was swept is written again."""
         target = self._path(path)
-        while True:
+        for left in reversed(range(_TRIES)):
             draft = self._path(draft_path(path, new_token()))
             try:
                 _in_folder(draft.parent, lambda: _write_durably(draft, content))  # noqa: B023
                 _in_folder(target.parent, lambda: put(draft, target))  # noqa: B023
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if not left:  # nobody sweeps that often: there can be no such file here
+                    message = f"cannot write {path} in {self.root}: {error.strerror}"
+                    raise StorageError(message) from error
                 continue
             finally:
                 draft.unlink(missing_ok=True)
@@ -276,7 +281,7 @@ def _failing(verb: str, path: str) -> Iterator[None]:
 
 def _in_folder(folder: Path, act: Callable[[], Any]) -> Any:
     """Do what needs a folder, made first if need be; others may be removing it as an empty one."""
-    for _ in range(10):
+    for _ in range(_TRIES):
         with contextlib.suppress(FileNotFoundError):
             _make_folders(folder)
             return act()

@@ -8,8 +8,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
+    OFFSET_INVALID,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
+    KafkaError,
     KafkaException,
     TopicCollection,
     TopicPartition,
@@ -22,7 +24,7 @@ from pipeline.planner import Answer
 from transforms.kafka_client import ClientLog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from concurrent.futures import Future
 
 __all__ = ["Broker", "TopicInfo"]
@@ -34,6 +36,11 @@ _NAMES_SHOWN = 5
 _EMBEDDED = "mockCluster"  # it lets a request for topic ids, of which it has none, time out
 _NO_ID = "A" * 22  # of brokers before 2.8
 _LAST_INSTANT = datetime.max.replace(tzinfo=timezone.utc)
+_NEW_COORDINATOR = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
 _T = TypeVar("_T")
 
 
@@ -113,11 +120,12 @@ class Broker:
     def committed(self, name: str, partitions: Iterable[int], group_id: str) -> dict[int, int]:
         """Return the offsets a group has committed; partitions without one are left out."""
         places = [TopicPartition(name, each) for each in partitions]
-        asked = self._client.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group_id, places)], request_timeout=_REQUEST_SECONDS
-        )
         doing = f"read the offsets of group_id={group_id}"
-        found = self._await(asked[group_id], doing).topic_partitions
+        found = self._ask_group(
+            self._client.list_consumer_group_offsets,
+            ConsumerGroupTopicPartitions(group_id, places),
+            doing,
+        )
         self._check(found, doing)
         return {place.partition: place.offset for place in found if place.offset >= 0}
 
@@ -126,11 +134,13 @@ class Broker:
         if not offsets:
             return
         places = [TopicPartition(name, each, offset) for each, offset in offsets.items()]
-        asked = self._client.alter_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group_id, places)], request_timeout=_REQUEST_SECONDS
-        )
         doing = f"commit offsets of group_id={group_id}"
-        self._check(self._await(asked[group_id], doing).topic_partitions, doing)
+        committed = self._ask_group(
+            self._client.alter_consumer_group_offsets,
+            ConsumerGroupTopicPartitions(group_id, places),
+            doing,
+        )
+        self._check(committed, doing)
 
     def close(self) -> None:
         """Let go of the cluster."""
@@ -177,7 +187,31 @@ class Broker:
 
     def _offsets(self, name: str, answers: dict[int, Future[Any]]) -> dict[int, Any]:
         doing = f"list offsets of topic={name}"
-        return {each: self._await(answer, doing) for each, answer in answers.items()}
+        found = {each: self._await(answer, doing) for each, answer in answers.items()}
+        if any(one.offset == OFFSET_INVALID for one in found.values()):
+            raise self._log.error(self._servers, doing)  # the broker went away: no error is given
+        return found
+
+    def _ask_group(
+        self,
+        ask: Callable[..., dict[str, Future[Any]]],
+        group: ConsumerGroupTopicPartitions,
+        doing: str,
+    ) -> list[TopicPartition]:
+        """Ask a group's coordinator, again while it only just begins to be one."""
+        deadline = time.monotonic() + _REQUEST_SECONDS
+        while True:
+            try:
+                answer = ask([group], request_timeout=_REQUEST_SECONDS)[group.group_id]
+                return list(self._await(answer, doing).topic_partitions)
+            except SourceError as error:
+                cause = error.__cause__
+                is_new = (
+                    isinstance(cause, KafkaException) and cause.args[0].code() in _NEW_COORDINATOR
+                )
+                if not is_new or time.monotonic() > deadline:
+                    raise
+            time.sleep(_POLL_SECONDS)
 
     def _await(self, answer: Future[_T], doing: str) -> _T:
         """Wait for an answer, serving the client's log; a refused login isn't waited out."""

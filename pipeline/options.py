@@ -76,7 +76,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where a new collection begins: earliest, latest or an instant (default: earliest)",
     )
     source.add_argument(
-        "--consumer_config", metavar="FILE", help="librdkafka properties, key=value lines"
+        "--consumer_config",
+        metavar="FILE",
+        help="file of librdkafka properties, key=value lines (default: none)",
     )
     source.add_argument(
         "-X",
@@ -99,13 +101,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _configure_windows(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--interval", metavar="DURATION", default="60s", help="length of a window (default: 60s)"
+        "--interval",
+        metavar="DURATION",
+        default="60s",
+        help="length of a window: 10s, 1m, 1h30m, in whole seconds (default: 60s)",
     )
     group.add_argument(
         "--batch_size",
         metavar="ROWS",
         default="1000000",
-        help="most rows of a file (default: 1000000)",
+        help="most rows of a file; a cycle begins early when so many messages wait "
+        "(default: 1000000)",
     )
     group.add_argument(
         "--grace",
@@ -122,7 +128,7 @@ def _configure_windows(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--timestamp_unit",
         metavar="s|ms|us|ns",
-        help="unit of a field of numbers (RFC 3339 texts need none)",
+        help="unit of a time field of numbers (default: none, for RFC 3339 texts)",
     )
     group.add_argument(
         "--max_ahead",
@@ -137,7 +143,10 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
         "--output", metavar="DIR", help="where collections lie: DIR/TOPIC (required)"
     )
     group.add_argument(
-        "--output_format", metavar="parquet|jsonl", default="parquet", help="(default: parquet)"
+        "--output_format",
+        metavar="parquet|jsonl",
+        default="parquet",
+        help="format of batch files (default: parquet)",
     )
     group.add_argument(
         "--compression",
@@ -157,7 +166,9 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
         default="json",
         help="json (objects or arrays of them), bytes, or MODULE:FUNCTION (default: json)",
     )
-    group.add_argument("--schema", metavar="FILE", help="column types to pin, JSON or YAML")
+    group.add_argument(
+        "--schema", metavar="FILE", help="file of column types to pin, JSON or YAML (default: none)"
+    )
     group.add_argument(
         "--numbers",
         metavar="infer|double",
@@ -192,7 +203,10 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
         "(default: 2000000)",
     )
     group.add_argument(
-        "--runner", metavar="RUNNER", default="DirectRunner", help="(default: DirectRunner)"
+        "--runner",
+        metavar="RUNNER",
+        default="DirectRunner",
+        help="Beam runner, the only one yet (default: DirectRunner)",
     )
     group.add_argument(
         "--streaming", action="store_true", help="accepted: collecting is continuous anyway"

@@ -30,10 +30,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--last", metavar="N", default="10", help="cycles to list and to take latency from (10)"
+        "--last",
+        metavar="N",
+        default="10",
+        help="cycles to list, and to take the latency from (default: 10)",
     )
     parser.add_argument(
-        "--bootstrap_servers", metavar="HOST:PORT,...", help="brokers, to show the lag"
+        "--bootstrap_servers",
+        metavar="HOST:PORT,...",
+        help="brokers, to show the lag (default: it is not shown)",
     )
     parser.add_argument(
         "-X",

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from batch_collection.entry import Entry
-    from pipeline.display import Display
     from pipeline.embedded import EmbeddedBroker
     from pipeline.planner import Planned
     from tests.services.kafka import KafkaBroker
@@ -80,7 +79,7 @@ class Sending(NamedTuple):
     at: datetime | None = None
     partition: int = 0
     key: bytes | None = None
-    headers: dict[str, bytes] | None = None
+    headers: dict[str, str | bytes | None] | None = None
 
 
 class Produced(NamedTuple):
@@ -129,13 +128,13 @@ class Stream:
         """Hand a message to the producer."""
 
         def note(error: KafkaError | None, sent: Message) -> None:
-            if error is None:
-                place = sent.partition(), sent.offset()
-                assert place[0] is not None
-                assert place[1] is not None
-                self.produced.append(Produced(*place, message.value, message.at))
+            partition, offset = sent.partition(), sent.offset()
+            if error is None and partition is not None and offset is not None:
+                self.produced.append(Produced(partition, offset, message.value, message.at))
 
-        stamp = {} if message.at is None else {"timestamp": _milliseconds(message.at)}
+        stamp: dict[str, Any] = {}
+        if message.at is not None:
+            stamp["timestamp"] = _milliseconds(message.at)
         self._producer.produce(
             self.name,
             message.value,
@@ -212,7 +211,7 @@ class Recorder:
     def begin(self, planned: Sequence[Planned]) -> None:
         """Say nothing."""
 
-    def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:
+    def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:  # noqa: ARG002
         """Remember the entry."""
         self.entries.append(entry)
 
@@ -223,7 +222,7 @@ class Recorder:
         """Remember it."""
         self.notes.append(text)
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Recorder:  # noqa: PYI034 - Python 3.10 has no Self
         """Start."""
         return self
 
@@ -275,7 +274,6 @@ class Collecting:
         the new time, to produce what has come by then.
         """
         self._now = start
-
 
         def wait(seconds: float) -> bool:
             if self._clock() >= end:
@@ -379,7 +377,7 @@ def manifests_of(collection: Path) -> dict[datetime, list[dict[str, Any]]]:
 
 
 def strays_of(collection: Path) -> list[str]:
-    """Return files below ``staging/`` and ``carry/`` that the newest entry, published, does not name."""
+    """Return files below ``staging/`` and ``carry/`` that no published newest entry would leave."""
     named = {file.path for file in entries_of(collection)[-1].carry}
     there = [path for folder in ("staging", "carry") for path in collection.glob(f"{folder}/**/*")]
     files = [path.relative_to(collection).as_posix() for path in there if path.is_file()]

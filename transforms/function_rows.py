@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from batch_collection.errors import CollectionError
 from batch_collection.schema import conform, count_leaves, from_arrow, is_changed, to_arrow
+from transforms.json_value import Misfit
 from transforms.reading import MAX_COLUMNS, Piece, Reading, SchemaChange, grow, halves, reason_of
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ class _Reader:
                 self.read(half)
 
     def _reason(self, error: Exception) -> str:
+        if isinstance(error, Misfit):
+            return str(error)
         if isinstance(error, pa.ArrowInvalid):
             return reason_of(error)
         return (
@@ -158,8 +161,8 @@ class _Reader:
         except CollectionError as error:
             self._refuse(f"returned what a batch can't hold: {error}")
         if count_leaves(grown) > max(MAX_COLUMNS, count_leaves(self.known)):
-            message = f"more than {MAX_COLUMNS} columns; return fewer"
-            raise pa.ArrowInvalid(message)
+            reason = f"{self.name} returned more than {MAX_COLUMNS} columns; return fewer"
+            raise Misfit(reason)
         payload = conform(array, to_arrow(grown))
         if is_changed(self.known, grown):
             raise SchemaChange(grown)

@@ -186,7 +186,13 @@ def test_a_new_column_is_no_change() -> None:
     assert is_changed(before, {})
 
 
-ROWS = [{"a": {"b": [{"c": 1}, None]}, "d": "x"}, {"a": None, "d": None}, None]
+ROWS = [
+    {"a": {"b": [{"c": 1}, None]}, "d": "x"},
+    {"a": None, "d": None},
+    {"a": {"b": None}, "d": "y"},
+    {"a": {"b": []}, "d": "z"},
+    None,
+]
 TYPE = to_arrow({"a": {"b": [{"c": "int64"}]}, "d": "string"})
 
 
@@ -201,6 +207,8 @@ def test_conforming_orders_adds_and_drops_columns() -> None:
     assert rows.to_pylist() == [
         {"new": None, "a": {"x": None, "b": [{"y": None, "c": 1}, None]}},
         {"new": None, "a": None},
+        {"new": None, "a": {"x": None, "b": None}},
+        {"new": None, "a": {"x": None, "b": []}},
         None,
     ]
 
@@ -210,11 +218,12 @@ def test_conforming_respects_slices_and_chunks() -> None:
     wanted = to_arrow({"d": "string", "a": {"b": [{"c": "double"}]}})
     array = pa.array(ROWS * 3, TYPE)
 
-    sliced = conform(array.slice(1, 4), wanted)
-    chunked = conform(pa.chunked_array([array.slice(2, 3), array.slice(6)]), wanted)
+    sliced = conform(array.slice(1, 7), wanted)
+    chunked = conform(pa.chunked_array([array.slice(3, 6), array.slice(10)]), wanted)
 
-    assert sliced.to_pylist() == conform(array, wanted).to_pylist()[1:5]
-    assert chunked.to_pylist() == conform(array, wanted).to_pylist()[2:5] + ROWS
+    assert sliced.to_pylist() == (ROWS * 3)[1:8]
+    assert chunked.to_pylist() == (ROWS * 3)[3:9] + ROWS
+    sliced.validate(full=True)
     assert conform(pa.chunked_array([], TYPE), wanted).type == wanted
 
 
@@ -232,7 +241,7 @@ def test_conforming_to_no_columns_keeps_the_rows() -> None:
     """A struct without fields has a length, and nulls."""
     rows = conform(pa.array(ROWS, TYPE), to_arrow({}))
 
-    assert rows.to_pylist() == [{}, {}, None]
+    assert rows.to_pylist() == [{}, {}, {}, {}, None]
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,29 @@
-"""Crashes: wherever a collector dies, the next one loses nothing, doubles nothing, leaves nothing."""
+"""Crashes: wherever a collector dies, the next one loses, doubles and leaves nothing."""
 
 from __future__ import annotations
 
+import gc
+import logging
 import random
 import shutil
 import signal
+import socket
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from batch_collection.audit import audit
+from batch_collection.errors import StorageError
 from batch_collection.storage import LocalStorage, open_storage
 from pipeline import topic
+from pipeline.local import utc_now
+from tests import storages
 from tests.builders import at
 from tests.collecting import (
     Collecting,
@@ -34,7 +41,6 @@ from tests.collecting import (
 from tests.services.kafka import KafkaBroker
 from tests.storages import Died, DyingStorage
 from transforms import commit_cycle, read_slices, write_batch_files, write_dead_letters
-from transforms.kafka_reader import close_consumers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +63,11 @@ def storage_of(collection: Path, k: int | None) -> Iterator[DyingStorage]:
     with pytest.MonkeyPatch.context() as patch:
         for module in OPENERS:
             patch.setattr(module, "open_storage", lambda _: dying)
+        patch.setattr(sys, "unraisablehook", lambda _: None)  # writers that die with their files
+        logging.disable()  # a log record would keep the traceback, and those writers with it
         yield dying
+        logging.disable(logging.NOTSET)
+        gc.collect()
 
 
 class Scene:
@@ -110,9 +120,12 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(embedded: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+def scene(embedded: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Set the scene once."""
-    return Scene(embedded, tmp_path_factory.mktemp("crashes"))
+    scene = Scene(embedded, tmp_path_factory.mktemp("crashes"))
+    gc.freeze()  # what is there already needn't be looked at after each crash
+    yield scene
+    gc.unfreeze()
 
 
 def test_the_cycle_of_these_tests_has_all_that_a_cycle_can_have(scene: Scene) -> None:
@@ -166,3 +179,201 @@ def test_a_restart_that_dies_anywhere_is_restarted(scene: Scene, depth: float) -
         k += 1
     scene.check_after_one_more_cycle(again, f"died at {first} only")
     assert k > 5
+
+
+class DiskFullError(StorageError):
+    """What a storage says that fails, while its process lives on."""
+
+    def __init__(self, *_: object) -> None:
+        """Say it, whatever Beam would add when it raises it again."""
+        super().__init__("cannot write: No space left on device")
+
+
+def test_a_storage_that_fails_is_one_clear_error_and_costs_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever in a cycle: no traceback of the runner's, and the next run goes on."""
+    monkeypatch.setattr(storages, "Died", DiskFullError)
+    for k in range(2, 50, 6):
+        collecting = scene.copy()
+        with (
+            storage_of(collecting.path, k),
+            pytest.raises(StorageError, match=r"^cannot write: No space left on device$"),
+        ):
+            collecting.once(at("10:30:22"))
+        scene.check_after_one_more_cycle(collecting, f"failed at point {k}")
+
+
+# the real process, killed
+
+
+class Producing:
+    """Produces numbered messages in the background, some of them late, until it is stopped."""
+
+    def __init__(self, stream: Stream, a_second: int) -> None:
+        """Set it up; ``with`` starts and ends it."""
+        self._stream, self._a_second = stream, a_second
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Producing:  # noqa: PYI034 - Python 3.10 has no Self
+        """Start."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and wait until all is delivered."""
+        self._stop.set()
+        self._thread.join()
+        self._stream.flush()
+
+    def _run(self) -> None:
+        rng, number = random.Random(1), 0
+        while not self._stop.wait(0.02):
+            for _ in range(self._a_second // 50):
+                stamp = utc_now() - timedelta(seconds=rng.choice([0, 0, 0, 0.5, 5]))
+                self._stream.post(sending(stamp, number % self._stream.partitions, id=number))
+                number += 1
+
+
+@pytest.mark.integration
+def test_a_collector_killed_again_and_again_collects_everything_once(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    """Fifteen times SIGKILL, at random moments from its start on, while messages keep coming."""
+    stream, rng = Stream(kafka), random.Random(7)
+    flags = ("--interval=1s", "--grace=500ms", "--batch_size=150", "--group_id=killed")
+    path = tmp_path / stream.name
+    cycles = []
+    with Producing(stream, a_second=1000):
+        for kill in range(15):
+            with CollectorProcess([stream], tmp_path, *flags) as collector:
+                if kill % 3:
+                    collector.wait_for("  cycle ")
+                time.sleep(rng.uniform(0, 1.5))  # the moment of death is what is tried
+            cycles.append(len(entries_of(path)))
+    end = run_command([stream], tmp_path, *flags, "--once", "--flush")
+
+    assert end.returncode == 0, end.stderr
+    assert len(stream.produced) > 10_000
+    assert cycles[-1] > 10
+    check(path, stream.produced)
+    assert strays_of(path) == []
+    assert entries_of(path)[-1].carry == ()
+    assert stream.committed("killed") == entries_of(path)[-1].ends
+
+
+@pytest.mark.integration
+def test_of_two_collectors_one_wins_and_the_other_stops_and_says_who_won(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    """Both write to one collection; it stays exact, and the loser's error names the winner."""
+    stream = Stream(kafka)
+    flags = ("--interval=1s", "--grace=0s", "--batch_size=200")
+    path = tmp_path / stream.name
+    with (
+        Producing(stream, a_second=1000),
+        CollectorProcess([stream], tmp_path, *flags) as one,
+        CollectorProcess([stream], tmp_path, *flags) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        ends = {pool.submit(one.end): (one, other), pool.submit(other.end): (other, one)}
+        first = next(as_completed(ends))
+        loser, winner = ends[first]
+        assert first.result() == 1, loser.lines
+        winner.wait_for("  cycle ")
+        winner.send(signal.SIGTERM)
+        assert winner.end() == 0, winner.lines
+    told = f"error: another collector (host={socket.gethostname()} pid={winner.pid}) committed"
+    assert told in loser.lines[-1]
+    assert "Traceback" not in "".join(loser.lines + winner.lines)
+
+    assert run_command([stream], tmp_path, *flags, "--once", "--flush").returncode == 0
+
+    check(path, stream.produced)
+    assert strays_of(path) == []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8])
+def test_a_collector_that_slept_while_another_committed_stops_and_says_so(
+    kafka: KafkaBroker, tmp_path: Path, seconds: float
+) -> None:
+    """A zombie, frozen at some moment of its cycle and woken later, changes nothing any more."""
+    stream = Stream(kafka)
+    flags = ("--interval=1s", "--grace=0s", "--batch_size=200")
+    path = tmp_path / stream.name
+    with (
+        Producing(stream, a_second=1000),
+        CollectorProcess([stream], tmp_path, *flags) as zombie,
+    ):
+        zombie.wait_for("  cycle 2 ")
+        time.sleep(seconds)  # any moment of a cycle
+        zombie.send(signal.SIGSTOP)
+        other = run_command([stream], tmp_path, *flags, "--once")
+        assert (other.returncode, "cycle" in other.stderr) == (0, True), other.stderr
+        committed = len(entries_of(path))
+        zombie.send(signal.SIGCONT)
+        assert zombie.end() == 1, zombie.lines
+    assert "error: another collector (host=" in zombie.lines[-1]
+    assert "run one collector a collection" in zombie.lines[-1]
+    assert len(entries_of(path)) == committed
+
+    assert run_command([stream], tmp_path, *flags, "--once", "--flush").returncode == 0
+
+    check(path, stream.produced)
+    assert strays_of(path) == []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_running_collector_in_good_order(
+    kafka: KafkaBroker, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Within seconds, with exit code 0; the running cycle is committed, or nothing of it."""
+    stream = Stream(kafka)
+    flags = ("--interval=1s", "--grace=0s", "--batch_size=200")
+    path = tmp_path / stream.name
+    with Producing(stream, a_second=1000), CollectorProcess([stream], tmp_path, *flags) as running:
+        running.wait_for("  cycle 2 ")
+        running.send(number)
+        assert running.end(seconds=10) == 0, running.lines
+    assert "Traceback" not in "".join(running.lines)
+    assert audit(LocalStorage(str(path))).findings == ()
+
+    assert run_command([stream], tmp_path, *flags, "--once", "--flush").returncode == 0
+
+    check(path, stream.produced)
+    assert strays_of(path) == []
+
+
+@pytest.mark.integration
+def test_a_broker_that_goes_away_is_said_once_and_waited_for(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    """Killed with SIGKILL and started again while a collector runs: nothing is lost."""
+    assert kafka.bootstrap_servers  # a real broker can be had; this one is killed
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    mortal = KafkaBroker(folder, {"log.flush.interval.messages": 1})
+    mortal.start()
+    try:
+        stream = Stream(mortal)
+        flags = ("--interval=1s", "--grace=0s")
+        stream.send(*(sending(None, number % 4, id=number) for number in range(1000)))
+        with CollectorProcess([stream], tmp_path, *flags) as collector:
+            collector.wait_for("  cycle 2 ")
+            mortal.kill()
+            collector.wait_for("trying again until it is back")
+            mortal.restart()
+            stream.send(*(sending(None, number % 4, id=number) for number in range(1000, 2000)))
+            collector.wait_for("the source is back")
+            collector.send(signal.SIGTERM)
+            assert collector.end(seconds=10) == 0, collector.lines
+        assert sum("trying again" in line for line in collector.lines) == 1
+        assert sum("the source is back" in line for line in collector.lines) == 1
+        assert run_command([stream], tmp_path, *flags, "--once", "--flush").returncode == 0
+        check(tmp_path / stream.name, stream.produced)
+        assert len(stream.produced) == 2000
+    finally:
+        mortal.kill()

@@ -66,11 +66,11 @@ def test_all_wrong_flags_are_reported_together(capsys: pytest.CaptureFixture[str
     )
     assert lines == [
         "error: unknown flag --inteval; did you mean --interval?",
-        "error: --topics is missing",
-        "error: --bootstrap_servers is missing",
+        "error: --topics is missing; name one or more, as batch-topic",
+        "error: --bootstrap_servers is missing; name a broker, as localhost:9092",
         "error: --batch_size must be a whole number of at least 1, got 'many'",
         "error: --timestamp must be record, collected or field:NAME, got 'now'",
-        "error: --output is missing",
+        "error: --output is missing; name a directory, as collected",
         "error: unknown --output_format=xls; use one of: parquet, jsonl",
         "error: --flush goes with --once",
     ]

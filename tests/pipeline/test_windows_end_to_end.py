@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_collection.entry import Entry
-    from tests.collecting import Produced
     from tests.services.kafka import KafkaBroker
 
 SECOND = timedelta(seconds=1)
@@ -64,7 +63,7 @@ def every_second(start: str, end: str, partition: int = 0) -> list[Sending]:
 
 
 def within_grace(windows: int, seed: int) -> list[tuple[datetime, Sending]]:
-    """Return what four producers send, 200 messages a window, 0-500 ms after their stamps, by arrival."""
+    """Return what four producers send, 200 a window, 0-500 ms after its stamp, by arrival."""
     rng = random.Random(seed)
     arrivals = []
     for number in range(200 * windows):
@@ -134,7 +133,7 @@ def test_each_shard_writes_one_file_a_window(embedded: EmbeddedBroker, tmp_path:
 def test_a_record_later_than_the_grace_makes_a_late_pane_and_a_revision(
     embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:
-    """Nothing is dropped for its time: the window gets another file and a manifest that names all."""
+    """Nothing is dropped for its time: another file, and a manifest that names all."""
     stream = Stream(embedded)
     collecting = Collecting.of(stream, tmp_path, "--interval=10s")
     stream.send(*every_second("10:30:00", "10:30:10"))
@@ -194,7 +193,7 @@ def test_an_interval_without_messages_is_recorded_and_has_no_file(
 def test_an_idle_partition_does_not_hold_windows_back(
     embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:
-    """Three of four partitions never get a message, and the fourth falls silent: the clock closes."""
+    """Three of four partitions never get a message, the fourth falls silent: the clock closes."""
     stream = Stream(embedded)
     collecting = Collecting.of(stream, tmp_path, "--interval=10s")
     stream.send(*every_second("10:30:00", "10:30:15", partition=3))
@@ -272,7 +271,7 @@ def test_a_burst_makes_early_panes_of_exactly_the_batch_size(
 def test_the_sample_producer_fills_batches_of_ten(
     embedded: EmbeddedBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Messages that are arrays of 10 records, ``--batch_size=10``: every file has exactly 10 rows."""
+    """Arrays of 10 records, ``--batch_size=10``: every file has exactly 10 rows."""
     stream = Stream(embedded)
     code = main(
         [

@@ -26,6 +26,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from confluent_kafka.admin import TopicMetadata
+
 __all__ = ["KafkaBroker", "UnavailableError", "kafka_jars"]
 
 VERSION = "4.3.1"
@@ -186,6 +188,11 @@ class KafkaBroker:
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=named)
         admin = self.admin()  # kept: its end would cancel the request
         admin.create_topics([topic])[name].result(30)
+        deadline = time.monotonic() + _START_SECONDS
+        while not _led(admin.list_topics(timeout=10).topics.get(name), partitions):
+            if time.monotonic() > deadline:
+                message = f"topic={name} did not show within {_START_SECONDS}s"
+                raise RuntimeError(message)
         return name
 
     def admin(self) -> AdminClient:
@@ -248,6 +255,13 @@ def _settings(folder: Path, port: int, sasl_port: int, controller_port: int) -> 
 def _new_id() -> str:
     """Return a cluster id as Kafka writes them; one that starts with ``-`` reads as an option."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+
+
+def _led(topic: TopicMetadata | None, partitions: int) -> bool:
+    """Tell whether the broker serves a topic; the controller has made it some time before."""
+    if topic is None or topic.error is not None or len(topic.partitions) != partitions:
+        return False
+    return all(partition.leader >= 0 for partition in topic.partitions.values())
 
 
 def _free_ports(count: int) -> list[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.errors import CollectionError
@@ -539,13 +539,16 @@ def test_a_large_message_is_a_row() -> None:
 
 def test_a_chunk_larger_than_one_parse_is_parsed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its messages nor its bytes are limited."""
-    values = [b'{"a":%d}' % place for place in range(1000)]
-    monkeypatch.setattr(json_rows, "_MOST_MESSAGES", 300)
-    by_messages = decoded(*values)
-    monkeypatch.setattr(json_rows, "_MOST_BYTES", 700)
+    values = chunk(*(b'{"a":%d}' % place for place in range(1000))).column("value").chunk(0)
+    schema = {"a": "int64"}
 
-    for done in (by_messages, decoded(*values)):
-        assert [row["a"] for row in rows(done)] == list(range(1000))
+    for limit, bound, most in (("_MOST_MESSAGES", 300, 300), ("_MOST_BYTES", 700, 100)):
+        monkeypatch.setattr(json_rows, limit, bound)
+        read = json_rows.read_json(values, schema, schema, "infer", frozenset())
+
+        made = [row["a"] for piece in read.pieces for row in piece.payload.to_pylist()]
+        assert made == list(range(1000))
+        assert max(len(piece.read) for piece in read.pieces) <= most
 
 
 def times(done: Decoded) -> list[int]:
@@ -646,6 +649,23 @@ def test_a_field_that_is_no_time_makes_a_dead_letter(
     assert done.dead_letters.column("stage").to_pylist() == ["row_time"] * 2
 
 
+def test_a_pinned_type_may_be_the_row_time() -> None:
+    """A timestamp needs no unit; an unsigned integer beyond all times makes a dead letter."""
+    instant = decoded(
+        b'{"at":"2026-11-22T10:30:00Z"}', pinned={"at": "timestamp"}, row_time="field:at"
+    )
+    count = decoded(
+        b'{"at":18446744073709551615}',
+        b'{"at":1}',
+        pinned={"at": "uint64"},
+        row_time="field:at",
+        timestamp_unit="s",
+    )
+
+    assert times(instant) == [1795343400_000_000]
+    assert (times(count), list(errors(count))) == ([1_000_000], [0])
+
+
 def test_one_row_without_a_time_takes_its_message_along() -> None:
     """A message makes all of its rows or none; its neighbours theirs."""
     done = decoded(
@@ -743,6 +763,24 @@ def test_a_function_s_values_must_fit_their_columns() -> None:
     assert "0.5" in errors(done)[1]
     with pytest.raises(SchemaChange):
         decoded(b"1", pinned={}, known={"i": "int64"}, input_format=rule)
+
+
+def as_columns(messages: pa.Table) -> pa.Table:
+    """Give each message a column of its own."""
+    values = messages.column("value").to_pylist()
+    return pa.table({value.decode(): [1] * len(values) for value in values})
+
+
+def test_a_function_may_not_give_too_many_columns() -> None:
+    """The messages that would are dead letters."""
+    values = [b"c%d" % place for place in range(1002)]
+
+    done = decoded(*values, input_format=f"{__name__}:as_columns")
+
+    assert (len(done.schema), done.counts[0].dead_letters) == (1000, 2)
+    assert set(errors(done).values()) == {
+        f"{__name__}:as_columns returned more than 1000 columns; return fewer"
+    }
 
 
 def returning(result: Any) -> str:
@@ -951,6 +989,7 @@ def known_only(row: dict[str, Any]) -> dict[str, Any]:
     return shown(row, LAW)
 
 
+@settings(deadline=None)  # machines pause
 @given(CHUNKS)
 def test_each_message_makes_what_json_says_of_it_alone(values: list[bytes | None]) -> None:
     """Rows equal Python's, or it is a dead letter, unchanged, at its own offset."""
@@ -974,6 +1013,7 @@ def test_each_message_makes_what_json_says_of_it_alone(values: list[bytes | None
             assert made[place] == [shown(each, done.schema) for each in objects]
 
 
+@settings(deadline=None)  # machines pause
 @given(CHUNKS, st.lists(st.integers(0, 12), max_size=3))
 def test_it_makes_no_difference_how_messages_are_cut_into_chunks(
     values: list[bytes | None], cuts: Iterable[int]
@@ -999,6 +1039,7 @@ def adds_nothing(value: bytes, schema: dict[str, Any]) -> bool:
     return decoded(value, pinned=schema).schema == schema
 
 
+@settings(deadline=None)  # machines pause
 @given(
     st.lists(
         st.lists(

@@ -58,9 +58,10 @@ def config(broker: AnyBroker) -> dict[str, object]:
 
 
 def producer(broker: AnyBroker, **settings: object) -> Producer:
-    """Return a producer that keeps its log to itself."""
+    """Return a producer that keeps its log to itself, and its messages in order."""
     named = {key.replace("_", "."): value for key, value in settings.items()}
-    return Producer({**config(broker), **named}, logger=kafka_client.ClientLog())
+    ordered = {"enable.idempotence": isinstance(broker, KafkaBroker)}
+    return Producer({**config(broker), **ordered, **named}, logger=kafka_client.ClientLog())
 
 
 def topic(broker: AnyBroker, partitions: int = 4, **settings: object) -> str:

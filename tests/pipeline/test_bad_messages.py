@@ -1,0 +1,258 @@
+"""Bad messages end to end: each is its own rows or a dead letter, and harms no neighbour."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.builders import at
+from tests.collecting import (
+    Collecting,
+    Sending,
+    Stream,
+    check,
+    dead_letters_of,
+    entries_of,
+    json_of,
+    payloads_of,
+    rows_of,
+    sending,
+    strays_of,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.embedded import EmbeddedBroker
+    from tests.services.kafka import KafkaBroker
+
+SECOND = timedelta(seconds=1)
+STAMP = at("10:30:01")
+DEEP = 10_000
+
+BAD: dict[str, tuple[bytes, str]] = {
+    "truncated": (b'{"v": 1', "not JSON"),
+    "truncated array": (b'[{"v": 1}, {"v": 2}', "not JSON"),
+    "truncated text": (b'{"t": "half', "not JSON"),
+    "scalar": (b"7", "a JSON text of type int"),
+    "string": (b'"text"', "a JSON text of type string"),
+    "true": (b"true", "a JSON text of type bool"),
+    "null": (b"null", "a JSON text of type null"),
+    "mixed array": (b'[{"v": 1}, 2]', "an array with an element of type int"),
+    "null first": (b'[null, {"v": 1}, {"v": 2}]', "an array with an element of type null"),
+    "nested array": (b'[[{"v": 1}]]', "an array with an element of type array"),
+    "empty": (b"", "an empty message"),
+    "whitespace": (b" \t\r\n ", "an empty message"),
+    "two documents": (b'{"v": 1}{"v": 2}', "not JSON"),
+    "two lines": (b'{"v": 1}\n{"v": 2}', "not JSON"),
+    "duplicate keys": (b'{"v": 1, "v": 2}', "key 'v' stands twice"),
+    "over 64 bits": (b'{"v": 9223372036854775808}', "column v is int64 and can't hold 9223372"),
+    "far over 64 bits": (b'{"v": 1' + b"0" * 400 + b"}", "column v is int64 and can't hold 1000"),
+    "text in a number": (b'{"v": "1"}', 'column v is int64 and can\'t hold "1"'),
+    "an object in a number": (b'{"v": {"w": 1}}', "column v is int64 and can't hold"),
+    "a number in a text": (b'{"t": 1}', "column t is string and can't hold 1"),
+    "nan": (b'{"d": NaN}', "NaN is no JSON"),
+    "infinity": (b'{"d": -Infinity}', "-Infinity is no JSON"),
+    "too large a double": (b'{"d": 1e999}', "column d is double"),
+    "deep": (b'{"v": ' + b"[" * DEEP + b"]" * DEEP + b"}", "nested 10001 levels deep"),
+    "deep and truncated": (b"[" * DEEP, "nested 10000 levels deep"),
+    "wrapper": (b'{"v":1}}\n{"v":{"v":2}', "not JSON"),
+    "wrapper of two": (b'{"v":1},"w":{}', "not JSON"),
+    "wrapper of lines": (b'1}\n{"v":{"v":2}}\n{"v":3', "not JSON"),
+    "not utf-8": (b'{"t": "\xff\xfe"}', "not UTF-8 at byte 7"),
+    "nul": (b'{"v": 1}\x00', "not JSON"),
+    "byte order mark": (b'\xef\xbb\xbf{"v": 1}', "JSON"),
+    "half a surrogate": (b'{"t": "\\ud800"}', "half a surrogate pair"),
+    "reserved": (b'{"_offset": 1}', "'_offset' is a column of the metadata"),
+    "of the path": (b'{"window_date": "2026"}', "'window_date' would mask the path's"),
+    "garbage": (bytes(range(256)), "not UTF-8"),
+}
+GOOD: dict[str, tuple[bytes | None, int]] = {
+    "object": (b'{"v": 1, "t": "one", "d": 1.5}', 1),
+    "array": (b'[{"v": 2}, {"v": 3, "t": "three"}, {"v": null}]', 3),
+    "padded": (b'\r\n {"v": 4}\n', 1),
+    "empty array": (b"[]", 0),
+    "no fields": (b"{}", 1),
+    "largest": (b'{"v": 9223372036854775807}', 1),
+    "smallest": (b'{"v": -9223372036854775808}', 1),
+    "integer in a double": (b'{"d": 2}', 1),
+    "brackets in a text": (b'{"t": "' + b"[" * 500 + b'"}', 1),
+    "line feed in a text": (b'{"t": "two\\nlines}"}', 1),
+    "tombstone": (None, 0),
+}
+
+
+def neighbour(number: int, partition: int = 0) -> Sending:
+    """Return a good message that fixes the columns' types."""
+    return sending(STAMP, partition, v=number, t=f"t{number}", d=number + 0.25)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_message_is_one_dead_letter_among_untouched_neighbours(
+    embedded: EmbeddedBroker, tmp_path: Path, name: str
+) -> None:
+    """At its own offset, with unchanged bytes, key and headers, and the reason."""
+    value, reason = BAD[name]
+    stream = Stream(embedded)
+    bad = Sending(value, STAMP, 0, b"key", {"trace": b"1"})
+    produced = stream.send(neighbour(0), neighbour(1), bad, neighbour(2), neighbour(3))
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+
+    (entry,) = collecting.once(at("10:30:12"))
+
+    check(collecting.path, produced, dead=[(0, 2)])
+    (read, *_) = entry.reads
+    assert (read.messages, read.rows, read.dead_letters) == (5, 4, 1)
+    letter = dead_letters_of(collecting.path)[0, 2]
+    assert letter["value"] == value
+    assert letter["key"] == b"key"
+    assert dict(letter["headers"]) == {"trace": b"1"}
+    assert letter["timestamp"] == STAMP
+    assert letter["stage"] == "decode"
+    assert reason in letter["error"]
+
+
+def test_bad_and_good_messages_of_all_kinds_in_one_chunk_come_apart(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """All of them, twice, between neighbours: rows and dead letters at their own offsets."""
+    stream = Stream(embedded)
+    messages, dead_values = [neighbour(0)], set()
+    for number, (name, (value, _)) in enumerate([*GOOD.items(), *BAD.items()] * 2):
+        messages += [Sending(value, STAMP), neighbour(number)]
+        if name in BAD:
+            dead_values.add(value)
+    stream.send(*messages)
+    dead = [(m.partition, m.offset) for m in stream.produced if m.value in dead_values]
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+
+    (entry,) = collecting.once(at("10:30:12"))
+
+    check(collecting.path, stream.produced, dead=dead)
+    (read, *_) = entry.reads
+    assert read.dead_letters == len(dead) == 2 * len(BAD)
+    assert (read.tombstones, read.empty) == (2, 2)
+    assert read.messages == len(messages)
+    assert strays_of(collecting.path) == []
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_an_unusual_message_is_its_own_rows(
+    embedded: EmbeddedBroker, tmp_path: Path, name: str
+) -> None:
+    """What is strange but sound makes the rows that it says, exactly."""
+    value, rows = GOOD[name]
+    stream = Stream(embedded)
+    stream.send(neighbour(0), Sending(value, STAMP), neighbour(1))
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+
+    collecting.once(at("10:30:12"))
+
+    check(collecting.path, stream.produced)
+    found = payloads_of(rows_of(collecting.path))
+    assert sum(offset == 1 for _, offset, _ in found) == rows
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("is_good", [True, False])
+def test_a_message_of_10_megabytes_is_like_any_other(
+    kafka: KafkaBroker, tmp_path: Path, *, is_good: bool
+) -> None:
+    """Sound or not, it stands between its neighbours, whole."""
+    stream = Stream(kafka, settings={"max_message_bytes": 20_000_000})
+    value = json_of({"t": "x" * 10_000_000})
+    big = Sending(value if is_good else value[:-1], STAMP)
+    stream.send(neighbour(0), big, neighbour(1))
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+
+    collecting.once(at("10:30:12"))
+
+    check(collecting.path, stream.produced, dead=[] if is_good else [(0, 1)])
+
+
+def test_a_field_that_changes_its_type_is_told_from_then_on(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """The first cycle pins the types; what fits them goes on, the rest are dead letters."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+    stream.send(sending(STAMP, x=1, y="a"), sending(STAMP, x=2))
+    collecting.once(at("10:30:12"))
+    later = STAMP + 10 * SECOND
+    values: list[dict[str, Any]] = [
+        {"x": "3"},
+        {"x": 4},
+        {"x": 4.5},
+        {"y": 5},
+        {"x": None, "y": "b"},
+        {"x": [6]},
+    ]
+    produced = stream.send(*(sending(later, **value) for value in values))
+
+    collecting.once(at("10:30:22"))
+
+    dead = {(0, produced[n].offset) for n in (0, 2, 3, 5)}
+    check(collecting.path, stream.produced, dead=dead)
+    assert entries_of(collecting.path)[-1].schema == {"x": "int64", "y": "string"}
+    assert {r["x"] for r in payloads_of(rows_of(collecting.path)).values() if "x" in r} == {1, 2, 4}
+
+
+def test_integers_and_fractions_of_the_first_cycle_make_a_double(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Across chunks, shards and partitions: planned again with the type pinned, nothing lost."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--shards=2")
+    stream.send(*(sending(STAMP, number % 4, x=number) for number in range(8)))
+    stream.send(sending(STAMP, 3, x=0.5))
+
+    (entry,) = collecting.once(at("10:30:12"))
+
+    assert entry.schema == {"x": "double"}
+    check(collecting.path, stream.produced)
+    assert strays_of(collecting.path) == []
+
+
+def test_a_message_is_bad_as_a_whole(embedded: EmbeddedBroker, tmp_path: Path) -> None:
+    """One bad element of an array: none of its rows is kept, and its row time counts likewise."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(
+        stream, tmp_path, "--interval=10s", "--timestamp=field:s", "--timestamp_unit=s"
+    )
+    second = STAMP.timestamp()
+    values = [
+        [{"s": second, "v": 1}, {"s": second, "v": 2}],
+        [{"s": second, "v": 3}, {"v": 4}],
+        [{"s": second, "v": 5}, {"s": second, "v": "6"}],
+        {"s": 1e300, "v": 7},
+        {"s": second, "v": 8},
+    ]
+    stream.send(*(Sending(json_of(value), STAMP) for value in values))
+
+    collecting.once(at("10:30:12"))
+
+    check(collecting.path, stream.produced, dead=[(0, 1), (0, 2), (0, 3)])
+    letters = dead_letters_of(collecting.path)
+    assert [letters[0, offset]["stage"] for offset in (1, 2, 3)] == [
+        "row_time",
+        "decode",
+        "row_time",
+    ]
+
+
+def test_nothing_but_bad_messages_is_a_cycle_without_files(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """A topic of garbage is collected as dead letters, and windows close as ever."""
+    stream = Stream(embedded)
+    stream.send(*(Sending(b"garbage %d" % number, STAMP, number % 4) for number in range(40)))
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+
+    (entry,) = collecting.once(at("10:30:12"))
+
+    check(collecting.path, stream.produced, dead=[(m.partition, m.offset) for m in stream.produced])
+    assert (entry.panes, entry.carry, entry.schema) == ((), (), {})
+    assert json.loads((collecting.path / "log" / f"{1:020d}.json").read_text())["boundary"]

@@ -1,0 +1,100 @@
+"""What the graph promises of itself: no shuffle, no state and no pickled rows before the commit."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam import coders
+from apache_beam.portability import common_urns, python_urns
+
+from pipeline.graph import CollectTasks, GraphOptions
+from transforms.chunk import ChunkCoder
+from transforms.cut_batches import BatchCoder
+from transforms.decode import RowRules
+from transforms.plan import Task
+from transforms.write_batch_files import Output
+
+PAYLOAD = ("ReadSlices", "DecodeMessages", "WriteDeadLetters", "IntoWindows", "CutBatches")
+
+
+@pytest.fixture(scope="module")
+def components() -> Any:
+    """Give the graph as a runner gets it."""
+    options = GraphOptions(
+        consumer={"bootstrap.servers": "localhost:1"},
+        skip_lost=False,
+        rules=RowRules(),
+        interval=timedelta(minutes=1),
+        batch_size=1000,
+        output=Output(),
+    )
+    pipeline = beam.Pipeline()
+    tasks = pipeline | beam.Create([]).with_output_types(Task)
+    _ = tasks | "Collect" >> CollectTasks(options)
+    return pipeline.to_runner_api(use_fake_coders=False).components
+
+
+def steps(components: Any) -> dict[str, Any]:
+    """Give the primitive steps by name."""
+    composites = {s for t in components.transforms.values() for s in t.subtransforms}
+    assert composites
+    return {
+        transform.unique_name: transform
+        for transform in components.transforms.values()
+        if not transform.subtransforms and transform.spec.urn
+    }
+
+
+def test_payload_never_meets_a_shuffle_or_state(components: Any) -> None:
+    """Up to the staged file every step is a plain ParDo or a window assignment."""
+    allowed = {common_urns.primitives.PAR_DO.urn, common_urns.primitives.ASSIGN_WINDOWS.urn}
+    found = [
+        transform
+        for name, transform in steps(components).items()
+        if any(f"Collect/{part}" in name for part in (*PAYLOAD, "WriteBatchFiles"))
+    ]
+    assert len(found) >= len(PAYLOAD)
+    for transform in found:
+        assert transform.spec.urn in allowed, transform.unique_name
+        if transform.spec.urn == common_urns.primitives.PAR_DO.urn:
+            payload = beam.portability.api.beam_runner_api_pb2.ParDoPayload.FromString(
+                transform.spec.payload
+            )
+            assert not payload.state_specs, transform.unique_name
+            assert not payload.side_inputs, transform.unique_name
+
+
+def test_rows_are_coded_as_arrow_and_never_pickled(components: Any) -> None:
+    """Every collection of chunks and batches has its own coder."""
+    found = set()
+    for transform in steps(components).values():
+        if not any(f"Collect/{part}" in transform.unique_name for part in PAYLOAD):
+            continue
+        for tag, name in transform.outputs.items():
+            collection = components.pcollections[name]
+            coder = components.coders[collection.coder_id]
+            if coder.spec.urn == python_urns.PICKLED_CODER:
+                loaded = coders.coders.deserialize_coder(coder.spec.payload)
+                found.add((transform.unique_name.split("/")[1], tag, type(loaded)))
+    kinds = {(step, kind) for step, tag, kind in found if tag != "reports"}
+    assert ("ReadSlices", ChunkCoder) in kinds
+    assert ("DecodeMessages", ChunkCoder) in kinds
+    assert ("IntoWindows", ChunkCoder) in kinds
+    assert ("CutBatches", BatchCoder) in kinds
+    others = {
+        (s, t, k) for s, t, k in found if t != "reports" and k not in {ChunkCoder, BatchCoder}
+    }
+    assert {(s, t) for s, t, _ in others} <= {("WriteDeadLetters", "None")}
+
+
+def test_the_windows_are_beam_s_fixed_ones_with_the_count_trigger(components: Any) -> None:
+    """The strategy says what the pattern is."""
+    found = {
+        strategy.window_fn.urn
+        for strategy in components.windowing_strategies.values()
+        if strategy.trigger.HasField("after_end_of_window")
+    }
+    assert found == {common_urns.fixed_windows.urn}
