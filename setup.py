@@ -10,15 +10,15 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 
 # Inline, not read from requirements.txt: engines build this file from an sdist without it.
-# The bounds are the oldest versions that the tests ran with.
+# The bounds are the oldest versions that the tests ran with, or older ones that were tried.
 REQUIREMENTS = [
     "apache-beam>=2.77,<3",
-    "confluent-kafka>=2.10",
+    "confluent-kafka>=2.16",
     "google-cloud-storage>=3.1",
     "google-crc32c>=1.6",
     "numpy>=1.26",
     "orjson>=3.10",
-    "pyarrow>=19",
+    "pyarrow>=25",
     "pyyaml>=6.0",
     "rich>=13.9",
 ]

@@ -163,9 +163,9 @@ class Collection:
         gets its last batch again. One loop at a time may use a cursor.
 
         Args:
-            cursor: The name under which ``cursors/`` remembers the place. start: Where a new cursor
-            begins: ``earliest``, or ``latest`` for what is committed after
-                this view was opened.
+            cursor: The name under which ``cursors/`` remembers the place.
+            start: Where a new cursor begins: ``earliest``, or ``latest`` for what is committed
+                after this view was opened.
             poll: How often to look for a new entry.
             once: Stop at the end of the log.
             wait: Waits for so many seconds; a true answer ends the loop (``threading.Event.wait``).

@@ -51,6 +51,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "duplicate keys": (b'{"v": 1, "v": 2}', "key 'v' stands twice"),
     "over 64 bits": (b'{"v": 9223372036854775808}', "column v is int64 and can't hold 9223372"),
     "far over 64 bits": (b'{"v": 1' + b"0" * 400 + b"}", "column v is int64 and can't hold 1000"),
+    "a fraction": (b'{"v": 0.5}', "column v is int64 and can't hold 0.5"),
     "text in a number": (b'{"v": "1"}', 'column v is int64 and can\'t hold "1"'),
     "an object in a number": (b'{"v": {"w": 1}}', "column v is int64 and can't hold"),
     "a number in a text": (b'{"t": 1}', "column t is string and can't hold 1"),
@@ -85,8 +86,15 @@ GOOD: dict[str, tuple[bytes | None, int]] = {
 }
 
 
+def pinned(folder: Path) -> str:
+    """Return the flag that pins the neighbours' columns: known ones are not looked at closely."""
+    path = folder / "schema.json"
+    path.write_bytes(json_of({"v": "int64", "t": "string", "d": "double"}))
+    return f"--schema={path}"
+
+
 def neighbour(number: int, partition: int = 0) -> Sending:
-    """Return a good message that fixes the columns' types."""
+    """Return a good message."""
     return sending(STAMP, partition, v=number, t=f"t{number}", d=number + 0.25)
 
 
@@ -99,7 +107,7 @@ def test_a_bad_message_is_one_dead_letter_among_untouched_neighbours(
     stream = Stream(embedded)
     bad = Sending(value, STAMP, 0, b"key", {"trace": b"1"})
     produced = stream.send(neighbour(0), neighbour(1), bad, neighbour(2), neighbour(3))
-    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", pinned(tmp_path))
 
     (entry,) = collecting.once(at("10:30:12"))
 
@@ -115,25 +123,28 @@ def test_a_bad_message_is_one_dead_letter_among_untouched_neighbours(
     assert reason in letter["error"]
 
 
+@pytest.mark.parametrize("is_pinned", [True, False])
 def test_bad_and_good_messages_of_all_kinds_in_one_chunk_come_apart(
-    embedded: EmbeddedBroker, tmp_path: Path
+    embedded: EmbeddedBroker, tmp_path: Path, *, is_pinned: bool
 ) -> None:
     """All of them, twice, between neighbours: rows and dead letters at their own offsets."""
     stream = Stream(embedded)
+    bad = {name: each for name, each in BAD.items() if is_pinned or name != "a fraction"}
     messages, dead_values = [neighbour(0)], set()
-    for number, (name, (value, _)) in enumerate([*GOOD.items(), *BAD.items()] * 2):
+    for number, (name, (value, _)) in enumerate([*GOOD.items(), *bad.items()] * 2):
         messages += [Sending(value, STAMP), neighbour(number)]
-        if name in BAD:
+        if name in bad:
             dead_values.add(value)
     stream.send(*messages)
     dead = [(m.partition, m.offset) for m in stream.produced if m.value in dead_values]
-    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+    flags = [pinned(tmp_path)] if is_pinned else []
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", *flags)
 
     (entry,) = collecting.once(at("10:30:12"))
 
     check(collecting.path, stream.produced, dead=dead)
     (read, *_) = entry.reads
-    assert read.dead_letters == len(dead) == 2 * len(BAD)
+    assert read.dead_letters == len(dead) == 2 * len(bad)
     assert (read.tombstones, read.empty) == (2, 2)
     assert read.messages == len(messages)
     assert strays_of(collecting.path) == []
