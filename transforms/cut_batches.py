@@ -70,8 +70,8 @@ coders.registry.register_coder(Batch, BatchCoder)
 def _portable(segment: Segment) -> Any:
     if isinstance(segment.source, CarryFile):
         return segment
-    rows = segment.source.load().slice(segment.start, segment.rows)  # type: ignore[attr-defined]
-    return write_ipc(rows).to_pybytes()
+    pieces = segment.source.pieces(segment.start, segment.rows)  # type: ignore[attr-defined]
+    return write_ipc(pa.concat_tables(pieces)).to_pybytes()
 
 
 def _loaded(portable: Any) -> Segment:

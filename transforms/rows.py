@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
 from transforms.chunk import read_ipc, write_ipc
 
-__all__ = ["InMemory", "SpillFile", "Spilled"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batch_collection.entry import CarryFile
+    from batch_collection.storage import Storage
+
+__all__ = ["Carried", "InMemory", "SpillFile", "Spilled", "carry_schema"]
+
+_INDEXED = b"indexed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +42,9 @@ class InMemory:
         """Whether any row comes from a message that holds an array."""
         return bool(self.table.column("index").null_count < self.table.num_rows)
 
-    def load(self) -> pa.Table:
-        """Return the rows."""
-        return self.table
+    def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
+        """Yield the rows ``[start, start + rows)``."""
+        yield self.table.slice(start, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +58,44 @@ class Spilled:
     schema: pa.Schema
     indexed: bool
 
-    def load(self) -> pa.Table:
-        """Read the rows back."""
-        return self.file.read(self.start, self.size)
+    def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
+        """Yield the rows ``[start, start + rows)``, read back."""
+        yield self.file.read(self.start, self.size).slice(start, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Rows of a carry file."""
+
+    storage: Storage
+    path: str
+    rows: int
+    schema: pa.Schema
+    indexed: bool
+
+    @classmethod
+    def of(cls, storage: Storage, file: CarryFile) -> Carried:
+        """Look at a carry file; nothing but its schema is read."""
+        with storage.open(file.path) as source, pa.ipc.open_stream(source) as reader:
+            schema = reader.schema
+        indexed = (schema.metadata or {}).get(_INDEXED) == b"1"
+        return cls(storage, file.path, file.rows, schema.remove_metadata(), indexed)
+
+    def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
+        """Yield the rows ``[start, start + rows)``, one record batch after another."""
+        with self.storage.open(self.path) as source, pa.ipc.open_stream(source) as reader:
+            for batch in reader:
+                piece = batch.slice(start, rows)
+                start, rows = max(start - batch.num_rows, 0), rows - piece.num_rows
+                if piece.num_rows:
+                    yield pa.Table.from_batches([piece]).replace_schema_metadata()
+                if not rows:
+                    return
+
+
+def carry_schema(schema: pa.Schema, *, indexed: bool) -> pa.Schema:
+    """Return the schema of a carry file: that of its rows, and whether messages hold arrays."""
+    return schema.with_metadata({_INDEXED: b"1" if indexed else b"0"})
 
 
 @dataclass(slots=True)

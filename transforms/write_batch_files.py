@@ -21,7 +21,7 @@ from transforms.chunk import COMPRESSED, POSITION
 from transforms.cut import CARRY, Segment
 from transforms.progress import progress
 from transforms.report import Failure, Report, WrittenBatch
-from transforms.rows import InMemory
+from transforms.rows import Carried, carry_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,8 @@ __all__ = ["METADATA", "ROW_GROUP", "Output", "WriteBatchFiles", "visible_rows"]
 
 METADATA = ("none", "position", "full")
 ROW_GROUP = 128 * 1024
-"""Rows a row group, and so what of a batch is in memory at once, beside what already was."""
+ROW_GROUP_BYTES = 64 << 20
+"""Rows and bytes of a row group, and so what of a batch is in memory beside what already was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def _write_batch(storage: Storage, batch: Batch, start: datetime, output: Output
     with ChecksumFile(storage.write(staged)) as sink:
         schema = rows.visible(rows.schema.empty_table(), output.metadata).schema
         writer = file_format.writer(sink, schema, output.compression)
-        for table in rows.groups(ROW_GROUP):
+        for table in rows.groups():
             summary.add(table)
             writer.write(rows.visible(table, output.metadata))
         writer.close()
@@ -122,9 +123,9 @@ def _write_carry(storage: Storage, batch: Batch, start: datetime) -> CarryFile:
     rows = _Rows.of(storage, batch)
     with (
         ChecksumFile(storage.write(path)) as sink,
-        pa.ipc.new_stream(sink, rows.schema, options=COMPRESSED) as writer,
+        pa.ipc.new_stream(sink, rows.carry_schema, options=COMPRESSED) as writer,
     ):
-        for table in rows.groups(ROW_GROUP):
+        for table in rows.groups():
             writer.write_table(table)
     return CarryFile(path, start, batch.cut.rows, batch.task.number, sink.bytes, sink.crc32c)
 
@@ -160,7 +161,7 @@ class _Rows:
     def of(cls, storage: Storage, batch: Batch) -> _Rows:
         """Fetch carry files; find the schema that holds all rows."""
         segments = tuple(
-            segment._replace(source=_carry(storage, segment.source))
+            segment._replace(source=Carried.of(storage, segment.source))
             if isinstance(segment.source, CarryFile)
             else segment
             for segment in batch.cut.segments
@@ -172,21 +173,32 @@ class _Rows:
         schema = POSITION.append(pa.field("payload", to_arrow(payload)))
         return cls(segments, schema, any(source.indexed for source in sources))
 
+    @property
+    def carry_schema(self) -> pa.Schema:
+        """The schema of these rows as carry."""
+        return carry_schema(self.schema, indexed=self.indexed)
+
     def visible(self, rows: pa.Table, metadata: str) -> pa.Table:
         """Return rows as they stand in the file."""
         return visible_rows(rows, metadata, indexed=self.indexed)
 
-    def groups(self, rows: int) -> Iterator[pa.Table]:
-        """Yield tables of about ``rows`` rows, all of the same schema."""
-        held: list[pa.Table] = []
-        for segment in self.segments:
-            for piece in _pieces(segment, rows):
-                held.append(self._conformed(piece))
-                if sum(table.num_rows for table in held) >= rows:
-                    yield pa.concat_tables(held)
-                    held = []
+    def groups(self) -> Iterator[pa.Table]:
+        """Yield tables of one schema, each of about a row group's rows or bytes."""
+        held, rows, size = [], 0, 0
+        for piece in self._pieces():
+            held.append(self._conformed(piece))
+            rows, size = rows + piece.num_rows, size + piece.nbytes
+            if rows >= ROW_GROUP or size >= ROW_GROUP_BYTES:
+                yield pa.concat_tables(held)
+                held, rows, size = [], 0, 0
         if held:
             yield pa.concat_tables(held)
+
+    def _pieces(self) -> Iterator[pa.Table]:
+        for source, start, rows in self.segments:
+            for piece in source.pieces(start, rows):  # type: ignore[attr-defined]
+                for first in range(0, piece.num_rows, ROW_GROUP):
+                    yield piece.slice(first, ROW_GROUP)
 
     def _conformed(self, rows: pa.Table) -> pa.Table:
         payload = self.schema.field("payload")
@@ -194,17 +206,6 @@ class _Rows:
         if column.type != payload.type:
             column = conform(column, payload.type)
         return rows.select(POSITION.names).append_column(payload, column)
-
-
-def _carry(storage: Storage, file: CarryFile) -> InMemory:
-    with storage.open(file.path) as source, pa.ipc.open_stream(source) as reader:
-        return InMemory(reader.read_all())
-
-
-def _pieces(segment: Segment, rows: int) -> Iterator[pa.Table]:
-    table = segment.source.load().slice(segment.start, segment.rows)  # type: ignore[attr-defined]
-    for start in range(0, segment.rows, rows):
-        yield table.slice(start, rows)
 
 
 @dataclass(slots=True)

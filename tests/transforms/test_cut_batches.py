@@ -38,9 +38,8 @@ def values(batch: Batch) -> list[int]:
     return [
         row["value"]
         for segment in batch.cut.segments
-        for row in segment.source.load()["payload"]  # type: ignore[attr-defined]
-        .slice(segment.start, segment.rows)
-        .to_pylist()
+        for piece in segment.source.pieces(segment.start, segment.rows)  # type: ignore[attr-defined]
+        for row in piece["payload"].to_pylist()
     ]
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -121,6 +122,29 @@ def test_json_lines_hold_the_same_rows(tmp_path: Path) -> None:
     (report,) = write([chunk(rows([1, 2]), of), end(of)], Output("jsonl", "gzip", "none"))
     file = report.batches[0].file
     assert file.path.endswith(".jsonl.gz")
+
+
+def test_carry_of_several_record_batches_is_cut_in_the_middle(tmp_path: Path) -> None:
+    """Long carry is read piece by piece; a batch may end within it, and arrays keep their index."""
+    first = task(plan(tmp_path, boundary=NOON - MINUTE))
+    table = rows(range(300_000))
+    table = table.set_column(4, "index", pa.array([7] * 300_000, pa.int32()))
+    (report,) = write([chunk(table, first), end(first)], batch_size=10**6)
+    second = task(plan(tmp_path, cycle=2), carry=report.carried)
+    reports = write([end(second)], batch_size=140_000)
+    found = [pq.read_table(tmp_path / batch.file.staged) for r in reports for batch in r.batches]
+    assert [each.num_rows for each in found] == [140_000, 140_000, 20_000]
+    assert pa.concat_tables(found)["value"].to_pylist() == list(range(300_000))
+    assert found[2]["_index"].unique().to_pylist() == [7]
+
+
+def test_row_groups_of_large_rows_are_bounded_by_bytes(tmp_path: Path) -> None:
+    """A row of megabytes does not make a row group of terabytes."""
+    of = task(plan(tmp_path, schema={"value": "string"}))
+    large = [rows([0], payload={"value": ["x" * (20 << 20)]}) for _ in range(8)]
+    (report,) = write([*(chunk(table, of) for table in large), end(of)])
+    file = pq.ParquetFile(tmp_path / report.batches[0].file.staged)
+    assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [4, 4]
 
 
 def test_row_groups_bound_what_is_in_memory(tmp_path: Path) -> None:
