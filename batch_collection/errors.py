@@ -6,6 +6,7 @@ __all__ = [
     "AlreadyExistsError",
     "CollectionError",
     "DataLossError",
+    "FileGoneError",
     "LogError",
     "OtherCollectorError",
     "SourceError",
@@ -24,6 +25,10 @@ class StorageError(CollectionError):
 
 class AlreadyExistsError(CollectionError):
     """A create-if-absent lost: somebody else created that path first."""
+
+
+class FileGoneError(StorageError):
+    """A file that an entry names is neither staged nor visible: somebody has taken it away."""
 
 
 class LogError(CollectionError):

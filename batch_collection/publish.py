@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["early_files", "manifest_of", "publish", "sweep"]
 
 
-def publish(storage: Storage, entry: Entry) -> None:
+def publish(storage: Storage, entry: Entry, *, without_gone: bool = False) -> None:
     """Move an entry's files to their visible names, write its manifests, remove what it replaced.
 
     ``entry`` is the one read back from the log. When this returns, all of it is durable, and the
@@ -36,11 +36,19 @@ def publish(storage: Storage, entry: Entry) -> None:
     published: tokens are drawn once, so what an entry has released or not named is never named by a
     later one.
 
+    Args:
+        storage: Where the collection lies.
+        entry: What to publish.
+        without_gone: Leave files alone that somebody has taken away since an earlier publishing.
+
     Raises:
-        StorageError: a file that the entry names is at neither of its names.
+        FileGoneError: a file that the entry names is at neither of its names.
     """
     storage.settle(entry_path(entry.cycle))
-    storage.move(entry.moves)
+    moves = entry.moves
+    if without_gone:
+        moves = tuple(move for move in moves if storage.size(move[0]) is not None)
+    storage.move(moves)
     for pane in entry.panes:
         if pane.timing != "early":
             _write_manifest(storage, entry, pane)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from batch_collection.errors import AlreadyExistsError, StorageError
+from batch_collection.errors import AlreadyExistsError, FileGoneError, StorageError
 from batch_collection.names import draft_path, new_token
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Storage(Protocol):
         """Move files to names nobody else has; one that is already moved is left.
 
         Raises:
-            StorageError: a file is at neither of its names.
+            FileGoneError: a file is at neither of its names.
         """
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -197,7 +197,7 @@ class LocalStorage:
             if destination.exists():
                 return  # somebody publishes the same entry beside us
             message = f"cannot move {source}: it is gone, and {target} is not there either"
-            raise StorageError(message) from error
+            raise FileGoneError(message) from error
 
     def _from_draft(self, path: str, content: bytes, put: Callable[[Path, Path], object]) -> None:
         """Write a durable draft and ``put`` it in place; one that was swept is written again."""

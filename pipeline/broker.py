@@ -41,6 +41,12 @@ _NEW_COORDINATOR = {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
 }
+_NEW_LEADER = {
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+}
 _T = TypeVar("_T")
 
 
@@ -102,10 +108,7 @@ class Broker:
         ``isolation.level=read_uncommitted``.
         """
         wanted = tuple(partitions)
-        asked = [
-            self._ask(name, wanted, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
-        ]
-        starts, ends = (self._offsets(name, answers) for answers in asked)
+        starts, ends = self._found(name, wanted, OffsetSpec.earliest(), OffsetSpec.latest())
         return {each: (starts[each].offset, ends[each].offset) for each in wanted}
 
     def offsets_at(
@@ -114,7 +117,7 @@ class Broker:
         """Return the first record stamped at or after ``instant``, by partition."""
         milliseconds = max(-(microseconds(EPOCH - instant) // 1000), 0)  # rounded up
         spec = OffsetSpec.for_timestamp(milliseconds)
-        found = self._offsets(name, self._ask(name, tuple(partitions), spec))
+        (found,) = self._found(name, tuple(partitions), spec)
         return {each: _answer(one.offset, one.timestamp) for each, one in found.items()}
 
     def committed(self, name: str, partitions: Iterable[int], group_id: str) -> dict[int, int]:
@@ -173,6 +176,20 @@ class Broker:
         topic_id = self._await(asked[name], f"describe topic={name}").topic_id
         return None if topic_id is None or str(topic_id) == _NO_ID else str(topic_id)
 
+    def _found(
+        self, name: str, partitions: tuple[int, ...], *specs: OffsetSpec
+    ) -> list[dict[int, Any]]:
+        """Look offsets up; where partitions have new leaders, learn them and ask again."""
+        for is_last in (False, True):
+            asked = [self._ask(name, partitions, spec) for spec in specs]
+            try:
+                return [self._offsets(name, answers) for answers in asked]
+            except SourceError as error:
+                if is_last or not _is_answer(error, _NEW_LEADER):
+                    raise
+            self._metadata()  # librdkafka's ListOffsets goes on asking with the old leader's epoch
+        return []
+
     def _ask(
         self, name: str, partitions: tuple[int, ...], spec: OffsetSpec
     ) -> dict[int, Future[Any]]:
@@ -205,11 +222,7 @@ class Broker:
                 answer = ask([group], request_timeout=_REQUEST_SECONDS)[group.group_id]
                 return list(self._await(answer, doing).topic_partitions)
             except SourceError as error:
-                cause = error.__cause__
-                is_new = (
-                    isinstance(cause, KafkaException) and cause.args[0].code() in _NEW_COORDINATOR
-                )
-                if not is_new or time.monotonic() > deadline:
+                if not _is_answer(error, _NEW_COORDINATOR) or time.monotonic() > deadline:
                     raise
             time.sleep(_POLL_SECONDS)
 
@@ -242,6 +255,12 @@ class Broker:
             else f"there are: {', '.join(shown) or 'none'}"
         )
         return f"no topic={name} at kafka {self._servers}; {there}"
+
+
+def _is_answer(error: SourceError, codes: set[int]) -> bool:
+    """Tell whether the broker answered with one of these codes."""
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and cause.args[0].code() in codes
 
 
 def _answer(offset: int, milliseconds: int) -> Answer:

@@ -46,6 +46,8 @@ def run(options: CollectOptions, display: Display | None = None) -> int:
 def _collect(drive: LocalDrive) -> int:
     for topic in drive.topics:
         drive.display.note(_where(topic))
+        if topic.warning:
+            drive.display.note(f"warning: {topic.warning}")
     stopped = threading.Event()
 
     def stop() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_collection import errors
 from batch_collection.entry import Entry, PartitionRead, Source
-from batch_collection.errors import CollectionError, LogError, OtherCollectorError
+from batch_collection.errors import CollectionError, FileGoneError, LogError, OtherCollectorError
 from batch_collection.log import create_entry, newest_entry
 from batch_collection.names import new_token, staged_path
 from batch_collection.publish import publish, sweep
@@ -55,6 +55,7 @@ class TopicCollection:
 
     Attributes:
         newest: the newest log entry, which is published.
+        warning: what a user should know of how it was found; empty if all is well.
     """
 
     broker: Broker
@@ -64,6 +65,7 @@ class TopicCollection:
     clock: Callable[[], datetime]
     storage: Storage = field(init=False)
     newest: Entry = field(init=False)
+    warning: str = ""
     _goal: dict[int, int] | None = None
     _schema: dict[str, Any] | None = None
     _tries: int = 0
@@ -77,7 +79,12 @@ class TopicCollection:
         if newest is None:
             newest = create_entry(self.storage, self._first_entry())
         self._check_pins(newest)
-        publish(self.storage, newest)
+        try:
+            publish(self.storage, newest)
+        except FileGoneError as error:
+            # the file was durable before its entry was made: a reader has taken it away
+            self.warning = f"{error}: taken away since? it is not collected again"
+            publish(self.storage, newest, without_gone=True)
         sweep(self.storage, newest)
         self.newest = newest
         self._schema = self._with_pins(newest)

@@ -367,7 +367,7 @@ def test_a_broker_that_goes_away_is_said_once_and_waited_for(
             collector.wait_for("trying again until it is back")
             mortal.restart()
             stream.send(*(sending(None, number % 4, id=number) for number in range(1000, 2000)))
-            collector.wait_for("the source is back")
+            collector.wait_for("the source is back", seconds=20)
             collector.send(signal.SIGTERM)
             assert collector.end(seconds=10) == 0, collector.lines
         assert sum("trying again" in line for line in collector.lines) == 1

@@ -637,3 +637,21 @@ def test_the_windows_of_rows_are_those_of_their_stamps(
                 assert window_start(file.max_time, TEN) == pane.window_start
     assert found == {at("10:29:50"): 1, at("10:30:00"): 2, at("10:30:10"): 2}
     check(collecting.path, stream.produced)
+
+
+def test_files_that_a_reader_took_away_do_not_stop_the_next_run(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Some move files out once they have them; the log still knows what was collected."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+    stream.send(*every_second("10:30:00", "10:30:20"))
+    collecting.once(at("10:30:22"))
+    for file in (collecting.path / "data").rglob("*.parquet"):
+        file.unlink()
+    stream.send(*every_second("10:30:20", "10:30:30"))
+
+    (entry,) = collecting.once(at("10:30:32"))
+
+    assert [(pane.window_start, pane.rows) for pane in entry.panes] == [(at("10:30:20"), 10)]
+    assert rows_of(collecting.path).num_rows == 10
