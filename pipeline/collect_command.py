@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from batch_collection.errors import CollectionError
@@ -15,14 +13,13 @@ from pipeline.graph import GraphOptions
 from pipeline.local import LocalDrive, utc_now
 from pipeline.options import CollectOptions, check, configure
 from pipeline.planner import PlanRules
+from pipeline.signals import stopped_by_signals
 from pipeline.topic import Pins, TopicCollection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from pipeline.display import Display
 
-__all__ = ["check", "configure", "graph_options", "open_topics", "run", "stopped_by_signals"]
+__all__ = ["check", "configure", "graph_options", "open_topics", "run"]
 
 
 def run(options: CollectOptions, display: Display | None = None) -> int:
@@ -115,22 +112,3 @@ def _plan_rules(options: CollectOptions, topic: str, run_id: str) -> PlanRules:
         skip_lost=options.skip_lost,
         until=options.until,
     )
-
-
-@contextmanager
-def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the run in good order, and a second one at once."""
-
-    def handle(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stop()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -15,6 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from pipeline.flags import Flags, Parser
+from pipeline.signals import stopped_by_signals
 
 if TYPE_CHECKING:
     import argparse
@@ -160,7 +161,7 @@ def _drive(flags: Sequence[str], lines: _WindowLines) -> None:
         )
         if not options.once:
             lines.enough = drive.stop
-        with lines, collect_command.stopped_by_signals(drive.stop):
+        with lines, stopped_by_signals(drive.stop):
             drive.run()
     finally:
         broker.close()

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import os
-import signal
-import sys
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_collection.collection import open as open_collection
-from batch_collection.errors import CollectionError
+from batch_collection.functions import load_function
 from pipeline.flags import Flags
+from pipeline.signals import stopped_by_signals
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
 
     from batch_collection.collection import Batch
 
-__all__ = ["configure", "load", "run"]
+__all__ = ["configure", "run"]
 
 _SHORTEST_POLL = timedelta(milliseconds=10)
 
@@ -63,9 +58,10 @@ def run(args: argparse.Namespace) -> int:
     poll = flags.duration("poll", _SHORTEST_POLL)
     start = flags.choice("start", ("earliest", "latest"))
     flags.done()
-    process = load(args.process) if args.process else _print_line
+    process = load_function("process", args.process) if args.process else _print_line
     batches = open_collection(args.path)
-    with _stopping() as stop:
+    stop = threading.Event()
+    with stopped_by_signals(stop.set):
         for batch in batches.follow(cursor, start=start, poll=poll, once=args.once, wait=stop.wait):
             if stop.is_set():
                 break  # this batch is not begun, the one before is done and remembered
@@ -73,46 +69,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load(name: str) -> Callable[[Batch], object]:
-    """Return the function ``MODULE:FUNCTION``; the current directory is importable.
-
-    Raises:
-        CollectionError: there is none.
-    """
-    module_name, colon, attribute = name.partition(":")
-    if not (module_name and colon and attribute):
-        message = f"--process must be MODULE:FUNCTION, got {name!r}"
-        raise CollectionError(message)
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        message = f"cannot load --process={name}: {error}"
-        raise CollectionError(message) from error
-    if not callable(found):
-        message = f"--process={name} is no function but a {type(found).__name__}"
-        raise CollectionError(message)
-    return found
-
-
 def _print_line(batch: Batch) -> None:
     window = f"{batch.window_start:%Y-%m-%d %H:%M:%S}  {batch.timing:<7}"
     print(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}", flush=True)
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Give an event that the first SIGINT or SIGTERM sets; a second one ends at once."""
-    stop = threading.Event()
-
-    def set_stop(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    before = {number: signal.signal(number, set_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

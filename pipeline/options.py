@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_collection.errors import CollectionError
 from batch_collection.formats import FORMATS
+from batch_collection.functions import load_function
 from batch_collection.schema import read_schema_file
 from batch_collection.storage import open_storage
 from batch_collection.windows import format_instant, parse_instant
@@ -305,18 +304,12 @@ def _rules(flags: Flags, interval: timedelta) -> RowRules:
 def _input_format(flags: Flags) -> str:
     """Return the input format; a function of the user's must be there."""
     text = str(flags.args.input_format)
-    module, colon, function = text.partition(":")
-    if text in {"json", "bytes"}:
-        return text
-    if not colon:
-        flags.choice("input_format", ("json", "bytes", "MODULE:FUNCTION"))
-        return text
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    if ":" not in text:
+        return flags.choice("input_format", ("json", "bytes", "MODULE:FUNCTION"))
     try:
-        getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        flags.errors.append(f"--input_format={text}: {error}")
+        load_function("input_format", text)
+    except CollectionError as error:
+        flags.errors.append(str(error))
     return text
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import json
-import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -19,11 +17,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from batch_collection.errors import SourceError
 from pipeline.flags import Flags
+from pipeline.signals import stopped_by_signals
 from transforms.kafka_client import ClientLog
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from confluent_kafka import Message
 
@@ -124,7 +123,8 @@ def run(options: ProduceOptions) -> int:
     Raises:
         SourceError: no broker answers, a topic is missing, or a message could not be delivered.
     """
-    with _stopping() as stop:
+    stop = threading.Event()
+    with stopped_by_signals(stop.set):
         producer = _Producer(options, stop)
         if producer.find_topics():
             producer.send_all()
@@ -256,23 +256,6 @@ class _Producer:
         noun = "record" if count == 1 else "records"
         place = f"{topic}[{sent.partition()}]@{sent.offset()}"
         print(f"{now:%H:%M:%S}  {place}  {count} {noun}", flush=True)
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Give an event that the first SIGINT or SIGTERM sets; a second one kills."""
-    stop = threading.Event()
-
-    def set_stop(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    before = {number: signal.signal(number, set_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _code(error: BaseException) -> int | None:

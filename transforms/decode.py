@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from batch_collection.entry import PartitionRead
 from batch_collection.errors import CollectionError
+from batch_collection.functions import load_function
 from batch_collection.schema import Schema, conform, is_changed, merge, to_arrow
 from batch_collection.windows import from_microseconds
 from transforms.chunk import MESSAGES, POSITION
-from transforms.function_rows import load_function, read_bytes, read_function
+from transforms.function_rows import read_bytes, read_function
 from transforms.json_rows import read_json
 from transforms.reading import Piece, Reading, SchemaChange
 from transforms.row_time import limits, row_times, why_no_time
@@ -145,7 +146,7 @@ def _read(table: pa.Table, pinned: Schema, known: Schema, rules: RowRules) -> Re
         values = _array(table.column("value"))
         return read_json(values, pinned, known, rules.numbers, rules.reserved)
     name = rules.input_format
-    function = read_bytes if name == "bytes" else load_function(name)
+    function = read_bytes if name == "bytes" else load_function("input_format", name)
     return read_function(function, name, table, pinned, known, rules.reserved)
 
 

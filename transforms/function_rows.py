@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -24,32 +22,13 @@ if TYPE_CHECKING:
 
     RowFunction: TypeAlias = Callable[[pa.Table], pa.Table]
 
-__all__ = ["COLUMNS", "MESSAGE", "load_function", "read_bytes", "read_function"]
+__all__ = ["COLUMNS", "MESSAGE", "read_bytes", "read_function"]
 
 COLUMNS = ("value", "key", "headers", "timestamp", "offset", "partition")
 """The columns of the table that a function is called with."""
 
 MESSAGE = "_message"
 """The column, if any, in which a function tells each row's message, by its place in the table."""
-
-
-@cache
-def load_function(name: str) -> RowFunction:
-    """Import the function that ``module:function`` names, once.
-
-    Raises:
-        CollectionError: there is none.
-    """
-    module, _, attribute = name.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        message = f"--input_format={name} can't be imported: {error}; give module:function"
-        raise CollectionError(message) from error
-    if not callable(function):
-        message = f"--input_format={name} is no function; give module:function"
-        raise CollectionError(message)
-    return function
 
 
 def read_bytes(messages: pa.Table) -> pa.Table:

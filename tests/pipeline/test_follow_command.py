@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batch_collection.errors import CollectionError
+from batch_collection.functions import load_function
 from batch_collection.storage import LocalStorage
 from pipeline.cli import main
-from pipeline.follow_command import load
 from tests.builders import Collector, message
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def test_a_function_that_is_none_is_one_line(
     """Before anything is read."""
     assert collector.newest is not None
     with pytest.raises(CollectionError, match=expected):
-        load(name)
+        load_function("process", name)
 
 
 def test_wrong_flags_are_reported_together(

@@ -97,8 +97,8 @@ def test_an_unknown_runner_is_refused_with_those_there_are(
 
 def test_a_decoder_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """Before the first message is read."""
-    (line,) = errors(capsys, *NEEDED, "--input_format=no_such_module:decode")
-    assert line == "error: --input_format=no_such_module:decode: No module named 'no_such_module'"
+    (line,) = errors(capsys, *NEEDED, "--input_format=no_such:decode")
+    assert line == "error: cannot load --input_format=no_such:decode: No module named 'no_such'"
 
 
 def test_an_unknown_command_is_refused_with_those_there_are(

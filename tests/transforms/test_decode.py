@@ -821,8 +821,9 @@ def test_a_function_that_breaks_its_contract_stops_the_run(result: Any, problem:
 @pytest.mark.parametrize("name", ["no_such:f", f"{__name__}:none", f"{__name__}:NOW", "x", ":f"])
 def test_a_function_that_is_not_there_is_named(name: str) -> None:
     """So is what is no function."""
-    with pytest.raises(CollectionError, match=re.escape(f"--input_format={name} ")):
+    with pytest.raises(CollectionError, match="--input_format") as error:
         decoded(b"x", input_format=name)
+    assert name in str(error.value)
 
 
 # What Python's json says of each message, against what a whole chunk made of it.
