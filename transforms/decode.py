@@ -131,7 +131,9 @@ def _decode(
         message = f"{live} messages became {len(piece.read)} read and {len(faults)} dead letters"
         raise RuntimeError(message)
     rows, untimed = _rows(piece, table, rules, planned_at)
-    empty = np.setdiff1d(piece.read, piece.messages)
+    without_rows = np.ones(table.num_rows, np.bool_)
+    without_rows[piece.messages] = False
+    empty = piece.read[without_rows[piece.read]]
     faults |= untimed
     return Decoded(
         rows,
@@ -254,12 +256,12 @@ def _counts(
     of_rows = _array(rows.column("partition")).to_numpy()
     times = _array(rows.column("row_time")).to_numpy()
     counts = []
-    for partition in np.unique(partitions):
+    for partition in sorted(pc.unique(table.column("partition")).to_pylist()):
         mine = partitions == partition
         its_times = times[of_rows == partition]
         counts.append(
             PartitionRead(
-                partition=int(partition),
+                partition=partition,
                 start=int(offsets[mine].min()),
                 end=int(offsets[mine].max()) + 1,
                 messages=int(mine.sum()),

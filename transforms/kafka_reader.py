@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pyarrow as pa
 from confluent_kafka import (
@@ -360,16 +360,21 @@ def _batch(messages: list[Message], partitions: list[int], offsets: list[int]) -
             None if kind == TIMESTAMP_NOT_AVAILABLE else stamp
             for kind, stamp in zip(kinds, stamps, strict=True)
         )
-    headers = _headers(messages)
-    columns = (
+    columns: tuple[Sequence[Any], ...] = (
         partitions,
         offsets,
         stamps,
         list(map(Message.value, messages)),
         list(map(Message.key, messages)),
-        headers,
+        _headers(messages),
     )
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, MESSAGES, strict=True)]
+    arrays = [
+        # most messages have no headers, and building a map costs twice what a value does
+        pa.nulls(len(messages), field.type)
+        if field.name == "headers" and not any(column)
+        else pa.array(column, field.type)
+        for column, field in zip(columns, MESSAGES, strict=True)
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=MESSAGES)
 
 
