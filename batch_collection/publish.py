@@ -17,6 +17,7 @@ from batch_collection.names import (
     manifest_path,
     staged_cycle,
 )
+from batch_collection.parallel import in_parallel
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
@@ -49,9 +50,8 @@ def publish(storage: Storage, entry: Entry, *, without_gone: bool = False) -> No
     if without_gone:
         moves = tuple(move for move in moves if storage.size(move[0]) is not None)
     storage.move(moves)
-    for pane in entry.panes:
-        if pane.timing != "early":
-            _write_manifest(storage, entry, pane)
+    closed = [pane for pane in entry.panes if pane.timing != "early"]
+    in_parallel(lambda pane: _write_manifest(storage, entry, pane), closed)
     storage.delete(entry.released)
     storage.delete(_stray(storage, entry))
 
