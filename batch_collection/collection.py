@@ -9,7 +9,7 @@ import time
 import zlib
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Collection", "Window", "batches_of", "no_collection", "open", "open_published"]
 
+_MOST_LOOKS = 100  # among folders, for a collection
 _CURSOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -283,8 +284,9 @@ def open(path: str | os.PathLike[str] | Storage) -> Collection:  # noqa: A001 - 
 
 def no_collection(storage: Storage) -> LogError:
     """Return the error that says so, and names those one folder below, where users forget to go."""
-    logs = sorted(Path(storage.uri).glob(f"*/{entry_path(0)}"))[:3]
-    others = f"; did you mean {' or '.join(str(log.parents[1]) for log in logs)}?" if logs else ""
+    below = (f"{storage.uri}/{name}" for name in sorted(islice(storage.folders(), _MOST_LOOKS)))
+    logs = [uri for uri in below if open_storage(uri).size(entry_path(0)) is not None][:3]
+    others = f"; did you mean {' or '.join(logs)}?" if logs else ""
     return LogError(f"no collection in {storage.uri}: it has no {entry_path(0)}{others}")
 
 

@@ -118,6 +118,11 @@ class DyingStorage:
         self.check()
         return self.storage.list(prefix)
 
+    def folders(self) -> Iterator[str]:
+        """List folders."""
+        self.check()
+        return self.storage.folders()
+
     def delete(self, paths: Iterable[str]) -> None:
         """Delete file by file, with a point before each and after the last."""
         for path in paths:
@@ -138,14 +143,19 @@ class _DyingSink(Sink):
     def __init__(self, storage: DyingStorage, sink: Sink, path: str) -> None:
         super().__init__()
         self._storage, self._sink, self._path = storage, sink, path
+        self._closing = threading.Lock()
 
     def tear(self) -> None:
-        """Leave the file as the dead process did, were it still being written."""
-        if self._sink.closed:
-            return
-        self._sink.abandon()
-        with self._storage.storage.write(self._path) as torn:
-            torn.write(b"torn")
+        """Leave the file as the dead process did, were it still being written.
+
+        One that is being closed by another thread is let to an end: the process died after that.
+        """
+        with self._closing:
+            if self._sink.closed:
+                return
+            self._sink.abandon()
+            with self._storage.storage.write(self._path) as torn:
+                torn.write(b"torn")
 
     def write(self, content: Buffer) -> int | None:
         self._storage.check()
@@ -163,7 +173,9 @@ class _DyingSink(Sink):
         if self.closed:
             return
         self._storage.reach()
-        self._sink.close()
+        with self._closing:
+            self._storage.check()
+            self._sink.close()
         self._storage.reach()
         super().close()
 

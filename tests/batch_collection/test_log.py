@@ -26,7 +26,8 @@ from tests.storages import DyingStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from batch_collection.storage import Storage
 
 
 class Probed(DyingStorage):
@@ -49,9 +50,9 @@ class Probed(DyingStorage):
 
 
 @pytest.fixture
-def collector(tmp_path: Path) -> Collector:
+def collector(storage: Storage) -> Collector:
     """Return a collector with entries 0, 1 and 2."""
-    collector = Collector(LocalStorage(str(tmp_path)))
+    collector = Collector(storage)
     collector.collect(message(0))
     collector.collect(message(1), boundary="10:31:00")
     return collector
@@ -74,9 +75,9 @@ def test_a_good_hint_needs_two_looks() -> None:
     assert probed.asked == 2
 
 
-def test_an_empty_log_has_no_newest_entry(tmp_path: Path) -> None:
+def test_an_empty_log_has_no_newest_entry(storage: Storage) -> None:
     """Also where there is no folder."""
-    assert newest_entry(LocalStorage(str(tmp_path / "none"))) is None
+    assert newest_entry(storage) is None
 
 
 def test_entries_are_read_in_order(collector: Collector) -> None:

