@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.checksum import ChecksumFile
 from batch_collection.entry import BatchFile, CarryFile
@@ -24,7 +28,7 @@ from transforms.report import Failure, Report, WrittenBatch
 from transforms.rows import Carried, carry_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from apache_beam.pvalue import PCollection
@@ -32,12 +36,16 @@ if TYPE_CHECKING:
     from batch_collection.storage import Storage
     from transforms.cut_batches import Batch
 
-__all__ = ["METADATA", "ROW_GROUP", "Output", "WriteBatchFiles", "visible_rows"]
+    _Finish = Callable[[], dict[str, Any]]
+
+__all__ = ["METADATA", "MOST_CLOSING", "ROW_GROUP", "Output", "WriteBatchFiles", "visible_rows"]
 
 METADATA = ("none", "position", "full")
 ROW_GROUP = 128 * 1024
 ROW_GROUP_BYTES = 64 << 20
 """Rows and bytes of a row group, and so what of a batch is in memory beside what already was."""
+MOST_CLOSING = 8
+"""Files of a process that are becoming durable at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +61,11 @@ class Output:
 class WriteBatchFiles(beam.PTransform):
     """Stage each batch as one file, under a name nobody else has; carry as an Arrow stream.
 
-    In: ``Batch`` in its window. Out: ``Report``. A file's window is the Beam window of its batch.
-    It is durable when its report is given; nobody reads it before the commit. Memory: one row
-    group.
+    In: ``Batch`` in its window. Out: ``Report`` in the same window, at some later time of the
+    bundle. A file's window is the Beam window of its batch. It is durable when its report is given;
+    nobody reads it before the commit. Rows are encoded here; while a storage makes their file
+    durable, the next one is written, and chunks are read and decoded. Memory: one row group, and of
+    ``MOST_CLOSING`` files what their storage has not taken yet (``gcs_upload.PART``).
     """
 
     output: Output
@@ -65,33 +75,67 @@ class WriteBatchFiles(beam.PTransform):
         return batches | beam.ParDo(_WriteFn(self.output)).with_output_types(Report)
 
 
+_closers = ThreadPoolExecutor(MOST_CLOSING, "closing")
+
+
+class _Closing(NamedTuple):
+    """A report that will be given, in a window, once its file is durable."""
+
+    report: Report
+    file: Future[Report]
+    window: Any
+
+    def given(self) -> WindowedValue:
+        """Wait for the file; give the report, or why there is none."""
+        try:
+            report = self.file.result()
+            progress.files += bool(report.batches)
+        except (CollectionError, FileNotFoundError) as error:
+            report = _failed(self.report, error)
+        return WindowedValue(report, self.window.start, (self.window,))
+
+
 @dataclass(eq=False)
 class _WriteFn(beam.DoFn):
     output: Output
+    _closing: deque[_Closing] = field(default_factory=deque)
+
+    def start_bundle(self) -> None:
+        self._closing = deque()
 
     def process(
         self,
         batch: Batch,
         window: Any = beam.DoFn.WindowParam,
-    ) -> Iterator[Report]:
+    ) -> Iterator[Any]:
         plan = batch.task.plan
         report = Report(plan, batch.task.number, batch.attempt)
         storage = open_storage(plan.collection)
         start = from_microseconds(window.start.micros)
         try:
             if batch.cut.timing == CARRY:
-                carried = _write_carry(storage, batch, start)
-                yield replace(report, carried=(carried,))
+                finish = _write_carry(storage, batch, start)
             else:
-                file = _write_batch(storage, batch, start, self.output)
-                written = WrittenBatch(start, batch.cut.timing, batch.number, file)
-                yield replace(report, batches=(written,))
-                progress.files += 1
+                finish = _write_batch(storage, batch, start, self.output)
         except (CollectionError, FileNotFoundError) as error:
-            yield replace(report, failure=Failure(type(error).__name__, str(error)))
+            yield _failed(report, error)
+            return
+        file = _closers.submit(lambda: replace(report, **finish()))
+        self._closing.append(_Closing(report, file, window))
+        while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].file.done()):
+            yield self._closing.popleft().given()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        while self._closing:
+            yield self._closing.popleft().given()
 
 
-def _write_batch(storage: Storage, batch: Batch, start: datetime, output: Output) -> BatchFile:
+def _failed(report: Report, error: Exception) -> Report:
+    return replace(report, failure=Failure(type(error).__name__, str(error)))
+
+
+def _write_batch(storage: Storage, batch: Batch, start: datetime, output: Output) -> _Finish:
+    """Write a batch's rows; return what makes them a durable file, and gives its place."""
     file_format = FORMATS[output.format]
     cycle, shard = batch.task.plan.cycle, batch.task.number
     suffix = file_format.suffix(output.compression)
@@ -99,35 +143,62 @@ def _write_batch(storage: Storage, batch: Batch, start: datetime, output: Output
     staged = staged_path(cycle, path)
     rows = _Rows.of(storage, batch)
     summary = _Summary()
-    with ChecksumFile(storage.write(staged)) as sink:
+    sink = ChecksumFile(storage.write(staged))
+    with _abandoned_on_failure(sink):
         schema = rows.visible(rows.schema.empty_table(), output.metadata).schema
         writer = file_format.writer(sink, schema, output.compression)
         for table in rows.groups():
             summary.add(table)
             writer.write(rows.visible(table, output.metadata))
         writer.close()
-    return BatchFile(
-        path=path,
-        staged=staged,
-        rows=batch.cut.rows,
-        bytes=sink.bytes,
-        crc32c=sink.crc32c,
-        min_time=from_microseconds(summary.min_time),
-        max_time=from_microseconds(summary.max_time),
-        offsets=summary.offsets,
-    )
+    # what finishes a file must not hold its rows
+    count, timing, number = batch.cut.rows, batch.cut.timing, batch.number
+
+    def finish() -> dict[str, Any]:
+        sink.close()
+        file = BatchFile(
+            path=path,
+            staged=staged,
+            rows=count,
+            bytes=sink.bytes,
+            crc32c=sink.crc32c,
+            min_time=from_microseconds(summary.min_time),
+            max_time=from_microseconds(summary.max_time),
+            offsets=summary.offsets,
+        )
+        return {"batches": (WrittenBatch(start, timing, number, file),)}
+
+    return finish
 
 
-def _write_carry(storage: Storage, batch: Batch, start: datetime) -> CarryFile:
+def _write_carry(storage: Storage, batch: Batch, start: datetime) -> _Finish:
+    """Write rows that wait; return what makes them a durable file, and gives its place."""
     path = carry_path(batch.task.plan.cycle, new_token())
     rows = _Rows.of(storage, batch)
+    sink = ChecksumFile(storage.write(path))
     with (
-        ChecksumFile(storage.write(path)) as sink,
+        _abandoned_on_failure(sink),
         pa.ipc.new_stream(sink, rows.carry_schema, options=COMPRESSED) as writer,
     ):
         for table in rows.groups():
             writer.write_table(table)
-    return CarryFile(path, start, batch.cut.rows, batch.task.number, sink.bytes, sink.crc32c)
+    count, shard = batch.cut.rows, batch.task.number
+
+    def finish() -> dict[str, Any]:
+        sink.close()
+        place = CarryFile(path, start, count, shard, sink.bytes, sink.crc32c)
+        return {"carried": (place,)}
+
+    return finish
+
+
+@contextmanager
+def _abandoned_on_failure(sink: ChecksumFile) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        sink.abandon()
+        raise
 
 
 def visible_rows(rows: pa.Table, metadata: str, *, indexed: bool) -> pa.Table:
