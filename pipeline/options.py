@@ -139,7 +139,9 @@ def _configure_windows(group: argparse._ArgumentGroup) -> None:
 
 def _configure_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--output", metavar="DIR", help="where collections lie: DIR/TOPIC (required)"
+        "--output",
+        metavar="DIR",
+        help="where collections lie: DIR/TOPIC; DIR may be gs://bucket/prefix (required)",
     )
     group.add_argument(
         "--output_format",
@@ -324,15 +326,15 @@ def _schema(flags: Flags) -> dict[str, Any]:
 
 
 def _output(flags: Flags) -> str:
-    output = flags.given("output", "name a directory, as collected")
-    folder = Path(output).expanduser().absolute()
+    """Return where collections lie: a URL as it is, a directory as an absolute path."""
+    output = flags.given("output", "name a directory, as collected, or gs://bucket/prefix")
     try:
-        open_storage(output)
-        obstacle = _obstacle(folder)
+        uri = open_storage(output).uri
+        obstacle = None if "://" in uri else _obstacle(Path(uri))
     except CollectionError as error:
-        obstacle = str(error)
+        uri, obstacle = output, str(error)
     flags.check(obstacle is None, f"--output={output}: {obstacle}")
-    return str(folder)
+    return uri
 
 
 def _obstacle(folder: Path) -> str | None:
