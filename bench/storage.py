@@ -1,0 +1,131 @@
+"""What Cloud Storage costs: rows/s against a local disk, and seconds to commit and publish.
+
+    python -m bench.storage [--messages=1000000] [--runs=3]
+
+Needs Java and Maven for a real Kafka. The fake Cloud Storage runs on the same cores, and its work
+counts against the figure for gs://.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import random
+import statistics
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Producer
+
+from batch_collection.log import create_entry
+from batch_collection.publish import publish
+from batch_collection.storage import open_storage
+from pipeline.cli import main
+from tests.builders import Collector, message
+from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
+from tests.services.kafka import KafkaBroker, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARTITIONS = 4
+FILES = (1, 10, 100)
+
+
+def fill(broker: KafkaBroker, messages: int) -> str:
+    """Produce JSON messages of about 110 bytes, a thousand a second of their stamps."""
+    topic = broker.create_topic("bench", PARTITIONS)
+    settings = {"bootstrap.servers": broker.bootstrap_servers, "compression.type": "lz4"}
+    producer, rng = Producer({**settings, "linger.ms": 50}), random.Random(1)  # noqa: S311
+    begin = 1_790_000_000_000
+    for number in range(messages):
+        value = (
+            f'{{"id":{number},"sensor":"sensor-{rng.randrange(1000):04d}","value":'
+            f'{rng.random():.6f},"status":"ok","place":"hall-{number % 97}",'
+            f'"count":{number % 9973}}}'
+        )
+        while True:
+            try:
+                producer.produce(
+                    topic, value, partition=number % PARTITIONS, timestamp=begin + number
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+    producer.flush()
+    return topic
+
+
+def collect(servers: str, topic: str, output: str) -> float:
+    """Collect all of a topic into a new place; return the seconds."""
+    flags = [f"--bootstrap_servers={servers}", f"--topics={topic}", f"--output={output}"]
+    began = time.monotonic()
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = main([*flags, "--once", "--flush", "--batch_size=100000"])
+    if code:
+        raise SystemExit(said.getvalue())
+    return time.monotonic() - began
+
+
+def finish(uri: str, files: int) -> tuple[float, float]:
+    """Return the seconds that the commit and the publishing of a cycle of some files take."""
+    collector = Collector(open_storage(uri), batch_size=1)
+    collector.start()
+    entry = collector.plan(*(message(n) for n in range(files)), boundary="10:31:00")
+    began = time.monotonic()
+    create_entry(collector.storage, entry)
+    committed = time.monotonic()
+    publish(collector.storage, entry)
+    return committed - began, time.monotonic() - committed
+
+
+@contextlib.contextmanager
+def places() -> Iterator[dict[str, str]]:
+    """Give a place on the disk and one on the newest fake that can be had."""
+    try:
+        server = FakeGcs(newest_server)
+    except UnavailableError:
+        server = FakeGcs(bundled_server)
+    with server, tempfile.TemporaryDirectory(dir=Path.home()) as folder:
+        os.environ["STORAGE_EMULATOR_HOST"] = server.url
+        yield {"disk": folder, "gs": f"gs://{BUCKET}"}
+
+
+def run(messages: int, runs: int) -> None:
+    """Measure, in turn, and print."""
+    with places() as roots, tempfile.TemporaryDirectory() as folder:
+        broker = KafkaBroker(Path(folder))
+        broker.start()
+        try:
+            topic = fill(broker, messages)
+            rates: dict[str, list[float]] = {name: [] for name in roots}
+            for turn in range(runs + 1):  # the first one warms up
+                for name, root in roots.items():
+                    seconds = collect(broker.bootstrap_servers, topic, f"{root}/{uuid.uuid4()}")
+                    if turn:
+                        rates[name].append(messages / seconds)
+        finally:
+            broker.kill()
+        median = {name: statistics.median(rate) for name, rate in rates.items()}
+        for name, rate in median.items():
+            print(f"{name:<5}{rate:>10,.0f} rows/s   of {[round(r) for r in rates[name]]}")
+        print(f"gs:// against disk: {median['gs'] / median['disk']:.2f}")
+        for files in FILES:
+            for name, root in roots.items():
+                commit, publishing = finish(f"{root}/{uuid.uuid4()}", files)
+                print(
+                    f"{name:<5}{files:>4} files: commit {commit:.3f} s, publish {publishing:.3f} s"
+                )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
+    run(given.messages, given.runs)
