@@ -238,20 +238,20 @@ class Collecting:
     """
 
     streams: tuple[Stream, ...]
-    output: Path
+    output: Path | str
     flags: tuple[str, ...]
     recorder: Recorder = field(default_factory=Recorder)
     _now: datetime | None = None
 
     @classmethod
-    def of(cls, stream: Stream, output: Path, *flags: str) -> Collecting:
+    def of(cls, stream: Stream, output: Path | str, *flags: str) -> Collecting:
         """Collect one stream."""
         return cls((stream,), output, flags)
 
     @property
     def path(self) -> Path:
         """The first stream's collection."""
-        return self.output / self.streams[0].name
+        return Path(self.output) / self.streams[0].name
 
     def once(self, at: datetime, *flags: str) -> list[Entry]:
         """Collect what there is when the clock stands at ``at``; return the new entries."""
@@ -427,7 +427,7 @@ def _without_nulls(value: Any) -> Any:
 class CollectorProcess:
     """``python -m pipeline`` as a process of its own; killed at the end of its ``with`` block."""
 
-    def __init__(self, streams: Sequence[Stream], output: Path, *flags: str) -> None:
+    def __init__(self, streams: Sequence[Stream], output: Path | str, *flags: str) -> None:
         """Start it."""
         self._process = subprocess.Popen(
             [*_COMMAND, *_flags(streams, output), *flags],
@@ -493,7 +493,7 @@ _COMMAND = (sys.executable, "-m", "pipeline")
 
 
 def run_command(
-    streams: Sequence[Stream], output: Path, *flags: str
+    streams: Sequence[Stream], output: Path | str, *flags: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the collector in a process of its own to its end."""
     return subprocess.run(
@@ -508,7 +508,7 @@ def run_command(
     )
 
 
-def _flags(streams: Sequence[Stream], output: Path) -> list[str]:
+def _flags(streams: Sequence[Stream], output: Path | str) -> list[str]:
     return [
         f"--bootstrap_servers={streams[0].broker.bootstrap_servers}",
         f"--topics={','.join(stream.name for stream in streams)}",

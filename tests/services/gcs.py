@@ -148,6 +148,22 @@ class FakeGcs:
         options = {"api_endpoint": self.url}
         return storage.Client("tests", AnonymousCredentials(), client_options=options)
 
+    def mirror(self, uri: str, folder: Path) -> Path:
+        """Copy what lies below a URI of the bucket to a folder, past the code under test."""
+        prefix = uri.removeprefix(f"gs://{BUCKET}/") + "/"
+        for blob in self.client().list_blobs(BUCKET, prefix=prefix):
+            path = folder / blob.name.removeprefix(prefix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(blob.download_as_bytes())
+        return folder
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy all that lies below one URI of the bucket to another."""
+        bucket = self.client().bucket(BUCKET)
+        before, after = (f"{uri.removeprefix(f'gs://{BUCKET}/')}/" for uri in (source, target))
+        for blob in list(bucket.list_blobs(prefix=before)):
+            bucket.copy_blob(blob, bucket, after + blob.name.removeprefix(before))
+
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), urlopen(f"{self.url}/storage/v1/b", timeout=5):  # noqa: S310
             return True
