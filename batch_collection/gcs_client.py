@@ -120,8 +120,9 @@ def _text(error: BaseException) -> str:
     """Return what the service said, in one line."""
     if isinstance(error, api.RetryError) and error.cause is not None:
         return f"{_text(error.cause)} (tried again for {RETRY_SECONDS:.0f}s)"
-    if isinstance(error, InvalidResponse):
-        error = api.from_http_response(error.response)
+    response = getattr(error, "response", None)
+    if isinstance(response, requests.Response):  # uploads and downloads quote it with its request
+        error = api.from_http_response(response)
     said = [each["message"] for each in getattr(error, "errors", ()) if "message" in each]
     text = said[0] if said else getattr(error, "message", None) or (error.args or (error,))[0]
     return " ".join(str(text).split()).rstrip(".")[:_MOST_TEXT]
