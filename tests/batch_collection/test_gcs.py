@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -278,6 +279,22 @@ def test_a_large_file_is_sent_while_it_is_written_two_parts_at_a_time(
 
     assert at_two < 0.4
     assert at_three > 0.5
+
+
+def test_a_file_of_any_size_takes_the_memory_of_a_few_parts(storage: Storage) -> None:
+    """A hundred megabytes are written with less than four parts in memory."""
+    piece = bytes(1 << 20)
+    tracemalloc.start()
+    try:
+        with storage.write("staging/1/a") as sink:
+            for _ in range(100):
+                sink.write(piece)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert storage.size("staging/1/a") == 100 * len(piece)
+    assert most < 4 * PART
 
 
 def test_opening_is_cheap_and_asks_nobody(proxy: FaultProxy) -> None:

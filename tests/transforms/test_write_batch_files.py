@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import apache_beam as beam
 import pyarrow as pa
@@ -12,17 +15,20 @@ import pytest
 
 from batch_collection.checksum import file_crc32c
 from batch_collection.entry import CarryFile
-from batch_collection.storage import open_storage
+from batch_collection.errors import StorageError
+from batch_collection.storage import LocalStorage, open_storage
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
+from transforms import write_batch_files
 from transforms.chunk import Chunk
 from transforms.cut_batches import CutBatches
 from transforms.into_windows import IntoWindows
-from transforms.write_batch_files import Output, WriteBatchFiles
+from transforms.write_batch_files import MOST_CLOSING, Output, WriteBatchFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_collection.storage import Sink
     from transforms.report import Report
 
 
@@ -156,3 +162,90 @@ def test_row_groups_bound_what_is_in_memory(tmp_path: Path) -> None:
     groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
     assert sum(groups) == 300_000
     assert max(groups) <= 140_000
+
+
+class SlowStorage(LocalStorage):
+    """A storage that takes its time to make a file durable: until ``go`` is set."""
+
+    go: ClassVar[threading.Event]
+    begun: ClassVar[list[str]]
+    most: ClassVar[int]
+
+    def write(self, path: str) -> Sink:
+        """Open a file whose ``close`` waits."""
+        sink = super().write(path)
+        close, gone = sink.close, f"cannot write {path}: gone"
+
+        def slowly() -> None:
+            if not sink.closed:
+                self.begun.append(path)
+                assert len(self.begun) <= self.most
+                if not self.go.wait(30):
+                    sink.abandon()
+                    raise StorageError(gone)
+            close()
+
+        sink.close = slowly  # type: ignore[method-assign]
+        return sink
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> type[SlowStorage]:
+    """Let batches be written to a storage that waits."""
+    SlowStorage.go, SlowStorage.begun, SlowStorage.most = threading.Event(), [], 100
+    monkeypatch.setattr(write_batch_files, "open_storage", SlowStorage)
+    return SlowStorage
+
+
+def test_reports_wait_for_durable_files_while_others_are_written(
+    tmp_path: Path, slow: type[SlowStorage]
+) -> None:
+    """All files are begun before the first is durable; the reports come when it is."""
+    of, count = task(plan(tmp_path)), 5
+    chunks = [chunk(rows([n]), of) for n in range(count)]
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(write, [*chunks, end(of)], None, 1)
+        deadline = time.monotonic() + 30
+        while len(slow.begun) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(slow.begun) == count
+        assert not written.done()
+        slow.go.set()
+        reports = written.result()
+
+    files = [batch.file for report in reports for batch in report.batches]
+    assert sorted(file.staged for file in files) == sorted(slow.begun)
+    assert all(pq.read_table(tmp_path / file.staged).num_rows == 1 for file in files)
+
+
+def test_no_more_files_than_agreed_become_durable_at_once(
+    tmp_path: Path, slow: type[SlowStorage]
+) -> None:
+    """What they hold in memory is bounded."""
+    of = task(plan(tmp_path))
+    chunks = [chunk(rows([n]), of) for n in range(3 * MOST_CLOSING)]
+    slow.most = MOST_CLOSING
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(write, [*chunks, end(of)], None, 1)
+        time.sleep(1)  # time to do wrong
+        assert len(slow.begun) == MOST_CLOSING
+        slow.most = 100
+        slow.go.set()
+        reports = written.result()
+
+    assert sum(len(report.batches) for report in reports) == 3 * MOST_CLOSING
+    assert not any(report.failure for report in reports)
+
+
+def test_a_file_that_does_not_become_durable_is_a_failure(
+    tmp_path: Path, slow: type[SlowStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report says why; the other files' reports are whole."""
+    of = task(plan(tmp_path))
+    monkeypatch.setattr(slow.go, "wait", lambda _: len(slow.begun) != 1)
+    reports = write([chunk(rows([1]), of), chunk(rows([2]), of), end(of)], batch_size=1)
+
+    (failure,) = [report.failure for report in reports if report.failure]
+    assert failure.kind == "StorageError"
+    assert failure.text == f"cannot write {slow.begun[0]}: gone"
+    assert sum(len(report.batches) for report in reports) == 1
