@@ -58,14 +58,17 @@ class GcsSink(Sink):
         if self.closed:
             message = "write to closed file"
             raise ValueError(message)
-        whole = memoryview(content).cast("B")
-        self._buffer += whole
+        whole = bytes(content)
         self._bytes += len(whole)
-        self._sum = google_crc32c.extend(self._sum, bytes(whole))
-        while len(self._buffer) > PART:
-            with self._failing():
-                self._send(bytes(memoryview(self._buffer)[:PART]))
-            del self._buffer[:PART]
+        self._sum = google_crc32c.extend(self._sum, whole)
+        rest = memoryview(whole)
+        while rest:
+            if len(self._buffer) == PART:  # and more comes: the last part is never empty
+                with self._failing():
+                    self._send()
+            taken = rest[: PART - len(self._buffer)]
+            self._buffer += taken
+            rest = rest[len(taken) :]
         return len(whole)
 
     def tell(self) -> int:
@@ -98,9 +101,10 @@ class GcsSink(Sink):
     def _failing(self) -> Any:
         return failing("write", self._blob.bucket.name, self._path)
 
-    def _send(self, part: bytes) -> None:
+    def _send(self) -> None:
         self._upload = self._upload or _Upload(self._blob)
         self._wait()
+        part, self._buffer = bytes(self._buffer), bytearray()
         self._sending = connection().senders.submit(self._upload.send, part)
 
     def _wait(self) -> None:

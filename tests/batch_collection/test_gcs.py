@@ -123,6 +123,7 @@ def test_a_large_file_whose_upload_fails_in_any_part_arrives_whole(
     write(storage, "staging/1/a", content)
 
     assert proxy.failed[-1].startswith(f"{kind}:")
+    assert proxy.sent_again == 0
     with storage.open("staging/1/a") as file:
         assert file.read() == content
 

@@ -67,6 +67,7 @@ class FaultProxy:
         self.failed: list[str] = []
         self.seen: list[str] = []
         self.uploads: dict[str, _Upload] = {}
+        self.sent_again = 0  # bytes of resumable uploads that the server had already
         self._rules: list[_Rule] = []
         self._storm: tuple[random.Random, float] | None = None
         self._lock = threading.Lock()
@@ -175,6 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         first = upload.has if span == "*" else int(span.partition("-")[0])
         assert first <= upload.has, "a gap"
         rest = body[upload.has - first :]
+        self.server.proxy.sent_again += len(body) - len(rest)
         end = upload.has + len(rest)
         is_last = not is_torn and total == str(end)
         if rest or is_last:

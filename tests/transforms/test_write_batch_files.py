@@ -168,18 +168,18 @@ class SlowStorage(LocalStorage):
     """A storage that takes its time to make a file durable: until ``go`` is set."""
 
     go: ClassVar[threading.Event]
+    opened: ClassVar[list[str]]
     begun: ClassVar[list[str]]
-    most: ClassVar[int]
 
     def write(self, path: str) -> Sink:
         """Open a file whose ``close`` waits."""
         sink = super().write(path)
+        self.opened.append(path)
         close, gone = sink.close, f"cannot write {path}: gone"
 
         def slowly() -> None:
             if not sink.closed:
                 self.begun.append(path)
-                assert len(self.begun) <= self.most
                 if not self.go.wait(30):
                     sink.abandon()
                     raise StorageError(gone)
@@ -192,9 +192,17 @@ class SlowStorage(LocalStorage):
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> type[SlowStorage]:
     """Let batches be written to a storage that waits."""
-    SlowStorage.go, SlowStorage.begun, SlowStorage.most = threading.Event(), [], 100
+    SlowStorage.go, SlowStorage.opened, SlowStorage.begun = threading.Event(), [], []
     monkeypatch.setattr(write_batch_files, "open_storage", SlowStorage)
     return SlowStorage
+
+
+def wait_for(slow: type[SlowStorage], begun: int) -> int:
+    """Wait until so many files are becoming durable; return how many are."""
+    deadline = time.monotonic() + 20
+    while len(slow.begun) < begun and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return len(slow.begun)
 
 
 def test_reports_wait_for_durable_files_while_others_are_written(
@@ -205,14 +213,12 @@ def test_reports_wait_for_durable_files_while_others_are_written(
     chunks = [chunk(rows([n]), of) for n in range(count)]
     with ThreadPoolExecutor(1) as pool:
         written = pool.submit(write, [*chunks, end(of)], None, 1)
-        deadline = time.monotonic() + 30
-        while len(slow.begun) < count and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(slow.begun) == count
-        assert not written.done()
+        begun = wait_for(slow, count)
+        is_done = written.done()
         slow.go.set()
         reports = written.result()
 
+    assert (begun, is_done) == (count, False)
     files = [batch.file for report in reports for batch in report.batches]
     assert sorted(file.staged for file in files) == sorted(slow.begun)
     assert all(pq.read_table(tmp_path / file.staged).num_rows == 1 for file in files)
@@ -224,15 +230,15 @@ def test_no_more_files_than_agreed_become_durable_at_once(
     """What they hold in memory is bounded."""
     of = task(plan(tmp_path))
     chunks = [chunk(rows([n]), of) for n in range(3 * MOST_CLOSING)]
-    slow.most = MOST_CLOSING
     with ThreadPoolExecutor(1) as pool:
         written = pool.submit(write, [*chunks, end(of)], None, 1)
-        time.sleep(1)  # time to do wrong
-        assert len(slow.begun) == MOST_CLOSING
-        slow.most = 100
+        wait_for(slow, MOST_CLOSING)
+        time.sleep(0.5)  # time to do wrong
+        begun, opened = len(slow.begun), len(slow.opened)
         slow.go.set()
         reports = written.result()
 
+    assert (begun, opened) == (MOST_CLOSING, MOST_CLOSING + 1)
     assert sum(len(report.batches) for report in reports) == 3 * MOST_CLOSING
     assert not any(report.failure for report in reports)
 
