@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["AT_ONCE", "in_parallel"]
+__all__ = ["AT_ONCE", "ahead", "in_parallel"]
 
 AT_ONCE = 16
 """Calls in flight: enough to hide an object store's latency, few enough for its client."""
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield ``call(item)`` for each item, in order; ``AT_ONCE`` calls go on ahead of the reader.
+
+    The first error is raised in its place.
+    """
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(AT_ONCE, "ahead") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(call, item))
+                if len(waiting) > AT_ONCE:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def in_parallel(act: Callable[[T], object], items: Iterable[T]) -> None:

@@ -345,6 +345,9 @@ def open_storage(uri: str) -> Storage:
         StorageError: no storage of that kind is known, or a bucket's name is missing.
     """
     scheme, separator, rest = uri.partition("://")
+    if uri.startswith("gs:/") and not separator:
+        message = f"{uri} is no directory; give gs://bucket/prefix as text: a Path drops a slash"
+        raise StorageError(message)
     if not separator:
         return LocalStorage(str(Path(uri).expanduser().absolute()))
     if scheme != "gs":

@@ -77,6 +77,10 @@ def check(args: argparse.Namespace) -> DemoOptions:
         interval <= _LONGEST and not interval % timedelta(seconds=1),
         f"--interval must be whole seconds, 1m at most, got {args.interval!r}",
     )
+    flags.check(
+        "://" not in (args.output or ""),
+        f"--output={args.output}: the demo shows files of a local directory; name one",
+    )
     options = DemoOptions(interval, flags.number("windows"), args.output)
     flags.done()
     return options

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 import tracemalloc
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +23,7 @@ from batch_collection.audit import audit
 from batch_collection.errors import AlreadyExistsError, CollectionError, StorageError
 from batch_collection.gcs_client import RETRY_SECONDS
 from batch_collection.gcs_upload import PART
+from batch_collection.log import read_entries
 from batch_collection.storage import open_storage
 from tests.builders import Collector, dead_letter, message
 from tests.services.faults import FAULTS, FaultProxy
@@ -28,7 +31,6 @@ from tests.services.gcs import BUCKET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from batch_collection.storage import Storage
     from tests.services.gcs import FakeGcs
@@ -38,6 +40,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
 )
 
+ROOT = Path(__file__).parents[2]
 LARGE = 2 * PART + 12_345
 """Bytes of a file of three parts."""
 
@@ -263,6 +266,20 @@ def test_files_are_moved_several_at_once(storage: Storage, proxy: FaultProxy) ->
     assert time.monotonic() - began < 20 * 0.2 / 2
 
 
+def test_the_log_is_read_ahead(storage: Storage, proxy: FaultProxy) -> None:
+    """Twenty entries take much less than twenty times the wait of one, and keep their order."""
+    collector = Collector(storage)
+    for number in range(19):
+        collector.collect(message(number), published=False)
+    proxy.stall_seconds = 0.2
+    proxy.fail("stall", "GET", "/log", times=20)
+    began = time.monotonic()
+    entries = list(read_entries(storage, 0, 19))
+
+    assert time.monotonic() - began < 20 * 0.2 / 2
+    assert [entry.cycle for entry in entries] == list(range(20))
+
+
 def test_a_large_file_is_sent_while_it_is_written_two_parts_at_a_time(
     storage: Storage, proxy: FaultProxy
 ) -> None:
@@ -382,3 +399,22 @@ def test_a_directory_loads_nothing_of_google_but_its_checksum() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert json.loads(done.stdout) == []
+
+
+def test_the_fake_service_ends_with_the_process_that_started_it() -> None:
+    """Whatever way that one ends: here by SIGKILL."""
+    code = (
+        "import os; from tests.services.gcs import FakeGcs; server = FakeGcs().__enter__(); "
+        "print(server.address, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    host, port = done.stdout.strip().split(":")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with socket.socket() as client:
+            if client.connect_ex((host, int(port))):
+                return
+        time.sleep(0.05)
+    pytest.fail(f"a server still listens at {host}:{port}")

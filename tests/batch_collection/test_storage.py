@@ -208,3 +208,13 @@ def test_open_storage_refuses_what_it_does_not_know() -> None:
     """A URL is not taken for a directory name."""
     with pytest.raises(StorageError, match=re.escape("unknown storage s3://")):
         open_storage("s3://bucket/x")
+
+
+def test_open_storage_takes_a_url_of_cloud_storage() -> None:
+    """Nothing is asked of it; slashes at the end don't count."""
+    assert open_storage("gs://bucket/some/prefix/").uri == "gs://bucket/some/prefix"
+    assert open_storage("gs://bucket").uri == "gs://bucket"
+    with pytest.raises(StorageError, match=re.escape("gs:///x names no bucket; write gs://bucket")):
+        open_storage("gs:///x")
+    with pytest.raises(StorageError, match="a Path drops a slash"):
+        open_storage(str(Path("gs://bucket/x")))

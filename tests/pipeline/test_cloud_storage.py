@@ -191,6 +191,12 @@ def test_other_readers_agree_on_the_data(
 # what a user must mend first
 
 
+def test_the_demo_takes_a_directory_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """It shows files."""
+    assert main(["demo", "--output=gs://bucket/x"]) == 2
+    assert "the demo shows files of a local directory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("output", "environment", "said"),
     [

@@ -119,3 +119,16 @@ def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
     checked = check(args)
     assert rest == []
     assert (checked.batch_size, checked.interval) == (6, timedelta(seconds=10))
+
+
+def test_the_output_may_be_on_cloud_storage(tmp_path: Path) -> None:
+    """A URL is left as it is, a directory becomes an absolute path."""
+    assert options("--output=gs://bucket/prefix/").output == "gs://bucket/prefix"
+    assert options(f"--output={tmp_path}").output == str(tmp_path)
+    assert options().output.endswith("/out")
+
+
+def test_an_output_that_names_no_bucket_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the other mistakes, before anything is asked of anybody."""
+    expected = "error: --output=gs://: gs:// names no bucket; write gs://bucket/prefix"
+    assert errors(capsys, *NEEDED, "--output=gs://") == [expected]
