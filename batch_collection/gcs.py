@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import google_crc32c
 from google.api_core import exceptions as api
 
-from batch_collection.errors import AlreadyExistsError, StorageError
+from batch_collection.errors import AlreadyExistsError, FileGoneError, StorageError
 from batch_collection.gcs_client import TIMEOUT, connection, failing, retry
 from batch_collection.gcs_upload import GcsSink, is_there
 from batch_collection.parallel import in_parallel
@@ -176,7 +176,7 @@ class GcsStorage:
                 if self.size(target) is not None:
                     return  # moved before, or by somebody who publishes the same entry beside us
                 message = f"cannot move {source}: it is gone, and {target} is not there either"
-                raise StorageError(message) from error
+                raise FileGoneError(message) from error
         self._delete(source)
 
     def _move_at_once(self, source: str, target: str) -> bool:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_collection.errors import AlreadyExistsError, StorageError
+from batch_collection.errors import AlreadyExistsError, FileGoneError, StorageError
 
 if TYPE_CHECKING:
     from batch_collection.storage import Storage
@@ -118,7 +118,7 @@ def test_moving_again_changes_nothing(storage: Storage) -> None:
 
 def test_moving_what_is_nowhere_is_refused(storage: Storage) -> None:
     """A committed file that is gone must not go unnoticed."""
-    with pytest.raises(StorageError, match=re.escape("cannot move staging/1/a: it is gone")):
+    with pytest.raises(FileGoneError, match=re.escape("cannot move staging/1/a: it is gone")):
         storage.move([("staging/1/a", "data/a")])
 
 
@@ -140,3 +140,58 @@ def test_writers_and_deleters_of_one_folder_do_not_disturb_each_other(
 def test_listing_a_missing_folder_is_empty(storage: Storage) -> None:
     """Before the first cycle there are no folders."""
     assert list(storage.list("staging")) == []
+
+
+def test_a_file_is_never_written_twice(storage: Storage) -> None:
+    """Staged names are drawn at random; a clash is an error when it shows, not an overwrite."""
+    with storage.write("staging/1/a") as sink:
+        sink.write(b"first")
+
+    with (
+        pytest.raises(StorageError, match=re.escape("cannot write staging/1/a: File exists")),
+        storage.write("staging/1/a") as sink,
+    ):
+        sink.write(b"second")
+    assert storage.read("staging/1/a") == b"first"
+
+
+def test_a_failed_write_leaves_nothing(storage: Storage) -> None:
+    """An error in the block abandons the file."""
+
+    def write_half() -> None:
+        with storage.write("staging/1/a") as sink:
+            sink.write(b"half")
+            message = "no more"
+            raise RuntimeError(message)
+
+    with pytest.raises(RuntimeError, match="no more"):
+        write_half()
+    assert files(storage) == set()
+
+
+def test_deleting_takes_what_is_there(storage: Storage) -> None:
+    """What isn't there is no error."""
+    for name in ("1/a", "2/b", "2/c"):
+        storage.write(f"carry/{name}").close()
+    storage.delete(["carry/1/a", "carry/2/b", "carry/3/d"])
+
+    assert files(storage) == {"carry/2/c"}
+
+
+def test_folders_are_those_of_the_root(storage: Storage) -> None:
+    """None where nothing is; files don't count."""
+    assert list(storage.folders()) == []
+    for path in ("log/0.json", "data/x/a", "data/y/b", "readme"):
+        storage.create(path, b"")
+
+    assert sorted(set(storage.folders()) - {"staging"}) == ["data", "log"]
+
+
+def test_a_file_that_is_open_stays_readable(storage: Storage) -> None:
+    """Moved or deleted under its reader."""
+    with storage.write("staging/1/a") as sink:
+        sink.write(b"content")
+    with storage.open("staging/1/a") as file:
+        storage.move([("staging/1/a", "data/a")])
+        storage.delete(["data/a"])
+        assert (file.read(3), file.seek(0), file.read()) == (b"con", 0, b"content")

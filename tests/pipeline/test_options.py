@@ -70,7 +70,7 @@ def test_all_wrong_flags_are_reported_together(capsys: pytest.CaptureFixture[str
         "error: --bootstrap_servers is missing; name a broker, as localhost:9092",
         "error: --batch_size must be a whole number of at least 1, got 'many'",
         "error: --timestamp must be record, collected or field:NAME, got 'now'",
-        "error: --output is missing; name a directory, as collected",
+        "error: --output is missing; name a directory, as collected, or gs://bucket/prefix",
         "error: unknown --output_format=xls; use one of: parquet, jsonl",
         "error: --flush goes with --once",
     ]
