@@ -258,12 +258,12 @@ def test_files_are_moved_several_at_once(storage: Storage, proxy: FaultProxy) ->
     moves = [(f"staging/1/{number}", f"data/{number}") for number in range(20)]
     for staged, _ in moves:
         write(storage, staged, b"x")
-    proxy.stall_seconds = 0.2
+    proxy.stall_seconds = 0.5
     proxy.fail("stall", "POST", "rewriteTo", times=20)
     began = time.monotonic()
     storage.move(moves)
 
-    assert time.monotonic() - began < 20 * 0.2 / 2
+    assert time.monotonic() - began < 20 * 0.5 / 2
 
 
 def test_the_log_is_read_ahead(storage: Storage, proxy: FaultProxy) -> None:
@@ -271,12 +271,12 @@ def test_the_log_is_read_ahead(storage: Storage, proxy: FaultProxy) -> None:
     collector = Collector(storage)
     for number in range(19):
         collector.collect(message(number), published=False)
-    proxy.stall_seconds = 0.2
+    proxy.stall_seconds = 0.5
     proxy.fail("stall", "GET", "/log", times=20)
     began = time.monotonic()
     entries = list(read_entries(storage, 0, 19))
 
-    assert time.monotonic() - began < 20 * 0.2 / 2
+    assert time.monotonic() - began < 20 * 0.5 / 2
     assert [entry.cycle for entry in entries] == list(range(20))
 
 
@@ -284,7 +284,7 @@ def test_a_large_file_is_sent_while_it_is_written_two_parts_at_a_time(
     storage: Storage, proxy: FaultProxy
 ) -> None:
     """Writing goes on during the first part's upload, and stops before a third part is held."""
-    proxy.stall_seconds = 0.5
+    proxy.stall_seconds = 2
     proxy.fail("stall", "PUT", "upload_id=")
     sink = storage.write("staging/1/a")
     began = time.monotonic()
@@ -295,8 +295,8 @@ def test_a_large_file_is_sent_while_it_is_written_two_parts_at_a_time(
     at_three = time.monotonic() - began
     sink.close()
 
-    assert at_two < 0.4
-    assert at_three > 0.5
+    assert at_two < 1.5
+    assert at_three > 2
 
 
 def test_a_file_of_any_size_takes_the_memory_of_a_few_parts(storage: Storage) -> None:

@@ -32,7 +32,7 @@ __all__ = ["BUCKET", "FakeGcs", "bundled_server", "newest_server"]
 BUCKET = "collections"
 VERSION = "v1.56.1"
 _MODULE = "github.com/fsouza/fake-gcs-server"
-_GO_SECONDS = 600
+_GO_SECONDS = 240  # less than a test may take
 _START_SECONDS = 30
 # The end of standard input, which the death of the tests brings too, kills.
 _WARDEN = '"$@" & server=$!; read -r _; kill -KILL $server; wait $server'
