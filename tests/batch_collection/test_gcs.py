@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from batch_collection import gcs_client
 from batch_collection.audit import audit
@@ -388,6 +390,34 @@ def test_bad_credentials_are_one_clear_line(
     assert "GOOGLE_APPLICATION_CREDENTIALS" in str(caught.value)
     assert "gcloud auth application-default login" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_is_refused_is_one_clear_line(
+    proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was deleted, or is another's: the service for tokens says no."""
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    account = {
+        "type": "service_account",
+        "client_email": "collector@project.iam.gserviceaccount.com",
+        "private_key": key.decode(),
+        "token_uri": f"{proxy.url}/token",
+    }
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(account))
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    gcs_client._connect.cache_clear()  # noqa: SLF001 - of a process that begins now
+    proxy.fail("403", "POST", "/token", times=9)
+
+    with pytest.raises(StorageError, match="cannot write a in bucket=bucket: no usable Google"):
+        open_storage("gs://bucket/prefix").replace("a", b"")
+    gcs_client._connect.cache_clear()  # noqa: SLF001
+    assert set(proxy.seen) == {"POST /token"}
 
 
 def test_a_directory_loads_nothing_of_google_but_its_checksum() -> None:
