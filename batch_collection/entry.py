@@ -91,7 +91,10 @@ class Pane:
 
 @dataclass(frozen=True, slots=True)
 class CarryFile:
-    """Rows of one window that wait for their batch, written by shard ``shard``."""
+    """Rows of one window that wait for their batch, written by shard ``shard``.
+
+    ``indexed``: some come from messages that hold arrays.
+    """
 
     path: str
     window_start: datetime
@@ -99,6 +102,7 @@ class CarryFile:
     shard: int
     bytes: int
     crc32c: str
+    indexed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from batch_collection.entry import CarryFile
     from batch_collection.storage import Storage
 
-__all__ = ["Carried", "InMemory", "SpillFile", "Spilled", "carry_schema"]
-
-_INDEXED = b"indexed"
+__all__ = ["Carried", "InMemory", "SpillFile", "Spilled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,37 +63,35 @@ class Spilled:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """Rows of a carry file."""
+    """Rows of a carry file. Their columns are among those of the schema of the next plan."""
 
     storage: Storage
-    path: str
-    rows: int
-    schema: pa.Schema
-    indexed: bool
+    file: CarryFile
 
-    @classmethod
-    def of(cls, storage: Storage, file: CarryFile) -> Carried:
-        """Look at a carry file; nothing but its schema is read."""
-        with storage.open(file.path) as source, pa.ipc.open_stream(source) as reader:
-            schema = reader.schema
-        indexed = (schema.metadata or {}).get(_INDEXED) == b"1"
-        return cls(storage, file.path, file.rows, schema.remove_metadata(), indexed)
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return self.file.rows
+
+    @property
+    def schema(self) -> None:
+        """Nothing that has to be looked at."""
+
+    @property
+    def indexed(self) -> bool:
+        """Whether any row comes from a message that holds an array."""
+        return self.file.indexed
 
     def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
         """Yield the rows ``[start, start + rows)``, one record batch after another."""
-        with self.storage.open(self.path) as source, pa.ipc.open_stream(source) as reader:
+        with self.storage.open(self.file.path) as source, pa.ipc.open_stream(source) as reader:
             for batch in reader:
                 piece = batch.slice(start, rows)
                 start, rows = max(start - batch.num_rows, 0), rows - piece.num_rows
                 if piece.num_rows:
-                    yield pa.Table.from_batches([piece]).replace_schema_metadata()
+                    yield pa.Table.from_batches([piece])
                 if not rows:
                     return
-
-
-def carry_schema(schema: pa.Schema, *, indexed: bool) -> pa.Schema:
-    """Return the schema of a carry file: that of its rows, and whether messages hold arrays."""
-    return schema.with_metadata({_INDEXED: b"1" if indexed else b"0"})
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from transforms.chunk import COMPRESSED, POSITION
 from transforms.cut import CARRY, Segment
 from transforms.progress import progress
 from transforms.report import Failure, Report, WrittenBatch
-from transforms.rows import Carried, carry_schema
+from transforms.rows import Carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -178,15 +178,15 @@ def _write_carry(storage: Storage, batch: Batch, start: datetime) -> _Finish:
     sink = ChecksumFile(storage.write(path))
     with (
         _abandoned_on_failure(sink),
-        pa.ipc.new_stream(sink, rows.carry_schema, options=COMPRESSED) as writer,
+        pa.ipc.new_stream(sink, rows.schema, options=COMPRESSED) as writer,
     ):
         for table in rows.groups():
             writer.write_table(table)
-    count, shard = batch.cut.rows, batch.task.number
+    count, shard, indexed = batch.cut.rows, batch.task.number, rows.indexed
 
     def finish() -> dict[str, Any]:
         sink.close()
-        place = CarryFile(path, start, count, shard, sink.bytes, sink.crc32c)
+        place = CarryFile(path, start, count, shard, sink.bytes, sink.crc32c, indexed)
         return {"carried": (place,)}
 
     return finish
@@ -232,7 +232,7 @@ class _Rows:
     def of(cls, storage: Storage, batch: Batch) -> _Rows:
         """Fetch carry files; find the schema that holds all rows."""
         segments = tuple(
-            segment._replace(source=Carried.of(storage, segment.source))
+            segment._replace(source=Carried(storage, segment.source))
             if isinstance(segment.source, CarryFile)
             else segment
             for segment in batch.cut.segments
@@ -240,14 +240,10 @@ class _Rows:
         sources: list[Any] = [segment.source for segment in segments]
         payload = batch.task.plan.schema
         for source in sources:
-            payload = merge(payload, from_arrow(source.schema.field("payload").type))
+            if source.schema is not None:
+                payload = merge(payload, from_arrow(source.schema.field("payload").type))
         schema = POSITION.append(pa.field("payload", to_arrow(payload)))
         return cls(segments, schema, any(source.indexed for source in sources))
-
-    @property
-    def carry_schema(self) -> pa.Schema:
-        """The schema of these rows as carry."""
-        return carry_schema(self.schema, indexed=self.indexed)
 
     def visible(self, rows: pa.Table, metadata: str) -> pa.Table:
         """Return rows as they stand in the file."""
