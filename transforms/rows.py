@@ -68,6 +68,15 @@ class Carried:
     storage: Storage
     file: CarryFile
 
+    def __post_init__(self) -> None:
+        """See that it is there.
+
+        Raises:
+            FileNotFoundError: it isn't: another collector may have taken it up.
+        """
+        if self.storage.size(self.file.path) is None:
+            raise FileNotFoundError(self.file.path)
+
     @property
     def rows(self) -> int:
         """How many rows it has."""
