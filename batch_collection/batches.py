@@ -191,9 +191,10 @@ class Batches(Generic[_Cut]):
         self._epoch, self._row, self._until = epoch, 0, self._end_after(epoch)
 
     def skip(self, count: int) -> None:
-        """Let the next loop begin after ``count`` batches of it."""
+        """Let the next loop begin after ``count`` batches, those of whole loops among them."""
         epochs, batches = divmod(count, self.batches_an_epoch or 1)
-        self._until = self._end_after(self._epoch)
+        done = epochs // self.rules.repeat * self.rules.repeat if self.rules.repeat else 0
+        self._until = self._end_after(self._epoch + done)
         self._epoch, self._row = self._epoch + epochs, batches * self.rules.batch_size
         self._resumes = True
 

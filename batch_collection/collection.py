@@ -384,8 +384,8 @@ class Collection:
     ) -> tf.data.Dataset:
         """Return batches as a ``tf.data.Dataset`` of dicts: column -> tensor.
 
-        Options as ``to_numpy_batches``; ``skip`` begins after so many batches: that is how a run is
-        taken up in the middle. Types and shapes are known without reading rows.
+        Options as ``to_numpy_batches``; ``skip`` begins after so many batches, over all epochs, to
+        take a run up in the middle. Types and shapes are known without reading rows.
 
         Raises:
             CollectionError: as ``to_numpy_batches``, or TensorFlow is not installed.

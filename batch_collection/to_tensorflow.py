@@ -29,17 +29,16 @@ def tensorflow_dataset(
     """Return batches as dicts: column -> tensor, their types and shapes known without reading.
 
     Text and bytes are ``tf.string``, instants int64 microseconds since the Unix epoch, ragged rows
-    a ``tf.RaggedTensor``. Many batches at once are handed to TensorFlow, which cuts them.
+    a ``tf.RaggedTensor``. A loop that comes to its end is followed by the next epoch. Many batches
+    at once are handed to TensorFlow, which cuts them.
     """
     size = rules.batch_size
     ragged = any(spec.ragged for spec in arrays.specs.values())
     several = 1 if ragged else max(_HANDED_OVER // size, 1)
-    whole = numpy_batches(sequence, arrays, rules, view)
-    epoch = whole.batches_an_epoch
+    batches = numpy_batches(sequence, arrays, rules, view)
+    batches.skip(skip)
 
     def made() -> Iterator[dict[str, Any]]:
-        batches = numpy_batches(sequence, arrays, rules, view)
-        batches.skip(skip)
         for batch in batches.in_groups(several):
             yield {name: _value(column, arrays.specs[name]) for name, column in batch.items()}
 
@@ -52,11 +51,10 @@ def tensorflow_dataset(
                 size, drop_remainder=rules.drop_remainder
             )
         )
-    if rules.repeat is None:
-        count = tf.data.INFINITE_CARDINALITY if epoch else 0
-    else:
-        count = max(epoch * rules.repeat - skip, 0)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+    if not skip:  # or the first loop would be shorter than the others
+        endless = rules.repeat is None and batches.batches_an_epoch > 0
+        count = tf.data.INFINITE_CARDINALITY if endless else len(batches)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     return dataset.prefetch(2) if rules.prefetch else dataset
 
 
