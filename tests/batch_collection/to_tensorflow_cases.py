@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch_collection.export import export
+from batch_collection.tfrecord import example
 from tests.tables import TableCollector, numbered
 
 if TYPE_CHECKING:
@@ -164,3 +166,65 @@ def line(minute: int) -> pa.Table:
     rng = np.random.default_rng(minute)
     x = rng.normal(size=500)
     return pa.table({"x": x, "y": 3 * x + 1 + 0.1 * rng.normal(size=500)})
+
+
+def test_exported_records_parse_with_tensorflows_own_parser(tmp_path: Path) -> None:
+    """Their framing, checksums included, and each value; a null is a missing feature."""
+    rows = pa.table(
+        {
+            "i": [0, -1, 2**63 - 1, None],
+            "f": [0.5, -1.25, None, 3.0],
+            "s": ["a", None, "ü" * 100, ""],
+            "b": [True, False, True, None],
+            "v": [[1, 2], [], [300, -5], [7]],
+            "place": [{"x": 1.5}, {"x": 2.5}, {"x": 3.5}, {"x": 4.5}],
+            "t": pa.array([1, 2, 3, 4], pa.timestamp("ms", "UTC")),
+        }
+    )
+    view = TableCollector.at(tmp_path / "c").collect((0, rows))
+    export({"": view}, tmp_path / "out", "tfrecord", shards=2)
+    files = sorted(map(str, (tmp_path / "out").glob("*.tfrecord")))
+    features = {
+        "i": tf.io.FixedLenFeature((), tf.int64, default_value=-9),
+        "f": tf.io.FixedLenFeature((), tf.float32, default_value=-9.0),
+        "s": tf.io.FixedLenFeature((), tf.string, default_value="?"),
+        "b": tf.io.FixedLenFeature((), tf.int64, default_value=-9),
+        "v": tf.io.RaggedFeature(tf.int64),
+        "place.x": tf.io.FixedLenFeature((), tf.float32),
+        "t": tf.io.FixedLenFeature((), tf.int64),
+    }
+    parsed = [tf.io.parse_single_example(one, features) for one in tf.data.TFRecordDataset(files)]
+
+    assert len(files) == 2
+    found = {name: [np.array(one[name]).tolist() for one in parsed] for name in features}
+    assert found == {
+        "i": [0, -1, 2**63 - 1, -9],
+        "f": [0.5, -1.25, -9.0, 3.0],
+        "s": [b"a", b"?", ("ü" * 100).encode(), b""],
+        "b": [1, 0, 1, -9],
+        "v": [[1, 2], [], [300, -5], [7]],
+        "place.x": [1.5, 2.5, 3.5, 4.5],
+        "t": [1000, 2000, 3000, 4000],
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        st.lists(st.integers(-(2**63), 2**63 - 1), max_size=4)
+        | st.lists(st.binary(max_size=200), max_size=4)
+        | st.lists(st.floats(width=32, allow_nan=False), max_size=4),
+        max_size=5,
+    )
+)
+def test_an_example_is_what_tensorflow_reads(features: dict[str, list[Any]]) -> None:
+    """Whatever the names, the values and their number."""
+    read = tf.train.Example.FromString(example(features)).features.feature
+
+    kinds = {"int64_list", "bytes_list", "float_list"}
+    found = {
+        name: [value for kind in kinds for value in getattr(feature, kind).value]
+        for name, feature in read.items()
+    }
+    assert found == features
