@@ -119,9 +119,7 @@ class BatchRules:
 
 
 class _Kind(NamedTuple):
-    """What rows are turned into. ``cut`` takes rows ``[a, b)`` of a block, ``join`` puts cuts
-    together.
-    """  # noqa: D205
+    """What rows are made into, how rows ``[a, b)`` are cut from that, how cuts are joined."""
 
     made: Callable[[pa.Table], Any]
     cut: Callable[[Any, int, int], Any]

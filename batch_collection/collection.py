@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,12 +20,13 @@ from batch_collection.batches import (
     check_names,
     numpy_batches,
 )
+from batch_collection.cursor import Cursor
 from batch_collection.dataset import dataset_of
 from batch_collection.errors import CollectionError, LogError, StorageError
 from batch_collection.extras import extra
 from batch_collection.formats import format_of
 from batch_collection.log import newest_entry, read_entries, read_entry
-from batch_collection.names import cursor_path, cycle_name, entry_path
+from batch_collection.names import cycle_name, entry_path
 from batch_collection.narrowing import Narrowing
 from batch_collection.row_sequence import RowSequence, reading
 from batch_collection.splits import sides
@@ -55,8 +54,6 @@ if TYPE_CHECKING:
     from batch_collection.to_torch import TorchBatches
 
 __all__ = ["Batch", "Collection", "Window", "batches_of", "no_collection", "open", "open_published"]
-
-_CURSOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,13 +427,13 @@ class Collection:
         if self._narrowing != Narrowing():
             message = f"{self!r} is only a part of the log; follow what open() returned"
             raise CollectionError(message)
-        place = _Cursor(self._storage, cursor)
+        place = Cursor(self._storage, cursor)
         first = (0, 0) if start == "earliest" else (self.newest.cycle + 1, 0)
         return self._follow(place, first, poll.total_seconds(), None if once else wait)
 
     def _follow(
         self,
-        place: _Cursor,
+        place: Cursor,
         first: tuple[int, int],
         poll: float,
         wait: Callable[[float], object] | None,
@@ -495,54 +492,6 @@ class Collection:
             is_closed=boundary is not None and end <= boundary,
             batches=tuple(batches),
         )
-
-
-class _Cursor:
-    """A follower's place: the next batch is number ``index`` of the entry of ``cycle``."""
-
-    def __init__(self, storage: Storage, name: str) -> None:
-        if not _CURSOR.fullmatch(name):
-            message = (
-                f"cursor must be up to 100 letters, digits, '.', '_' or '-', got {name!r}; "
-                "give a name such as my-group"
-            )
-            raise CollectionError(message)
-        self._storage, self._path = storage, cursor_path(name)
-
-    def load(self, first: tuple[int, int]) -> tuple[int, int]:
-        """Return the place, ``first`` if there is none; that is remembered, too."""
-        try:
-            content = self._storage.read(self._path)
-        except FileNotFoundError:
-            self.store(*first)
-            return first
-        cycle, index = self._parse(content)
-        self._check_reached(cycle if index else cycle - 1)
-        return cycle, index
-
-    def store(self, cycle: int, index: int) -> None:
-        """Remember a place, durably."""
-        content = json.dumps({"format": 1, "cycle": cycle, "index": index})
-        self._storage.replace(self._path, content.encode() + b"\n")
-
-    def _parse(self, content: bytes) -> tuple[int, int]:
-        try:
-            fields: dict[str, Any] = json.loads(content)
-            return int(fields["cycle"]), int(fields["index"])
-        except (ValueError, KeyError, TypeError) as error:
-            message = (
-                f"cannot read cursor {self._storage.uri}/{self._path}; remove it to start again"
-            )
-            raise CollectionError(message) from error
-
-    def _check_reached(self, cycle: int) -> None:
-        """Refuse a place that the log never had: the collection was made anew under the cursor."""
-        if cycle >= 0 and self._storage.size(entry_path(cycle)) is None:
-            message = (
-                f"cursor {self._path} stands after cycle={cycle}, which the log of "
-                f"{self._storage.uri} does not have; remove it to start again"
-            )
-            raise LogError(message)
 
 
 def open(path: str | os.PathLike[str] | Storage) -> Collection:  # noqa: A001 - batch_collection.open

@@ -1,6 +1,6 @@
 """TFRecord files of ``tf.train.Example``, written without TensorFlow.
 
-The framing (tensorflow/core/lib/io/record_writer.h) and the three messages (feature.proto) are small
+The framing (TensorFlow's record_writer.h) and the three messages (feature.proto) are small
 and have not changed since 2015; the libraries that write them without TensorFlow are not kept up.
 Tests read the files with TensorFlow's own parser.
 """
