@@ -80,7 +80,7 @@ class BatchRules:
         shuffle_buffer: Rows that are mixed; so many, and one row group more, are in memory.
         shard: ``(index, count)``: every row is in one shard, and shards differ by one row at most.
         repeat: Epochs; None: without end.
-        prefetch: Blocks (of 128 Ki rows, or a shuffle buffer) read ahead by threads; 0: no thread.
+        prefetch: Threads that read ahead, each a block: 128 Ki rows or a shuffle buffer; 0: none.
     """
 
     batch_size: int
@@ -308,7 +308,7 @@ def _read_ahead(reads: Iterable[Callable[[], Any]], count: int) -> Iterator[Any]
         for read in reads:
             yield read()
         return
-    pool = ThreadPoolExecutor(min(count, 2), thread_name_prefix="batches")
+    pool = ThreadPoolExecutor(count, thread_name_prefix="batches")
     waiting: deque[Any] = deque()
     try:
         for read in reads:
@@ -336,9 +336,9 @@ def check_names(options: Mapping[str, Any], known: type) -> None:
 
 def arrow_batches(
     sequence: RowSequence, schema: pa.Schema, rules: BatchRules, view: Any
-) -> Batches[pa.RecordBatch]:
-    """Return record batches; those within one block share its memory."""
-    return Batches(sequence, schema, rules, _Kind(_record_batch, _cut_arrow, _join_arrow), view)
+) -> Batches[pa.Table]:
+    """Return tables, which share the memory of what was read: nothing is copied."""
+    return Batches(sequence, schema, rules, _Kind(_as_it_is, _cut_table, pa.concat_tables), view)
 
 
 def numpy_batches(
@@ -364,17 +364,12 @@ def arrays_of(
     return Arrays(rules, sequence.unified, where), left
 
 
-def _record_batch(rows: pa.Table) -> pa.RecordBatch:
-    found = rows.combine_chunks().to_batches()
-    return found[0] if found else pa.RecordBatch.from_pylist([], rows.schema)
+def _as_it_is(rows: pa.Table) -> pa.Table:
+    return rows
 
 
-def _cut_arrow(rows: pa.RecordBatch, start: int, stop: int) -> pa.RecordBatch:
+def _cut_table(rows: pa.Table, start: int, stop: int) -> pa.Table:
     return rows.slice(start, stop - start)
-
-
-def _join_arrow(cuts: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return _record_batch(pa.Table.from_batches(cuts))
 
 
 def _cut_arrays(

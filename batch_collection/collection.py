@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from batch_collection.batch import Batch, batches_of, open_published
 from batch_collection.batches import (
     ArrayOptions,
     BatchOptions,
@@ -22,13 +23,12 @@ from batch_collection.batches import (
 )
 from batch_collection.cursor import Cursor
 from batch_collection.dataset import dataset_of
-from batch_collection.errors import CollectionError, LogError, StorageError
+from batch_collection.errors import CollectionError, LogError
 from batch_collection.extras import extra
-from batch_collection.formats import format_of
 from batch_collection.log import newest_entry, read_entries, read_entry
-from batch_collection.names import cycle_name, entry_path
+from batch_collection.names import entry_path
 from batch_collection.narrowing import Narrowing
-from batch_collection.row_sequence import RowSequence, reading
+from batch_collection.row_sequence import RowSequence
 from batch_collection.splits import sides
 from batch_collection.storage import Storage, open_storage
 from batch_collection.windows import EPOCH, format_instant, parse_instant
@@ -36,7 +36,6 @@ from batch_collection.windows import EPOCH, format_instant, parse_instant
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
-    from typing import BinaryIO
 
     import duckdb
     import numpy.typing as npt
@@ -48,71 +47,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from batch_collection.batches import Batches
-    from batch_collection.entry import BatchFile, Entry
+    from batch_collection.entry import Entry
     from batch_collection.formats import Outline
     from batch_collection.splits import Side
     from batch_collection.to_torch import TorchBatches
 
 __all__ = ["Batch", "Collection", "Window", "batches_of", "no_collection", "open", "open_published"]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """At most ``--batch_size`` rows of one window, in one file.
-
-    ``number`` is its place in the entry of its ``cycle``; both together are its identity, the same
-    for ever. ``timing`` is ``early``, ``on_time`` or ``late``. ``path`` is relative to the
-    collection.
-    """
-
-    window_start: datetime
-    window_end: datetime
-    timing: str
-    cycle: int
-    number: int
-    rows: int
-    path: str
-    _storage: Storage = field(repr=False, compare=False)
-    _file: BatchFile = field(repr=False, compare=False)
-
-    @property
-    def id(self) -> str:
-        """The batch's identity, ``CYCLE-NUMBER``; ids sort as the log does."""
-        return f"{cycle_name(self.cycle)}-{self.number:04d}"
-
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the batch's rows, all columns or those named, in that order.
-
-        Raises:
-            CollectionError: the batch has no such column (perhaps one that was added later).
-        """
-        rows = self._read(None if columns is None else list(columns))
-        lacking = sorted(set(columns or ()) - set(rows.column_names))
-        if lacking:
-            message = (
-                f"batch {self.id} has no column {', '.join(lacking)}; it has: "
-                f"{', '.join(self._read(None).column_names)}"
-            )
-            raise CollectionError(message)
-        return rows if columns is None else rows.select(list(columns))
-
-    @property
-    def storage(self) -> Storage:
-        """Where the file lies."""
-        return self._storage
-
-    def open(self) -> BinaryIO:
-        """Open the file, wherever its publishing stands.
-
-        Raises:
-            StorageError: it is gone.
-        """
-        return open_published(self._storage, self._file.path, self._file.staged)
-
-    def _read(self, columns: list[str] | None) -> pa.Table:
-        """Return the columns that are there."""
-        form = format_of(self.path)
-        return reading(self, lambda source: form.read(source, self.path, columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +155,8 @@ class Collection:
         """Return a view of its own for each name, with about that fraction of the keys.
 
         A hash of its key tells a row's side: no key is on two sides, and none changes sides as data
-        grows. Rows without a key count as one key.
+        grows. Rows without a key count as one key. A part may be split again, by the same key or
+        another one.
 
         Args:
             fractions: As ``{"train": 0.8, "valid": 0.1, "test": 0.1}``, 1 together or less.
@@ -228,6 +169,7 @@ class Collection:
         keys = (by,) if isinstance(by, str) else tuple(by)
         top = [key if key in self._sequence().unified.fields else key.split(".")[0] for key in keys]
         self._schema(top)
+        salt += "+" * len(self.sides)  # else a part would be split just where it was before
         return {
             name: self._narrowed(self._narrowing.on_side(side))
             for name, side in sides(fractions, keys, salt).items()
@@ -337,8 +279,8 @@ class Collection:
         batch_size: int,
         columns: Sequence[str] | None = None,
         **options: Unpack[BatchOptions],
-    ) -> Batches[pa.RecordBatch]:
-        """Return record batches of exactly ``batch_size`` rows; options as ``BatchRules`` has them.
+    ) -> Batches[pa.Table]:
+        """Return tables of exactly ``batch_size`` rows; options as ``BatchRules`` has them.
 
         Raises:
             CollectionError: as ``to_arrow``, or an option makes no sense.
@@ -515,40 +457,6 @@ def no_collection(storage: Storage) -> LogError:
     logs = sorted(Path(storage.uri).glob(f"*/{entry_path(0)}"))[:3]
     others = f"; did you mean {' or '.join(str(log.parents[1]) for log in logs)}?" if logs else ""
     return LogError(f"no collection in {storage.uri}: it has no {entry_path(0)}{others}")
-
-
-def open_published(storage: Storage, path: str, staged: str) -> BinaryIO:
-    """Open a file that an entry names, wherever its publishing stands.
-
-    Raises:
-        StorageError: it is at neither of its names.
-    """
-    for name in (path, staged, path):
-        try:
-            return storage.open(name)
-        except FileNotFoundError:
-            continue
-    message = f"{storage.uri}/{path} is gone, though the log names it; run `batch-collection audit`"
-    raise StorageError(message)
-
-
-def batches_of(storage: Storage, entry: Entry) -> tuple[Batch, ...]:
-    """Return the batches of one entry."""
-    pairs = [(pane, file) for pane in entry.panes for file in pane.files]
-    return tuple(
-        Batch(
-            window_start=pane.window_start,
-            window_end=pane.window_end,
-            timing=pane.timing,
-            cycle=entry.cycle,
-            number=number,
-            rows=file.rows,
-            path=file.path,
-            _storage=storage,
-            _file=file,
-        )
-        for number, (pane, file) in enumerate(pairs)
-    )
 
 
 def _instant(given: datetime | str | None) -> datetime | None:

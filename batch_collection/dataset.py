@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
+from batch_collection.batch import opened
 from batch_collection.errors import CollectionError
-from batch_collection.storage import LocalStorage
 
 if TYPE_CHECKING:
-    from batch_collection.collection import Batch
+    from batch_collection.batch import Batch
     from batch_collection.row_sequence import RowSequence
 
 __all__ = ["dataset_of"]
@@ -55,10 +54,10 @@ class _Files(pafs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no typ
         return path
 
     def open_input_file(self, path: str) -> pa.NativeFile:
-        return _opened(self._batches[path])
+        return _native(self._batches[path])
 
     def open_input_stream(self, path: str) -> pa.NativeFile:
-        return _opened(self._batches[path])
+        return _native(self._batches[path])
 
     def get_file_info(self, paths: list[str]) -> list[pafs.FileInfo]:
         return [pafs.FileInfo(path, pafs.FileType.File) for path in paths]
@@ -98,10 +97,6 @@ class _Files(pafs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no typ
         raise NotImplementedError(message)
 
 
-def _opened(batch: Batch) -> pa.NativeFile:
-    """Open a file: natively where it lies on a disk, so that no read waits for Python."""
-    file: BinaryIO = batch.open()
-    if not isinstance(batch.storage, LocalStorage):
-        return pa.PythonFile(file, mode="r")
-    with file:
-        return pa.OSFile(str(Path("/dev/fd", str(file.fileno()))))
+def _native(batch: Batch) -> pa.NativeFile:
+    file = opened(batch)
+    return file if isinstance(file, pa.NativeFile) else pa.PythonFile(file, mode="r")

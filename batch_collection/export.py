@@ -93,7 +93,7 @@ def _write(view: Collection, folder: Path, name: str, form: _Form) -> Exported:
         with path.open("xb") as file:
             for batch in batches:
                 rows += batch.num_rows
-                EXPORTS[form.to](file, pa.Table.from_batches([batch]))
+                EXPORTS[form.to](file, batch)
             file.flush()
             os.fsync(file.fileno())
     return Exported(name, form.shards, rows)

@@ -67,7 +67,10 @@ class Format(Protocol):
     def read_groups(
         self, source: BinaryIO, path: str, groups: Sequence[int], columns: list[str] | None
     ) -> pa.Table:
-        """Return the rows of some groups, as ``read`` does those of all; ``source`` is closed."""
+        """Return the rows of some groups, as ``read`` does those of all; ``source`` is closed.
+
+        Many are read at once, each in a thread of its own.
+        """
 
 
 _TIMESTAMP = "_timestamp"
@@ -108,7 +111,7 @@ class Parquet:
     ) -> pa.Table:
         """Read row groups."""
         with source, pq.ParquetFile(source) as file:
-            return file.read_row_groups(list(groups), columns=columns)
+            return file.read_row_groups(list(groups), columns=columns, use_threads=False)
 
 
 class _ParquetWriter:

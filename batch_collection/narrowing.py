@@ -10,7 +10,7 @@ from batch_collection.windows import format_instant
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from batch_collection.collection import Batch
+    from batch_collection.batch import Batch
     from batch_collection.splits import Side
 
 __all__ = ["Narrowing"]

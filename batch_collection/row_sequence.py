@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,23 +11,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from batch_collection.errors import StorageError
+from batch_collection.batch import reading
 from batch_collection.formats import format_of
 from batch_collection.schema import to_arrow
 from batch_collection.unified import Unified, conformed, unified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import BinaryIO
 
     import numpy.typing as npt
 
-    from batch_collection.collection import Batch, Collection
+    from batch_collection.batch import Batch
+    from batch_collection.collection import Collection
     from batch_collection.formats import Outline
     from batch_collection.order import Slice
     from batch_collection.splits import Side
 
-__all__ = ["Piece", "RowSequence", "outlines", "reading"]
+__all__ = ["Piece", "RowSequence", "outlines"]
 
 _OPENED_AT_ONCE = 8
 
@@ -103,9 +103,8 @@ class RowSequence:
 
     def tables(self, schema: pa.Schema) -> Iterator[pa.Table]:
         """Read file by file."""
-        for batch, outline in enumerate(self.outlines):
-            groups = tuple(range(len(outline.groups)))
-            yield conformed(self._read_chosen(batch, groups, schema.names), schema)
+        for batch in range(len(self.batches)):
+            yield conformed(self._read_chosen(batch, None, schema.names), schema)
 
     def _runs(self, slices: Sequence[Slice]) -> list[_Run]:
         """Join slices of one file that follow one another, so that it is opened once for them."""
@@ -131,22 +130,23 @@ class RowSequence:
         rows = self._read_chosen(run.batch, run.groups, schema.names)
         return conformed(rows.slice(run.start, run.rows), schema)
 
-    def _read_chosen(self, batch: int, groups: tuple[int, ...], columns: list[str]) -> pa.Table:
+    def _read_chosen(
+        self, batch: int, groups: tuple[int, ...] | None, columns: list[str]
+    ) -> pa.Table:
         rows = self._read(batch, groups, columns)
         return rows.filter(pa.array(self._chosen(rows))) if self.sides else rows
 
-    def _read(self, batch: int, groups: tuple[int, ...], columns: list[str]) -> pa.Table:
-        """Read groups of a file: of the columns asked for, and of the keys, those that it has."""
+    def _read(self, batch: int, groups: tuple[int, ...] | None, columns: list[str]) -> pa.Table:
+        """Read groups of a file, or all of it: the columns asked for and keys, if it has them."""
         keys = [name for side in self.sides for name in side.by]
         top = [name if name in self.unified.fields else name.split(".")[0] for name in keys]
         wanted = list(dict.fromkeys([*columns, *top]))
         names = [name for name in wanted if name in self.outlines[batch].schema.names]
-        whole = len(groups) == len(self.outlines[batch].groups)
         one = self.batches[batch]
 
         def read(source: BinaryIO) -> pa.Table:
             form = format_of(one.path)
-            if whole:
+            if groups is None:
                 return form.read(source, one.path, names)
             return form.read_groups(source, one.path, groups, names)
 
@@ -164,7 +164,7 @@ class RowSequence:
 
     def _count(self, batch: int) -> list[int]:
         groups = self.outlines[batch].groups
-        chosen = self._chosen(self._read(batch, tuple(range(len(groups))), []))
+        chosen = self._chosen(self._read(batch, None, []))
         ends = list(accumulate(groups))
         return [int(chosen[end - rows : end].sum()) for end, rows in zip(ends, groups, strict=True)]
 
@@ -183,16 +183,3 @@ def outlines(batches: Sequence[Batch], known: dict[str, Outline]) -> tuple[Outli
 
 def _outline(batch: Batch) -> Outline:
     return reading(batch, lambda source: format_of(batch.path).outline(source, batch.path))
-
-
-def reading(batch: Batch, read: Callable[[BinaryIO], pa.Table]) -> pa.Table:
-    """Read a file of a snapshot.
-
-    Raises:
-        StorageError: it is gone or damaged.
-    """
-    try:
-        return read(batch.open())
-    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
-        message = f"cannot read {batch.path}: {error}; run `batch-collection audit`"
-        raise StorageError(message) from error

@@ -85,12 +85,13 @@ def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> npt.NDArray[np.uin
     encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
-    known = [_hash(value, salt) for value in encoded.dictionary.to_pylist()]
+    key = hashlib.blake2b(salt.encode(), digest_size=32).digest() if salt else b""
+    known = [_hash(value, key) for value in encoded.dictionary.to_pylist()]
     return np.array(known, np.uint64)[encoded.indices.to_numpy(zero_copy_only=False)]
 
 
-def _hash(value: Any, salt: str) -> int:
+def _hash(value: Any, key: bytes) -> int:
     text = value if isinstance(value, bytes) else str(value).encode()
     content = _NULL if value is None else text
-    found = hashlib.blake2b(content, digest_size=8, key=salt.encode()[:64])
+    found = hashlib.blake2b(content, digest_size=8, key=key)
     return int.from_bytes(found.digest(), "little")

@@ -33,6 +33,7 @@ class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where 
         super().__init__()
         self.batches = batches
         self._running = batches
+        _ = batches.batches_an_epoch  # a split's keys are read here, not in every worker
 
     def __len__(self) -> int:
         """Return the number of batches of one loop over all workers."""

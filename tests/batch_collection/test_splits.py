@@ -157,6 +157,17 @@ def test_a_file_from_before_the_key_has_rows_without_one(tmp_path: Path) -> None
     assert sorted(sizes) == [0, 3]
 
 
+def test_a_part_is_split_again_by_the_same_key(tmp_path: Path) -> None:
+    """Anew: not along the line that made it."""
+    rows = pa.table({"id": range(1000)})
+    view = TableCollector.at(tmp_path).collect((0, rows))
+    half = view.split({"a": 0.5, "b": 0.5}, by="id")["a"]
+    quarters = half.split({"a": 0.5, "b": 0.5}, by="id")
+
+    assert sum(part.rows for part in quarters.values()) == half.rows
+    assert all(200 < part.rows < 300 for part in quarters.values())
+
+
 def test_a_key_that_is_not_there_or_no_key_is_refused(tmp_path: Path) -> None:
     """At once, or when its type is seen."""
     rows = pa.table({"value": [0.5], "tags": [["a"]]})

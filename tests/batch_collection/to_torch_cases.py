@@ -60,14 +60,17 @@ def test_columns_are_tensors_text_is_a_list(tmp_path: Path) -> None:
     assert [row.tolist() for row in batch["l"]] == [[1, 2], [3]]
 
 
-@pytest.mark.parametrize("shuffle", [None, 3])
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_four_workers_give_the_batches_that_one_gives(
-    view: Collection, shuffle: int | None, context: str
+@pytest.mark.parametrize(
+    ("shuffle", "workers", "context"), [(None, 4, "fork"), (3, 4, "fork"), (3, 2, "spawn")]
+)
+def test_many_workers_give_the_batches_that_one_gives(
+    view: Collection, shuffle: int | None, workers: int, context: str
 ) -> None:
     """Each once, of exactly n rows, however a worker is started."""
     batches = view.to_torch(10, columns=["id"], shuffle=shuffle, shuffle_buffer=32)
-    loader = DataLoader(batches, batch_size=None, num_workers=4, multiprocessing_context=context)
+    loader = DataLoader(
+        batches, batch_size=None, num_workers=workers, multiprocessing_context=context
+    )
     alone = ids(view.to_torch(10, columns=["id"], shuffle=shuffle, shuffle_buffer=32))
 
     assert sorted(ids(loader)) == sorted(alone)
