@@ -107,20 +107,15 @@ class RowSequence:
             yield conformed(self._read_chosen(batch, None, schema.names), schema)
 
     def _runs(self, slices: Sequence[Slice]) -> list[_Run]:
-        """Join slices of one file that follow one another, so that it is opened once for them."""
+        """Join slices of one file that follow one another, so that it is opened once for them.
+
+        Only the first slice of a block may begin within its piece, only the last may end there.
+        """
         runs: list[_Run] = []
         for piece, start, stop in slices:
             batch, group = self.pieces[piece]
             last = runs[-1] if runs else None
-            if (
-                last is not None
-                and start == 0
-                and (batch, group)
-                == (
-                    last.batch,
-                    last.groups[-1] + 1,
-                )
-            ):
+            if last is not None and (batch, group) == (last.batch, last.groups[-1] + 1):
                 runs[-1] = last._replace(groups=(*last.groups, group), rows=last.rows + stop)
             else:
                 runs.append(_Run(batch, (group,), start, stop - start))

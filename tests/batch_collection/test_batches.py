@@ -115,6 +115,15 @@ def test_a_windows_files_are_one_sequence_in_order(view: Collection) -> None:
     assert [len(batch) for batch in batches] == [29, 29, 29, 13]
 
 
+def test_without_remainders_every_shard_has_as_many_batches(view: Collection) -> None:
+    """Also where one has the row that would make another: trainers wait for each other."""
+    counts = [
+        len(list(view.to_arrow_batches(34, shard=(i, 3), drop_remainder=True))) for i in range(3)
+    ]
+
+    assert counts == [0, 0, 0]
+
+
 def test_the_same_seed_gives_the_same_order_another_one_another(view: Collection) -> None:
     """And it is none that is in the data."""
     one, same, other = (
@@ -140,6 +149,16 @@ def test_each_epoch_has_another_order_and_all_rows(view: Collection) -> None:
     again = view.to_arrow_batches(10, ["id"], **options)
     again.set_epoch(2)
     assert flat(ids(again)) == epochs[2]
+
+
+def test_rows_of_one_piece_are_mixed_anew_each_epoch(tmp_path: Path) -> None:
+    """Though there is but one order of its pieces."""
+    view = TableCollector.at(tmp_path).collect((0, numbered(0, 50)))
+    batches = view.to_arrow_batches(50, ["id"], shuffle=1)
+    epochs = [flat(ids(batches)) for _ in range(3)]
+
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
 
 
 def test_a_loop_that_was_left_begins_again(view: Collection) -> None:
