@@ -92,7 +92,7 @@ def test_instants_can_be_the_wall_clocks_of_a_zone(root: Path) -> None:
 def test_columns_of_a_struct_come_by_their_names(root: Path) -> None:
     """All of them, or one; a field of a null is null."""
     columns = {"place": [{"x": 1.0, "in": {"y": "a"}}, {"x": 2.0, "in": {"y": "b"}}]}
-    assert list(arrays(root / "a", columns)) == ["place.x", "place.in.y"]
+    assert sorted(arrays(root / "a", columns)) == ["place.in.y", "place.x"]
     assert arrays(root / "b", columns, columns=["place.in.y"])["place.in.y"].tolist() == ["a", "b"]
     absent = pa.array([None, {"x": 2.0}], pa.struct([("x", pa.float64())]))
     assert math.isnan(arrays(root / "c", {"place": absent})["place.x"][0])

@@ -8,6 +8,10 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
+import pytest
+
 import batch_collection
 from tests.tables import TableCollector, numbered
 
@@ -61,6 +65,15 @@ while True:
     number += 1
     print(collector.newest.cycle, flush=True)
 """
+READER = """
+import resource, sys
+import batch_collection
+
+view = batch_collection.open(sys.argv[1])
+batches = view.to_numpy_batches(1024, shuffle=1)
+rows = sum(len(batch["value"]) for batch in batches)
+print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1_000_000)
+"""
 
 
 def test_reading_needs_nothing_but_pyarrow(tmp_path: Path) -> None:
@@ -100,6 +113,27 @@ def test_a_snapshot_stays_as_it_is_beside_a_collector(tmp_path: Path) -> None:
     assert [content(newest.at(cycle=view.newest.cycle)) for view in views] == first
     assert [view.rows for view in views] == [150 * view.newest.cycle for view in views]
     assert views[-1].newest.cycle > views[0].newest.cycle
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_collection(tmp_path: Path) -> None:
+    """10 M rows, shuffled, in less than 500 MB, pyarrow and numpy included."""
+    collector, rng = TableCollector.at(tmp_path), np.random.default_rng(0)
+    for minute in range(10):
+        values = {name: rng.normal(size=1_000_000) for name in ("value", "x", "y")}
+        collector.collect((minute, pa.table(values)))
+
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    rows, megabytes = map(int, done.stdout.split())
+    assert rows == 10_000_000
+    assert megabytes < 500
 
 
 def content(view: Collection) -> list[object]:
