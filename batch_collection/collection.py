@@ -2,85 +2,59 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from batch_collection.errors import CollectionError, LogError, StorageError
-from batch_collection.formats import format_of
+from batch_collection.batch import Batch, batches_of, open_published
+from batch_collection.batches import (
+    ArrayOptions,
+    BatchOptions,
+    BatchRules,
+    arrays_of,
+    arrow_batches,
+    check_names,
+    numpy_batches,
+)
+from batch_collection.cursor import Cursor
+from batch_collection.dataset import dataset_of
+from batch_collection.errors import CollectionError, LogError
+from batch_collection.extras import extra
 from batch_collection.log import newest_entry, read_entries, read_entry
-from batch_collection.names import cursor_path, cycle_name, entry_path
+from batch_collection.names import entry_path
+from batch_collection.narrowing import Narrowing
+from batch_collection.row_sequence import RowSequence
+from batch_collection.splits import sides
 from batch_collection.storage import Storage, open_storage
+from batch_collection.windows import EPOCH, format_instant, parse_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
-    from typing import BinaryIO
 
-    from batch_collection.entry import BatchFile, Entry
+    import duckdb
+    import numpy.typing as npt
+    import pandas as pd
+    import polars as pl
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+    import tensorflow as tf
+    from typing_extensions import Unpack
+
+    from batch_collection.batches import Batches
+    from batch_collection.entry import Entry
+    from batch_collection.formats import Outline
+    from batch_collection.splits import Side
+    from batch_collection.to_torch import TorchBatches
 
 __all__ = ["Batch", "Collection", "Window", "batches_of", "no_collection", "open", "open_published"]
 
 _MOST_LOOKS = 100  # among folders, for a collection
-_CURSOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """At most ``--batch_size`` rows of one window, in one file.
-
-    ``number`` is its place in the entry of its ``cycle``; both together are its identity, the same
-    for ever. ``timing`` is ``early``, ``on_time`` or ``late``. ``path`` is relative to the
-    collection.
-    """
-
-    window_start: datetime
-    window_end: datetime
-    timing: str
-    cycle: int
-    number: int
-    rows: int
-    path: str
-    _storage: Storage = field(repr=False, compare=False)
-    _file: BatchFile = field(repr=False, compare=False)
-
-    @property
-    def id(self) -> str:
-        """The batch's identity, ``CYCLE-NUMBER``; ids sort as the log does."""
-        return f"{cycle_name(self.cycle)}-{self.number:04d}"
-
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the batch's rows, all columns or those named, in that order.
-
-        Raises:
-            CollectionError: the batch has no such column (perhaps one that was added later).
-        """
-        rows = self._read(None if columns is None else list(columns))
-        lacking = sorted(set(columns or ()) - set(rows.column_names))
-        if lacking:
-            message = (
-                f"batch {self.id} has no column {', '.join(lacking)}; it has: "
-                f"{', '.join(self._read(None).column_names)}"
-            )
-            raise CollectionError(message)
-        return rows if columns is None else rows.select(list(columns))
-
-    def _read(self, columns: list[str] | None) -> pa.Table:
-        """Return the columns that are there."""
-        source = open_published(self._storage, self._file.path, self._file.staged)
-        try:
-            return format_of(self.path).read(source, self.path, columns)
-        except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
-            message = f"cannot read {self.path}: {error}; run `batch-collection audit`"
-            raise StorageError(message) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +71,18 @@ class Window:
 class Collection:
     """A consistent view of a collection: all that was committed when it was opened, and no more.
 
-    Iterating yields its batches in the order of the log.
+    Iterating yields its batches in the order of the log. All that reads rows gives them in the
+    order of their windows, a window's files as one sequence: the same rows in the same order for
+    the same cycle, whatever is collected meanwhile.
     """
 
-    def __init__(self, storage: Storage, newest: Entry) -> None:
+    def __init__(self, storage: Storage, newest: Entry, narrowing: Narrowing | None = None) -> None:
         """Show what the log of ``storage`` names up to ``newest``."""
         self._storage, self.newest = storage, newest
+        self._narrowing = narrowing or Narrowing()
         self._batches: tuple[Batch, ...] | None = None
+        self._rows: RowSequence | None = None
+        self.known_outlines: dict[str, Outline] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield all batches."""
@@ -115,12 +94,19 @@ class Collection:
 
     def __repr__(self) -> str:
         """Name the collection and where the view ends."""
-        return f"Collection({self._storage.uri!r}, cycle={self.newest.cycle})"
+        return f"Collection({self._storage.uri!r}, cycle={self.newest.cycle}{self._narrowing})"
 
     @property
     def rows(self) -> int:
-        """How many rows all batches have."""
+        """How many rows there are; of one side of a split, its keys are read for that."""
+        if self.sides:
+            return sum(self._sequence().rows)
         return sum(batch.rows for batch in self)
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The sides of splits that this view is narrowed to."""
+        return self._narrowing.sides
 
     def windows(self) -> tuple[Window, ...]:
         """Return the windows that have batches, by time."""
@@ -129,6 +115,97 @@ class Collection:
             by_start.setdefault(batch.window_start, []).append(batch)
         return tuple(self._window(batches) for _, batches in sorted(by_start.items()))
 
+    def in_window_order(self) -> tuple[Batch, ...]:
+        """Return the batches by window, those of one window as the log has them."""
+        return tuple(sorted(self, key=lambda one: (one.window_start, one.cycle, one.number)))
+
+    # narrower views
+
+    def whole(self) -> Collection:
+        """Return all that was committed then, whatever this view is narrowed to."""
+        return Collection(self._storage, self.newest)
+
+    def at(self, cycle: int) -> Collection:
+        """Return the view as it was when a cycle had been committed.
+
+        Raises:
+            LogError: the log has no entry of that cycle.
+        """
+        entry, narrowing = read_entry(self._storage, cycle), self._narrowing
+        if narrowing.boundary is not None:  # less was closed then
+            narrowing = narrowing.closed(entry.boundary or EPOCH)
+        found = Collection(self._storage, entry, narrowing)
+        found.known_outlines = self.known_outlines
+        return found
+
+    def between(
+        self, start: datetime | str | None = None, end: datetime | str | None = None
+    ) -> Collection:
+        """Return the windows that lie in ``[start, end)``, whole; None: no bound.
+
+        Text is RFC 3339: ``2026-11-22T10:00Z``.
+        """
+        return self._narrowed(self._narrowing.between(_instant(start), _instant(end)))
+
+    def complete(self) -> Collection:
+        """Return the closed windows: all of their rows that were in time are there."""
+        return self._narrowed(self._narrowing.closed(self.newest.boundary or EPOCH))
+
+    def split(
+        self, fractions: Mapping[str, float], by: str | Sequence[str], salt: str = ""
+    ) -> dict[str, Collection]:
+        """Return a view of its own for each name, with about that fraction of the keys.
+
+        A hash of its key tells a row's side: no key is on two sides, and none changes sides as data
+        grows. Rows without a key count as one key. A part may be split again, by the same key or
+        another one.
+
+        Args:
+            fractions: As ``{"train": 0.8, "valid": 0.1, "test": 0.1}``, 1 together or less.
+            by: The key: a column, several, or fields of one (``place.x``).
+            salt: Another text makes another split.
+
+        Raises:
+            CollectionError: the fractions are more than a whole, or there is no such column.
+        """
+        keys = (by,) if isinstance(by, str) else tuple(by)
+        top = [key if key in self._sequence().unified.fields else key.split(".")[0] for key in keys]
+        self._schema(top)
+        salt += "+" * len(self.sides)  # else a part would be split just where it was before
+        return {
+            name: self._narrowed(self._narrowing.on_side(side))
+            for name, side in sides(fractions, keys, salt).items()
+        }
+
+    def split_by_time(
+        self,
+        names: Sequence[str],
+        at: Sequence[datetime | str],
+        gap: timedelta = timedelta(0),
+    ) -> dict[str, Collection]:
+        """Return a view for each name: windows before the first instant, between two, after all.
+
+        Windows less than ``gap`` after an instant are on no side, nor is one across an instant.
+
+        Raises:
+            CollectionError: there is not one instant less than names, or they do not rise.
+        """
+        instants = [instant for each in at if (instant := _instant(each)) is not None]
+        if len(names) != len(instants) + 1 or instants != sorted(set(instants)):
+            message = (
+                f"{len(names)} names need {len(names) - 1} rising instants between them, "
+                f"got {', '.join(map(format_instant, instants)) or 'none'}"
+            )
+            raise CollectionError(message)
+        starts = [None, *(instant + gap for instant in instants)]
+        ends = [*instants, None]
+        return {
+            name: self.between(start, end)
+            for name, start, end in zip(names, starts, ends, strict=True)
+        }
+
+    # all rows
+
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows; a column that a file lacks is null in its rows.
 
@@ -136,17 +213,130 @@ class Collection:
             CollectionError: no file has such a column, or two files give one column types that no
                 type holds exactly.
         """
-        wanted = None if columns is None else list(columns)
-        tables = [batch._read(wanted) for batch in self]  # noqa: SLF001 - ours, in this module
-        schema = _unified([table.schema for table in tables])
-        lacking = sorted(set(wanted or ()) - set(schema.names))
-        if lacking and tables:
-            message = f"no batch of {self._storage.uri} has a column {', '.join(lacking)}"
-            raise CollectionError(message)
-        if not tables:
-            return schema.empty_table()
-        rows = pa.concat_tables([_widened(table, schema) for table in tables])
-        return rows if wanted is None else rows.select(wanted)
+        return self.to_arrow(columns)
+
+    def to_arrow(
+        self, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    ) -> pa.Table:
+        """Return rows as a table, those for which ``where`` holds, as ``pc.field("value") > 1``.
+
+        Raises:
+            CollectionError: no file has such a column, or two files give one column types that no
+                type holds exactly.
+        """
+        sequence, schema = self._sequence(), self._schema(columns)
+        usable = sequence.unified.usable()
+        if where is not None and not sequence.sides:
+            return dataset_of(sequence, usable).to_table(columns=schema.names, filter=where)
+        tables = sequence.tables(schema if where is None else usable)
+        rows = pa.concat_tables([(schema if where is None else usable).empty_table(), *tables])
+        return rows if where is None else rows.filter(where).select(schema.names)
+
+    def to_pandas(
+        self, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    ) -> pd.DataFrame:
+        """Return rows as a pandas data frame.
+
+        Raises:
+            CollectionError: as ``to_arrow``, or pandas is not installed.
+        """
+        extra("pandas")
+        return self.to_arrow(columns, where).to_pandas()
+
+    def to_polars(self) -> pl.LazyFrame:
+        """Return rows as a Polars lazy frame, which reads what its query needs.
+
+        Raises:
+            CollectionError: as ``scan``, or Polars is not installed.
+        """
+        polars = extra("polars")
+        if self.sides:
+            return polars.from_arrow(self.to_arrow()).lazy()
+        return polars.scan_pyarrow_dataset(self.scan())
+
+    def to_duckdb(
+        self, connection: duckdb.DuckDBPyConnection | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """Return rows as a DuckDB relation, which reads what its query needs.
+
+        Raises:
+            CollectionError: as ``scan``, or DuckDB is not installed.
+        """
+        module = extra("duckdb")
+        source = self.to_arrow() if self.sides else self.scan()
+        return (connection or module).from_arrow(source)
+
+    def scan(self, columns: Sequence[str] | None = None) -> ds.Dataset:
+        """Return exactly the files of this view as a ``pyarrow.dataset`` of these columns.
+
+        Raises:
+            CollectionError: as ``to_arrow``; or this is one side of a split, which no file is.
+        """
+        return dataset_of(self._sequence(), self._schema(columns))
+
+    # batches for training
+
+    def to_arrow_batches(
+        self,
+        batch_size: int,
+        columns: Sequence[str] | None = None,
+        **options: Unpack[BatchOptions],
+    ) -> Batches[pa.Table]:
+        """Return tables of exactly ``batch_size`` rows; options as ``BatchRules`` has them.
+
+        Raises:
+            CollectionError: as ``to_arrow``, or an option makes no sense.
+        """
+        check_names(options, BatchOptions)
+        rules = BatchRules(batch_size, **options)
+        return arrow_batches(self._sequence(), self._schema(columns), rules, self._view())
+
+    def to_numpy_batches(
+        self, batch_size: int, **options: Unpack[ArrayOptions]
+    ) -> Batches[dict[str, npt.NDArray[Any]]]:
+        """Return batches as dicts: column -> array; options as ``BatchRules``, ``ArrayRules``.
+
+        Text and bytes are arrays of objects, instants ``datetime64[us]``, lists of any length
+        arrays of arrays.
+
+        Raises:
+            CollectionError: as ``to_arrow``, an option makes no sense, or no array can hold a
+                column; while reading: a null or a value does not fit in.
+        """
+        sequence = self._sequence()
+        arrays, left = arrays_of(sequence, options, self._storage.uri)
+        return numpy_batches(sequence, arrays, BatchRules(batch_size, **left), self._view())
+
+    def to_torch(self, batch_size: int, **options: Unpack[ArrayOptions]) -> TorchBatches:
+        """Return batches as an ``IterableDataset`` of dicts: column -> tensor.
+
+        Options as ``to_numpy_batches``. Text and bytes are lists, instants int64 microseconds.
+        Give it to ``DataLoader(..., batch_size=None)``, with any ``num_workers``.
+
+        Raises:
+            CollectionError: as ``to_numpy_batches``, or PyTorch is not installed.
+        """
+        extra("torch")
+        module = extra("batch_collection.to_torch", "torch")
+        return module.TorchBatches(self.to_numpy_batches(batch_size, **options))
+
+    def to_tf(
+        self, batch_size: int, *, skip: int = 0, **options: Unpack[ArrayOptions]
+    ) -> tf.data.Dataset:
+        """Return batches as a ``tf.data.Dataset`` of dicts: column -> tensor.
+
+        Options as ``to_numpy_batches``; ``skip`` begins after so many batches, over all epochs, to
+        take a run up in the middle. Types and shapes are known without reading rows.
+
+        Raises:
+            CollectionError: as ``to_numpy_batches``, or TensorFlow is not installed.
+        """
+        extra("tensorflow")
+        module = extra("batch_collection.to_tensorflow", "tensorflow")
+        sequence = self._sequence()
+        arrays, left = arrays_of(sequence, options, self._storage.uri)
+        rules = BatchRules(batch_size, **left)
+        return module.tensorflow_dataset(sequence, arrays, rules, skip=skip, view=self._view())
 
     def follow(
         self,
@@ -172,18 +362,22 @@ class Collection:
             wait: Waits for so many seconds; a true answer ends the loop (``threading.Event.wait``).
 
         Raises:
-            CollectionError: the cursor's name, its file or ``start`` is not usable.
+            CollectionError: the cursor's name, its file or ``start`` is not usable, or this view is
+                narrowed to some windows or rows.
         """
         if start not in {"earliest", "latest"}:
             message = f"start must be earliest or latest, got {start!r}"
             raise CollectionError(message)
-        place = _Cursor(self._storage, cursor)
+        if self._narrowing != Narrowing():
+            message = f"{self!r} is only a part of the log; follow what open() returned"
+            raise CollectionError(message)
+        place = Cursor(self._storage, cursor)
         first = (0, 0) if start == "earliest" else (self.newest.cycle + 1, 0)
         return self._follow(place, first, poll.total_seconds(), None if once else wait)
 
     def _follow(
         self,
-        place: _Cursor,
+        place: Cursor,
         first: tuple[int, int],
         poll: float,
         wait: Callable[[float], object] | None,
@@ -202,9 +396,35 @@ class Collection:
         if self._batches is None:
             entries = read_entries(self._storage, 0, self.newest.cycle)
             self._batches = tuple(
-                batch for entry in entries for batch in batches_of(self._storage, entry)
+                batch
+                for entry in entries
+                for batch in batches_of(self._storage, entry)
+                if self._narrowing.has(batch)
             )
         return self._batches
+
+    def _narrowed(self, narrowing: Narrowing) -> Collection:
+        """Return a narrower view, which need not read the log and the footers again."""
+        found = Collection(self._storage, self.newest, narrowing)
+        found.known_outlines = self.known_outlines
+        found._batches = tuple(batch for batch in self if narrowing.has(batch))
+        return found
+
+    def _sequence(self) -> RowSequence:
+        if self._rows is None:
+            self._rows = RowSequence.of(self)
+        return self._rows
+
+    def _schema(self, columns: Sequence[str] | None) -> pa.Schema:
+        return self._sequence().unified.schema(columns, self._storage.uri)
+
+    def _view(self) -> dict[str, Any]:
+        """Name this view, as a saved place needs it."""
+        return {
+            "cycle": self.newest.cycle,
+            "plan": self.newest.plan,
+            "rows": str(self._narrowing).removeprefix(", ") or "all",
+        }
 
     def _window(self, batches: list[Batch]) -> Window:
         start, end = batches[0].window_start, batches[0].window_end
@@ -216,54 +436,6 @@ class Collection:
             is_closed=boundary is not None and end <= boundary,
             batches=tuple(batches),
         )
-
-
-class _Cursor:
-    """A follower's place: the next batch is number ``index`` of the entry of ``cycle``."""
-
-    def __init__(self, storage: Storage, name: str) -> None:
-        if not _CURSOR.fullmatch(name):
-            message = (
-                f"cursor must be up to 100 letters, digits, '.', '_' or '-', got {name!r}; "
-                "give a name such as my-group"
-            )
-            raise CollectionError(message)
-        self._storage, self._path = storage, cursor_path(name)
-
-    def load(self, first: tuple[int, int]) -> tuple[int, int]:
-        """Return the place, ``first`` if there is none; that is remembered, too."""
-        try:
-            content = self._storage.read(self._path)
-        except FileNotFoundError:
-            self.store(*first)
-            return first
-        cycle, index = self._parse(content)
-        self._check_reached(cycle if index else cycle - 1)
-        return cycle, index
-
-    def store(self, cycle: int, index: int) -> None:
-        """Remember a place, durably."""
-        content = json.dumps({"format": 1, "cycle": cycle, "index": index})
-        self._storage.replace(self._path, content.encode() + b"\n")
-
-    def _parse(self, content: bytes) -> tuple[int, int]:
-        try:
-            fields: dict[str, Any] = json.loads(content)
-            return int(fields["cycle"]), int(fields["index"])
-        except (ValueError, KeyError, TypeError) as error:
-            message = (
-                f"cannot read cursor {self._storage.uri}/{self._path}; remove it to start again"
-            )
-            raise CollectionError(message) from error
-
-    def _check_reached(self, cycle: int) -> None:
-        """Refuse a place that the log never had: the collection was made anew under the cursor."""
-        if cycle >= 0 and self._storage.size(entry_path(cycle)) is None:
-            message = (
-                f"cursor {self._path} stands after cycle={cycle}, which the log of "
-                f"{self._storage.uri} does not have; remove it to start again"
-            )
-            raise LogError(message)
 
 
 def open(path: str | os.PathLike[str] | Storage) -> Collection:  # noqa: A001 - batch_collection.open
@@ -290,70 +462,11 @@ def no_collection(storage: Storage) -> LogError:
     return LogError(f"no collection in {storage.uri}: it has no {entry_path(0)}{others}")
 
 
-def open_published(storage: Storage, path: str, staged: str) -> BinaryIO:
-    """Open a file that an entry names, wherever its publishing stands.
-
-    Raises:
-        StorageError: it is at neither of its names.
-    """
-    for name in (path, staged, path):
-        try:
-            return storage.open(name)
-        except FileNotFoundError:
-            continue
-    message = f"{storage.uri}/{path} is gone, though the log names it; run `batch-collection audit`"
-    raise StorageError(message)
-
-
-def batches_of(storage: Storage, entry: Entry) -> tuple[Batch, ...]:
-    """Return the batches of one entry."""
-    pairs = [(pane, file) for pane in entry.panes for file in pane.files]
-    return tuple(
-        Batch(
-            window_start=pane.window_start,
-            window_end=pane.window_end,
-            timing=pane.timing,
-            cycle=entry.cycle,
-            number=number,
-            rows=file.rows,
-            path=file.path,
-            _storage=storage,
-            _file=file,
-        )
-        for number, (pane, file) in enumerate(pairs)
-    )
-
-
-def _unified(schemas: list[pa.Schema]) -> pa.Schema:
-    fields: dict[str, pa.DataType] = {}
-    for schema in schemas:
-        for column in schema:
-            fields[column.name] = _common_type(column.name, fields.get(column.name), column.type)
-    return pa.schema(list(fields.items()))
-
-
-def _common_type(name: str, one: pa.DataType | None, other: pa.DataType) -> pa.DataType:
-    """Return the type that holds both exactly: nulls take any, structs gain fields, no more."""
-    if one is None or one == other or pa.types.is_null(one):
-        return other
-    if pa.types.is_null(other):
-        return one
-    if pa.types.is_struct(one) and pa.types.is_struct(other):
-        return pa.struct(list(_unified([pa.schema(list(one)), pa.schema(list(other))])))
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        return pa.list_(_common_type(name, one.value_type, other.value_type))
-    message = (
-        f"column {name} is {one} in some batches and {other} in others; "
-        "read the batches one by one, or leave the column out"
-    )
-    raise CollectionError(message)
-
-
-def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        table.column(column.name).cast(column.type)
-        if column.name in table.column_names
-        else pa.nulls(table.num_rows, column.type)
-        for column in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
+def _instant(given: datetime | str | None) -> datetime | None:
+    """Return an aware instant; what is said without a zone is UTC."""
+    if given is None:
+        return None
+    try:
+        return parse_instant(given if isinstance(given, str) else given.isoformat())
+    except ValueError as error:
+        raise CollectionError(str(error)) from error

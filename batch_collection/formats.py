@@ -5,16 +5,25 @@ from __future__ import annotations
 import base64
 import gzip
 import io
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["FORMATS", "BatchWriter", "Format", "JsonLines", "Parquet", "WritableFile", "format_of"]
+__all__ = [
+    "FORMATS",
+    "BatchWriter",
+    "Format",
+    "JsonLines",
+    "Outline",
+    "Parquet",
+    "WritableFile",
+    "format_of",
+]
 
 WritableFile = io.RawIOBase | BinaryIO
 """What a format writes to: it needs ``write``, ``flush``, ``tell`` and ``closed``."""
@@ -28,6 +37,13 @@ class BatchWriter(Protocol):
 
     def close(self) -> None:
         """Write what is left; the sink stays open."""
+
+
+class Outline(NamedTuple):
+    """A file's schema, and the rows of each of its groups: what can be read alone, in order."""
+
+    schema: pa.Schema
+    groups: tuple[int, ...]
 
 
 class Format(Protocol):
@@ -44,6 +60,17 @@ class Format(Protocol):
 
     def read(self, source: BinaryIO, path: str, columns: list[str] | None) -> pa.Table:
         """Return the rows of a file, or those of ``columns`` that it has; ``source`` is closed."""
+
+    def outline(self, source: BinaryIO, path: str) -> Outline:
+        """Return what can be known of a file without keeping its rows; ``source`` is closed."""
+
+    def read_groups(
+        self, source: BinaryIO, path: str, groups: Sequence[int], columns: list[str] | None
+    ) -> pa.Table:
+        """Return the rows of some groups, as ``read`` does those of all; ``source`` is closed.
+
+        Many are read at once, each in a thread of its own.
+        """
 
 
 _TIMESTAMP = "_timestamp"
@@ -67,6 +94,24 @@ class Parquet:
         """Read a Parquet file."""
         with source, pq.ParquetFile(source) as file:
             return file.read(columns=columns)
+
+    def outline(self, source: BinaryIO, path: str) -> Outline:  # noqa: ARG002
+        """Read the footer; groups are row groups."""
+        with source, pq.ParquetFile(source) as file:
+            found = file.metadata
+            groups = (found.row_group(i).num_rows for i in range(found.num_row_groups))
+            return Outline(file.schema_arrow, tuple(groups))
+
+    def read_groups(
+        self,
+        source: BinaryIO,
+        path: str,  # noqa: ARG002
+        groups: Sequence[int],
+        columns: list[str] | None,
+    ) -> pa.Table:
+        """Read row groups."""
+        with source, pq.ParquetFile(source) as file:
+            return file.read_row_groups(list(groups), columns=columns, use_threads=False)
 
 
 class _ParquetWriter:
@@ -107,6 +152,21 @@ class JsonLines:
         return (
             rows if columns is None else rows.select([c for c in columns if c in rows.column_names])
         )
+
+    def outline(self, source: BinaryIO, path: str) -> Outline:
+        """Read the file: it has one group, and says its types nowhere else."""
+        rows = self.read(source, path, None)
+        return Outline(rows.schema, (rows.num_rows,))
+
+    def read_groups(
+        self,
+        source: BinaryIO,
+        path: str,
+        groups: Sequence[int],  # noqa: ARG002 - there is one
+        columns: list[str] | None,
+    ) -> pa.Table:
+        """Read the file."""
+        return self.read(source, path, columns)
 
 
 def _parsed(content: bytes, schema: pa.Schema | None) -> pa.Table:

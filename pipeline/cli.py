@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": "the whole path in half a minute, with an embedded broker",
     "produce": "send sample messages at regular intervals",
     "follow": "hand each committed batch to a function, in order",
+    "export": "write a collection as TFRecord or JSON lines, for other programs",
     "status": "say how a collection stands",
     "audit": "check every entry, file, row and offset of a collection; exit code 1 with findings",
 }

@@ -21,6 +21,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "transforms": {"pipeline"},
     "pipeline": set(),
 }
+FRAMEWORKS = {"tensorflow": "requirements-training.txt", "torch": "requirements-torch.txt"}
 VAGUE = re.compile(r"(^|_)(utils?|helpers?|managers?|common|misc)(_|$)")
 
 
@@ -125,7 +126,16 @@ def test_pins_are_what_the_package_asks_for() -> None:
 
 def test_pins_for_development_are_what_the_extras_ask_for() -> None:
     """The same for what tests and checks need."""
-    extras = [each for extra in in_setup("EXTRAS").values() for each in extra]
-    own = [each for each in extras if not each.startswith("batch-collection[")]
+    extras = {name: each for name, each in in_setup("EXTRAS").items() if name not in FRAMEWORKS}
+    every = [each for extra in extras.values() for each in extra]
+    own = [each for each in every if not each.startswith("batch-collection[")]
 
     assert_within(pins("requirements-dev.txt"), own)
+
+
+@pytest.mark.parametrize(("extra", "file"), FRAMEWORKS.items())
+def test_frameworks_are_pinned_apart(extra: str, file: str) -> None:
+    """They are large; tests take TensorFlow's build for CPUs, which has another name."""
+    (asked,) = in_setup("EXTRAS")[extra]
+
+    assert_within(pins(file), [asked.replace("tensorflow", "tensorflow-cpu")])

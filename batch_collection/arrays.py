@@ -1,0 +1,267 @@
+"""Columns as numpy arrays: which ones, of what type, and what stands where nothing is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_collection.errors import CollectionError
+from batch_collection.splits import leaf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from batch_collection.unified import Unified
+
+__all__ = ["NOT_PAYLOAD", "ArrayRules", "Arrays", "Spec"]
+
+NOT_PAYLOAD = frozenset(
+    {
+        "_attributes",
+        "_headers",
+        "_index",
+        "_key",
+        "_message_id",
+        "_offset",
+        "_ordering_key",
+        "_partition",
+        "_publish_time",
+        "_timestamp",
+    }
+)
+"""Metadata columns: models get them only where they are asked for."""
+
+_EMPTY: tuple[tuple[Any, Any], ...] = (
+    (pa.types.is_boolean, False),
+    (pa.types.is_timestamp, 0),
+    (pa.types.is_string, ""),
+    (pa.types.is_binary, b""),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayRules:
+    """How columns become arrays; a column is named as in the files, a field of one ``place.x``.
+
+    Args:
+        columns: Which, in that order; a struct stands for its fields. None: the payload's.
+        casts: Types by name, as ``float32``; of a list, that of its elements. A value that does
+            not fit is an error.
+        fill: What stands for null, by name. Without it nulls are NaN where a column holds
+            fractions, and an error elsewhere.
+        mask: Columns that get another one, ``NAME_is_null``; null is ``fill`` or zero in them.
+        lengths: How long the lists of a column are made: cut, or zeros added. Without it they keep
+            their lengths.
+        time_zone: Instants become the wall-clock time of this zone; without it they are UTC.
+    """
+
+    columns: Sequence[str] | None = None
+    casts: Mapping[str, str | pa.DataType] = field(default_factory=dict)
+    fill: Mapping[str, Any] = field(default_factory=dict)
+    mask: Sequence[str] = ()
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    time_zone: str | None = None
+
+
+class Spec(NamedTuple):
+    """What an array is: ``shape`` of one row; ``ragged`` where rows differ in length.
+
+    ``dtype`` is object for text and bytes, microseconds for instants; that of the elements where
+    the array is ragged.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...] = ()
+    ragged: bool = False
+    text: bool = False
+
+
+class _Column(NamedTuple):
+    name: str
+    type: pa.DataType
+    element: pa.DataType  # of a list's elements, else the type itself
+    length: int | None
+
+
+class Arrays:
+    """Turns tables of a snapshot into arrays; ``specs`` tells by name what comes."""
+
+    def __init__(self, rules: ArrayRules, known: Unified, where: str) -> None:
+        """Settle the columns; no row is read.
+
+        Raises:
+            CollectionError: there is no such column, or no array can hold it.
+        """
+        self._rules = rules
+        names = rules.columns
+        if names is None:
+            names = [name for name in known.fields if name not in NOT_PAYLOAD]
+        top = [name if name in known.fields else name.split(".")[0] for name in names]
+        self.schema = known.schema(list(dict.fromkeys(top)), where)
+        leaves = [each for name in names for each in _leaves(name, self.schema, where)]
+        self._columns = [self._settled(name, type_) for name, type_ in dict(leaves).items()]
+        self._check_names()
+        self.specs = {column.name: _spec(column) for column in self._columns}
+        self.specs |= {f"{name}_is_null": Spec(np.dtype(np.bool_)) for name in rules.mask}
+
+    def of(self, rows: pa.Table) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays of a table of ``schema``, all writable, none shared with it.
+
+        Raises:
+            CollectionError: a value is null, or does not fit, and nothing says what to do.
+        """
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        masks: dict[str, npt.NDArray[Any]] = {}
+        for column in self._columns:
+            found = leaf(rows, column.name).combine_chunks()
+            if isinstance(found, pa.ChunkedArray):  # no chunk at all
+                found = pa.array([], column.type)
+            if column.name in self._rules.mask:
+                masks[f"{column.name}_is_null"] = _writable(found.is_null())
+            try:
+                arrays[column.name] = self._array(column, found)
+            except pa.ArrowException as error:
+                message = f"column {column.name}: {error}; give it another type with casts"
+                raise CollectionError(message) from error
+        return arrays | masks
+
+    def _settled(self, name: str, type_: pa.DataType) -> _Column:
+        is_list = pa.types.is_list(type_)
+        element = type_.value_type if is_list else type_
+        if name in self._rules.casts:
+            element = _type(self._rules.casts[name], name)
+        held = [test for test, _ in _EMPTY if test(element)] or _is_number(element)
+        if not held:
+            message = (
+                f"column {name} is {type_}, which no array can hold; choose others with columns, "
+                "or read it with to_arrow_batches"
+            )
+            raise CollectionError(message)
+        length = self._rules.lengths.get(name)
+        return _Column(name, pa.list_(element) if is_list else element, element, length)
+
+    def _check_names(self) -> None:
+        """Refuse rules for what isn't there: a slip of the pen must not be taken for consent."""
+        names = {column.name for column in self._columns}
+        lists = {column.name for column in self._columns if pa.types.is_list(column.type)}
+        for rule, known in (("casts", names), ("fill", names), ("mask", names), ("lengths", lists)):
+            unknown = sorted(set(getattr(self._rules, rule)) - known)
+            if unknown:
+                kind = "list" if rule == "lengths" else "column"
+                message = f"{rule} names {', '.join(unknown)}; no such {kind} is read"
+                raise CollectionError(message)
+
+    def _array(self, column: _Column, found: pa.Array) -> npt.NDArray[Any]:
+        if pa.types.is_list(column.type):
+            return self._lists(column, found)
+        found = self._filled(column, found.cast(column.type))
+        if not pa.types.is_timestamp(found.type):
+            return _writable(found)
+        if self._rules.time_zone is not None and found.type.tz is not None:
+            zone = pa.timestamp(found.type.unit, self._rules.time_zone)
+            found = pc.local_timestamp(found.cast(zone))
+        return _writable(found.cast(pa.timestamp("us")))
+
+    def _filled(self, column: _Column, found: pa.Array) -> pa.Array:
+        if not found.null_count:
+            return found
+        name = column.name
+        if name in self._rules.fill:
+            return found.fill_null(pa.scalar(self._rules.fill[name], found.type))
+        if name in self._rules.mask:
+            return found.fill_null(pa.scalar(_empty(found.type), found.type))
+        if pa.types.is_floating(found.type):
+            return found
+        message = (
+            f"column {name} has nulls; say what stands for them with fill={{{name!r}: ...}}, "
+            f"or add {name}_is_null with mask=[{name!r}]"
+        )
+        raise CollectionError(message)
+
+    def _lists(self, column: _Column, found: pa.Array) -> npt.NDArray[Any]:
+        name = column.name
+        if found.null_count and name not in self._rules.fill and name not in self._rules.mask:
+            message = f"column {name} has nulls; fill={{{name!r}: []}} or mask makes them empty"
+            raise CollectionError(message)
+        flat = column._replace(name=f"{name}[]")
+        values = _writable(self._filled(flat, found.flatten().cast(column.element)))
+        lengths = found.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        lengths = lengths.astype(np.int64)
+        ends = np.cumsum(lengths)
+        if column.length is None:
+            ragged = np.empty(len(lengths), object)
+            for row, (end, length) in enumerate(zip(ends.tolist(), lengths.tolist(), strict=True)):
+                ragged[row] = values[end - length : end]
+            return ragged
+        shown = np.arange(column.length) < lengths[:, np.newaxis]
+        places = (ends - lengths)[:, np.newaxis] + np.arange(column.length)
+        empty = _empty(column.element) if values.dtype == object else np.zeros((), values.dtype)
+        fixed = np.full((len(lengths), column.length), empty, values.dtype)
+        fixed[shown] = values[places[shown]]
+        return fixed
+
+
+def _leaves(name: str, schema: pa.Schema, where: str) -> list[tuple[str, pa.DataType]]:
+    """Return a column, or the fields of a struct, or those below."""
+    if name in schema.names:
+        type_ = schema.field(name).type
+    else:
+        column, *path = name.split(".")
+        type_ = schema.field(column).type
+        for part in path:
+            if not pa.types.is_struct(type_) or type_.get_field_index(part) < 0:
+                message = f"no batch of {where} has a column {name}"
+                raise CollectionError(message)
+            type_ = type_.field(part).type
+    return _below(name, type_)
+
+
+def _below(name: str, type_: pa.DataType) -> list[tuple[str, pa.DataType]]:
+    if not pa.types.is_struct(type_):
+        return [(name, type_)]
+    return [each for part in type_ for each in _below(f"{name}.{part.name}", part.type)]
+
+
+def _type(given: str | pa.DataType, name: str) -> pa.DataType:
+    if isinstance(given, pa.DataType):
+        return given
+    try:
+        return pa.type_for_alias(given)
+    except (ValueError, TypeError) as error:
+        message = f"casts gives {name} an unknown type {given!r}; one is float32"
+        raise CollectionError(message) from error
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return pa.types.is_integer(type_) or pa.types.is_floating(type_)
+
+
+def _spec(column: _Column) -> Spec:
+    element = column.element
+    text = pa.types.is_string(element) or pa.types.is_binary(element)
+    if text:
+        dtype = np.dtype(object)
+    elif pa.types.is_timestamp(element):
+        dtype = np.dtype("datetime64[us]")
+    else:
+        # not to_pandas_dtype: that imports pandas
+        dtype = pa.array([], element).to_numpy(zero_copy_only=False).dtype
+    if not pa.types.is_list(column.type):
+        return Spec(dtype, text=text)
+    if column.length is None:
+        return Spec(dtype, ragged=True, text=text)
+    return Spec(dtype, (column.length,), text=text)
+
+
+def _empty(type_: pa.DataType) -> Any:
+    return next((value for test, value in _EMPTY if test(type_)), 0)
+
+
+def _writable(found: pa.Array) -> npt.NDArray[Any]:
+    return found.to_numpy(zero_copy_only=False, writable=True)

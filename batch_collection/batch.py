@@ -1,0 +1,139 @@
+"""One batch of a collection: what the log says of it, and its rows."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from batch_collection.errors import CollectionError, StorageError
+from batch_collection.formats import format_of
+from batch_collection.names import cycle_name
+from batch_collection.storage import LocalStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from typing import Any, BinaryIO
+
+    from batch_collection.entry import BatchFile, Entry
+    from batch_collection.storage import Storage
+
+__all__ = ["Batch", "batches_of", "open_published", "opened", "reading"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """At most ``--batch_size`` rows of one window, in one file.
+
+    ``number`` is its place in the entry of its ``cycle``; both together are its identity, the same
+    for ever. ``timing`` is ``early``, ``on_time`` or ``late``. ``path`` is relative to the
+    collection.
+    """
+
+    window_start: datetime
+    window_end: datetime
+    timing: str
+    cycle: int
+    number: int
+    rows: int
+    path: str
+    _storage: Storage = field(repr=False, compare=False)
+    _file: BatchFile = field(repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """The batch's identity, ``CYCLE-NUMBER``; ids sort as the log does."""
+        return f"{cycle_name(self.cycle)}-{self.number:04d}"
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the batch's rows, all columns or those named, in that order.
+
+        Raises:
+            CollectionError: the batch has no such column (perhaps one that was added later).
+        """
+        rows = self._read(None if columns is None else list(columns))
+        lacking = sorted(set(columns or ()) - set(rows.column_names))
+        if lacking:
+            message = (
+                f"batch {self.id} has no column {', '.join(lacking)}; it has: "
+                f"{', '.join(self._read(None).column_names)}"
+            )
+            raise CollectionError(message)
+        return rows if columns is None else rows.select(list(columns))
+
+    @property
+    def storage(self) -> Storage:
+        """Where the file lies."""
+        return self._storage
+
+    def open(self) -> BinaryIO:
+        """Open the file, wherever its publishing stands.
+
+        Raises:
+            StorageError: it is gone.
+        """
+        return open_published(self._storage, self._file.path, self._file.staged)
+
+    def _read(self, columns: list[str] | None) -> pa.Table:
+        """Return the columns that are there."""
+        form = format_of(self.path)
+        return reading(self, lambda source: form.read(source, self.path, columns))
+
+
+def batches_of(storage: Storage, entry: Entry) -> tuple[Batch, ...]:
+    """Return the batches of one entry."""
+    pairs = [(pane, file) for pane in entry.panes for file in pane.files]
+    return tuple(
+        Batch(
+            window_start=pane.window_start,
+            window_end=pane.window_end,
+            timing=pane.timing,
+            cycle=entry.cycle,
+            number=number,
+            rows=file.rows,
+            path=file.path,
+            _storage=storage,
+            _file=file,
+        )
+        for number, (pane, file) in enumerate(pairs)
+    )
+
+
+def open_published(storage: Storage, path: str, staged: str) -> BinaryIO:
+    """Open a file that an entry names, wherever its publishing stands.
+
+    Raises:
+        StorageError: it is at neither of its names.
+    """
+    for name in (path, staged, path):
+        try:
+            return storage.open(name)
+        except FileNotFoundError:
+            continue
+    message = f"{storage.uri}/{path} is gone, though the log names it; run `batch-collection audit`"
+    raise StorageError(message)
+
+
+def opened(batch: Batch) -> Any:
+    """Open the file of a batch; natively, if it is Parquet on a disk: no read waits for Python."""
+    file = batch.open()
+    if not isinstance(batch.storage, LocalStorage) or not batch.path.endswith(".parquet"):
+        return file
+    with file:  # by its handle: its name may change meanwhile
+        return pa.OSFile(f"/dev/fd/{file.fileno()}")
+
+
+def reading(batch: Batch, read: Callable[[BinaryIO], Any]) -> Any:
+    """Read the file of a batch.
+
+    Raises:
+        StorageError: it is gone or damaged.
+    """
+    try:
+        return read(opened(batch))
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        message = f"cannot read {batch.path}: {error}; run `batch-collection audit`"
+        raise StorageError(message) from error

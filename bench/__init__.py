@@ -1,0 +1,1 @@
+"""Measurements: what is printed is rows a second, and ratios; nothing is asserted."""

@@ -1,0 +1,219 @@
+"""Columns as arrays: types, nulls, nested columns, time zones."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batch_collection.errors import CollectionError
+from tests.tables import TableCollector
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOON = datetime(2026, 7, 1, 12, 0, 0, 5, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return where collections lie."""
+    return tmp_path
+
+
+def arrays(root: Path, rows: dict[str, Any], **options: Any) -> Any:
+    """Return the only batch of a collection with these columns."""
+    view = TableCollector.at(root).collect((0, pa.table(rows)))
+    (batch,) = view.to_numpy_batches(100, **options)
+    return batch
+
+
+def test_numbers_and_truths_have_their_own_types(root: Path) -> None:
+    """Of their own width."""
+    columns = {
+        "a": pa.array([1, 2], pa.int32()),
+        "b": [0.5, 1.5],
+        "c": [True, False],
+        "d": pa.array([1, 255], pa.uint8()),
+    }
+    found = arrays(root, columns)
+
+    assert {name: str(column.dtype) for name, column in found.items()} == {
+        "a": "int32",
+        "b": "float64",
+        "c": "bool",
+        "d": "uint8",
+    }
+    assert found["d"].tolist() == [1, 255]
+
+
+def test_arrays_can_be_written_to(root: Path) -> None:
+    """In place: no other batch changes, nor what is read again."""
+    view = TableCollector.at(root).collect((0, pa.table({"a": [1, 2, 3, 4]})))
+    batches = view.to_numpy_batches(2)
+    first, second = batches
+    first["a"] += 10
+
+    assert second["a"].tolist() == [3, 4]
+    assert next(iter(batches))["a"].tolist() == [1, 2]
+
+
+def test_text_and_bytes_are_objects(root: Path) -> None:
+    """Of Python's own types."""
+    found = arrays(root, {"t": ["a", "ü"], "b": [b"\x00", b""]})
+
+    assert found["t"].tolist() == ["a", "ü"]
+    assert found["b"].tolist() == [b"\x00", b""]
+
+
+def test_instants_are_utc_in_microseconds(root: Path) -> None:
+    """Whatever their unit in the file."""
+    columns = {"t": pa.array([NOON], pa.timestamp("ns", "UTC"))}
+    assert arrays(root, columns)["t"].tolist() == [NOON.replace(tzinfo=None)]
+    assert arrays(root / "b", columns)["t"].dtype == np.dtype("datetime64[us]")
+
+
+def test_instants_can_be_the_wall_clocks_of_a_zone(root: Path) -> None:
+    """Summer time and all: for the hour of the day as people live it."""
+    winter = NOON.replace(month=1)
+    columns = {"t": pa.array([NOON, winter], pa.timestamp("ms", "UTC"))}
+    found = arrays(root, columns, time_zone="Europe/Berlin")["t"]
+
+    assert [str(each)[11:19] for each in found] == ["14:00:00", "13:00:00"]
+
+
+def test_columns_of_a_struct_come_by_their_names(root: Path) -> None:
+    """All of them, or one; a field of a null is null."""
+    columns = {"place": [{"x": 1.0, "in": {"y": "a"}}, {"x": 2.0, "in": {"y": "b"}}]}
+    assert sorted(arrays(root / "a", columns)) == ["place.in.y", "place.x"]
+    assert arrays(root / "b", columns, columns=["place.in.y"])["place.in.y"].tolist() == ["a", "b"]
+    absent = pa.array([None, {"x": 2.0}], pa.struct([("x", pa.float64())]))
+    assert math.isnan(arrays(root / "c", {"place": absent})["place.x"][0])
+
+
+def test_a_column_whose_name_has_a_dot_is_itself(root: Path) -> None:
+    """It is asked for first."""
+    columns = {"a.b": [1], "a": [{"b": 2}]}
+    assert arrays(root, columns, columns=["a.b"])["a.b"].tolist() == [1]
+
+
+def test_metadata_comes_where_it_is_asked_for(root: Path) -> None:
+    """Models are not to learn offsets by accident."""
+    columns = {"value": [1.0], "_offset": [7], "_mine": [1]}
+
+    assert list(arrays(root / "a", columns)) == ["value", "_mine"]
+    assert arrays(root / "b", columns, columns=["_offset"])["_offset"].tolist() == [7]
+
+
+def test_lists_keep_their_lengths_or_are_given_one(root: Path) -> None:
+    """Cut, or filled up with zeros."""
+    columns = {"tags": [["a", "b", "c"], [], ["d"]], "v": [[1.0, 2.0], [3.0], [4.0, 5.0]]}
+    ragged = arrays(root / "a", columns)
+    fixed = arrays(root / "b", columns, lengths={"tags": 2, "v": 2}, casts={"v": "float32"})
+
+    assert [row.tolist() for row in ragged["tags"]] == [["a", "b", "c"], [], ["d"]]
+    assert [row.tolist() for row in ragged["v"]] == [[1.0, 2.0], [3.0], [4.0, 5.0]]
+    assert fixed["tags"].tolist() == [["a", "b"], ["", ""], ["d", ""]]
+    assert fixed["v"].tolist() == [[1.0, 2.0], [3.0, 0.0], [4.0, 5.0]]
+    assert fixed["v"].dtype == np.float32
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=9), st.integers(1, 6))
+def test_lists_of_a_length_hold_what_they_held(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]], length: int
+) -> None:
+    """Row by row, at any place of a batch."""
+    root = tmp_path_factory.mktemp("lists")
+    view = TableCollector.at(root).collect(
+        (0, pa.table({"v": pa.array(rows, pa.list_(pa.int64()))}))
+    )
+    found = [row for batch in view.to_numpy_batches(2, lengths={"v": length}) for row in batch["v"]]
+
+    assert [row.tolist() for row in found] == [(row + [0] * length)[:length] for row in rows]
+
+
+def test_nulls_are_nan_in_fractions_and_an_error_elsewhere(root: Path) -> None:
+    """Nobody's zero is made up."""
+    assert math.isnan(arrays(root / "a", {"v": [None, 1.0]})["v"][0])
+    expected = "column v has nulls; say what stands for them with fill={'v': ...}"
+    for number, column in enumerate(([None, 1], [None, True], [None, "a"], [None, NOON])):
+        with pytest.raises(CollectionError, match=re.escape(expected)):
+            arrays(root / str(number), {"v": column})
+    with pytest.raises(CollectionError, match=r"column v has nulls; fill={'v': \[\]} or mask"):
+        arrays(root / "b", {"v": [None, [1]]})
+    with pytest.raises(CollectionError, match=re.escape("column v[] has nulls")):
+        arrays(root / "c", {"v": [[None], [1]]})
+
+
+def test_nulls_are_filled(root: Path) -> None:
+    """With what is said."""
+    columns = {"i": [None, 1], "f": [None, 1.0], "t": [None, "a"], "l": [None, [1]]}
+    found = arrays(root, columns, fill={"i": -1, "f": 0, "t": "?", "l": []})
+
+    assert found["i"].tolist() == [-1, 1]
+    assert found["f"].tolist() == [0.0, 1.0]
+    assert found["t"].tolist() == ["?", "a"]
+    assert [row.tolist() for row in found["l"]] == [[], [1]]
+
+
+def test_masks_say_where_nulls_were(root: Path) -> None:
+    """In a column beside; with zero or the filling in their place."""
+    columns = {"i": [None, 1], "t": [None, "a"], "n": [None, NOON], "b": [None, True]}
+    found = arrays(root, columns, mask=["i", "t", "n", "b"], fill={"i": 7})
+
+    assert found["i"].tolist() == [7, 1]
+    assert found["t"].tolist() == ["", "a"]
+    assert found["n"].tolist()[0] == datetime(1970, 1, 1)  # noqa: DTZ001 - numpy knows no zones
+    assert found["b"].tolist() == [False, True]
+    assert found["i_is_null"].tolist() == [True, False]
+    assert found["t_is_null"].tolist() == [True, False]
+
+
+def test_a_column_that_came_later_is_null_before(tmp_path: Path) -> None:
+    """In every batch, those of older files too."""
+    collector = TableCollector.at(tmp_path)
+    collector.collect((0, pa.table({"a": [1]})))
+    view = collector.collect((1, pa.table({"a": [2], "b": [5]})))
+
+    (batch,) = view.to_numpy_batches(10, fill={"b": 0})
+    assert batch["b"].tolist() == [0, 5]
+
+
+def test_casts_never_change_a_value_in_silence(root: Path) -> None:
+    """A number that does not fit is an error, with the column."""
+    assert arrays(root / "a", {"v": [1, 2]}, casts={"v": "int8"})["v"].dtype == np.int8
+    assert arrays(root / "b", {"v": ["1", "2"]}, casts={"v": "float32"})["v"].tolist() == [1, 2]
+    with pytest.raises(CollectionError, match=r"column v: .* give it another type with casts"):
+        arrays(root / "c", {"v": [1, 300]}, casts={"v": "int8"})
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"columns": ["w"]}, "has a column w; there are: v, s, l"),
+        ({"columns": ["s.y"]}, "has a column s.y"),
+        ({"casts": {"v": "flaot"}}, "casts gives v an unknown type 'flaot'; one is float32"),
+        ({"columns": ["v"], "fill": {"w": 0}}, "fill names w; no such column is read"),
+        ({"columns": ["v"], "mask": ["w"]}, "mask names w; no such column is read"),
+        ({"columns": ["v"], "lengths": {"v": 2}}, "lengths names v; no such list is read"),
+        ({}, "column l is list<element: struct<x: int64>>, which no array can hold; choose"),
+        ({"colums": ["v"]}, "unknown option colums; there are: casts, columns, drop_remainder"),
+    ],
+)
+def test_rules_for_what_is_not_there_are_refused(
+    root: Path, options: dict[str, Any], expected: str
+) -> None:
+    """Before a row is read."""
+    rows = pa.table({"v": [1], "s": [{"x": 1}], "l": [[{"x": 1}]]})
+    view = TableCollector.at(root).collect((0, rows))
+
+    with pytest.raises(CollectionError, match=re.escape(expected)):
+        view.to_numpy_batches(1, **options)

@@ -1,0 +1,324 @@
+"""Exact batches over a collection: the laws, and the places that can be saved."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batch_collection.errors import CollectionError, StorageError
+from tests.tables import TableCollector, numbered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from batch_collection.collection import Collection
+
+FILES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), max_size=5)
+SIZES = st.integers(1, 25)
+SEEDS = st.none() | st.integers(0, 5)
+SHARDS = st.integers(1, 4).flatmap(lambda n: st.tuples(st.integers(0, n - 1), st.just(n)))
+
+
+def collection_of(root: Path, files: list[tuple[int, int]], file_format: str) -> Collection:
+    """Return files of so many rows in such minutes, in row groups of 8, ids counted through."""
+    collector = TableCollector.at(root, file_format, row_group=8)
+    first, made = 0, []
+    for minute, rows in files:
+        made.append((minute, numbered(first, first + rows)))
+        first += rows
+    return collector.collect(*made)
+
+
+def ids(batches: Iterable[Any]) -> list[list[int]]:
+    """Return the ids in each batch."""
+    return [batch.column("id").to_pylist() for batch in batches]
+
+
+def flat(batches: list[list[int]]) -> list[int]:
+    """Return all ids."""
+    return [row for batch in batches for row in batch]
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """Return 100 rows in two windows and five files."""
+    files = [(0, 30), (1, 25), (0, 5), (1, 17), (0, 23)]
+    return collection_of(tmp_path_factory.mktemp("view"), files, "parquet")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    FILES,
+    SIZES,
+    SEEDS,
+    SHARDS,
+    st.booleans(),
+    st.integers(0, 3),
+    st.integers(1, 40),
+    st.sampled_from(["parquet", "jsonl"]),
+)
+def test_batches_have_exactly_n_rows_and_each_row_comes_once(  # noqa: PLR0913, PLR0917 - each its own
+    tmp_path_factory: pytest.TempPathFactory,
+    files: list[tuple[int, int]],
+    size: int,
+    shuffle: int | None,
+    shard: tuple[int, int],
+    drop: bool,  # noqa: FBT001
+    prefetch: int,
+    buffer: int,
+    file_format: str,
+) -> None:
+    """Over all shards; only the last of a shard is smaller, and dropped if that is asked for."""
+    files = [(minute, max(rows, 1)) for minute, rows in files]
+    view = collection_of(tmp_path_factory.mktemp("c"), files, file_format)
+    found = []
+    for index in range(shard[1]):
+        batches = view.to_arrow_batches(
+            size,
+            shuffle=shuffle,
+            shuffle_buffer=buffer,
+            shard=(index, shard[1]),
+            drop_remainder=drop,
+            prefetch=prefetch,
+        )
+        found.append(ids(batches))
+        assert len(found[-1]) == len(batches)
+
+    rows = [row for shard_ in found for row in flat(shard_)]
+    total = sum(rows for _, rows in files)
+    assert len(set(rows)) == len(rows)
+    assert all(len(batch) == size for shard_ in found for batch in shard_[:-1])
+    if drop:
+        assert {len(shard_) for shard_ in found} == {total // shard[1] // size}
+        assert all(len(batch) == size for shard_ in found for batch in shard_)
+    else:
+        assert sorted(rows) == list(range(total))
+    if shuffle is None and not drop:
+        ordered = view.to_arrow(["id"]).column(0).to_pylist() if total else []
+        assert rows == ordered
+
+
+def test_a_windows_files_are_one_sequence_in_order(view: Collection) -> None:
+    """Window by window, whatever the order in which their files were committed."""
+    batches = ids(view.to_arrow_batches(29, ["id"]))
+
+    first = [*range(30), *range(55, 60), *range(77, 100)]
+    assert flat(batches) == [*first, *range(30, 55), *range(60, 77)]
+    assert [len(batch) for batch in batches] == [29, 29, 29, 13]
+
+
+def test_without_remainders_every_shard_has_as_many_batches(view: Collection) -> None:
+    """Also where one has the row that would make another: trainers wait for each other."""
+    counts = [
+        len(list(view.to_arrow_batches(34, shard=(i, 3), drop_remainder=True))) for i in range(3)
+    ]
+
+    assert counts == [0, 0, 0]
+
+
+def test_the_same_seed_gives_the_same_order_another_one_another(view: Collection) -> None:
+    """And it is none that is in the data."""
+    one, same, other = (
+        flat(ids(view.to_arrow_batches(10, ["id"], shuffle=seed, shuffle_buffer=40)))
+        for seed in (1, 1, 2)
+    )
+
+    assert one == same
+    assert one != other
+    assert one != flat(ids(view.to_arrow_batches(10, ["id"])))
+
+
+def test_each_epoch_has_another_order_and_all_rows(view: Collection) -> None:
+    """Whether epochs are loops of the user's or repeated within one."""
+    options: dict[str, Any] = {"shuffle": 1, "shuffle_buffer": 40}
+    repeated = ids(view.to_arrow_batches(10, ["id"], repeat=3, **options))
+    looped = view.to_arrow_batches(10, ["id"], **options)
+    epochs = [flat(ids(looped)) for _ in range(3)]
+
+    assert flat(repeated) == flat(epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert all(sorted(epoch) == list(range(100)) for epoch in epochs)
+    again = view.to_arrow_batches(10, ["id"], **options)
+    again.set_epoch(2)
+    assert flat(ids(again)) == epochs[2]
+
+
+def test_rows_of_one_piece_are_mixed_anew_each_epoch(tmp_path: Path) -> None:
+    """Though there is but one order of its pieces."""
+    view = TableCollector.at(tmp_path).collect((0, numbered(0, 50)))
+    batches = view.to_arrow_batches(50, ["id"], shuffle=1)
+    epochs = [flat(ids(batches)) for _ in range(3)]
+
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+
+
+def test_a_loop_that_was_left_begins_again(view: Collection) -> None:
+    """With the epoch that it left."""
+    batches = view.to_arrow_batches(10, ["id"], shuffle=1)
+    first = next(iter(batches)).column("id").to_pylist()
+
+    assert ids(batches)[0] == first
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIZES, SEEDS, SHARDS, st.integers(1, 2) | st.none(), st.integers(1, 14), st.booleans())
+def test_a_saved_place_goes_on_with_the_very_next_batch(
+    view: Collection,
+    size: int,
+    shuffle: int | None,
+    shard: tuple[int, int],
+    repeat: int | None,
+    taken: int,
+    drop: bool,  # noqa: FBT001
+) -> None:
+    """In another process: what is saved is JSON."""
+
+    def made() -> Any:
+        return view.to_arrow_batches(
+            size,
+            ["id"],
+            shuffle=shuffle,
+            shuffle_buffer=30,
+            shard=shard,
+            repeat=repeat,
+            drop_remainder=drop,
+        )
+
+    batches = made()
+    most = 3 * batches.batches_an_epoch
+    whole = [batch for batch, _ in zip(made(), range(most), strict=False)]
+    taken = min(taken, len(whole))
+    if taken == 0:
+        return
+    running = iter(batches)
+    for _ in range(taken):
+        next(running)
+    state = json.loads(json.dumps(batches.state_dict()))
+    resumed = made()
+    resumed.load_state_dict(state)
+
+    rest = [batch for batch, _ in zip(resumed, range(most - taken), strict=False)]
+    assert ids(rest) == ids(whole[taken:])
+
+
+def test_after_a_finished_loop_the_state_says_the_next_epoch(view: Collection) -> None:
+    """So that a run saved between epochs is taken up with a whole one."""
+    batches = view.to_arrow_batches(10, ["id"], shuffle=1)
+    list(batches)
+    resumed = view.to_arrow_batches(10, ["id"], shuffle=1)
+    resumed.load_state_dict(batches.state_dict())
+
+    assert ids(resumed) == ids(batches)
+
+
+def test_a_place_in_other_batches_is_refused(view: Collection) -> None:
+    """It would be another place."""
+    state = view.to_arrow_batches(10, ["id"]).state_dict()
+
+    with pytest.raises(CollectionError, match="the state was saved with batch_size=10, this has 9"):
+        view.to_arrow_batches(9, ["id"]).load_state_dict(state)
+    narrowed = view.between(end="2026-11-22T10:01Z").to_arrow_batches(10, ["id"])
+    with pytest.raises(CollectionError, match="saved with rows=all, this has to 2026-11-22T10:01"):
+        narrowed.load_state_dict(state)
+    with pytest.raises(CollectionError, match="not a state of batches: it has no 'epoch'"):
+        view.to_arrow_batches(9, ["id"]).load_state_dict({})
+
+
+def test_a_place_in_an_older_snapshot_says_how_to_get_it(tmp_path: Path) -> None:
+    """The collector went on; the old snapshot is still to be had."""
+    collector = TableCollector.at(tmp_path)
+    old = collector.collect((0, numbered(0, 10))).to_arrow_batches(4, ["id"])
+    expected = ids(old)[1:]
+    old.set_epoch(0)
+    next(iter(old))
+    state = old.state_dict()
+    new = collector.collect((1, numbered(10, 20)), (0, numbered(20, 25)))
+
+    with pytest.raises(CollectionError, match=re.escape("with open(...).at(cycle=1)")):
+        new.to_arrow_batches(4, ["id"]).load_state_dict(state)
+    resumed = new.at(cycle=1).to_arrow_batches(4, ["id"])
+    resumed.load_state_dict(state)
+    assert ids(resumed) == expected
+
+
+def test_skipped_batches_are_not_read(view: Collection) -> None:
+    """Over epochs and whole loops as well: so a step counter is enough to go on."""
+    four = view.to_arrow_batches(10, ["id"], repeat=2, shuffle=3)
+    loops = [*ids(four), *ids(four)]
+    for count in (0, 3, 10, 13, 20, 27, 39):
+        batches = view.to_arrow_batches(10, ["id"], repeat=2, shuffle=3)
+        batches.skip(count)
+        assert ids(batches) == loops[count : 20 if count < 20 else 40]
+
+
+def test_endless_batches_have_no_length_and_empty_ones_an_end(
+    view: Collection, tmp_path: Path
+) -> None:
+    """Nothing, repeated for ever, is nothing."""
+    with pytest.raises(TypeError, match="without end"):
+        len(view.to_arrow_batches(10, repeat=None))
+    empty = TableCollector.at(tmp_path).collect()
+
+    assert list(empty.to_arrow_batches(10, repeat=None)) == []
+
+
+def test_threads_end_with_the_loop(view: Collection) -> None:
+    """Also with one that was left."""
+    before = threading.active_count()
+    for _ in view.to_arrow_batches(3):
+        break
+    list(view.to_numpy_batches(3))
+
+    assert threading.active_count() == before
+
+
+def test_what_fails_in_a_thread_fails_in_the_loop(tmp_path: Path) -> None:
+    """As it would without threads."""
+    collector = TableCollector.at(tmp_path)
+    view = collector.collect((0, numbered(0, 10)), (1, numbered(0, 10)))
+    batches = view.to_arrow_batches(4, ["id"])
+    list(batches)
+    collector.storage.delete([view.in_window_order()[1].path])
+
+    with pytest.raises(StorageError, match="is gone, though the log names it"):
+        list(batches)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"shard": (2, 2)}, "with an index from 0 to count - 1, got (2, 2)"),
+        ({"repeat": 0}, "repeat must be at least 1, or None for no end, got 0"),
+        ({"shuffle_buffer": 0}, "shuffle_buffer must be at least 1, got 0"),
+        ({"prefetch": -1}, "prefetch must be at least 0, got -1"),
+        ({"shufle": 1}, "unknown option shufle; there are: drop_remainder, prefetch, repeat"),
+        ({"casts": {}}, "unknown option casts"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    view: Collection, options: dict[str, Any], expected: str
+) -> None:
+    """At once, not when the first batch is read."""
+    with pytest.raises(CollectionError, match=re.escape(expected)):
+        view.to_arrow_batches(**{"batch_size": 1, **options})
+
+
+def test_batches_share_the_memory_of_what_was_read(view: Collection) -> None:
+    """A batch is a table, of two files where they meet: nothing is copied."""
+    first, second = list(view.to_arrow_batches(2, ["id"]))[:2]
+    whole = next(iter(view.to_arrow_batches(100, ["id"])))
+
+    assert isinstance(first, pa.Table)
+    addresses = [each.column(0).chunk(0).buffers()[1].address for each in (first, second)]
+    assert addresses[0] == addresses[1]
+    assert whole.column(0).num_chunks > 1

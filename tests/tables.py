@@ -1,0 +1,106 @@
+"""Collections written from whole tables: what a collector leaves, without a collector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+import batch_collection
+from batch_collection.checksum import ChecksumFile
+from batch_collection.entry import BatchFile, Entry, Pane, PartitionRead, Source
+from batch_collection.formats import FORMATS
+from batch_collection.log import create_entry, digest
+from batch_collection.names import batch_path, entry_path, new_token, staged_path
+from batch_collection.publish import publish
+from batch_collection.storage import LocalStorage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batch_collection.collection import Collection
+    from batch_collection.storage import Storage
+
+__all__ = ["TableCollector", "numbered"]
+
+_FIRST = datetime(2026, 11, 22, 10, tzinfo=timezone.utc)
+_MINUTE = timedelta(minutes=1)
+
+
+@dataclass
+class TableCollector:
+    """One call of ``collect`` is one cycle; windows are minutes, counted from 10:00."""
+
+    storage: Storage
+    newest: Entry
+    format: str = "parquet"
+    row_group: int = 128 * 1024
+
+    @classmethod
+    def at(
+        cls, root: Path, file_format: str = "parquet", row_group: int = 128 * 1024
+    ) -> TableCollector:
+        """Begin a collection in a directory."""
+        storage = LocalStorage(str(root))
+        entry = Entry(
+            cycle=0,
+            run="run-1",
+            plan="plan-0",
+            previous=None,
+            host="test",
+            pid=1,
+            committed_at=_FIRST,
+            source=Source("kafka", "batch-topic", "topic-id", "cluster-id"),
+            interval=_MINUTE,
+            row_time="record",
+            cause="start",
+            reads=(PartitionRead(0, 0, 0),),
+        )
+        return cls(storage, create_entry(storage, entry), file_format, row_group)
+
+    def collect(
+        self, *files: tuple[int, pa.Table], closed: int | None = None, published: bool = True
+    ) -> Collection:
+        """Commit files of ``(minute, rows)``; windows before minute ``closed`` are closed."""
+        before = self.newest
+        panes = tuple(
+            Pane(start, start + _MINUTE, "early", rows.num_rows, (self._file(number, start, rows),))
+            for number, (minute, rows) in enumerate(files)
+            for start in (_FIRST + minute * _MINUTE,)
+        )
+        entry = replace(
+            before,
+            cycle=before.cycle + 1,
+            plan=f"plan-{before.cycle + 1}",
+            previous=digest(self.storage.read(entry_path(before.cycle))),
+            cause="interval",
+            panes=panes,
+            boundary=before.boundary if closed is None else _FIRST + closed * _MINUTE,
+        )
+        self.newest = create_entry(self.storage, entry)
+        if published:
+            publish(self.storage, self.newest)
+        return batch_collection.open(self.storage)
+
+    def _file(self, number: int, start: datetime, rows: pa.Table) -> BatchFile:
+        form = FORMATS[self.format]
+        compression = form.compressions[0]
+        suffix = form.suffix(compression)
+        path = batch_path(start, self.newest.cycle + 1, 0, number, new_token(), suffix)
+        staged = staged_path(self.newest.cycle + 1, path)
+        with ChecksumFile(self.storage.write(staged)) as sink:
+            writer = form.writer(sink, rows.schema, compression)
+            for first in range(0, rows.num_rows, self.row_group):
+                writer.write(rows.slice(first, self.row_group))
+            writer.close()
+        return BatchFile(
+            path, staged, rows.num_rows, sink.bytes, sink.crc32c, start, start, {0: (0, 0, 0)}
+        )
+
+
+def numbered(start: int, stop: int) -> pa.Table:
+    """Return rows ``id`` from ``start`` to ``stop``, and a device of seven each."""
+    ids = range(start, stop)
+    return pa.table({"id": pa.array(ids, pa.int64()), "device": [f"d{i % 7}" for i in ids]})
