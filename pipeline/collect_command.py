@@ -11,6 +11,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.names import new_token
 from pipeline.broker import Broker
 from pipeline.display import open_display
+from pipeline.engine_options import pass_on
 from pipeline.graph import GraphOptions
 from pipeline.local import LocalDrive, utc_now
 from pipeline.options import CollectOptions, check, configure
@@ -20,9 +21,19 @@ from pipeline.topic import Pins, TopicCollection
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pipeline.broker import TopicInfo
     from pipeline.display import Display
 
-__all__ = ["check", "configure", "graph_options", "open_topics", "run", "stopped_by_signals"]
+__all__ = [
+    "check",
+    "configure",
+    "graph_options",
+    "open_topic",
+    "open_topics",
+    "pass_on",
+    "run",
+    "stopped_by_signals",
+]
 
 
 def run(options: CollectOptions, display: Display | None = None) -> int:
@@ -31,6 +42,10 @@ def run(options: CollectOptions, display: Display | None = None) -> int:
     Raises:
         CollectionError: it can't begin.
     """
+    if options.engine is not None:
+        from pipeline.engine import run_on_engine  # noqa: PLC0415 - it imports this module
+
+        return run_on_engine(options, options.engine)
     broker = Broker(options.consumer)
     try:
         topics = open_topics(options, broker)
@@ -73,6 +88,14 @@ def _where(topic: TopicCollection) -> str:
 def open_topics(options: CollectOptions, broker: Broker) -> list[TopicCollection]:
     """Begin, or take up, each topic's collection."""
     run_id = new_token()
+    infos = [broker.topic(name) for name in options.topics]
+    return [open_topic(options, broker, info, run_id) for info in infos]
+
+
+def open_topic(
+    options: CollectOptions, broker: Broker, info: TopicInfo, run_id: str
+) -> TopicCollection:
+    """Begin, or take up, one topic's collection."""
     pins = Pins(
         interval=options.interval,
         row_time=options.rules.row_time,
@@ -81,11 +104,8 @@ def open_topics(options: CollectOptions, broker: Broker) -> list[TopicCollection
         group_id=options.group_id,
         schema=options.schema,
     )
-    infos = [broker.topic(name) for name in options.topics]
-    return [
-        TopicCollection(broker, info, pins, _plan_rules(options, info.name, run_id), utc_now)
-        for info in infos
-    ]
+    rules = _plan_rules(options, info.name, run_id)
+    return TopicCollection(broker, info, pins, rules, utc_now)
 
 
 def graph_options(options: CollectOptions) -> GraphOptions:

@@ -48,13 +48,13 @@ class ReadSlices(beam.PTransform):
 
     def expand(self, tasks: PCollection[Task]) -> DoOutputsTuple:
         """Wire it."""
-        read = beam.ParDo(_ReadFn(dict(self.consumer), skip_lost=self.skip_lost))
+        read = beam.ParDo(_ReadFn(self.consumer, skip_lost=self.skip_lost))
         return tasks | read.with_output_types(Chunk).with_outputs(REPORTS, main="chunks")
 
 
 @dataclass(eq=False)
 class _ReadFn(beam.DoFn):
-    consumer: dict[str, object]
+    consumer: Mapping[str, object]
     skip_lost: bool
 
     def process(self, task: Task) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
