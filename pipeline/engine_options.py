@@ -133,7 +133,7 @@ def check_engine(flags: Flags) -> EngineOptions | None:
     timeout = _CYCLE_TIMEOUT
     if args.cycle_timeout is not None:
         timeout = flags.duration("cycle_timeout", timedelta(seconds=1))
-    return EngineOptions(args.runner, (*words, *_defaults(args, given)), timeout)
+    return EngineOptions(args.runner, (*words, *_defaults(args, given, words)), timeout)
 
 
 def _check_dataflow(flags: Flags, given: argparse.Namespace) -> None:
@@ -166,12 +166,14 @@ def _check_dataflow(flags: Flags, given: argparse.Namespace) -> None:
         flags.errors.append(f"--runner={DATAFLOW_RUNNER} needs more packages: {error}; {_NO_EXTRA}")
 
 
-def _defaults(args: argparse.Namespace, given: argparse.Namespace) -> list[str]:
+def _defaults(
+    args: argparse.Namespace, given: argparse.Namespace, words: Sequence[str]
+) -> list[str]:
     """Return flags for Beam that can be told from the rest."""
     defaults = [f"--runner={args.runner}", "--streaming"]
     if args.runner == "PrismRunner":
         prism = given.prism_location or shutil.which("prism")
-        is_loud = any(word.startswith("--prism_log_level") for word in args.beam)
+        is_loud = any(word.startswith("--prism_log_level") for word in words)
         defaults += [f"--prism_location={prism}"] if prism else []
         defaults += [] if is_loud else ["--prism_log_level=error"]
     if args.runner == DATAFLOW_RUNNER:

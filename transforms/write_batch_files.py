@@ -18,7 +18,8 @@ from batch_collection.schema import conform, from_arrow, merge, to_arrow
 from batch_collection.storage import open_storage
 from batch_collection.windows import from_microseconds
 from transforms.chunk import COMPRESSED, POSITION
-from transforms.cut import CARRY, Segment
+from transforms.cut import CARRY, LATE, Segment
+from transforms.metrics import count, timed
 from transforms.progress import progress
 from transforms.report import Failure, Report, WrittenBatch
 from transforms.rows import InMemory
@@ -82,7 +83,11 @@ class _WriteFn(beam.DoFn):
                 carried = _write_carry(storage, batch, start)
                 yield replace(report, carried=(carried,))
             else:
-                file = _write_batch(storage, batch, start, self.output)
+                with timed("write_milliseconds"):
+                    file = _write_batch(storage, batch, start, self.output)
+                count("files")
+                count("bytes", file.bytes)
+                count("late_rows", file.rows if batch.cut.timing == LATE else 0)
                 written = WrittenBatch(start, batch.cut.timing, batch.number, file)
                 yield replace(report, batches=(written,))
                 progress.files += 1
