@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.embedded import EmbeddedBroker
 from tests.services.kafka import KafkaBroker, UnavailableError
+from tests.services.prism import PrismServer, prism_binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,25 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
         yield broker
     finally:
         broker.kill()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a Prism that is somewhere else be named."""
+    parser.addoption("--prism_location", help="Prism's binary (default: found, or built by Go)")
+
+
+@pytest.fixture(scope="session")
+def prism(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrismServer]:
+    """Start Prism for all tests; skip, saying why, where it can't be had."""
+    try:
+        binary = prism_binary(pytestconfig.getoption("--prism_location"))
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    server = PrismServer(binary, tmp_path_factory.mktemp("prism"))
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")
