@@ -1,4 +1,4 @@
-"""On Prism, a portable engine: continuous, and exact whatever is killed. Against the real Kafka."""
+"""On Prism, a portable engine: continuous, and exact whatever is killed. With the real Kafka."""
 
 from __future__ import annotations
 
