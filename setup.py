@@ -23,9 +23,14 @@ REQUIREMENTS = [
     "rich>=13.9",
 ]
 EXTRAS = {
+    "dataflow": [
+        "google-auth>=2.38",
+        "google-auth-httplib2>=0.2",
+        "google-cloud-dataflow-client>=0.8",
+    ],
     "duckdb": ["duckdb>=1.4"],
     "test": [
-        "batch-collection[duckdb]",
+        "batch-collection[dataflow,duckdb]",
         "hypothesis>=6.150",
         "polars>=1.30",
         "psutil>=6.0",
