@@ -29,6 +29,7 @@ __all__ = [
     "check_engine",
     "consumer_on_engine",
     "pass_on",
+    "setup_file",
 ]
 
 DIRECT_RUNNER = "DirectRunner"
@@ -39,7 +40,6 @@ SHARDS = 4
 """Default of ``--shards`` on an engine."""
 
 _CYCLE_TIMEOUT = timedelta(minutes=5)
-_SETUP = Path(__file__).parent.parent / "setup.py"
 _PACKAGES = ("setup_file", "extra_packages", "requirements_file", "sdk_container_image")
 _REQUIRED = {
     "project": "name the Google Cloud project, as --project=my-project",
@@ -152,7 +152,7 @@ def _check_dataflow(flags: Flags, given: argparse.Namespace) -> None:
         f"--bootstrap_servers={','.join(near)} is this machine, Dataflow's workers can't reach it; "
         "give an address in their network (see --network, --subnetwork)",
     )
-    has_package = _SETUP.exists() or any(getattr(given, name, None) for name in _PACKAGES)
+    has_package = setup_file() is not None or any(getattr(given, name, None) for name in _PACKAGES)
     flags.check(
         has_package,
         "the workers need this package, and there is no checkout to build it from; give "
@@ -180,9 +180,15 @@ def _defaults(
         if not given.job_name and args.topics:
             name = re.sub(r"[^a-z0-9]+", "-", f"collect-{args.topics}".lower())[:60].strip("-")
             defaults.append(f"--job_name={name}")
-        if _SETUP.exists() and not any(getattr(given, name, None) for name in _PACKAGES):
-            defaults.append(f"--setup_file={_SETUP}")
+        if not any(getattr(given, name, None) for name in _PACKAGES):
+            defaults.append(f"--setup_file={setup_file()}")
     return defaults
+
+
+def setup_file() -> Path | None:
+    """Return the setup.py of the checkout that this runs from, None where it is installed."""
+    file = Path(__file__).parent.parent / "setup.py"
+    return file if file.exists() else None
 
 
 def consumer_on_engine(flags: Flags, fixed: Mapping[str, object]) -> Mapping[str, object]:

@@ -23,7 +23,7 @@ from tests.services.kafka import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PrismServer", "prism_binary"]
+__all__ = ["PrismServer", "accepts", "prism_binary"]
 
 VERSION = f"v{beam.__version__}"
 _MODULE = f"github.com/apache/beam/sdks/v2/go/cmd/prism@{VERSION}"
@@ -113,7 +113,7 @@ class PrismServer:
                 start_new_session=True,
             )
         deadline = time.monotonic() + _START_SECONDS
-        while not _accepts(port):
+        while not accepts(port):
             if time.monotonic() > deadline:
                 self.kill()
                 message = f"Prism did not start: {(folder / 'prism.log').read_text()[-1000:]}"
@@ -127,7 +127,8 @@ class PrismServer:
         self._warden.wait()
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
+    """Tell whether somebody listens on this machine's port."""
     try:
         socket.create_connection(("localhost", port), timeout=1).close()
     except OSError:
