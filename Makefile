@@ -2,9 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
+IMAGE ?= REGION-docker.pkg.dev/PROJECT/REPOSITORY/batch-collection:latest
+TEMPLATE ?= gs://BUCKET/templates/batch-collection.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format template clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +26,15 @@ check: $(STAMP) ## format, lint, types, then the tests: what CI runs
 format: $(STAMP) ## format the code, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix-only --quiet .
 	$(VENV)/bin/ruff format .
+
+template: $(STAMP) ## describe the Flex Template's flags; says what builds it (IMAGE=..., TEMPLATE=gs://...)
+	@$(VENV)/bin/python -m flex_template.describe
+	@echo "docker build -f flex_template/Dockerfile -t $(IMAGE) ."
+	@echo "docker push $(IMAGE)"
+	@echo "gcloud dataflow flex-template build $(TEMPLATE) --image=$(IMAGE) --sdk-language=PYTHON \"
+	@echo "  --metadata-file=flex_template/metadata.json"
+	@echo "gcloud dataflow flex-template run NAME --region=REGION --template-file-gcs-location=$(TEMPLATE) \"
+	@echo "  --parameters=bootstrap_servers=HOST:9092,topics=TOPIC,output=gs://BUCKET/collected"
 
 clean: ## remove the set-up and all caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.embedded import EmbeddedBroker
+from tests.services.google import FakeGoogle
 from tests.services.kafka import KafkaBroker, UnavailableError
+from tests.services.package import built_sdist, installed
 from tests.services.prism import PrismServer, prism_binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +48,29 @@ def prism(
     server = PrismServer(binary, tmp_path_factory.mktemp("prism"))
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the package that a submission stages."""
+    return built_sdist(tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="session")
+def worker_python(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install it into an empty environment; skip, saying why, where there is no package index."""
+    try:
+        return installed(sdist, tmp_path_factory.mktemp("worker") / "venv")
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGoogle]:
+    """Start a fake of what a submission to Dataflow meets."""
+    fake = FakeGoogle(tmp_path_factory.mktemp("google"))
+    yield fake
+    fake.close()
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,6 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from apache_beam.utils import proto_utils
 
 from tests.collecting import ROOT
-from tests.services.google import FakeGoogle
 from transforms.chunk import ChunkCoder
 from transforms.consumer_config import ConsumerConfig, read_config
 from transforms.cut_batches import BatchCoder
@@ -31,6 +30,8 @@ from transforms.cut_batches import BatchCoder
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.services.google import FakeGoogle
 
 SECRET = "correct-horse"  # noqa: S105 - it opens nothing
 STEPS = [
@@ -88,14 +89,6 @@ def submit(google: FakeGoogle, *flags: str) -> subprocess.CompletedProcess[str]:
         timeout=120,
         check=False,
     )
-
-
-@pytest.fixture(scope="module")
-def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGoogle]:
-    """Start the fake."""
-    fake = FakeGoogle(tmp_path_factory.mktemp("google"))
-    yield fake
-    fake.close()
 
 
 @pytest.fixture(scope="module")
