@@ -91,6 +91,7 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
         CollectionError: the engine doesn't take it.
     """
     _show_notes()
+    kafka_reader.resume()
     pipeline = beam.Pipeline(options=PipelineOptions(list(engine.flags)))
     _ = pipeline | "Collect" >> CollectContinuously(options, engine, new_token())
     try:
