@@ -84,9 +84,9 @@ class _CommitFn(beam.DoFn):
         entry = commit(report.plan, [r for r in gathered if r.plan.id == report.plan.id])
         if entry is not None:
             yield entry_path(entry.cycle)
-            return
         for other in gathered:
-            reports.add(other)
+            if entry is None or other.plan.cycle > entry.cycle:
+                reports.add(other)
 
 
 def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
