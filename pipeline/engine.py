@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -114,8 +115,10 @@ def _waited_for(result: Any) -> int:
     def stop() -> None:
         stopped.set()
         threading.excepthook = _quiet_thread
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
         kafka_reader.interrupt()
-        result.cancel()
+        with contextlib.suppress(Exception):  # Ctrl-C reaches a Prism of ours, too
+            result.cancel()
 
     try:
         with stopped_by_signals(stop):
