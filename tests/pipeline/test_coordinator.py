@@ -163,6 +163,7 @@ def test_once_collects_what_was_there_and_is_done(embedded: EmbeddedBroker, tmp_
     job = Job(stream, tmp_path, flags=flags, now=at("10:31:00"))
     before, cycles = list(stream.produced), 0
     while not (look := job.look()).done:
+        assert cycles < 9, "it goes after what comes"
         if look.tasks:
             stream.send(sending(at("10:30:02"), 0, id=-1))
             job.restart()
