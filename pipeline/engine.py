@@ -74,7 +74,7 @@ class CollectContinuously(beam.PTransform):
         starts = [(topic, self.run_id) for topic in self.options.topics]
         on_workers = replace(self.options, engine=None)
         coordinators = _Coordinators(on_workers, self.engine.cycle_timeout)
-        raises = not self.engine.is_dataflow or self.options.once
+        raises = not self.engine.is_dataflow  # there a streaming job is tried again for ever
         return (
             begin
             | "Collections" >> beam.Create(starts, reshuffle=False)  # topic, run
