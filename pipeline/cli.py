@@ -71,7 +71,13 @@ def _run(command: str, words: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"batch-collection {__version__}")
     module.configure(parser)
-    args, errors = _parse(parser, words)
+    args, unknown, errors = _parse(parser, words)
+    known = parser.flags()
+    pass_on = getattr(module, "pass_on", None)
+    if pass_on is not None:  # an engine has flags of its own
+        unknown, others, wrong = pass_on(args, unknown)
+        known, errors = known + others, errors + wrong
+    errors += unknown_flags(unknown, known)
     check = getattr(module, "check", None)
     try:
         options = check(args) if check is not None else args
@@ -82,8 +88,8 @@ def _run(command: str, words: Sequence[str]) -> int:
     return int(module.run(options))
 
 
-def _parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Read flags, those of ``--config`` first so that the command line wins; and what is wrong."""
+def _parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+    """Read flags, those of ``--config`` first so that the command line wins: ``Parser.read``."""
     args, unknown, errors = parser.read(words)
     if getattr(args, "config", None):
         try:
@@ -92,7 +98,7 @@ def _parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, li
             errors += str(error).splitlines()
         else:
             args, unknown, errors = parser.read(words)
-    return args, [*errors, *unknown_flags(unknown, parser.flags())]
+    return args, unknown, errors
 
 
 def _quiet() -> None:

@@ -9,6 +9,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.names import new_token
 from pipeline.broker import Broker
 from pipeline.display import open_display
+from pipeline.engine_options import pass_on
 from pipeline.graph import GraphOptions
 from pipeline.local import LocalDrive, utc_now
 from pipeline.options import CollectOptions, check, configure
@@ -17,9 +18,18 @@ from pipeline.signals import stopped_by_signals
 from pipeline.topic import Pins, TopicCollection
 
 if TYPE_CHECKING:
+    from pipeline.broker import TopicInfo
     from pipeline.display import Display
 
-__all__ = ["check", "configure", "graph_options", "open_topics", "run"]
+__all__ = [
+    "check",
+    "configure",
+    "graph_options",
+    "open_topic",
+    "open_topics",
+    "pass_on",
+    "run",
+]
 
 
 def run(options: CollectOptions, display: Display | None = None) -> int:
@@ -28,6 +38,10 @@ def run(options: CollectOptions, display: Display | None = None) -> int:
     Raises:
         CollectionError: it can't begin.
     """
+    if options.engine is not None:
+        from pipeline.engine import run_on_engine  # noqa: PLC0415 - it imports this module
+
+        return run_on_engine(options, options.engine)
     broker = Broker(options.consumer)
     try:
         topics = open_topics(options, broker)
@@ -72,6 +86,14 @@ def _where(topic: TopicCollection) -> str:
 def open_topics(options: CollectOptions, broker: Broker) -> list[TopicCollection]:
     """Begin, or take up, each topic's collection."""
     run_id = new_token()
+    infos = [broker.topic(name) for name in options.topics]
+    return [open_topic(options, broker, info, run_id) for info in infos]
+
+
+def open_topic(
+    options: CollectOptions, broker: Broker, info: TopicInfo, run_id: str
+) -> TopicCollection:
+    """Begin, or take up, one topic's collection."""
     pins = Pins(
         interval=options.interval,
         row_time=options.rules.row_time,
@@ -80,11 +102,8 @@ def open_topics(options: CollectOptions, broker: Broker) -> list[TopicCollection
         group_id=options.group_id,
         schema=options.schema,
     )
-    infos = [broker.topic(name) for name in options.topics]
-    return [
-        TopicCollection(broker, info, pins, _plan_rules(options, info.name, run_id), utc_now)
-        for info in infos
-    ]
+    rules = _plan_rules(options, info.name, run_id)
+    return TopicCollection(broker, info, pins, rules, utc_now)
 
 
 def graph_options(options: CollectOptions) -> GraphOptions:

@@ -49,8 +49,8 @@ class Display(Protocol):
         """Stop showing."""
 
 
-def cycle_line(entry: Entry, planned: Planned, took: timedelta) -> str:
-    """Say in one line what a cycle did."""
+def cycle_line(entry: Entry, left: int, took: timedelta) -> str:
+    """Say in one line what a cycle did; ``left`` messages it left for the next."""
     read = sum(part.messages for part in entry.reads)
     dead_letters = sum(file.messages for file in entry.dead_letters)
     parts = [
@@ -66,7 +66,7 @@ def cycle_line(entry: Entry, planned: Planned, took: timedelta) -> str:
     parts += [f"{late:,} late rows"] if late else []
     parts += [f"{_count(dead_letters, 'DEAD LETTER')}"] if dead_letters else []
     parts += [f"{lost:,} MESSAGES LOST"] if lost else []
-    parts += [f"{planned.left:,} behind"] if planned.left else []
+    parts += [f"{left:,} behind"] if left else []
     return "  ".join(parts)
 
 
@@ -92,7 +92,7 @@ class LineDisplay:
 
     def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:
         """Write the cycle's line."""
-        self._line(cycle_line(entry, planned, took))
+        self._line(cycle_line(entry, planned.left, took))
 
     def wait(self, due: datetime) -> None:
         """Say nothing."""
@@ -139,7 +139,7 @@ class TerminalDisplay:
     def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:
         """Write the cycle's line above."""
         self._planned = 0
-        self._console.print(cycle_line(entry, planned, took), markup=False)
+        self._console.print(cycle_line(entry, planned.left, took), markup=False)
 
     def wait(self, due: datetime) -> None:
         """Show the time to the next cycle."""

@@ -14,6 +14,7 @@ import yaml
 
 from batch_collection.errors import CollectionError
 from batch_collection.windows import format_duration, parse_duration, parse_instant
+from transforms.consumer_config import parse_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -183,20 +184,7 @@ def properties(words: Iterable[str], path: str | None) -> dict[str, str]:
         text = _read(path, "--consumer_config")
         lines += [(f"{path}:{number}", line) for number, line in enumerate(text.splitlines(), 1)]
     lines += [("-X", word) for word in words]
-    pairs = [(where, *line.strip().partition("=")) for where, line in lines if _says(line)]
-    wrong = [
-        f"{where} must be key=value, got {key + equals + value!r}"
-        for where, key, equals, value in pairs
-        if not key.strip() or not equals
-    ]
-    if wrong:
-        raise CollectionError("\n".join(wrong))
-    return {key.strip(): value.strip() for _, key, _, value in pairs}
-
-
-def _says(line: str) -> bool:
-    """Tell a line from an empty one and a comment."""
-    return bool(line.strip()) and not line.strip().startswith("#")
+    return parse_properties(lines)
 
 
 def from_config_file(path: str) -> list[str]:

@@ -14,6 +14,14 @@ from batch_collection.functions import load_function
 from batch_collection.schema import read_schema_file
 from batch_collection.storage import open_storage
 from batch_collection.windows import format_instant, parse_instant
+from pipeline.engine_options import (
+    DIRECT_RUNNER,
+    RUNNERS,
+    SHARDS,
+    EngineOptions,
+    check_engine,
+    consumer_on_engine,
+)
 from pipeline.flags import Flags
 from transforms.decode import RowRules
 from transforms.write_batch_files import METADATA, Output
@@ -23,9 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["RUNNERS", "CollectOptions", "check", "configure"]
+__all__ = ["CollectOptions", "check", "configure"]
 
-RUNNERS = ("DirectRunner",)
 UNITS = ("s", "ms", "us", "ns")
 _SECOND = timedelta(seconds=1)
 
@@ -53,6 +60,7 @@ class CollectOptions:
     files: Output
     once: bool
     flush: bool
+    engine: EngineOptions | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +85,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--consumer_config",
         metavar="FILE",
-        help="file of librdkafka properties, key=value lines (default: none)",
+        help="file of librdkafka properties, key=value lines; on an engine the workers read "
+        "it, and it may be gs://... or projects/P/secrets/S/versions/V (default: none)",
     )
     source.add_argument(
         "-X",
@@ -179,8 +188,8 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--shards",
         metavar="N",
-        default="1",
-        help="files an interval, each a share of the partitions (default: 1)",
+        help="files an interval, each a share of the partitions, in parallel on an engine "
+        f"(default: 1, on an engine {SHARDS})",
     )
 
 
@@ -206,8 +215,14 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--runner",
         metavar="RUNNER",
-        default="DirectRunner",
-        help="Beam runner, the only one yet (default: DirectRunner)",
+        default=DIRECT_RUNNER,
+        help="DirectRunner (in this process), or an engine: PrismRunner, DataflowRunner, "
+        "FlinkRunner, PortableRunner; those take Beam's own flags, too (default: DirectRunner)",
+    )
+    group.add_argument(
+        "--cycle_timeout",
+        metavar="DURATION",
+        help="on an engine: a cycle that takes longer is planned again (default: 5m)",
     )
     group.add_argument(
         "--streaming", action="store_true", help="accepted: collecting is continuous anyway"
@@ -230,6 +245,9 @@ def check(args: argparse.Namespace) -> CollectOptions:
         interval % _SECOND == timedelta(0),
         f"--interval must be whole seconds, got {args.interval!r}",
     )
+    is_direct = args.runner == DIRECT_RUNNER
+    if args.shards is None:
+        args.shards = "1" if is_direct else str(SHARDS)
     options = CollectOptions(
         topics=flags.names("topics", "name one or more, as batch-topic"),
         consumer=_consumer(flags),
@@ -250,6 +268,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
         files=_files(flags),
         once=args.once,
         flush=args.flush,
+        engine=check_engine(flags),
     )
     flags.check(args.once or not args.flush, "--flush goes with --once")
     flags.done()
@@ -263,11 +282,13 @@ def _check_choices(flags: Flags) -> None:
     flags.choice("numbers", ("infer", "double"))
 
 
-def _consumer(flags: Flags) -> dict[str, object]:
+def _consumer(flags: Flags) -> Mapping[str, object]:
     servers = flags.given("bootstrap_servers", "name a broker, as localhost:9092")
-    given = flags.properties()
     group = {"group.id": flags.args.group_id} if flags.args.group_id else {}
-    return {**given, **group, "bootstrap.servers": servers}
+    fixed = {**group, "bootstrap.servers": servers}
+    if flags.args.runner != DIRECT_RUNNER:
+        return consumer_on_engine(flags, fixed)
+    return {**flags.properties(), **fixed}
 
 
 def _start(flags: Flags) -> str:

@@ -102,8 +102,9 @@ def make_plan(
         DataLossError: messages that no entry accounts for are gone, and ``skip_lost`` isn't set.
     """
     _check_partitions(newest, seen, rules)
-    lost = {p: _lost(newest, p, seen.offsets[p], rules) for p in seen.offsets}
-    starts = {p: newest.ends.get(p, earliest) for p, (earliest, _) in seen.offsets.items()}
+    reached = newest.ends
+    starts = {p: reached.get(p, earliest) for p, (earliest, _) in seen.offsets.items()}
+    lost = {p: _lost(start, p, seen.offsets[p], rules) for p, start in starts.items()}
     ends = {p: max(seen.offsets[p][1], starts[p] + lost[p]) for p in starts}
     firsts = {p: starts[p] + lost[p] for p in starts}
     backlog = _Backlog(firsts, ends)
@@ -158,10 +159,9 @@ def _check_partitions(newest: Entry, seen: Seen, rules: PlanRules) -> None:
         raise DataLossError(message)
 
 
-def _lost(newest: Entry, partition: int, offsets: tuple[int, int], rules: PlanRules) -> int:
+def _lost(start: int, partition: int, offsets: tuple[int, int], rules: PlanRules) -> int:
     """Count the messages that are gone before any entry accounted for them."""
     earliest, end = offsets
-    start = newest.ends.get(partition, earliest)
     if end < start:
         message = (
             f"topic={rules.topic} partition={partition} ends at offset {end}, but the log says "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from batch_collection import errors
 from batch_collection.entry import Entry, PartitionRead, Source
 from batch_collection.errors import CollectionError, FileGoneError, LogError, OtherCollectorError
-from batch_collection.log import create_entry, newest_entry
+from batch_collection.log import create_entry, newest_cycle, newest_entry, read_entry
 from batch_collection.names import new_token, staged_path
 from batch_collection.publish import publish, sweep
 from batch_collection.schema import is_changed, merge
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.broker import Broker, TopicInfo
     from pipeline.planner import Answer
 
-__all__ = ["Pins", "TopicCollection"]
+__all__ = ["MOST_REPLANS", "Pins", "TopicCollection"]
 
 TOPIC_REFRESH = timedelta(seconds=30)
 """How often the topic is asked for added partitions, and whether it is still the same one."""
@@ -176,9 +176,27 @@ class TopicCollection:
             raise OtherCollectorError(message)
         self.newest, self._schema, self._tries = newest, None, 0
 
-    def set_goal(self) -> None:
-        """Let what is there now be all that is read (``--once``)."""
-        self._goal = {partition: end for partition, (_, end) in self._offsets().items()}
+    def set_goal(self, goal: dict[int, int] | None = None) -> dict[int, int]:
+        """Let what is there now, or what was at another time, be all that is read (``--once``)."""
+        self._goal = goal or {partition: end for partition, (_, end) in self._offsets().items()}
+        return self._goal
+
+    def take_up(self) -> bool:
+        """Look at the log; return whether it has got entries, whoever committed them.
+
+        The newest one is published when this returns, so that the next may be created.
+        """
+        newest = newest_cycle(self.storage, hint=self.newest.cycle)
+        if newest is None or newest <= self.newest.cycle:
+            return False
+        entry = read_entry(self.storage, newest)
+        publish(self.storage, entry)
+        self.newest, self._schema, self._tries = entry, None, 0
+        return True
+
+    def pin(self, schema: dict[str, Any] | None) -> None:
+        """Plan the next cycle again with this schema."""
+        self._schema = schema
 
     def _look(self, now: datetime) -> Seen:
         if self._goal is None and now - self._looked_at > TOPIC_REFRESH:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import random
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from pipeline import collect_command
 from pipeline.broker import Broker
 from pipeline.collect_command import graph_options, open_topics
 from pipeline.flags import Parser
-from pipeline.local import LocalDrive
+from pipeline.local import LocalDrive, utc_now
 from transforms.kafka_client import ClientLog
 from transforms.write_batch_files import visible_rows
 
@@ -52,6 +53,7 @@ __all__ = [
     "Collecting",
     "CollectorProcess",
     "Produced",
+    "Producing",
     "Recorder",
     "Sending",
     "Stream",
@@ -199,6 +201,35 @@ class _VirtualWait(threading.Event):
         if timeout is not None and self._elapse(timeout):
             self.set()
         return self.is_set()
+
+
+class Producing:
+    """Produces numbered messages in the background, some of them late, until it is stopped."""
+
+    def __init__(self, stream: Stream, a_second: int) -> None:
+        """Set it up; ``with`` starts and ends it."""
+        self._stream, self._a_second = stream, a_second
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Producing:  # noqa: PYI034 - Python 3.10 has no Self
+        """Start."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and wait until all is delivered."""
+        self._stop.set()
+        self._thread.join()
+        self._stream.flush()
+
+    def _run(self) -> None:
+        rng, number = random.Random(1), 0
+        while not self._stop.wait(0.02):
+            for _ in range(self._a_second // 50):
+                stamp = utc_now() - timedelta(seconds=rng.choice([0, 0, 0, 0.5, 5]))
+                self._stream.post(sending(stamp, number % self._stream.partitions, id=number))
+                number += 1
 
 
 @dataclass

@@ -10,7 +10,10 @@ import pytest
 from batch_collection.storage import open_storage
 from pipeline.embedded import EmbeddedBroker
 from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
+from tests.services.google import FakeGoogle
 from tests.services.kafka import KafkaBroker, UnavailableError
+from tests.services.package import built_sdist, installed
+from tests.services.prism import PrismServer, prism_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +34,48 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
         yield broker
     finally:
         broker.kill()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a Prism that is somewhere else be named."""
+    parser.addoption("--prism_location", help="Prism's binary (default: found, or built by Go)")
+
+
+@pytest.fixture(scope="session")
+def prism(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrismServer]:
+    """Start Prism for all tests; skip, saying why, where it can't be had."""
+    try:
+        binary = prism_binary(pytestconfig.getoption("--prism_location"))
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    server = PrismServer(binary, tmp_path_factory.mktemp("prism"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the package that a submission stages."""
+    return built_sdist(tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="session")
+def worker_python(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install it into an empty environment; skip, saying why, where there is no package index."""
+    try:
+        return installed(sdist, tmp_path_factory.mktemp("worker") / "venv")
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeGoogle]:
+    """Start a fake of what a submission to Dataflow meets."""
+    fake = FakeGoogle(tmp_path_factory.mktemp("google"))
+    yield fake
+    fake.close()
 
 
 @pytest.fixture(scope="session")

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from apache_beam.pvalue import PCollection
     from apache_beam.utils.windowed_value import WindowedValue
 
+    from batch_collection.storage import Storage
     from transforms.plan import Plan
 
-__all__ = ["CommitCycle", "commit", "read_failure"]
+__all__ = ["CommitCycle", "commit", "read_failure", "read_note"]
 
 
 @dataclass(eq=False)
@@ -83,9 +84,9 @@ class _CommitFn(beam.DoFn):
         entry = commit(report.plan, [r for r in gathered if r.plan.id == report.plan.id])
         if entry is not None:
             yield entry_path(entry.cycle)
-            return
         for other in gathered:
-            reports.add(other)
+            if entry is None or other.plan.cycle > entry.cycle:
+                reports.add(other)
 
 
 def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
@@ -112,8 +113,13 @@ def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
 
 def read_failure(plan: Plan) -> Failure | None:
     """Return why a plan failed, None if it left no note."""
+    return read_note(open_storage(plan.collection), plan.cycle, plan.id)
+
+
+def read_note(storage: Storage, cycle: int, plan: str) -> Failure | None:
+    """Return the same of a plan of which only the id is known."""
     try:
-        note = open_storage(plan.collection).read(outcome_path(plan.cycle, plan.id))
+        note = storage.read(outcome_path(cycle, plan))
     except FileNotFoundError:
         return None
     return Failure(**json.loads(note))

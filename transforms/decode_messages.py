@@ -10,6 +10,7 @@ import apache_beam as beam
 from batch_collection.errors import CollectionError
 from transforms.chunk import Chunk
 from transforms.decode import RowRules, SchemaChange, decode
+from transforms.metrics import count
 from transforms.read_slices import REPORTS
 from transforms.report import Failure, Report, report_on
 
@@ -75,6 +76,8 @@ class _DecodeFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput(REPORTS, replace(report, failure=failure))
             return
         self._known[report.key] = decoded.schema
+        count("rows", sum(read.rows for read in decoded.counts))
+        count("dead_letters", sum(read.dead_letters for read in decoded.counts))
         yield from _outputs(chunk, decoded, report)
 
 

@@ -15,6 +15,7 @@ from batch_collection.names import entry_path, new_token
 from batch_collection.storage import open_storage
 from transforms.chunk import MESSAGES, Chunk
 from transforms.kafka_reader import Gap, read_slices
+from transforms.metrics import clocked, count
 from transforms.progress import progress
 from transforms.report import Failure, Report, report_on
 
@@ -48,33 +49,34 @@ class ReadSlices(beam.PTransform):
 
     def expand(self, tasks: PCollection[Task]) -> DoOutputsTuple:
         """Wire it."""
-        read = beam.ParDo(_ReadFn(dict(self.consumer), skip_lost=self.skip_lost))
+        read = beam.ParDo(_ReadFn(self.consumer, skip_lost=self.skip_lost))
         return tasks | read.with_output_types(Chunk).with_outputs(REPORTS, main="chunks")
 
 
 @dataclass(eq=False)
 class _ReadFn(beam.DoFn):
-    consumer: dict[str, object]
+    consumer: Mapping[str, object]
     skip_lost: bool
 
     def process(self, task: Task) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
         if open_storage(task.plan.collection).size(entry_path(task.plan.cycle)) is not None:
             return
         end = Chunk(task, new_token(), MESSAGES.empty_table(), last=True)
-        count = _Count()
+        tally = _Count()
         try:
-            for found in read_slices(self.consumer, task.slices, skip_lost=self.skip_lost):
+            slices = read_slices(self.consumer, task.slices, skip_lost=self.skip_lost)
+            for found in clocked("read_milliseconds", slices):
                 if isinstance(found, Gap):
-                    count.lost[found.partition] += found.end - found.start
+                    tally.lost[found.partition] += found.end - found.start
                 else:
-                    count.add(found)
+                    tally.add(found)
                     yield Chunk(task, end.attempt, pa.Table.from_batches([found]))
         except CollectionError as error:
             failure = Failure(type(error).__name__, str(error))
             yield beam.pvalue.TaggedOutput(REPORTS, replace(report_on(end), failure=failure))
             return
         yield end
-        yield beam.pvalue.TaggedOutput(REPORTS, count.report(end))
+        yield beam.pvalue.TaggedOutput(REPORTS, tally.report(end))
 
 
 @dataclass
@@ -86,6 +88,7 @@ class _Count:
 
     def add(self, found: pa.RecordBatch) -> None:
         progress.messages += found.num_rows
+        count("messages", found.num_rows)
         for partition in found.column("partition").value_counts().to_pylist():
             self.messages[partition["values"]] += partition["counts"]
 

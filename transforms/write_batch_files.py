@@ -22,7 +22,8 @@ from batch_collection.schema import conform, from_arrow, merge, to_arrow
 from batch_collection.storage import open_storage
 from batch_collection.windows import from_microseconds
 from transforms.chunk import COMPRESSED, POSITION
-from transforms.cut import CARRY, Segment
+from transforms.cut import CARRY, LATE, Segment
+from transforms.metrics import count, timed
 from transforms.progress import progress
 from transforms.report import Failure, Report, WrittenBatch
 from transforms.rows import Carried
@@ -89,7 +90,11 @@ class _Closing(NamedTuple):
         """Wait for the file; give the report, or why there is none."""
         try:
             report = self.file.result()
-            progress.files += bool(report.batches)
+            progress.files += len(report.batches)
+            for batch in report.batches:
+                count("files")
+                count("bytes", batch.file.bytes)
+                count("late_rows", batch.file.rows if batch.timing == LATE else 0)
         except (CollectionError, FileNotFoundError) as error:
             report = _failed(self.report, error)
         return WindowedValue(report, self.window.start, (self.window,))
@@ -116,7 +121,8 @@ class _WriteFn(beam.DoFn):
             if batch.cut.timing == CARRY:
                 finish = _write_carry(storage, batch, start)
             else:
-                finish = _write_batch(storage, batch, start, self.output)
+                with timed("write_milliseconds"):
+                    finish = _write_batch(storage, batch, start, self.output)
         except (CollectionError, FileNotFoundError) as error:
             yield _failed(report, error)
             return

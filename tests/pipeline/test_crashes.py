@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -22,12 +21,12 @@ from batch_collection.audit import audit
 from batch_collection.errors import StorageError
 from batch_collection.storage import LocalStorage, open_storage
 from pipeline import topic
-from pipeline.local import utc_now
 from tests import storages
 from tests.builders import at
 from tests.collecting import (
     Collecting,
     CollectorProcess,
+    Producing,
     Sending,
     Stream,
     check,
@@ -205,35 +204,6 @@ def test_a_storage_that_fails_is_one_clear_error_and_costs_nothing(
 
 
 # the real process, killed
-
-
-class Producing:
-    """Produces numbered messages in the background, some of them late, until it is stopped."""
-
-    def __init__(self, stream: Stream, a_second: int) -> None:
-        """Set it up; ``with`` starts and ends it."""
-        self._stream, self._a_second = stream, a_second
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Producing:  # noqa: PYI034 - Python 3.10 has no Self
-        """Start."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop, and wait until all is delivered."""
-        self._stop.set()
-        self._thread.join()
-        self._stream.flush()
-
-    def _run(self) -> None:
-        rng, number = random.Random(1), 0
-        while not self._stop.wait(0.02):
-            for _ in range(self._a_second // 50):
-                stamp = utc_now() - timedelta(seconds=rng.choice([0, 0, 0, 0.5, 5]))
-                self._stream.post(sending(stamp, number % self._stream.partitions, id=number))
-                number += 1
 
 
 @pytest.mark.integration

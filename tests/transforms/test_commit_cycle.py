@@ -96,3 +96,18 @@ def test_the_entry_that_is_there_wins(asked: Plan) -> None:
     other = replace(asked, id="other", run="other")
     commit([report(other, 0), report(other, 1)])
     assert newest_entry(storage) == before
+
+
+def test_a_zombie_that_ends_while_the_next_cycle_is_gathered_costs_it_nothing(asked: Plan) -> None:
+    """What has come of the next cycle is kept; it needn't be planned again."""
+    commit([report(asked, 0), report(asked, 1)])
+    zombie = replace(asked, id="zombie")
+    following = replace(asked, id="next", cycle=2)
+
+    def later(number: int) -> Report:
+        start = (7, 9)[number]
+        reads = (PartitionRead(number, start, start + 2, messages=2),)
+        return replace(report(following, number), reads=reads)
+
+    parts = [later(0), report(zombie, 0), report(zombie, 1), later(1)]
+    assert commit(parts)[-1] == "log/00000000000000000002.json"

@@ -1,0 +1,1 @@
+"""The Flex Template: how Dataflow starts this program without a checkout."""

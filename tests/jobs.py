@@ -1,0 +1,94 @@
+"""An engine's job for one topic, driven by hand: each look, and each run of tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from batch_collection.names import outcome_path
+from batch_collection.storage import LocalStorage
+from pipeline import collect_command
+from pipeline.broker import Broker
+from pipeline.collect_command import graph_options, open_topic
+from pipeline.coordinator import Coordinator, Flight, Look
+from pipeline.flags import Parser
+from pipeline.local import run_tasks
+from tests.builders import at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.topic import TopicCollection
+    from tests.collecting import Stream
+
+__all__ = ["Job"]
+
+BEGIN = at("10:30:02")
+TIMEOUT = timedelta(seconds=40)
+
+
+@dataclass
+class Job:
+    """An engine's job for one topic, driven by hand: each look, and each run of tasks."""
+
+    stream: Stream
+    output: Path
+    run: str = "job"
+    flags: tuple[str, ...] = ()
+    now: datetime = BEGIN
+    flight: Flight = field(init=False)
+    broken: Exception | None = None
+
+    def __post_init__(self) -> None:
+        """Read the flags as the command line does."""
+        self.flight = Flight(self.run)
+        parser = Parser()
+        collect_command.configure(parser)
+        words = (
+            f"--bootstrap_servers={self.stream.broker.bootstrap_servers}",
+            f"--topics={self.stream.name}",
+            f"--output={self.output}",
+            "--interval=10s",
+            *self.flags,
+        )
+        self.options = collect_command.check(parser.parse_args(words))
+        self.restart()
+
+    def restart(self) -> None:
+        """Let another worker look from now on."""
+        options = self.options
+        self.coordinator = Coordinator(
+            self._open, TIMEOUT, once=options.once, flush=options.flush, clock=lambda: self.now
+        )
+
+    def _open(self, run: str) -> TopicCollection:
+        if self.broken is not None:
+            raise self.broken
+        broker = Broker(self.options.consumer)
+        topic = open_topic(self.options, broker, broker.topic(self.stream.name), run)
+        topic.clock = lambda: self.now
+        return topic
+
+    @property
+    def path(self) -> Path:
+        """The collection."""
+        return self.output / self.stream.name
+
+    def look(self, clock: str = "") -> Look:
+        """Look, and remember what the look says."""
+        self.now = at(clock) if clock else self.now
+        look = self.coordinator.look(self.flight)
+        self.flight = look.flight
+        return look
+
+    def work(self, look: Look) -> None:
+        """Run a look's tasks to their commit."""
+        run_tasks(look.tasks, graph_options(self.options))
+
+    def fail(self, look: Look, kind: str) -> None:
+        """Leave the note of a plan that failed."""
+        plan = look.tasks[0].plan
+        note = f'{{"kind": "{kind}", "text": "it broke", "schema": {{}}}}'
+        storage = LocalStorage(str(self.path))
+        storage.replace(outcome_path(plan.cycle, plan.id), note.encode())

@@ -1,0 +1,178 @@
+"""What an engine does next: the log decides, whatever the runner forgets, repeats or loses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batch_collection.errors import DataLossError, SourceError
+from pipeline.coordinator import Flight
+from tests.builders import at
+from tests.collecting import Stream, check, entries_of, sending
+from tests.jobs import Job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.embedded import EmbeddedBroker
+
+
+@pytest.fixture
+def job(embedded: EmbeddedBroker, tmp_path: Path) -> Job:
+    """Give a job that stands at 10:30:02, and four rows of the window from 10:30:00."""
+    job = Job(Stream(embedded), tmp_path)
+    job.look()
+    job.look()
+    job.stream.send(*(sending(at("10:30:01"), number, id=number) for number in range(4)))
+    return job
+
+
+def test_one_cycle_is_in_flight_until_the_log_has_it(job: Job) -> None:
+    """Nothing more is planned before, however much waits; then the next is, from its end."""
+    first = job.look("10:30:12")
+    assert [task.plan.cycle for task in first.tasks] == [2]
+    assert job.look("10:30:22").tasks == ()
+    job.work(first)
+    second = job.look("10:30:22")
+    assert "cycle 2" in second.notes[0]
+    job.look()
+    assert [entry.cycle for entry in entries_of(job.path)] == [0, 1, 2, 3]
+    check(job.path, job.stream.produced)
+
+
+def test_a_window_closes_though_nothing_comes(job: Job) -> None:
+    """An empty plan needs no worker."""
+    job.work(job.look("10:30:12"))
+    job.look()
+    looks = [job.look("10:30:32"), job.look("10:30:32")]
+    assert [look.tasks for look in looks] == [(), ()]
+    assert entries_of(job.path)[-1].boundary == at("10:30:30")
+
+
+def test_a_lost_flight_costs_a_second_plan_and_nothing_else(job: Job) -> None:
+    """Both plans of the cycle are worked off; the log takes one, and the job goes on."""
+    first = job.look("10:30:12")
+    job.flight = Flight("job")
+    job.restart()
+    second = job.look()
+    assert second.tasks[0].plan.cycle == first.tasks[0].plan.cycle
+    job.work(second)
+    job.work(first)
+    after = job.look("10:30:22")
+    assert not after.flight.stopped
+    check(job.path, job.stream.produced)
+
+
+def test_an_old_flight_is_brought_up_to_date_by_the_log(job: Job) -> None:
+    """A runner that gives back what was remembered two cycles ago repeats nothing."""
+    old = job.flight
+    job.work(job.look("10:30:12"))
+    job.look()
+    job.look("10:30:22")
+    job.look()
+    entries = entries_of(job.path)
+    job.flight = old
+    assert job.look().tasks == ()
+    assert entries_of(job.path) == entries
+    check(job.path, job.stream.produced)
+
+
+def test_a_cycle_that_does_not_close_is_planned_again_with_doubled_patience(job: Job) -> None:
+    """Under another id; the zombie that comes back later finds the entry there."""
+    zombie = job.look("10:30:12")
+    assert job.look("10:30:51").tasks == ()
+    again = job.look("10:30:52")
+    assert again.tasks[0].plan.id != zombie.tasks[0].plan.id
+    assert "took longer than 40s" in again.notes[0]
+    assert job.look("10:32:11").tasks == ()  # 80 s now
+    last = job.look("10:32:12")
+    assert last.tasks
+    job.work(zombie)
+    job.work(last)
+    assert not job.look().flight.stopped
+    check(job.path, job.stream.produced)
+
+
+@pytest.mark.parametrize("kind", ["SourceError", "StorageError"])
+def test_what_may_pass_is_tried_again_soon(job: Job, kind: str) -> None:
+    """A broker or a disk that was away for a moment doesn't cost the whole timeout."""
+    failed = job.look("10:30:12")
+    job.fail(failed, kind)
+    assert job.look().tasks == ()
+    again = job.look("10:30:13")
+    assert "it broke" in again.notes[0]
+    job.work(again)
+    job.look()
+    check(job.path, job.stream.produced)
+
+
+def test_changed_types_are_planned_again_at_once(job: Job) -> None:
+    """With the types that the failed plan has found."""
+    job.fail(job.look("10:30:12"), "SchemaChange")
+    assert job.look().tasks
+
+
+def test_what_a_user_must_mend_stops_the_planning_and_says_so(job: Job) -> None:
+    """Lost messages are no matter of time."""
+    job.fail(job.look("10:30:12"), "DataLossError")
+    look = job.look()
+    assert isinstance(look.error, DataLossError)
+    assert look.flight.stopped == "it broke"
+    job.restart()
+    assert job.look("10:40:00").tasks == ()
+
+
+def test_another_runs_entry_stops_this_one_and_names_the_winner(job: Job) -> None:
+    """Also where the worker is new: what was taken up before is remembered."""
+    mine = job.look("10:30:12")
+    other = Job(job.stream, job.output, run="other", now=job.now)
+    other.work(other.look())
+    job.work(mine)
+    job.restart()
+    look = job.look()
+    assert "another collector (host=" in look.flight.stopped
+    assert look.tasks == job.look("10:31:00").tasks == ()
+    check(job.path, job.stream.produced)
+
+
+def test_an_updated_job_goes_on_as_the_run_it_was(job: Job) -> None:
+    """The run is remembered, not drawn anew: the job's own entries are no stranger's."""
+    flying = job.look("10:30:12")
+    job.restart()
+    job.flight = Flight.from_json(job.flight.to_json())
+    job.work(flying)
+    assert not job.look("10:30:22").flight.stopped
+
+
+def test_a_broker_that_is_away_is_said_once(job: Job) -> None:
+    """And also that it works again."""
+    job.restart()
+    job.broken = SourceError("no answer from kafka")
+    notes = [job.look().notes for _ in range(3)]
+    assert notes == [("no answer from kafka; trying again until it works",), (), ()]
+    job.broken = None
+    assert job.look("10:30:12").notes[0] == "it works again"
+
+
+def test_once_collects_what_was_there_and_is_done(embedded: EmbeddedBroker, tmp_path: Path) -> None:
+    """In as many cycles as it takes; what comes later is left, on a new worker, too."""
+    stream = Stream(embedded)
+    stream.send(*(sending(at("10:30:01"), number % 4, id=number) for number in range(20)))
+    flags = ("--once", "--flush", "--max_messages_per_cycle=8")
+    job = Job(stream, tmp_path, flags=flags, now=at("10:31:00"))
+    before, cycles = list(stream.produced), 0
+    while not (look := job.look()).done:
+        assert cycles < 9, "it goes after what comes"
+        if look.tasks:
+            stream.send(sending(at("10:30:02"), 0, id=-1))
+            job.restart()
+            job.work(look)
+            cycles += 1
+    assert cycles >= 3
+    check(job.path, before)
+
+
+def test_a_flight_of_another_version_is_read() -> None:
+    """Fields that are new have their defaults, fields that are gone are left out."""
+    assert Flight.from_json(b'{"run": "r", "after": 3, "gone": 1}') == Flight("r", after=3)

@@ -1,0 +1,159 @@
+"""On Prism, a portable engine: continuous, and exact whatever is killed. With the real Kafka."""
+
+from __future__ import annotations
+
+import random
+import signal
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tests.collecting import (
+    CollectorProcess,
+    Producing,
+    Stream,
+    check,
+    entries_of,
+    run_command,
+    strays_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from batch_collection.entry import Entry
+    from tests.services.kafka import KafkaBroker
+    from tests.services.prism import PrismServer
+
+pytestmark = pytest.mark.integration
+
+FLAGS = ("--interval=2s", "--grace=500ms", "--batch_size=700", "--shards=2", "--cycle_timeout=10s")
+
+
+def on(prism: PrismServer, *flags: str) -> tuple[str, ...]:
+    """Return the flags of a collector that submits to a Prism that runs already."""
+    return ("--runner=PrismRunner", f"--job_endpoint={prism.endpoint}", *FLAGS, *flags)
+
+
+def wait_until(condition: Callable[[], bool], collector: CollectorProcess) -> None:
+    """Wait for something to be in the log."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, collector.lines[-20:]
+        time.sleep(0.1)
+
+
+def log_of(path: Path) -> list[Entry]:
+    """Return a log that may not have begun."""
+    return entries_of(path) if path.exists() else []
+
+
+def finish(stream: Stream, output: Path, *flags: str) -> None:
+    """Collect the rest with a new process, to its end, and see that all is there once."""
+    end = run_command([stream], output, *flags, "--once", "--flush")
+    assert end.returncode == 0, end.stderr
+    check(output / stream.name, stream.produced)
+    assert strays_of(output / stream.name) == []
+    assert entries_of(output / stream.name)[-1].carry == ()
+
+
+def test_windows_appear_in_time_early_on_time_and_late(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """While messages come; then a cancelled job's successor, on another runner, has it all."""
+    stream = Stream(kafka)
+    path = tmp_path / stream.name
+
+    def has_all() -> bool:
+        timings = [pane.timing for entry in log_of(path) for pane in entry.panes if pane.rows]
+        return timings.count("on_time") >= 4 and {"early", "late"} <= set(timings)
+
+    with (
+        Producing(stream, a_second=1000),
+        CollectorProcess([stream], tmp_path, *on(prism)) as collector,
+    ):
+        wait_until(has_all, collector)
+        collector.send(signal.SIGINT)
+        assert collector.end() == 0, collector.lines
+    waits = [
+        (entry.committed_at - max(pane.window_end for pane in entry.panes)).total_seconds()
+        for entry in entries_of(path)[2:]
+        if any(pane.timing == "on_time" and pane.rows for pane in entry.panes)
+    ]
+    assert statistics.median(waits) < 0.5 + 3
+    assert not any("Traceback" in line for line in collector.lines)
+    finish(stream, tmp_path, *FLAGS[:3])
+
+
+def test_a_job_killed_again_and_again_collects_everything_once(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """SIGKILL at random moments, each time a new job; the last one ends by itself."""
+    stream, rng = Stream(kafka), random.Random(3)
+    path = tmp_path / stream.name
+    with Producing(stream, a_second=1000):
+        for _ in range(4):
+            already = len(log_of(path))
+            with CollectorProcess([stream], tmp_path, *on(prism)) as collector:
+                wait_until(lambda: len(log_of(path)) > already, collector)  # noqa: B023
+                time.sleep(rng.uniform(0, 2.5))  # the moment of death is what is tried
+    finish(stream, tmp_path, *on(prism))
+    assert len(stream.produced) > 8_000
+
+
+def test_a_worker_that_is_killed_costs_nothing(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """Prism doesn't start another, so the job is over; the next goes on where the log ends."""
+    stream = Stream(kafka)
+    path = tmp_path / stream.name
+    flags = on(prism, "--experiments=use_loopback_process_worker")
+    with (
+        Producing(stream, a_second=1000),
+        CollectorProcess([stream], tmp_path, *flags) as collector,
+    ):
+        wait_until(lambda: len(log_of(path)) > 2, collector)
+        workers = psutil.Process(collector.pid).children(recursive=True)
+        assert workers
+        for worker in workers:
+            worker.kill()
+        time.sleep(1)
+    finish(stream, tmp_path, *on(prism))
+
+
+def test_of_two_collectors_the_loser_says_who_won(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """Its job ends with exit code 1 and one line, and what is collected stays exact."""
+    stream = Stream(kafka)
+    with (
+        Producing(stream, a_second=500),
+        CollectorProcess([stream], tmp_path, *on(prism)) as one,
+    ):
+        wait_until(lambda: len(log_of(tmp_path / stream.name)) > 2, one)
+        other = run_command([stream], tmp_path, *FLAGS[:3], "--once")
+        assert one.end() == 1, other.stderr
+    assert any("another collector (host=" in line for line in one.lines), one.lines
+    finish(stream, tmp_path, *FLAGS[:3])
+
+
+def test_the_collector_starts_a_prism_and_takes_it_along(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """Nothing is left running after SIGINT."""
+    stream = Stream(kafka)
+    flags = ("--runner=PrismRunner", f"--prism_location={prism.binary}", *FLAGS)
+    with CollectorProcess([stream], tmp_path, *flags) as collector:
+        wait_until(lambda: len(log_of(tmp_path / stream.name)) > 1, collector)
+        children = psutil.Process(collector.pid).children(recursive=True)
+        assert [child.name() for child in children] == ["prism"]
+        for child in children:
+            child.send_signal(signal.SIGINT)  # as Ctrl-C does on a terminal
+        collector.send(signal.SIGINT)
+        assert collector.end() == 0, collector.lines
+    assert not any("Traceback" in line for line in collector.lines), collector.lines
+    assert not any(child.is_running() for child in children)
