@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import re
 import sys
 import threading
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CollectContinuously", "run_on_engine"]
 
+_BUNDLE_SECONDS = 0.5  # what told of an error ends meanwhile; cancelled, it would show a traceback
 _ERROR = re.compile(r"batch_collection\.errors\.(\w+): (.*?)(?: \[while running|\\n|\n|$)")
 
 
@@ -53,7 +55,11 @@ class _Coordinators:
 
         def opened(run_id: str) -> TopicCollection:
             broker = Broker(options.consumer)
-            return open_topic(options, broker, broker.topic(topic), run_id)
+            try:
+                return open_topic(options, broker, broker.topic(topic), run_id)
+            except CollectionError:
+                broker.close()
+                raise
 
         return Coordinator(opened, self.cycle_timeout, once=options.once, flush=options.flush)
 
@@ -94,6 +100,8 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     """
     _show_notes()
     kafka_reader.resume()
+    told: queue.SimpleQueue[CollectionError] = queue.SimpleQueue()
+    plan_cycle.tell_errors(told.put)
     pipeline = beam.Pipeline(options=PipelineOptions(list(engine.flags)))
     _ = pipeline | "Collect" >> CollectContinuously(options, engine, new_token())
     try:
@@ -106,21 +114,30 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     if engine.is_dataflow:
         _say(_submitted(result, pipeline.options))
         return 0
-    return _waited_for(result)
+    return _waited_for(result, told)
 
 
-def _waited_for(result: Any) -> int:
-    """Wait until the job ends; a signal cancels it, which loses nothing."""
-    stopped = threading.Event()
+def _waited_for(result: Any, told: queue.SimpleQueue[CollectionError]) -> int:
+    """Wait until the job ends; a signal cancels it, and so does what its workers here tell."""
+    stopped, wrong = threading.Event(), list[CollectionError]()
 
-    def stop() -> None:
-        stopped.set()
+    def cancel() -> None:
         threading.excepthook = _quiet_thread
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
         kafka_reader.interrupt()
         with contextlib.suppress(Exception):  # Ctrl-C reaches a Prism of ours, too
             result.cancel()
 
+    def stop() -> None:
+        stopped.set()
+        cancel()
+
+    def watch() -> None:
+        wrong.append(told.get())
+        stopped.wait(_BUNDLE_SECONDS)
+        cancel()
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         with stopped_by_signals(stop):
             state = result.wait_until_finish()
@@ -131,6 +148,9 @@ def _waited_for(result: Any) -> int:
     if stopped.is_set():
         _say("stopped; the next run goes on from here")
         return 0
+    if wrong:
+        _say(f"error: {wrong[0]}")
+        return 1
     if state == PipelineState.DONE:
         return 0
     _say(f"error: {_reason(failure)}")
@@ -153,11 +173,11 @@ def _quiet_thread(failed: threading.ExceptHookArgs) -> None:
 
 
 def _reason(text: str) -> str:
-    """Return the one line for users in what a runner says, the last line if there is none."""
+    """Return the one line for users in what a runner says; all of it where there is none."""
     found = _ERROR.search(text)
     if found is not None and hasattr(errors, found[1]):
         return found[2]
-    return text.strip().splitlines()[-1] if text.strip() else "the job failed"
+    return text.strip() or "the job failed"
 
 
 def _first_line(error: Exception) -> str:

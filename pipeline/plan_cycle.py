@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from apache_beam.pvalue import PCollection
 
-__all__ = ["FlightCoder", "PlanCycle"]
+    from batch_collection.errors import CollectionError
+
+__all__ = ["FlightCoder", "PlanCycle", "tell_errors"]
 
 _logger = logging.getLogger(__name__)
 
@@ -133,10 +135,13 @@ class _PlanFn(beam.DoFn):
         _: Any = beam.DoFn.WatermarkEstimatorParam(_WALL_TIME),  # noqa: B008
     ) -> Iterator[TimestampedValue]:
         look = self._coordinator(element).look(tracker.current_restriction())
-        for note in look.notes:
-            _logger.log(logging.ERROR if look.error else logging.INFO, "%s", note)
         if look.error is not None and self.raises:
-            raise look.error
+            if not _told:
+                raise look.error
+            for tell in _told:
+                tell(look.error)
+        for note in () if look.error is not None and self.raises else look.notes:
+            _logger.log(logging.ERROR if look.error else logging.INFO, "%s", note)
         tracker.try_claim(None if look.done else look.flight)
         now = Timestamp.now()
         for task in look.tasks:
@@ -150,6 +155,17 @@ class _PlanFn(beam.DoFn):
             if start not in _coordinators:
                 _coordinators[start] = self.coordinators(start[0])
             return _coordinators[start]
+
+
+_told: list[Callable[[CollectionError], None]] = []
+
+
+def tell_errors(tell: Callable[[CollectionError], None]) -> None:
+    """Tell what would make a job fail, where it waits in this process, as its workers do.
+
+    A runner would bury the line under its own tracebacks.
+    """
+    _told[:] = [tell]
 
 
 _coordinators: dict[tuple[str, str], Coordinator] = {}

@@ -37,6 +37,7 @@ class Scripted:
 @pytest.fixture(autouse=True)
 def _fresh_process() -> Iterator[None]:
     plan_cycle._coordinators.clear()  # noqa: SLF001 - what a new process has
+    plan_cycle._told.clear()  # noqa: SLF001
     yield
     plan_cycle._coordinators.clear()  # noqa: SLF001
 
@@ -75,6 +76,17 @@ def test_an_error_fails_the_job_where_that_ends_it() -> None:
     error = OtherCollectorError("another collector")
     with pytest.raises(OtherCollectorError):
         process(Look(FLIGHT, error=error))
+
+
+def test_an_error_is_told_to_who_waits_in_the_same_process() -> None:
+    """Without a traceback of the runner's."""
+    error = OtherCollectorError("another collector")
+    told: list[Exception] = []
+    plan_cycle.tell_errors(told.append)
+    _, tracker = process(Look(FLIGHT, error=error))
+    plan_cycle._told.clear()  # noqa: SLF001
+    assert told == [error]
+    assert tracker.deferred_status() is not None
 
 
 def test_an_error_is_only_said_where_a_failing_job_is_tried_for_ever(
