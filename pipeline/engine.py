@@ -109,7 +109,7 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     except (CollectionError, KeyboardInterrupt):
         raise
     except Exception as error:
-        message = f"--runner={engine.runner} does not take the job: {_first_line(error)}"
+        message = f"--runner={engine.runner} does not take the job: {_last_line(error)}"
         raise CollectionError(message) from error
     if engine.is_dataflow:
         _say(_submitted(result, pipeline.options))
@@ -180,8 +180,8 @@ def _reason(text: str) -> str:
     return text.strip() or "the job failed"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _last_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def _submitted(result: Any, options: PipelineOptions) -> str:
