@@ -235,7 +235,7 @@ class _WindowLines:
         if self.closed >= self.windows:
             self.enough()
 
-    def wait(self, due: datetime) -> None:
+    def wait(self, due: datetime, lag: int) -> None:  # noqa: ARG002 - its line has no room
         """Show the time to the next boundary, on a terminal."""
         left = max((due - datetime.now(timezone.utc)).total_seconds(), 0)
         if self._moving is not None:

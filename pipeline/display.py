@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from batch_collection.windows import format_duration
 from transforms.progress import progress
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ class Display(Protocol):
     def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:
         """A cycle is committed."""
 
-    def wait(self, due: datetime) -> None:
-        """Nothing is due before ``due``."""
+    def wait(self, due: datetime, lag: int) -> None:
+        """Nothing is due before ``due``; ``lag`` messages wait for it."""
 
     def note(self, text: str) -> None:
         """Something a user should know."""
@@ -94,7 +93,7 @@ class LineDisplay:
         """Write the cycle's line."""
         self._line(cycle_line(entry, planned.left, took))
 
-    def wait(self, due: datetime) -> None:
+    def wait(self, due: datetime, lag: int) -> None:
         """Say nothing."""
 
     def note(self, text: str) -> None:
@@ -123,12 +122,12 @@ class TerminalDisplay:
         from rich.console import Console  # noqa: PLC0415 - only for terminals
         from rich.live import Live  # noqa: PLC0415
 
+        self._planned = self._left = 0
+        self._began = self._due = self.clock()
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(
             get_renderable=self._now, console=self._console, refresh_per_second=4, transient=True
         )
-        self._planned = self._left = 0
-        self._began = self._due = self.clock()
 
     def begin(self, planned: Sequence[Planned]) -> None:
         """Show the running cycle from now on."""
@@ -141,9 +140,9 @@ class TerminalDisplay:
         self._planned = 0
         self._console.print(cycle_line(entry, planned.left, took), markup=False)
 
-    def wait(self, due: datetime) -> None:
-        """Show the time to the next cycle."""
-        self._planned, self._due = 0, due
+    def wait(self, due: datetime, lag: int) -> None:
+        """Show the time to the next cycle, and what waits for it."""
+        self._planned, self._due, self._left = 0, due, lag
 
     def note(self, text: str) -> None:
         """Write it above."""
@@ -160,10 +159,8 @@ class TerminalDisplay:
 
     def _now(self) -> str:
         if not self._planned:
-            left = max(self._due - self.clock(), timedelta(0))
-            return (
-                f"next boundary in {format_duration(timedelta(seconds=int(left.total_seconds())))}"
-            )
+            time_left = timedelta(seconds=max(int((self._due - self.clock()).total_seconds()), 0))
+            return f"next boundary in {time_left}  {self._left:,} messages wait"
         seconds = max((self.clock() - self._began).total_seconds(), 0.001)
         done = min(progress.messages, self._planned)
         return (

@@ -170,7 +170,7 @@ class LocalDrive:
 
     def _wait(self) -> None:
         due = min(topic.next_due() for topic in self.topics)
-        self.display.wait(due)
+        self.display.wait(due, sum(topic.lag for topic in self.topics))
         seconds = min(due - self.clock(), POLL).total_seconds()
         self._stop.wait(max(seconds, 0.01))
 

@@ -56,6 +56,7 @@ class TopicCollection:
     Attributes:
         newest: the newest log entry, which is published.
         warning: what a user should know of how it was found; empty if all is well.
+        lag: messages that waited when the broker was last asked.
     """
 
     broker: Broker
@@ -66,6 +67,7 @@ class TopicCollection:
     storage: Storage = field(init=False)
     newest: Entry = field(init=False)
     warning: str = ""
+    lag: int = 0
     _goal: dict[int, int] | None = None
     _schema: dict[str, Any] | None = None
     _tries: int = 0
@@ -112,7 +114,10 @@ class TopicCollection:
             DataLossError: see ``make_plan``.
         """
         asked = asked._replace(schema=self._schema)
-        return make_plan(self.newest, self._look(now or self.clock()), self.rules, asked)
+        seen = self._look(now or self.clock())
+        ends = self.newest.ends
+        self.lag = sum(end - ends.get(p, first) for p, (first, end) in seen.offsets.items())
+        return make_plan(self.newest, seen, self.rules, asked)
 
     def commit_empty(self, planned: Planned) -> None:
         """Commit a plan that has nothing to read and nothing to cut: only windows to close."""

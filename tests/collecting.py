@@ -246,7 +246,7 @@ class Recorder:
         """Remember the entry."""
         self.entries.append(entry)
 
-    def wait(self, due: datetime) -> None:
+    def wait(self, due: datetime, lag: int) -> None:
         """Say nothing."""
 
     def note(self, text: str) -> None:
