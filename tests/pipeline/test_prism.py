@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+import batch_collection
+from batch_collection.audit import audit
+from batch_collection.storage import open_storage
 from tests.collecting import (
     CollectorProcess,
     Producing,
@@ -18,8 +21,10 @@ from tests.collecting import (
     check,
     entries_of,
     run_command,
+    sending,
     strays_of,
 )
+from tests.services.gcs import BUCKET, FakeGcs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,3 +165,20 @@ def test_the_collector_starts_a_prism_and_takes_it_along(
         assert collector.end() == 0, collector.lines
     assert not any("Traceback" in line for line in collector.lines), collector.lines
     assert not any(child.is_running() for child in children)
+
+
+def test_a_job_writes_to_cloud_storage(
+    kafka: KafkaBroker, prism: PrismServer, gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Dataflow's workers write to; its log begins there, and ends the job."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+    output = f"gs://{BUCKET}/prism"
+    stream = Stream(kafka)
+    stream.send(*(sending(partition=number % 4, id=number) for number in range(2_000)))
+
+    end = run_command([stream], output, *on(prism), "--once", "--flush")
+
+    assert end.returncode == 0, end.stderr
+    collection = batch_collection.open(f"{output}/{stream.name}")
+    assert sorted(collection.table(["id"])["id"].to_pylist()) == list(range(2_000))
+    assert audit(open_storage(f"{output}/{stream.name}")).findings == ()
