@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from batch_collection.storage import open_storage
 from pipeline.embedded import EmbeddedBroker
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_collection.storage import Storage
+
+
+# a busy machine is no failure; on CI hypothesis' own profile stands below this one
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
