@@ -12,7 +12,7 @@ from transforms.chunk import Chunk
 from transforms.decode import RowRules, SchemaChange, decode
 from transforms.metrics import count
 from transforms.read_slices import REPORTS
-from transforms.report import Failure, Report, report_on
+from transforms.report import Report, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,8 +72,7 @@ class _DecodeFn(beam.DoFn):
             decoded = decode(chunk.table, plan.schema, known, self.rules, plan.planned_at)
         except (SchemaChange, CollectionError) as error:
             self._failed.add(report.key)
-            failure = Failure(type(error).__name__, str(error), getattr(error, "schema", None))
-            yield beam.pvalue.TaggedOutput(REPORTS, replace(report, failure=failure))
+            yield beam.pvalue.TaggedOutput(REPORTS, report.failed(error))
             return
         self._known[report.key] = decoded.schema
         count("rows", sum(read.rows for read in decoded.counts))

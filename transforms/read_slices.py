@@ -17,7 +17,7 @@ from transforms.chunk import MESSAGES, Chunk
 from transforms.kafka_reader import Gap, read_slices
 from transforms.metrics import clocked, count
 from transforms.progress import progress
-from transforms.report import Failure, Report, report_on
+from transforms.report import Report, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,8 +72,7 @@ class _ReadFn(beam.DoFn):
                     tally.add(found)
                     yield Chunk(task, end.attempt, pa.Table.from_batches([found]))
         except CollectionError as error:
-            failure = Failure(type(error).__name__, str(error))
-            yield beam.pvalue.TaggedOutput(REPORTS, replace(report_on(end), failure=failure))
+            yield beam.pvalue.TaggedOutput(REPORTS, report_on(end).failed(error))
             return
         yield end
         yield beam.pvalue.TaggedOutput(REPORTS, tally.report(end))

@@ -71,6 +71,11 @@ class Report:
         """What reports of one attempt share."""
         return self.plan.id, self.task, self.attempt
 
+    def failed(self, error: Exception) -> Report:
+        """Return this report with why its task can't be done."""
+        failure = Failure(type(error).__name__, str(error), getattr(error, "schema", None))
+        return replace(self, failure=failure)
+
     def __add__(self, other: Report) -> Report:
         """Return the sum of two parts of one attempt's report."""
         return replace(

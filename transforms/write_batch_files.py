@@ -25,7 +25,7 @@ from transforms.chunk import COMPRESSED, POSITION
 from transforms.cut import CARRY, LATE, Segment
 from transforms.metrics import count, timed
 from transforms.progress import progress
-from transforms.report import Failure, Report, WrittenBatch
+from transforms.report import Report, WrittenBatch
 from transforms.rows import Carried
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class _Closing(NamedTuple):
                 count("bytes", batch.file.bytes)
                 count("late_rows", batch.file.rows if batch.timing == LATE else 0)
         except (CollectionError, FileNotFoundError) as error:
-            report = _failed(self.report, error)
+            report = self.report.failed(error)
         return WindowedValue(report, self.window.start, (self.window,))
 
 
@@ -124,7 +124,7 @@ class _WriteFn(beam.DoFn):
                 with timed("write_milliseconds"):
                     finish = _write_batch(storage, batch, start, self.output)
         except (CollectionError, FileNotFoundError) as error:
-            yield _failed(report, error)
+            yield report.failed(error)
             return
         file = _closers.submit(lambda: replace(report, **finish()))
         self._closing.append(_Closing(report, file, window))
@@ -134,10 +134,6 @@ class _WriteFn(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._closing:
             yield self._closing.popleft().given()
-
-
-def _failed(report: Report, error: Exception) -> Report:
-    return replace(report, failure=Failure(type(error).__name__, str(error)))
 
 
 def _write_batch(storage: Storage, batch: Batch, start: datetime, output: Output) -> _Finish:

@@ -15,7 +15,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.formats import FORMATS
 from batch_collection.names import dead_letters_path, new_token, staged_path
 from batch_collection.storage import open_storage
-from transforms.report import Failure, Report, report_on
+from transforms.report import Report, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,8 +83,7 @@ class _WriteFn(beam.DoFn):
                 yield self._open.pop(key).close()
         except CollectionError as error:
             self._open.pop(key, None)
-            failure = Failure(type(error).__name__, str(error))
-            yield replace(report_on(chunk), failure=failure)
+            yield report_on(chunk).failed(error)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for file in self._open.values():
