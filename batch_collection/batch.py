@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from batch_collection.errors import CollectionError, StorageError
+from batch_collection.errors import CollectionError, FileGoneError, StorageError
 from batch_collection.formats import format_of
 from batch_collection.names import cycle_name
 from batch_collection.storage import LocalStorage
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any, BinaryIO
 
-    from batch_collection.entry import BatchFile, Entry
+    from batch_collection.entry import Entry
     from batch_collection.storage import Storage
 
 __all__ = ["Batch", "batches_of", "open_published", "opened", "reading"]
@@ -41,7 +41,7 @@ class Batch:
     rows: int
     path: str
     _storage: Storage = field(repr=False, compare=False)
-    _file: BatchFile = field(repr=False, compare=False)
+    _staged: str = field(repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -75,7 +75,7 @@ class Batch:
         Raises:
             StorageError: it is gone.
         """
-        return open_published(self._storage, self._file.path, self._file.staged)
+        return open_published(self._storage, self.path, self._staged)
 
     def _read(self, columns: list[str] | None) -> pa.Table:
         """Return the columns that are there."""
@@ -96,7 +96,7 @@ def batches_of(storage: Storage, entry: Entry) -> tuple[Batch, ...]:
             rows=file.rows,
             path=file.path,
             _storage=storage,
-            _file=file,
+            _staged=file.staged,
         )
         for number, (pane, file) in enumerate(pairs)
     )
@@ -106,7 +106,7 @@ def open_published(storage: Storage, path: str, staged: str) -> BinaryIO:
     """Open a file that an entry names, wherever its publishing stands.
 
     Raises:
-        StorageError: it is at neither of its names.
+        FileGoneError: it is at neither of its names.
     """
     for name in (path, staged, path):
         try:
@@ -114,7 +114,7 @@ def open_published(storage: Storage, path: str, staged: str) -> BinaryIO:
         except FileNotFoundError:
             continue
     message = f"{storage.uri}/{path} is gone, though the log names it; run `batch-collection audit`"
-    raise StorageError(message)
+    raise FileGoneError(message)
 
 
 def opened(batch: Batch) -> Any:

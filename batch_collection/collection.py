@@ -10,8 +10,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_collection.batch import Batch, batches_of, open_published
+from batch_collection.batch_table import batches_in
 from batch_collection.batches import (
     ArrayOptions,
     BatchOptions,
@@ -25,7 +27,8 @@ from batch_collection.cursor import Cursor
 from batch_collection.dataset import dataset_of
 from batch_collection.errors import CollectionError, LogError
 from batch_collection.extras import extra
-from batch_collection.log import newest_entry, read_entries, read_entry
+from batch_collection.listing import listing
+from batch_collection.log import FIRST_CYCLE, newest_entry, read_entry
 from batch_collection.names import entry_path
 from batch_collection.narrowing import Narrowing
 from batch_collection.row_sequence import RowSequence
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
     import polars as pl
-    import pyarrow.compute as pc
     import pyarrow.dataset as ds
     import tensorflow as tf
     from typing_extensions import Unpack
@@ -80,17 +82,17 @@ class Collection:
         """Show what the log of ``storage`` names up to ``newest``."""
         self._storage, self.newest = storage, newest
         self._narrowing = narrowing or Narrowing()
-        self._batches: tuple[Batch, ...] | None = None
+        self._listed: pa.Table | None = None
         self._rows: RowSequence | None = None
         self.known_outlines: dict[str, Outline] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield all batches."""
-        return iter(self._all())
+        return batches_in(self._storage, self._listing())
 
     def __len__(self) -> int:
         """Return how many batches there are."""
-        return len(self._all())
+        return int(self._listing().num_rows)
 
     def __repr__(self) -> str:
         """Name the collection and where the view ends."""
@@ -101,7 +103,7 @@ class Collection:
         """How many rows there are; of one side of a split, its keys are read for that."""
         if self.sides:
             return sum(self._sequence().rows)
-        return sum(batch.rows for batch in self)
+        return pc.sum(self._listing().column("rows")).as_py() or 0
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -392,22 +394,18 @@ class Collection:
                 place.store(cycle, batch.number + 1)
             cycle, index = cycle + 1, 0
 
-    def _all(self) -> tuple[Batch, ...]:
-        if self._batches is None:
-            entries = read_entries(self._storage, 0, self.newest.cycle)
-            self._batches = tuple(
-                batch
-                for entry in entries
-                for batch in batches_of(self._storage, entry)
-                if self._narrowing.has(batch)
-            )
-        return self._batches
+    def _listing(self) -> pa.Table:
+        """List the batches of this view; read once, and only what it shows."""
+        if self._listed is None:
+            self._listed = listing(self._storage, FIRST_CYCLE, self.newest.cycle, self._narrowing)
+        return self._listed
 
     def _narrowed(self, narrowing: Narrowing) -> Collection:
-        """Return a narrower view, which need not read the log and the footers again."""
+        """Return a narrower view, which need not read again what this one has read."""
         found = Collection(self._storage, self.newest, narrowing)
         found.known_outlines = self.known_outlines
-        found._batches = tuple(batch for batch in self if narrowing.has(batch))
+        if self._listed is not None:
+            found._listed = self._listed.filter(narrowing.windows)
         return found
 
     def _sequence(self) -> RowSequence:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "AlreadyExistsError",
     "CollectionError",
+    "DamagedFileError",
     "DataLossError",
     "FileGoneError",
     "LogError",
@@ -25,6 +26,10 @@ class StorageError(CollectionError):
 
 class AlreadyExistsError(CollectionError):
     """A create-if-absent lost: somebody else created that path first."""
+
+
+class DamagedFileError(StorageError):
+    """A file that an entry names can't be read for what it is: somebody has changed it."""
 
 
 class FileGoneError(StorageError):

@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING
 from batch_collection.entry import Entry
 from batch_collection.errors import AlreadyExistsError, LogError
 from batch_collection.names import entry_path
-from batch_collection.parallel import ahead
+from batch_collection.parallel import each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batch_collection.storage import Storage
 
-__all__ = ["create_entry", "digest", "newest_cycle", "newest_entry", "read_entries", "read_entry"]
+__all__ = [
+    "FIRST_CYCLE",
+    "create_entry",
+    "digest",
+    "newest_cycle",
+    "newest_entry",
+    "read_entries",
+    "read_entry",
+]
+
+FIRST_CYCLE = 0
+"""Where the log begins: whoever reads all of it reads from here."""
 
 
 def digest(content: bytes) -> str:
@@ -73,9 +84,7 @@ def newest_entry(storage: Storage, hint: int = 0) -> Entry | None:
 
 def read_entries(storage: Storage, first: int, last: int) -> Iterator[Entry]:
     """Yield the entries ``first`` to ``last``, both included; where each is far, some ahead."""
-    cycles, read = range(first, last + 1), partial(read_entry, storage)
-    is_far = "://" in storage.uri  # a disk answers sooner than a thread
-    return ahead(read, cycles) if is_far else map(read, cycles)
+    return each(storage, partial(read_entry, storage), range(first, last + 1))
 
 
 def create_entry(storage: Storage, entry: Entry) -> Entry:

@@ -20,12 +20,14 @@ __all__ = [
     "WINDOWS",
     "batch_path",
     "carry_path",
+    "checkpoint_path",
     "cursor_path",
     "cycle_name",
     "dead_letters_path",
     "draft_path",
     "drafted_path",
     "entry_path",
+    "is_checkpoint",
     "manifest_path",
     "new_token",
     "outcome_path",
@@ -36,6 +38,7 @@ __all__ = [
 DATA, DEAD_LETTERS, LOG, WINDOWS = "data", "dead_letters", "log", "windows"
 CARRY, STAGING, CURSORS = "carry", "staging", "cursors"
 _DRAFTS = f"{STAGING}/drafts"
+_CHECKPOINT = f"{LOG}/checkpoint-"
 
 
 def new_token() -> str:
@@ -51,6 +54,16 @@ def cycle_name(cycle: int) -> str:
 def entry_path(cycle: int) -> str:
     """Return the path of a log entry."""
     return f"{LOG}/{cycle:020d}.json"
+
+
+def checkpoint_path(first: int, last: int, suffix: str) -> str:
+    """Return the path of a file of the checkpoint of a range of entries."""
+    return f"{_CHECKPOINT}{first:020d}-{last:020d}{suffix}"
+
+
+def is_checkpoint(path: str) -> bool:
+    """Tell whether a path is that of a checkpoint's file."""
+    return path.startswith(_CHECKPOINT)
 
 
 def batch_path(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from batch_collection.batch import Batch
     from batch_collection.splits import Side
 
 __all__ = ["Narrowing"]
@@ -25,12 +27,22 @@ class Narrowing:
     boundary: datetime | None = None
     sides: tuple[Side, ...] = ()
 
-    def has(self, batch: Batch) -> bool:
-        """Tell whether a batch's window is among them."""
-        return (
-            (self.start is None or batch.window_start >= self.start)
-            and (self.end is None or batch.window_end <= self.end)
-            and (self.boundary is None or batch.window_end <= self.boundary)
+    @property
+    def windows(self) -> pc.Expression:
+        """What holds of a batch, by its ``window_start`` and ``window_end``, if it is shown."""
+        chosen = pc.scalar(True)  # noqa: FBT003 - an expression's value
+        if self.start is not None:
+            chosen &= pc.field("window_start") >= _scalar(self.start)
+        for end in (self.end, self.boundary):
+            if end is not None:
+                chosen &= pc.field("window_end") <= _scalar(end)
+        return chosen
+
+    def may_show(self, latest_start: datetime, earliest_end: datetime) -> bool:
+        """Tell whether any of some windows can be among them, given the extremes of all."""
+        ends = [end for end in (self.end, self.boundary) if end is not None]
+        return (self.start is None or latest_start >= self.start) and all(
+            earliest_end <= end for end in ends
         )
 
     def between(self, start: datetime | None, end: datetime | None) -> Narrowing:
@@ -60,3 +72,7 @@ class Narrowing:
             part = f"{side.low / 2**64:.6g} to {side.high / 2**64:.6g}"
             words.append(f"{part} by {','.join(side.by)}{side.salt and f' ({side.salt})'}")
         return "".join(f", {word}" for word in words)
+
+
+def _scalar(instant: datetime) -> pa.Scalar:
+    return pa.scalar(instant, pa.timestamp("us", "UTC"))

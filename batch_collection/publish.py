@@ -14,6 +14,7 @@ from batch_collection.names import (
     cycle_name,
     drafted_path,
     entry_path,
+    is_checkpoint,
     manifest_path,
     staged_cycle,
 )
@@ -75,7 +76,9 @@ def _is_left_over(storage: Storage, path: str, newest: int) -> bool:
     """Say whether nobody can need what lies below ``staging/`` or ``carry/``."""
     target = drafted_path(path)
     if target is not None:
-        return storage.size(target) is not None or _is_left_over(storage, target, newest)
+        # that of a checkpoint is written anew if its writer lives
+        is_useless = is_checkpoint(target) or storage.size(target) is not None
+        return is_useless or _is_left_over(storage, target, newest)
     cycle = staged_cycle(path)
     return cycle is not None and cycle <= newest
 

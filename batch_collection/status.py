@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from batch_collection.collection import no_collection, open_published
-from batch_collection.errors import StorageError
-from batch_collection.log import newest_entry, read_entries
+from batch_collection.batch_table import batches_in
+from batch_collection.collection import no_collection
+from batch_collection.dead_letters import reasons
+from batch_collection.gathered import gathered
+from batch_collection.listing import listing
+from batch_collection.log import FIRST_CYCLE, newest_entry, read_entries
+from batch_collection.narrowing import Narrowing
+from batch_collection.sums import Sums
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from batch_collection.checkpoint import Summary
     from batch_collection.entry import BatchFile, Entry, Source
     from batch_collection.storage import Storage
 
@@ -131,9 +138,8 @@ def status(
     newest = newest_entry(storage)
     if newest is None:
         raise no_collection(storage)
-    seen = _Seen(newest)
-    for entry in read_entries(storage, 0, newest.cycle):
-        seen.add(storage, entry, is_last=entry.cycle > newest.cycle - last)
+    whole = _whole_log(storage, newest)
+    entries = tuple(read_entries(storage, max(FIRST_CYCLE, newest.cycle - last + 1), newest.cycle))
     return Status(
         uri=storage.uri,
         source=newest.source,
@@ -142,95 +148,82 @@ def status(
         cycle=newest.cycle,
         committed_at=newest.committed_at,
         boundary=newest.boundary,
-        totals=seen.totals(),
-        cycles=tuple(_cycle(entry) for entry in seen.last),
-        open_windows=seen.open_windows(),
-        latency=Latency(_window_latency(seen.last), _row_latency(seen.last)),
-        dead_letters_by_reason=dict(seen.reasons.most_common()),
+        totals=_totals(whole.sums, newest),
+        cycles=tuple(_cycle(entry) for entry in entries),
+        open_windows=_open_windows(storage, newest),
+        latency=Latency(_window_latency(entries), _row_latency(entries)),
+        dead_letters_by_reason=dict(whole.reasons.most_common()),
         lag=None if end_offsets is None else _lag(newest, end_offsets),
     )
 
 
-class _Seen:
-    """What has been summed up so far."""
-
-    def __init__(self, newest: Entry) -> None:
-        self._newest = newest
-        self._counts: Counter[str] = Counter()
-        self._early: Counter[datetime] = Counter()
-        self._closed: set[datetime] = set()
-        self.reasons: Counter[str] = Counter()
-        self.last: list[Entry] = []
-
-    def add(self, storage: Storage, entry: Entry, *, is_last: bool) -> None:
-        self._counts.update(_counted(entry))
-        for pane in entry.panes:
-            if pane.timing == "early":
-                self._early[pane.window_start] += pane.rows
-            elif pane.timing == "on_time":
-                self._closed.add(pane.window_start)
-        for file in entry.dead_letters:
-            self.reasons.update(_reasons(storage, file.path, file.staged))
-        if is_last:
-            self.last.append(entry)
-
-    def totals(self) -> Totals:
-        names = [field.name for field in fields(Totals)]
-        counts: dict[str, Any] = {name: self._counts[name] for name in names}
-        counts["waiting_rows"] = sum(file.rows for file in self._newest.carry)
-        counts["closed_windows"] = len(self._closed)
-        counts["rows_per_file"] = counts["rows"] / counts["files"] if counts["files"] else 0.0
-        return Totals(**counts)
-
-    def open_windows(self) -> tuple[OpenWindow, ...]:
-        waiting: Counter[datetime] = Counter()
-        for file in self._newest.carry:
-            waiting[file.window_start] += file.rows
-        return tuple(
-            OpenWindow(start, start + self._newest.interval, self._early[start], waiting[start])
-            for start in sorted({*waiting, *self._newest.open})
-        )
+class _Summed(NamedTuple):
+    sums: Sums
+    reasons: Counter[str]
 
 
-def _counted(entry: Entry) -> dict[str, int]:
-    counts = {
-        name: sum(getattr(read, name) for read in entry.reads)
-        for name in ("messages", "dead_letters", "tombstones", "empty", "lost")
-    }
-    return counts | {
-        "rows": sum(pane.rows for pane in entry.panes),
-        "late_rows": sum(pane.rows for pane in entry.panes if pane.timing == "late"),
-        "files": len(entry.files),
-        "bytes": sum(file.bytes for file in entry.files),
-        "empty_windows": sum((end - start) // entry.interval for start, end in entry.closed_empty),
-    }
+def _whole_log(storage: Storage, newest: Entry) -> _Summed:
+    """Sum all entries up."""
+
+    def of_checkpoint(summary: Summary) -> _Summed | None:
+        return None if summary.reasons is None else _Summed(summary.sums, Counter(summary.reasons))
+
+    def of_entries(entries: Iterable[Entry]) -> _Summed:
+        whole = tuple(entries)
+        return _Summed(reduce(add, map(Sums.of, whole)), reasons(storage, whole))
+
+    parts = tuple(gathered(storage, FIRST_CYCLE, newest.cycle, of_checkpoint, of_entries))
+    found: Counter[str] = Counter()
+    for part in parts:
+        found.update(part.reasons)
+    return _Summed(reduce(add, (part.sums for part in parts)), found)
+
+
+def _totals(sums: Sums, newest: Entry) -> Totals:
+    return Totals(
+        **asdict(sums),
+        waiting_rows=sum(file.rows for file in newest.carry),
+        rows_per_file=sums.rows / sums.files if sums.files else 0.0,
+    )
+
+
+def _open_windows(storage: Storage, newest: Entry) -> tuple[OpenWindow, ...]:
+    waiting: Counter[datetime] = Counter()
+    for file in newest.carry:
+        waiting[file.window_start] += file.rows
+    starts = sorted({*waiting, *newest.open})
+    early = _early_rows(storage, newest, starts)
+    return tuple(
+        OpenWindow(start, start + newest.interval, early[start], waiting[start]) for start in starts
+    )
+
+
+def _early_rows(storage: Storage, newest: Entry, starts: Sequence[datetime]) -> Counter[datetime]:
+    """Count the rows that early panes of some windows have."""
+    found: Counter[datetime] = Counter()
+    if starts:
+        narrowing = Narrowing(starts[0], starts[-1] + newest.interval)
+        table = listing(storage, FIRST_CYCLE, newest.cycle, narrowing)
+        for batch in batches_in(storage, table.filter(pc.field("timing") == "early")):
+            found[batch.window_start] += batch.rows
+    return found
 
 
 def _cycle(entry: Entry) -> CycleStatus:
-    counts = _counted(entry)
+    sums = Sums.of(entry)
     return CycleStatus(
         cycle=entry.cycle,
         committed_at=entry.committed_at,
         cause=entry.cause,
         boundary=entry.boundary,
-        messages=counts["messages"],
-        rows=counts["rows"],
-        late_rows=counts["late_rows"],
-        files=counts["files"],
-        bytes=counts["bytes"],
+        messages=sums.messages,
+        rows=sums.rows,
+        late_rows=sums.late_rows,
+        files=sums.files,
+        bytes=sums.bytes,
         windows=len({pane.window_start for pane in entry.panes}),
-        dead_letters=counts["dead_letters"],
+        dead_letters=sums.dead_letters,
     )
-
-
-def _reasons(storage: Storage, path: str, staged: str) -> Counter[str]:
-    try:
-        with open_published(storage, path, staged) as source, pq.ParquetFile(source) as file:
-            counts = file.read(columns=["error"]).column("error").value_counts().to_pylist()
-    except (pa.ArrowException, KeyError) as error:
-        message = f"cannot read dead letters {path}: {error}; run `batch-collection audit`"
-        raise StorageError(message) from error
-    return Counter({str(item["values"]): item["counts"] for item in counts})
 
 
 def _lag(newest: Entry, end_offsets: Mapping[int, int]) -> dict[int, int]:

@@ -12,6 +12,7 @@ from batch_collection import errors
 from batch_collection.entry import Entry, PartitionRead, Source
 from batch_collection.errors import CollectionError, FileGoneError, LogError, OtherCollectorError
 from batch_collection.log import create_entry, newest_cycle, newest_entry, read_entry
+from batch_collection.mend import mend
 from batch_collection.names import new_token, staged_path
 from batch_collection.publish import publish, sweep
 from batch_collection.schema import is_changed, merge
@@ -88,6 +89,7 @@ class TopicCollection:
             self.warning = f"{error}: taken away since? it is not collected again"
             publish(self.storage, newest, without_gone=True)
         sweep(self.storage, newest)
+        mend(self.storage, newest.cycle)
         self.newest = newest
         self._schema = self._with_pins(newest)
 

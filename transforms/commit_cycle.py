@@ -14,6 +14,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from batch_collection.entry import Entry
 from batch_collection.log import create_entry, digest
+from batch_collection.mend import keep_up
 from batch_collection.names import entry_path, outcome_path
 from batch_collection.publish import publish
 from batch_collection.storage import open_storage
@@ -108,6 +109,7 @@ def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
         return None
     entry = create_entry(storage, settled)
     publish(storage, entry)
+    keep_up(storage, entry.cycle)
     return entry
 
 

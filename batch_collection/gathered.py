@@ -1,0 +1,56 @@
+"""Read a long log: checkpoints where there are good ones, entries elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from batch_collection.checkpoint import read_summary
+from batch_collection.log import read_entries
+from batch_collection.parallel import each
+from batch_collection.ranges import cover
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from batch_collection.checkpoint import Summary
+    from batch_collection.entry import Entry
+    from batch_collection.ranges import Range
+    from batch_collection.storage import Storage
+
+__all__ = ["gathered"]
+
+R = TypeVar("R")
+
+
+def gathered(
+    storage: Storage,
+    first: int,
+    last: int,
+    of_checkpoint: Callable[[Summary], R | None],
+    of_entries: Callable[[Iterable[Entry]], R],
+) -> Iterator[R]:
+    """Yield what the entries ``first`` to ``last`` come to, part by part, in the log's order.
+
+    Args:
+        storage: Where the log lies.
+        first: The first cycle.
+        last: The last one, included; its entry is there.
+        of_checkpoint: What a checkpoint comes to; None if that can't be told from it. Then lower
+            ones are asked, and the entries in the end.
+        of_entries: What entries come to.
+    """
+
+    def found(span: Range) -> R | None:
+        summary = None if span.level is None else read_summary(storage, span)
+        return None if summary is None else of_checkpoint(summary)
+
+    def gather(spans: Sequence[Range]) -> Iterator[R]:
+        for span, result in zip(spans, each(storage, found, spans), strict=True):
+            if result is not None:
+                yield result
+            elif span.parts:
+                yield from gather(span.parts)
+            else:
+                yield of_entries(read_entries(storage, *span))
+
+    return gather(tuple(cover(first, last)))

@@ -1,0 +1,53 @@
+"""What entries of the log add up to."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batch_collection.entry import Entry
+
+__all__ = ["Sums"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Counts of some entries; they add up.
+
+    ``rows``, ``late_rows``, ``files`` and ``bytes`` are of batches; ``closed_windows`` had rows,
+    ``empty_windows`` had none; the others are of messages.
+    """
+
+    messages: int = 0
+    rows: int = 0
+    late_rows: int = 0
+    files: int = 0
+    bytes: int = 0
+    closed_windows: int = 0
+    empty_windows: int = 0
+    dead_letters: int = 0
+    tombstones: int = 0
+    empty: int = 0
+    lost: int = 0
+
+    @classmethod
+    def of(cls, entry: Entry) -> Sums:
+        """Return those of one entry."""
+        files = entry.files
+        return cls(
+            messages=sum(read.messages for read in entry.reads),
+            rows=sum(pane.rows for pane in entry.panes),
+            late_rows=sum(pane.rows for pane in entry.panes if pane.timing == "late"),
+            files=len(files),
+            bytes=sum(file.bytes for file in files),
+            closed_windows=sum(pane.timing == "on_time" for pane in entry.panes),
+            empty_windows=sum((end - start) // entry.interval for start, end in entry.closed_empty),
+            dead_letters=sum(read.dead_letters for read in entry.reads),
+            tombstones=sum(read.tombstones for read in entry.reads),
+            empty=sum(read.empty for read in entry.reads),
+            lost=sum(read.lost for read in entry.reads),
+        )
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
