@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from array import array
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from batch_collection.chain import check_link
+from batch_collection.audit_log import LogAudit
 from batch_collection.checksum import file_crc32c
 from batch_collection.collection import no_collection
-from batch_collection.entry import Entry
 from batch_collection.errors import CollectionError, LogError
 from batch_collection.evidence import (
     FileRows,
@@ -23,17 +24,18 @@ from batch_collection.evidence import (
     published_crc32c,
     spans,
 )
-from batch_collection.log import digest, newest_cycle, read_entry
-from batch_collection.names import DATA, DEAD_LETTERS, LOG, WINDOWS, entry_path, manifest_path
+from batch_collection.known_names import KnownNames
+from batch_collection.log import FIRST_CYCLE, newest_cycle, read_entry
+from batch_collection.names import DATA, DEAD_LETTERS, WINDOWS, entry_path, manifest_path
 from batch_collection.positions import Positions
 from batch_collection.publish import early_files, manifest_of
-from batch_collection.windows import format_instant
+from batch_collection.windows import format_instant, microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-    from batch_collection.entry import BatchFile, DeadLetterFile, Pane, PartitionRead
+    from batch_collection.entry import BatchFile, DeadLetterFile, Entry, Pane, PartitionRead
     from batch_collection.storage import Storage
 
 __all__ = ["Audit", "Counts", "audit"]
@@ -66,43 +68,36 @@ class Audit:
 def audit(storage: Storage) -> Audit:
     """Check a collection up to its newest entry; a collector may go on writing meanwhile.
 
-    Memory grows with names of files, windows and gaps in the offsets, not with rows. What the log
-    alone can't show: that its newest entries were removed together with all that they had
+    Memory grows by some bytes a file and window, and with gaps in the offsets, not with rows. What
+    the log alone can't show: that its newest entries were removed together with all that they had
     published.
 
     Raises:
         LogError: there is no collection.
     """
-    newest = _newest_listed(storage)
-    if newest is None:
+    findings: list[str] = []
+    log = LogAudit(storage, findings.append)
+    if log.newest is None:
         raise no_collection(storage)
-    auditor = _Auditor(storage)
-    last = auditor.start(newest)
-    for cycle in range(last + 1):
-        auditor.look_at(cycle)
+    auditor = _Auditor(storage, findings)
+    last = auditor.start(log.newest)
+    for entry in log.entries(FIRST_CYCLE, last):
+        auditor.look_at(entry)
     auditor.finish()
-    return Audit(tuple(auditor.findings), auditor.summed())
-
-
-def _newest_listed(storage: Storage) -> int | None:
-    """Return the newest cycle in the folder: probing would stop at a hole."""
-    names = (path.rsplit("/", 1)[-1].removesuffix(".json") for path in storage.list(LOG))
-    return max((int(name) for name in names if name.isdecimal()), default=None)
+    return Audit(tuple(findings), auditor.summed())
 
 
 class _Auditor:
     """Looks at one entry after the other."""
 
-    def __init__(self, storage: Storage) -> None:
-        self.findings: list[str] = []
-        self._storage = storage
+    def __init__(self, storage: Storage, findings: list[str]) -> None:
+        self._storage, self._findings = storage, findings
         self._counts: Counter[str] = Counter()
         self._last = -1
         self._carry: dict[str, FileRows | None] = {}
-        self._before: Entry | None = None
-        self._digest: str | None = None
-        self._known: set[str] = set()
-        self._revisions: Counter[datetime] = Counter()
+        self._known = KnownNames()
+        self._closed = array("q")  # windows that an on-time pane gave a manifest, sorted
+        self._revisions: Counter[datetime] = Counter()  # of late panes
         self._starts: dict[int, int] = {}
         self._totals: dict[int, Counter[str]] = defaultdict(Counter)
         self._dead: Counter[int] = Counter()
@@ -117,25 +112,21 @@ class _Auditor:
             findings = list(self._read_carry(entry)) if entry is not None else []
             later = newest_cycle(self._storage, newest) if findings else None
             if later is None or later <= newest:
-                self._last, self.findings = newest, findings
+                self._last = newest
+                self._findings += findings
                 return newest
             newest, self._carry = later, {}
 
-    def look_at(self, cycle: int) -> None:
-        """Check one entry, and all that it names."""
-        entry = self._read_entry(cycle)
-        self._before, before = entry, self._before
-        if entry is None:
-            return
+    def look_at(self, entry: Entry) -> None:
+        """Check all that an entry names."""
         self._counts["entries"] += 1
-        self.findings += check_link(entry, before)
         for read in entry.reads:
             self._add_read(read)
         for pane in entry.panes:
             self._check_pane(entry, pane)
         for letters in entry.dead_letters:
             self._check_dead_letters(entry, letters)
-        if cycle == self._last:
+        if entry.cycle == self._last:
             self._add_carry(entry)
 
     def finish(self) -> None:
@@ -159,31 +150,9 @@ class _Auditor:
         )
 
     def _find(self, finding: str) -> None:
-        self.findings.append(finding)
+        self._findings.append(finding)
 
     # the log
-
-    def _read_entry(self, cycle: int) -> Entry | None:
-        """Return an entry that stands in its place in the chain, None if there is none to go by."""
-        path = entry_path(cycle)
-        previous, self._digest = self._digest, None
-        try:
-            content = self._storage.read(path)
-        except FileNotFoundError:
-            self._find(f"{path} is missing, though later entries are there")
-            return None
-        self._digest = digest(content)
-        try:
-            entry = Entry.from_json(content)
-        except LogError as error:
-            self._find(f"{path}: {error}")
-            return None
-        if entry.cycle != cycle:
-            self._find(f"{path} holds the entry of cycle={entry.cycle}")
-            return None
-        if entry.previous != previous and (previous is not None or cycle == 0):
-            self._find(f"{path} does not follow the entry before it: one of them was changed")
-        return entry
 
     def _entry_or_none(self, cycle: int) -> Entry | None:
         try:
@@ -292,8 +261,15 @@ class _Auditor:
                 self._find(f"{path} does not agree with {entry_path(entry.cycle)}")
 
     def _next_revision(self, pane: Pane) -> int:
+        """Return which manifest of its window a pane has; there are too many windows for a dict."""
+        start = microseconds(pane.window_start)
+        place = bisect_left(self._closed, start)
+        is_closed = place < len(self._closed) and self._closed[place] == start
+        if not is_closed and pane.timing == "on_time":
+            self._closed.insert(place, start)  # at the end: windows are closed in order
+            return 1
         self._revisions[pane.window_start] += 1
-        return self._revisions[pane.window_start]
+        return self._revisions[pane.window_start] + is_closed
 
     def _earlier_files(self, pane: Pane, revision: int) -> list[dict[str, Any]] | None:
         """Return what a manifest names beside the pane's own files, None if that can't be told."""
@@ -389,8 +365,7 @@ class _Auditor:
         unknown = {
             path
             for folder in (DATA, DEAD_LETTERS, WINDOWS)
-            for path in self._storage.list(folder)
-            if path not in self._known
+            for path in self._known.unknown(self._storage.list(folder))
         }
         for path in sorted(unknown - self._named_since() if unknown else ()):
             self._find(f"{path} is in no entry")

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from functools import reduce
 from itertools import pairwise
-from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -43,10 +41,15 @@ __all__ = [
     "Checksum",
     "Summary",
     "checkpoint_of",
+    "listing_path",
     "merged",
+    "not_following",
     "read_checkpoint",
+    "read_listing",
     "read_rows",
     "read_summary",
+    "summary_of",
+    "summary_path",
     "write_checkpoint",
 ]
 
@@ -92,7 +95,7 @@ class Summary:
     def to_json(self) -> bytes:
         """Return its bytes: one JSON object whose last field is a checksum of all before it."""
         fields = {"format": FORMAT, **asdict(self)}
-        fields |= {"range": list(self.range), "listing": self.listing._asdict()}
+        fields |= {"sums": self.sums._asdict(), "listing": self.listing._asdict()}
         body = json.dumps(fields, default=format_instant).encode().removesuffix(b"}")
         return body + _tail(body)
 
@@ -140,7 +143,7 @@ def checkpoint_of(
         last_digest: The hash of the last one's bytes.
         reasons: Its dead letters by reason, None if not known.
     """
-    sums = reduce(add, map(Sums.of, entries))
+    sums = Sums.total(map(Sums.of, entries))
     return _checkpoint(span, entries[0].previous, last_digest, sums, reasons, listed(entries))
 
 
@@ -154,7 +157,7 @@ def merged(span: Range, parts: Sequence[Checkpoint]) -> Checkpoint:
     for before, after in pairwise(summaries):
         if after.previous != before.digest:
             raise not_following(after.range.first)
-    sums = reduce(add, (summary.sums for summary in summaries))
+    sums = Sums.total(summary.sums for summary in summaries)
     table = pa.concat_tables(part.table for part in parts)
     reasons = _added([summary.reasons for summary in summaries])
     return _checkpoint(span, summaries[0].previous, summaries[-1].digest, sums, reasons, table)
@@ -228,14 +231,22 @@ def _decoded(content: bytes, where: pc.Expression | None) -> pa.Table:
 
 def read_summary(storage: Storage, span: Range) -> Summary | None:
     """Return the summary of a range, None if there is none that holds of the log as it is."""
+    summary = summary_of(storage, span)
+    if summary is None or summary.range != span:
+        return None
     try:
-        summary = Summary.from_json(storage.read(_summary_path(span)))
-        if summary is None or summary.range != span:
-            return None
         is_ours = digest(storage.read(entry_path(span.last))) == summary.digest
     except FileNotFoundError:
         return None
     return summary if is_ours else None
+
+
+def summary_of(storage: Storage, span: Range) -> Summary | None:
+    """Return the summary that lies there for a range, whatever it holds; None if it is damaged."""
+    try:
+        return Summary.from_json(storage.read(summary_path(span)))
+    except FileNotFoundError:
+        return None
 
 
 def read_rows(
@@ -245,14 +256,14 @@ def read_rows(
 
     None if the file is gone or damaged.
     """
-    content = _read_listing(storage, summary)
+    content = read_listing(storage, summary)
     return None if content is None else _decoded(content, where)
 
 
 def read_checkpoint(storage: Storage, span: Range) -> Checkpoint | None:
     """Return the checkpoint of a range, None if there is none that is whole."""
     summary = read_summary(storage, span)
-    content = None if summary is None else _read_listing(storage, summary)
+    content = None if summary is None else read_listing(storage, summary)
     return None if summary is None or content is None else Checkpoint(summary, content)
 
 
@@ -263,23 +274,26 @@ def write_checkpoint(storage: Storage, checkpoint: Checkpoint) -> None:
     of the listing, and go by the entries.
     """
     span = checkpoint.summary.range
-    storage.replace(_listing_path(span), checkpoint.listing)
-    storage.replace(_summary_path(span), checkpoint.summary.to_json())
+    storage.replace(listing_path(span), checkpoint.listing)
+    storage.replace(summary_path(span), checkpoint.summary.to_json())
 
 
-def _read_listing(storage: Storage, summary: Summary) -> bytes | None:
+def read_listing(storage: Storage, summary: Summary) -> bytes | None:
+    """Return the file that lists the batches; None if it is gone or damaged."""
     try:
-        content = storage.read(_listing_path(summary.range))
+        content = storage.read(listing_path(summary.range))
     except FileNotFoundError:
         return None
     return content if Checksum(len(content), crc32c(content)) == summary.listing else None
 
 
-def _summary_path(span: Range) -> str:
+def summary_path(span: Range) -> str:
+    """Return where a range is summed up."""
     return checkpoint_path(*span, ".json")
 
 
-def _listing_path(span: Range) -> str:
+def listing_path(span: Range) -> str:
+    """Return where a range's batches are listed."""
     return checkpoint_path(*span, ".parquet")
 
 

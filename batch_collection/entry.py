@@ -239,7 +239,8 @@ _INSTANTS = {
 
 def _known(record: type, fields: dict[str, Any]) -> dict[str, Any]:
     """Keep what ``record`` knows and read the instants in it."""
-    known = {name: fields[name] for name in _FIELDS[record] & fields.keys()}
+    names = _FIELDS[record]
+    known = fields if fields.keys() == names else {n: fields[n] for n in names & fields.keys()}
     for name in _INSTANTS[record]:
         if isinstance(known.get(name), str):
             known[name] = parse_instant(known[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ __all__ = [
     "batch_path",
     "carry_path",
     "checkpoint_path",
+    "checkpoint_range",
     "cursor_path",
     "cycle_name",
     "dead_letters_path",
@@ -39,6 +41,7 @@ DATA, DEAD_LETTERS, LOG, WINDOWS = "data", "dead_letters", "log", "windows"
 CARRY, STAGING, CURSORS = "carry", "staging", "cursors"
 _DRAFTS = f"{STAGING}/drafts"
 _CHECKPOINT = f"{LOG}/checkpoint-"
+_CHECKPOINT_NAME = re.compile(rf"{_CHECKPOINT}(\d{{20}})-(\d{{20}})\.(?:json|parquet)")
 
 
 def new_token() -> str:
@@ -64,6 +67,12 @@ def checkpoint_path(first: int, last: int, suffix: str) -> str:
 def is_checkpoint(path: str) -> bool:
     """Tell whether a path is that of a checkpoint's file."""
     return path.startswith(_CHECKPOINT)
+
+
+def checkpoint_range(path: str) -> tuple[int, int] | None:
+    """Return the first and the last entry of a checkpoint by its path, None if it is none."""
+    found = _CHECKPOINT_NAME.fullmatch(path)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def batch_path(

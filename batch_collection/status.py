@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime, timedelta
-from functools import reduce
-from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -170,18 +168,18 @@ def _whole_log(storage: Storage, newest: Entry) -> _Summed:
 
     def of_entries(entries: Iterable[Entry]) -> _Summed:
         whole = tuple(entries)
-        return _Summed(reduce(add, map(Sums.of, whole)), reasons(storage, whole))
+        return _Summed(Sums.total(map(Sums.of, whole)), reasons(storage, whole))
 
     parts = tuple(gathered(storage, FIRST_CYCLE, newest.cycle, of_checkpoint, of_entries))
     found: Counter[str] = Counter()
     for part in parts:
         found.update(part.reasons)
-    return _Summed(reduce(add, (part.sums for part in parts)), found)
+    return _Summed(Sums.total(part.sums for part in parts), found)
 
 
 def _totals(sums: Sums, newest: Entry) -> Totals:
     return Totals(
-        **asdict(sums),
+        **sums._asdict(),
         waiting_rows=sum(file.rows for file in newest.carry),
         rows_per_file=sums.rows / sums.files if sums.files else 0.0,
     )

@@ -144,8 +144,8 @@ class LocalStorage:
 
     def read(self, path: str) -> bytes:
         """Return a file's content."""
-        with _failing("read", path):
-            return self._path(path).read_bytes()
+        with _failing("read", path), io.FileIO(f"{self.root}/{path}") as file:
+            return file.readall()
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading."""
@@ -174,9 +174,22 @@ class LocalStorage:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the files below a folder; none if it isn't there."""
-        for folder, _, names in os.walk(self._path(prefix), onerror=_raise_unless_missing):
-            for name in names:
-                yield (Path(folder) / name).relative_to(self.root).as_posix()
+        folders = [prefix.rstrip("/")]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(self._path(folder)) as found:
+                    for each in found:
+                        path = f"{folder}/{each.name}" if folder else each.name
+                        if not each.is_dir():
+                            yield path
+                        elif not each.is_symlink():
+                            folders.append(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # removed, or never there
+            except OSError as error:
+                message = f"cannot list {self._path(folder)}: {error.strerror or error}"
+                raise StorageError(message) from error
 
     def folders(self) -> Iterator[str]:
         """Yield the folders in the directory; none if it isn't there."""
@@ -320,12 +333,6 @@ def _remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):  # not empty, or gone
             folder.rmdir()
-
-
-def _raise_unless_missing(error: OSError) -> None:
-    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        message = f"cannot list {error.filename}: {error.strerror or error}"
-        raise StorageError(message) from error
 
 
 def _sync_folder(folder: Path) -> None:

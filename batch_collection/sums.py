@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from batch_collection.entry import Entry
 
 __all__ = ["Sums"]
 
 
-@dataclass(frozen=True, slots=True)
-class Sums:
+class Sums(NamedTuple):
     """Counts of some entries; they add up.
 
     ``rows``, ``late_rows``, ``files`` and ``bytes`` are of batches; ``closed_windows`` had rows,
@@ -49,5 +49,7 @@ class Sums:
             lost=sum(read.lost for read in entry.reads),
         )
 
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+    @classmethod
+    def total(cls, parts: Iterable[Sums]) -> Sums:
+        """Add up."""
+        return cls(*map(sum, zip(*parts, strict=True)))
