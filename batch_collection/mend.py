@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -75,22 +76,30 @@ class _Mender:
     def whole(self, span: Range) -> Checkpoint | None:
         """Return a range's checkpoint, made if need be; None if it can't be now."""
         found = read_checkpoint(self._storage, span)
-        if found is None and self._left:
-            found = self._made(span)
+        if found is None:
+            found = self._merged(span) if span.parts else self._of_entries(span)
             if found is not None:
                 write_checkpoint(self._storage, found)
         return found
 
-    def _made(self, span: Range) -> Checkpoint | None:
-        try:
-            if not span.parts:
-                self._left -= 1
-                return _of_entries(self._storage, span)
-            parts = [self.whole(part) for part in reversed(span.parts)]
-            whole = [part for part in reversed(parts) if part is not None]
+    def _merged(self, span: Range) -> Checkpoint | None:
+        parts: list[Checkpoint | None] = []
+        for part in reversed(span.parts):
+            parts.append(self.whole(part))
+            if parts[-1] is None and not self._left:
+                return None  # a look at the others would be for nothing
+        whole = [part for part in reversed(parts) if part is not None]
+        with contextlib.suppress(LogError):
             return merged(span, whole) if len(whole) == len(parts) else None
-        except LogError:
+        return None
+
+    def _of_entries(self, span: Range) -> Checkpoint | None:
+        if not self._left:
             return None
+        self._left -= 1
+        with contextlib.suppress(LogError):
+            return _of_entries(self._storage, span)
+        return None
 
 
 def _of_entries(storage: Storage, span: Range) -> Checkpoint:

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batch_collection.audit import audit
+from batch_collection.checkpoint import read_checkpoint
 from batch_collection.errors import StorageError
+from batch_collection.ranges import Range
 from batch_collection.storage import LocalStorage, open_storage
 from pipeline import topic
 from tests import storages
@@ -37,6 +39,7 @@ from tests.collecting import (
     sending,
     strays_of,
 )
+from tests.logs import spans
 from tests.services.kafka import KafkaBroker
 from tests.storages import Died, DyingStorage
 from transforms import commit_cycle, read_slices, write_batch_files, write_dead_letters
@@ -178,6 +181,24 @@ def test_a_restart_that_dies_anywhere_is_restarted(scene: Scene, depth: float) -
         k += 1
     scene.check_after_one_more_cycle(again, f"died at {first} only")
     assert k > 5
+
+
+def test_a_collector_that_dies_while_it_makes_a_checkpoint_is_mended(scene: Scene) -> None:
+    """The cycle that completes one is published by then; the next start makes the same."""
+    entries = len(entries_of(scene.copy().path)) + 1
+    span = Range(0, entries - 1)
+    with spans(entries):
+        whole = scene.copy()
+        with storage_of(whole.path, None) as living:
+            whole.once(at("10:30:22"))
+        assert read_checkpoint(open_storage(str(whole.path)), span) is not None
+        for k in range(living.points - 4, living.points):
+            collecting = scene.copy()
+            assert scene.crash(lambda: collecting.once(at("10:30:22")), collecting.path, k)  # noqa: B023
+            assert len(entries_of(collecting.path)) == entries
+            collecting.take_up(at("10:30:23"))
+            assert read_checkpoint(open_storage(str(collecting.path)), span) is not None
+            scene.check_after_one_more_cycle(collecting, f"died at point {k}")
 
 
 class DiskFullError(StorageError):
