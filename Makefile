@@ -26,9 +26,10 @@ check: $(TRAINING) ## format, lint, types, then the tests: what CI runs
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -rs
 
-bench: $(TRAINING) ## measure: batches read against the usual ways, Cloud Storage against a disk
+bench: $(TRAINING) ## measure: batches read against the usual ways, Cloud Storage against a disk, a long log
 	@$(VENV)/bin/python -m bench.reading
 	@$(VENV)/bin/python -m bench.storage
+	@$(VENV)/bin/python -m bench.log_for_years
 
 format: $(STAMP) ## format the code, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix-only --quiet .
