@@ -23,17 +23,29 @@ from batch_collection.evidence import (
     published_crc32c,
     spans,
 )
+from batch_collection.expiry import undisturbed
 from batch_collection.log import digest, newest_cycle, read_entry
-from batch_collection.names import DATA, DEAD_LETTERS, LOG, WINDOWS, entry_path, manifest_path
+from batch_collection.names import (
+    DATA,
+    DEAD_LETTERS,
+    LOG,
+    WINDOWS,
+    entry_cycle,
+    entry_path,
+    manifest_path,
+    manifest_window,
+)
 from batch_collection.positions import Positions
 from batch_collection.publish import early_files, manifest_of
+from batch_collection.stubs import check_stubs, is_left_over
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from batch_collection.entry import BatchFile, DeadLetterFile, Pane, PartitionRead
+    from batch_collection.expiry import Expiry, Folded
     from batch_collection.storage import Storage
 
 __all__ = ["Audit", "Counts", "audit"]
@@ -43,7 +55,10 @@ _MOST = 20  # of findings of one kind about one partition
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was looked at. ``positions_checked``: whether files tell their rows' offsets."""
+    """What was looked at, and what is expired.
+
+    ``positions_checked``: whether files tell their rows' offsets.
+    """
 
     entries: int
     files: int
@@ -53,6 +68,9 @@ class Counts:
     messages: int
     dead_letters: int
     positions_checked: bool
+    expired_entries: int = 0
+    expired_files: int = 0
+    expired_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,42 +91,63 @@ def audit(storage: Storage) -> Audit:
     Raises:
         LogError: there is no collection.
     """
-    newest = _newest_listed(storage)
+    return undisturbed(storage, lambda expiry: _audit(storage, expiry))
+
+
+def _audit(storage: Storage, expiry: Expiry | None) -> Audit:
+    first = 0 if expiry is None else expiry.first
+    cycles = [entry_cycle(path) for path in storage.list(LOG)]  # probing would stop at a hole
+    listed = [cycle for cycle in cycles if cycle is not None]
+    newest = max((cycle for cycle in listed if cycle >= first), default=first if expiry else None)
     if newest is None:
         raise no_collection(storage)
-    auditor = _Auditor(storage)
+    auditor = _Auditor(storage, expiry)
     last = auditor.start(newest)
-    for cycle in range(last + 1):
+    for cycle in sorted(cycle for cycle in listed if cycle < first):
+        auditor.find_left_over(entry_path(cycle))
+    for cycle in range(first, last + 1):
         auditor.look_at(cycle)
     auditor.finish()
     return Audit(tuple(auditor.findings), auditor.summed())
 
 
-def _newest_listed(storage: Storage) -> int | None:
-    """Return the newest cycle in the folder: probing would stop at a hole."""
-    names = (path.rsplit("/", 1)[-1].removesuffix(".json") for path in storage.list(LOG))
-    return max((int(name) for name in names if name.isdecimal()), default=None)
-
-
 class _Auditor:
     """Looks at one entry after the other."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, expiry: Expiry | None) -> None:
         self.findings: list[str] = []
-        self._storage = storage
+        self._storage, self._expiry = storage, expiry
+        self._folded = None if expiry is None else expiry.folded
         self._counts: Counter[str] = Counter()
         self._last = -1
         self._carry: dict[str, FileRows | None] = {}
         self._before: Entry | None = None
         self._digest: str | None = None
+        self._interval: timedelta | None = None
         self._known: set[str] = set()
         self._revisions: Counter[datetime] = Counter()
+        self._late: dict[tuple[datetime, int], tuple[Entry, Pane]] = {}  # of expired windows
         self._starts: dict[int, int] = {}
         self._totals: dict[int, Counter[str]] = defaultdict(Counter)
         self._dead: Counter[int] = Counter()
+        self._came: Counter[int] = Counter()  # rows, by the log
+        self._filed: Counter[int] = Counter()  # rows in batches, by the log, and in the carry
+        self._expired_to: dict[int, int] = {}  # offsets from here on have all their rows
         self._positions: dict[int, Positions] = defaultdict(Positions)
         self._is_blind = False  # files without positions
         self._incomplete: set[int] = set()  # partitions whose files could not all be read
+        if self._folded is not None:
+            self._go_on_after(self._folded)
+
+    def _go_on_after(self, folded: Folded) -> None:
+        """Begin where the stub ends."""
+        self._before, self._digest = folded.last, folded.sha256
+        for read in folded.last.reads:
+            self._starts[read.partition] = read.start
+            self._expired_to[read.partition] = read.end
+            self._came[read.partition] = read.rows
+        self._filed.update(folded.filed)
+        self._counts.update(expired_files=folded.files, expired_rows=folded.rows)
 
     def start(self, newest: int) -> int:
         """Settle where the audit ends, and read that entry's carry, which later ones may remove."""
@@ -117,7 +156,8 @@ class _Auditor:
             findings = list(self._read_carry(entry)) if entry is not None else []
             later = newest_cycle(self._storage, newest) if findings else None
             if later is None or later <= newest:
-                self._last, self.findings = newest, findings
+                stubs = check_stubs(self._storage, self._expiry.number) if self._expiry else ()
+                self._last, self.findings = newest, [*stubs, *findings]
                 return newest
             newest, self._carry = later, {}
 
@@ -128,6 +168,7 @@ class _Auditor:
         if entry is None:
             return
         self._counts["entries"] += 1
+        self._interval = entry.interval
         self.findings += check_link(entry, before)
         for read in entry.reads:
             self._add_read(read)
@@ -156,7 +197,14 @@ class _Auditor:
             messages=sum(total["messages"] for total in totals),
             dead_letters=sum(total["dead_letters"] for total in totals),
             positions_checked=not self._is_blind,
+            expired_entries=0 if self._expiry is None else self._expiry.first,
+            expired_files=self._counts["expired_files"],
+            expired_rows=self._counts["expired_rows"],
         )
+
+    def find_left_over(self, path: str) -> None:
+        """Note that something is there that was expired."""
+        self._find(f"{path} was expired and is still there; run batch-collection expire again")
 
     def _find(self, finding: str) -> None:
         self.findings.append(finding)
@@ -193,6 +241,7 @@ class _Auditor:
 
     def _add_read(self, read: PartitionRead) -> None:
         self._starts.setdefault(read.partition, read.start)
+        self._came[read.partition] += read.rows
         self._totals[read.partition].update(
             messages=read.messages,
             dead_letters=read.dead_letters,
@@ -206,9 +255,28 @@ class _Auditor:
         if pane.rows != sum(file.rows for file in pane.files):
             self._find(f"{name} has {pane.rows} rows, its files have others")
         for file in pane.files:
+            self._filed.update({p: rows for p, (_, _, rows) in file.offsets.items()})
+        if self._expiry is not None and self._expiry.hides(entry.cycle, pane.window_end):
+            self._pass_over(pane)
+            return
+        for file in pane.files:
             self._check_batch(entry, pane, file)
-        if _has_manifest(pane):
+        if self._is_after_expiry(pane) and pane.files:
+            self._late[pane.window_start, entry.cycle] = entry, pane
+        elif _has_manifest(pane):
             self._check_manifest(entry, pane)
+
+    def _pass_over(self, pane: Pane) -> None:
+        """Take in what the log says of files that are expired."""
+        for file in pane.files:
+            self._counts.update(expired_files=1, expired_rows=file.rows)
+            for partition, (_, last, _) in file.offsets.items():
+                upto = self._expired_to.get(partition, 0)
+                self._expired_to[partition] = max(upto, last + 1)
+
+    def _is_after_expiry(self, pane: Pane) -> bool:
+        """Say whether a pane that is there is of a window of which earlier ones were expired."""
+        return self._expiry is not None and pane.window_end <= self._expiry.before
 
     def _check_batch(self, entry: Entry, pane: Pane, file: BatchFile) -> None:
         self._known.add(file.path)
@@ -346,6 +414,7 @@ class _Auditor:
                 self._incomplete |= set(entry.ends)
             else:
                 self._add_rows(entry, file.path, rows)
+                self._filed.update(rows.partitions.tolist())
 
     # the whole
 
@@ -359,12 +428,19 @@ class _Auditor:
             )
         if self._is_blind or partition in self._incomplete:
             return
-        for start, end in torn[:_MOST]:
+        complete_from = self._expired_to.get(partition, 0)
+        for start, end in [place for place in torn if place.start >= complete_from][:_MOST]:
             self._find(
                 f"partition={partition}: some rows of offsets {start} to {end - 1} are nowhere"
             )
+        came, filed = self._came[partition], self._filed[partition]
         expected = total["messages"] - total["without_rows"]
-        if seen != expected:
+        if partition in self._expired_to and came != filed:
+            self._find(
+                f"partition={partition}: {came} rows should be in batches, expired or not, and in "
+                f"the carry, {filed} are"
+            )
+        elif partition not in self._expired_to and seen != expected:
             self._find(
                 f"partition={partition}: {expected} messages should be in batches, carry or dead "
                 f"letters, {seen} are"
@@ -378,7 +454,7 @@ class _Auditor:
     def _places(self, partition: int, offset: int) -> str:
         """Name the files that, by the log, may hold an offset."""
         paths = []
-        for cycle in range(self._last + 1):
+        for cycle in range(0 if self._expiry is None else self._expiry.first, self._last + 1):
             entry = self._entry_or_none(cycle)
             for file in entry.files if entry is not None else ():
                 first, last, _ = file.offsets.get(partition, (1, 0, 0))
@@ -392,8 +468,36 @@ class _Auditor:
             for path in self._storage.list(folder)
             if path not in self._known
         }
+        unknown -= self._check_late_manifests(unknown)
         for path in sorted(unknown - self._named_since() if unknown else ()):
-            self._find(f"{path} is in no entry")
+            expiry, interval = self._expiry, self._interval
+            if expiry is not None and interval and is_left_over(expiry, interval, path):
+                self.find_left_over(path)
+            else:
+                self._find(f"{path} is in no entry")
+
+    def _check_late_manifests(self, paths: set[str]) -> set[str]:
+        """Return those of late panes of expired windows: their cycles tell, not their numbers."""
+        missing, found = dict(self._late), set()
+        for path in sorted(path for path in paths if path.startswith(f"{WINDOWS}/")):
+            start = manifest_window(path)
+            if start is None or not any(start == late for late, _ in self._late):
+                continue
+            try:
+                content = json.loads(self._storage.read(path))
+                entry, pane = missing.pop((start, content["cycle"]))
+                files = content["files"][: -len(pane.files)]
+                agrees = content == manifest_of(entry, pane, content["revision"], files)
+            except (FileNotFoundError, ValueError, KeyError, TypeError):
+                continue  # expired, or none
+            found.add(path)
+            if not agrees:
+                self._find(f"{path} does not agree with {entry_path(entry.cycle)}")
+        for start, cycle in sorted(missing):
+            if cycle < self._last:
+                window = format_instant(start)
+                self._find(f"the manifest of cycle={cycle} of window {window} is missing")
+        return found
 
     def _named_since(self) -> set[str]:
         """Collect what entries name that were committed since the audit began."""
@@ -402,7 +506,10 @@ class _Auditor:
         while (entry := self._entry_or_none(cycle)) is not None:
             named.update(visible for _, visible in entry.moves)
             named.update(
-                manifest_path(pane.window_start, self._next_revision(pane))
+                manifest_path(
+                    pane.window_start,
+                    entry.cycle if self._is_after_expiry(pane) else self._next_revision(pane),
+                )
                 for pane in entry.panes
                 if _has_manifest(pane)
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from batch_collection.windows import compact_instant
+from batch_collection.windows import compact_instant, parse_compact_instant
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -15,6 +15,7 @@ __all__ = [
     "CURSORS",
     "DATA",
     "DEAD_LETTERS",
+    "EXPIRED",
     "LOG",
     "STAGING",
     "WINDOWS",
@@ -25,16 +26,21 @@ __all__ = [
     "dead_letters_path",
     "draft_path",
     "drafted_path",
+    "entry_cycle",
     "entry_path",
     "manifest_path",
+    "manifest_window",
     "new_token",
     "outcome_path",
     "staged_cycle",
     "staged_path",
+    "stub_number",
+    "stub_path",
+    "visible_place",
 ]
 
 DATA, DEAD_LETTERS, LOG, WINDOWS = "data", "dead_letters", "log", "windows"
-CARRY, STAGING, CURSORS = "carry", "staging", "cursors"
+CARRY, STAGING, CURSORS, EXPIRED = "carry", "staging", "cursors", "expired"
 _DRAFTS = f"{STAGING}/drafts"
 
 
@@ -51,6 +57,21 @@ def cycle_name(cycle: int) -> str:
 def entry_path(cycle: int) -> str:
     """Return the path of a log entry."""
     return f"{LOG}/{cycle:020d}.json"
+
+
+def entry_cycle(path: str) -> int | None:
+    """Return the cycle of a log entry's path, None for another file of that folder."""
+    return _number(path, LOG)
+
+
+def stub_path(number: int) -> str:
+    """Return the path of the stub that an expiry leaves; they are numbered from 0."""
+    return f"{EXPIRED}/{number:010d}.json"
+
+
+def stub_number(path: str) -> int | None:
+    """Return the number of a stub's path, None for another file of that folder."""
+    return _number(path, EXPIRED)
 
 
 def batch_path(
@@ -87,6 +108,24 @@ def manifest_path(window_start: datetime, revision: int) -> str:
     return f"{WINDOWS}/{compact_instant(window_start)}.r{revision}.json"
 
 
+def manifest_window(path: str) -> datetime | None:
+    """Return the start of a manifest's window, None for another file of that folder."""
+    try:
+        return parse_compact_instant(path.removeprefix(f"{WINDOWS}/").partition(".r")[0])
+    except ValueError:
+        return None
+
+
+def visible_place(path: str) -> tuple[datetime, int] | None:
+    """Return window start (of dead letters: planning) and cycle that a file's name says, if any."""
+    instant, _, rest = path.rsplit("/", maxsplit=1)[-1].partition("-")
+    cycle = rest.partition("-")[0]
+    try:
+        return parse_compact_instant(instant), int(cycle)
+    except ValueError:
+        return None
+
+
 def cursor_path(name: str) -> str:
     """Return where a follower remembers its place."""
     return f"{CURSORS}/{name}.json"
@@ -106,6 +145,11 @@ def drafted_path(draft: str) -> str | None:
 def staged_cycle(path: str) -> int | None:
     """Return the cycle of a path below ``staging/`` or ``carry/``, None if it is of none."""
     name = path.split("/")[1]
+    return int(name) if name.isdecimal() else None
+
+
+def _number(path: str, folder: str) -> int | None:
+    name = path.removeprefix(f"{folder}/").removesuffix(".json")
     return int(name) if name.isdecimal() else None
 
 

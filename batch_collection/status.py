@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from batch_collection.collection import no_collection, open_published
 from batch_collection.errors import StorageError
+from batch_collection.expiry import undisturbed
 from batch_collection.log import newest_entry, read_entries
 from batch_collection.windows import format_instant
 
@@ -21,9 +22,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from batch_collection.entry import BatchFile, Entry, Source
+    from batch_collection.expiry import Expiry, Folded
     from batch_collection.storage import Storage
 
-__all__ = ["CycleStatus", "Latency", "OpenWindow", "Quantiles", "Status", "Totals", "status"]
+__all__ = [
+    "CycleStatus",
+    "ExpiredStatus",
+    "Latency",
+    "OpenWindow",
+    "Quantiles",
+    "Status",
+    "Totals",
+    "status",
+]
 
 _SAMPLES = 101  # of a file's row times, spread evenly
 
@@ -57,7 +68,7 @@ class OpenWindow:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the whole log. ``closed_windows`` had rows, ``empty_windows`` had none."""
+    """Sums of all that was ever collected. ``closed_windows`` had rows, ``empty_windows`` none."""
 
     messages: int
     rows: int
@@ -72,6 +83,19 @@ class Totals:
     tombstones: int
     empty: int
     lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredStatus:
+    """What of the totals is there no more; ``entries`` were folded into the stub."""
+
+    before: datetime
+    expired_at: datetime
+    rows: int
+    files: int
+    bytes: int
+    dead_letters: int
+    entries: int
 
 
 class Quantiles(NamedTuple):
@@ -95,7 +119,11 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A collection at its newest entry; ``lag``: messages by partition, None if not asked for."""
+    """A collection at its newest entry.
+
+    ``dead_letters_by_reason`` are those that are there. ``expired`` is None if nothing was, ``lag``
+    (messages by partition) if it is not asked for.
+    """
 
     uri: str
     source: Source
@@ -110,6 +138,7 @@ class Status:
     latency: Latency
     dead_letters_by_reason: dict[str, int]
     lag: dict[int, int] | None = None
+    expired: ExpiredStatus | None = None
 
     def to_json(self) -> str:
         """Return one JSON object; instants are RFC 3339, durations seconds."""
@@ -128,11 +157,18 @@ def status(
     Raises:
         LogError: there is no collection.
     """
+    return undisturbed(storage, lambda expiry: _status(storage, expiry, last, end_offsets))
+
+
+def _status(
+    storage: Storage, expiry: Expiry | None, last: int, end_offsets: Mapping[int, int] | None
+) -> Status:
     newest = newest_entry(storage)
     if newest is None:
         raise no_collection(storage)
-    seen = _Seen(newest)
-    for entry in read_entries(storage, 0, newest.cycle):
+    seen = _Seen(newest, expiry)
+    first = 0 if expiry is None else expiry.first
+    for entry in read_entries(storage, first, newest.cycle):
         seen.add(storage, entry, is_last=entry.cycle > newest.cycle - last)
     return Status(
         uri=storage.uri,
@@ -148,15 +184,18 @@ def status(
         latency=Latency(_window_latency(seen.last), _row_latency(seen.last)),
         dead_letters_by_reason=dict(seen.reasons.most_common()),
         lag=None if end_offsets is None else _lag(newest, end_offsets),
+        expired=seen.expired(),
     )
 
 
 class _Seen:
     """What has been summed up so far."""
 
-    def __init__(self, newest: Entry) -> None:
-        self._newest = newest
-        self._counts: Counter[str] = Counter()
+    def __init__(self, newest: Entry, expiry: Expiry | None) -> None:
+        self._newest, self._expiry = newest, expiry
+        folded = None if expiry is None else expiry.folded
+        self._counts = Counter[str](_counted_before(folded) if folded is not None else {})
+        self._gone = Counter(self._counts)
         self._early: Counter[datetime] = Counter()
         self._closed: set[datetime] = set()
         self.reasons: Counter[str] = Counter()
@@ -165,6 +204,8 @@ class _Seen:
     def add(self, storage: Storage, entry: Entry, *, is_last: bool) -> None:
         self._counts.update(_counted(entry))
         for pane in entry.panes:
+            if self._expiry is not None and self._expiry.hides(entry.cycle, pane.window_end):
+                self._gone.update(_counted(replace(entry, reads=(), panes=(pane,))))
             if pane.timing == "early":
                 self._early[pane.window_start] += pane.rows
             elif pane.timing == "on_time":
@@ -178,9 +219,22 @@ class _Seen:
         names = [field.name for field in fields(Totals)]
         counts: dict[str, Any] = {name: self._counts[name] for name in names}
         counts["waiting_rows"] = sum(file.rows for file in self._newest.carry)
-        counts["closed_windows"] = len(self._closed)
+        counts["closed_windows"] += len(self._closed)
         counts["rows_per_file"] = counts["rows"] / counts["files"] if counts["files"] else 0.0
         return Totals(**counts)
+
+    def expired(self) -> ExpiredStatus | None:
+        if self._expiry is None:
+            return None
+        return ExpiredStatus(
+            before=self._expiry.before,
+            expired_at=self._expiry.expired_at,
+            rows=self._gone["rows"],
+            files=self._gone["files"],
+            bytes=self._gone["bytes"],
+            dead_letters=self._gone["dead_letters"],
+            entries=self._expiry.first,
+        )
 
     def open_windows(self) -> tuple[OpenWindow, ...]:
         waiting: Counter[datetime] = Counter()
@@ -192,12 +246,21 @@ class _Seen:
         )
 
 
-def _counted(entry: Entry) -> dict[str, int]:
-    counts = {
+def _counted_before(folded: Folded) -> dict[str, int]:
+    """Count what entries had that were folded, as ``_counted`` does those that are there."""
+    names = ("rows", "late_rows", "files", "bytes", "closed_windows", "empty_windows")
+    return _counted_reads(folded.last) | {name: getattr(folded, name) for name in names}
+
+
+def _counted_reads(entry: Entry) -> dict[str, int]:
+    return {
         name: sum(getattr(read, name) for read in entry.reads)
         for name in ("messages", "dead_letters", "tombstones", "empty", "lost")
     }
-    return counts | {
+
+
+def _counted(entry: Entry) -> dict[str, int]:
+    return _counted_reads(entry) | {
         "rows": sum(pane.rows for pane in entry.panes),
         "late_rows": sum(pane.rows for pane in entry.panes if pane.timing == "late"),
         "files": len(entry.files),

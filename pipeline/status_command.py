@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from batch_collection.status import CycleStatus, OpenWindow, Quantiles, Status
+    from batch_collection.status import (
+        CycleStatus,
+        ExpiredStatus,
+        OpenWindow,
+        Quantiles,
+        Status,
+    )
     from batch_collection.storage import Storage
 
 __all__ = ["configure", "described", "humanised_bytes", "humanised_duration", "run"]
@@ -113,6 +119,8 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
             f"{humanised_bytes(totals.bytes)}"
         ),
     )
+    if found.expired is not None:
+        yield "of them expired", _expired(found.expired)
     yield "waiting", f"{totals.waiting_rows:,} rows"
     yield (
         "windows",
@@ -135,6 +143,14 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
     yield "row time to visible", f"{_quantiles(found.latency.row_time)} (estimated)"
     if found.lag is not None:
         yield "lag", f"{sum(found.lag.values()):,} messages: {_lag(found.lag)}"
+
+
+def _expired(expired: ExpiredStatus) -> str:
+    return (
+        f"{expired.rows:,} in {expired.files:,} files, {humanised_bytes(expired.bytes)}, and "
+        f"{expired.dead_letters:,} dead letters; windows before {_instant(expired.before)}, "
+        f"{expired.entries:,} entries"
+    )
 
 
 def _lag(lag: dict[int, int]) -> str:

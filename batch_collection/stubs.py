@@ -1,0 +1,72 @@
+"""What an audit can say of stubs, and of what should be gone by them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_collection.errors import LogError
+from batch_collection.expiry import Expiry
+from batch_collection.log import digest
+from batch_collection.names import (
+    DATA,
+    DEAD_LETTERS,
+    WINDOWS,
+    manifest_window,
+    stub_path,
+    visible_place,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from batch_collection.storage import Storage
+
+__all__ = ["check_stubs", "is_left_over"]
+
+
+def check_stubs(storage: Storage, newest: int) -> Iterator[str]:
+    """Yield, one sentence each, what is wrong with the stubs up to the newest."""
+    before: Expiry | None = None
+    previous: str | None = None
+    for number in range(newest + 1):
+        path, is_chained = stub_path(number), previous is not None or number == 0
+        try:
+            content = storage.read(path)
+            expiry = Expiry.from_json(content)
+        except FileNotFoundError:
+            yield f"{path} is missing, though later ones are there"
+            before, previous = None, None
+            continue
+        except LogError as error:
+            yield f"{path}: {error}"
+            before, previous = None, None
+            continue
+        if expiry.number != number or (is_chained and expiry.previous != previous):
+            yield f"{path} does not follow the stub before it: one of them was changed"
+        if before is not None and _went_back(before, expiry):
+            yield f"{path} says less than the stub before it"
+        before, previous = expiry, digest(content)
+
+
+def _went_back(before: Expiry, expiry: Expiry) -> bool:
+    return (
+        expiry.before < before.before
+        or expiry.through < before.through
+        or expiry.first < before.first
+    )
+
+
+def is_left_over(expiry: Expiry, interval: timedelta, path: str) -> bool:
+    """Tell by its name whether a file that no entry names should be gone."""
+    folder = path.partition("/")[0]
+    if folder == WINDOWS:
+        start = manifest_window(path)
+        return start is not None and start + interval <= expiry.before
+    place = visible_place(path)
+    if place is None:
+        return False
+    start, cycle = place
+    if folder == DEAD_LETTERS:
+        return cycle < expiry.first
+    return folder == DATA and expiry.hides(cycle, start + interval)
