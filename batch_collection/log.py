@@ -166,12 +166,14 @@ def create_entry(storage: Storage, entry: Entry) -> Entry:
         ExpiredError: its cycle had one, which was expired since: its place was free again. Stubs
             are made before entries are deleted, so whoever meets such a place meets the stub.
     """
-    path = entry_path(entry.cycle)
+    path, is_new = entry_path(entry.cycle), False
     with contextlib.suppress(AlreadyExistsError):
         storage.create(path, entry.to_json())
+        is_new = True
     try:
         _check_kept(storage, entry.cycle)
     except ExpiredError:
-        storage.delete([path])
+        if is_new:  # what is there goes last: until then it tells what else must go
+            storage.delete([path])
         raise
     return read_entry(storage, entry.cycle)
