@@ -24,6 +24,7 @@ from batch_collection.evidence import (
     spans,
 )
 from batch_collection.expiry import undisturbed
+from batch_collection.expiry_audit import LatePane, check_stubs, is_left_over, late_manifests
 from batch_collection.log import digest, newest_cycle, read_entry
 from batch_collection.names import (
     DATA,
@@ -37,11 +38,10 @@ from batch_collection.names import (
 )
 from batch_collection.positions import Positions
 from batch_collection.publish import early_files, manifest_of
-from batch_collection.stubs import check_stubs, is_left_over
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime, timedelta
 
     from batch_collection.entry import BatchFile, DeadLetterFile, Pane, PartitionRead
@@ -126,7 +126,7 @@ class _Auditor:
         self._interval: timedelta | None = None
         self._known: set[str] = set()
         self._revisions: Counter[datetime] = Counter()
-        self._late: dict[tuple[datetime, int], tuple[Entry, Pane]] = {}  # of expired windows
+        self._late: list[LatePane] = []
         self._starts: dict[int, int] = {}
         self._totals: dict[int, Counter[str]] = defaultdict(Counter)
         self._dead: Counter[int] = Counter()
@@ -262,7 +262,7 @@ class _Auditor:
         for file in pane.files:
             self._check_batch(entry, pane, file)
         if self._is_after_expiry(pane) and pane.files:
-            self._late[pane.window_start, entry.cycle] = entry, pane
+            self._late.append(LatePane(entry, pane))
         elif _has_manifest(pane):
             self._check_manifest(entry, pane)
 
@@ -468,7 +468,7 @@ class _Auditor:
             for path in self._storage.list(folder)
             if path not in self._known
         }
-        unknown -= self._check_late_manifests(unknown)
+        unknown -= self._check_late(path for path in unknown if path.startswith(WINDOWS))
         for path in sorted(unknown - self._named_since() if unknown else ()):
             expiry, interval = self._expiry, self._interval
             if expiry is not None and interval and is_left_over(expiry, interval, path):
@@ -476,28 +476,18 @@ class _Auditor:
             else:
                 self._find(f"{path} is in no entry")
 
-    def _check_late_manifests(self, paths: set[str]) -> set[str]:
-        """Return those of late panes of expired windows: their cycles tell, not their numbers."""
-        missing, found = dict(self._late), set()
-        for path in sorted(path for path in paths if path.startswith(f"{WINDOWS}/")):
-            start = manifest_window(path)
-            if start is None or not any(start == late for late, _ in self._late):
-                continue
-            try:
-                content = json.loads(self._storage.read(path))
-                entry, pane = missing.pop((start, content["cycle"]))
-                files = content["files"][: -len(pane.files)]
-                agrees = content == manifest_of(entry, pane, content["revision"], files)
-            except (FileNotFoundError, ValueError, KeyError, TypeError):
-                continue  # expired, or none
-            found.add(path)
+    def _check_late(self, paths: Iterable[str]) -> set[str]:
+        """Check the manifests of late panes of expired windows; return their paths."""
+        found = list(late_manifests(self._storage, self._late, sorted(paths)))
+        for path, cycle, agrees in found:
             if not agrees:
-                self._find(f"{path} does not agree with {entry_path(entry.cycle)}")
-        for start, cycle in sorted(missing):
-            if cycle < self._last:
-                window = format_instant(start)
-                self._find(f"the manifest of cycle={cycle} of window {window} is missing")
-        return found
+                self._find(f"{path} does not agree with {entry_path(cycle)}")
+        placed = {(manifest_window(path), cycle) for path, cycle, _ in found}
+        for entry, pane in self._late:
+            if entry.cycle < self._last and (pane.window_start, entry.cycle) not in placed:
+                window = format_instant(pane.window_start)
+                self._find(f"the manifest of cycle={entry.cycle} of window {window} is missing")
+        return {path for path, _, _ in found}
 
     def _named_since(self) -> set[str]:
         """Collect what entries name that were committed since the audit began."""

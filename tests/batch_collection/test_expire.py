@@ -200,6 +200,25 @@ def test_a_late_row_is_there_until_the_next_expiry(collector: Collector) -> None
     assert audit(storage).findings == ()
 
 
+def test_a_late_pane_may_have_been_published_before_its_window_was_expired(
+    collector: Collector,
+) -> None:
+    """Its manifest has the next number then, and that of its cycle once it is published again."""
+    storage = collector.storage
+    late = collector.collect(message(13, "10:30:50"), boundary="10:36:00")
+    assert storage.size(manifest_path(at("10:30:00"), 3)) is not None
+    expired(storage, "10:33:00")
+    assert audit(storage).findings == ()
+    publish(storage, late)
+    assert audit(storage).findings == ()
+    collector.collect(boundary="10:37:00")
+    assert audit(storage).findings == ()
+
+    expired(storage, "10:34:00")
+    assert [path for path in storage.list("windows") if "103000Z" in path] == []
+    assert audit(storage).findings == ()
+
+
 # what is refused
 
 

@@ -71,7 +71,7 @@ def test_a_collector_goes_on_while_all_that_can_be_is_expired(
 
     def arrive(now: datetime) -> None:
         late = rng.choice([0, 0, 0, 25]) * SECOND
-        stream.send(*(sending(now - late, partition, at=str(now)) for partition in range(4)))
+        stream.send(*(sending(now - late, partition, id=str(now)) for partition in range(4)))
         if now.second % 3 == 0:
             expire_all(collecting.path)
 

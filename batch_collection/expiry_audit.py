@@ -1,8 +1,9 @@
-"""What an audit can say of stubs, and of what should be gone by them."""
+"""What an audit can say of stubs, of what should be gone by them, and of what came later."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, NamedTuple
 
 from batch_collection.errors import LogError
 from batch_collection.expiry import Expiry
@@ -15,14 +16,31 @@ from batch_collection.names import (
     stub_path,
     visible_place,
 )
+from batch_collection.publish import manifest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import timedelta
 
+    from batch_collection.entry import Entry, Pane
     from batch_collection.storage import Storage
 
-__all__ = ["check_stubs", "is_left_over"]
+__all__ = ["LatePane", "Manifest", "check_stubs", "is_left_over", "late_manifests"]
+
+
+class LatePane(NamedTuple):
+    """A pane that is there, of a window of which earlier ones were expired."""
+
+    entry: Entry
+    pane: Pane
+
+
+class Manifest(NamedTuple):
+    """A manifest of such a pane."""
+
+    path: str
+    cycle: int
+    agrees: bool
 
 
 def check_stubs(storage: Storage, newest: int) -> Iterator[str]:
@@ -70,3 +88,27 @@ def is_left_over(expiry: Expiry, interval: timedelta, path: str) -> bool:
     if folder == DEAD_LETTERS:
         return cycle < expiry.first
     return folder == DATA and expiry.hides(cycle, start + interval)
+
+
+def late_manifests(
+    storage: Storage, late: Iterable[LatePane], paths: Iterable[str]
+) -> Iterator[Manifest]:
+    """Yield those of some manifests that are of late panes.
+
+    Their cycles tell, not their numbers: a pane that was published before its window was expired
+    has the number that came next then; published again, it has that of its cycle as well.
+    """
+    by_place = {(one.pane.window_start, one.entry.cycle): one for one in late}
+    starts = {start for start, _ in by_place}
+    for path in paths:
+        start = manifest_window(path)
+        if start is None or start not in starts:
+            continue
+        try:
+            content = json.loads(storage.read(path))
+            entry, pane = by_place[start, content["cycle"]]
+            files = content["files"][: -len(pane.files)]
+            is_whole = content == manifest_of(entry, pane, content["revision"], files)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            continue  # of a pane that was expired, or none
+        yield Manifest(path, entry.cycle, is_whole)
