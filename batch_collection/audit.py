@@ -24,18 +24,34 @@ from batch_collection.evidence import (
     published_crc32c,
     spans,
 )
+from batch_collection.expiry import undisturbed
+from batch_collection.expiry_audit import (
+    LatePane,
+    check_stubs,
+    is_left_over,
+    late_manifests,
+    left_over,
+)
 from batch_collection.known_names import KnownNames
-from batch_collection.log import FIRST_CYCLE, newest_cycle, read_entry
-from batch_collection.names import DATA, DEAD_LETTERS, WINDOWS, entry_path, manifest_path
+from batch_collection.log import newest_cycle, read_entry
+from batch_collection.names import (
+    DATA,
+    DEAD_LETTERS,
+    WINDOWS,
+    entry_path,
+    manifest_path,
+    manifest_window,
+)
 from batch_collection.positions import Positions
 from batch_collection.publish import early_files, manifest_of
 from batch_collection.windows import format_instant, microseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime, timedelta
 
     from batch_collection.entry import BatchFile, DeadLetterFile, Entry, Pane, PartitionRead
+    from batch_collection.expiry import Expiry, Folded
     from batch_collection.storage import Storage
 
 __all__ = ["Audit", "Counts", "audit"]
@@ -45,7 +61,10 @@ _MOST = 20  # of findings of one kind about one partition
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was looked at. ``positions_checked``: whether files tell their rows' offsets."""
+    """What was looked at, and what is expired.
+
+    ``positions_checked``: whether files tell their rows' offsets.
+    """
 
     entries: int
     files: int
@@ -55,6 +74,9 @@ class Counts:
     messages: int
     dead_letters: int
     positions_checked: bool
+    expired_entries: int = 0
+    expired_files: int = 0
+    expired_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +97,17 @@ def audit(storage: Storage) -> Audit:
     Raises:
         LogError: there is no collection.
     """
+    return undisturbed(storage, lambda expiry: _audit(storage, expiry))
+
+
+def _audit(storage: Storage, expiry: Expiry | None) -> Audit:
     findings: list[str] = []
-    log = LogAudit(storage, findings.append)
+    log = LogAudit(storage, expiry, findings.append)
     if log.newest is None:
         raise no_collection(storage)
-    auditor = _Auditor(storage, findings)
+    auditor = _Auditor(storage, expiry, findings)
     last = auditor.start(log.newest)
-    for entry in log.entries(FIRST_CYCLE, last):
+    for entry in log.entries(last):
         auditor.look_at(entry)
     auditor.finish()
     return Audit(tuple(findings), auditor.summed())
@@ -90,20 +116,36 @@ def audit(storage: Storage) -> Audit:
 class _Auditor:
     """Looks at one entry after the other."""
 
-    def __init__(self, storage: Storage, findings: list[str]) -> None:
-        self._storage, self._findings = storage, findings
+    def __init__(self, storage: Storage, expiry: Expiry | None, findings: list[str]) -> None:
+        self._storage, self._expiry, self._findings = storage, expiry, findings
         self._counts: Counter[str] = Counter()
         self._last = -1
         self._carry: dict[str, FileRows | None] = {}
+        self._interval: timedelta | None = None
         self._known = KnownNames()
         self._closed = array("q")  # windows that an on-time pane gave a manifest, sorted
         self._revisions: Counter[datetime] = Counter()  # of late panes
+        self._late: list[LatePane] = []
         self._starts: dict[int, int] = {}
         self._totals: dict[int, Counter[str]] = defaultdict(Counter)
         self._dead: Counter[int] = Counter()
+        self._came: Counter[int] = Counter()  # rows, by the log
+        self._filed: Counter[int] = Counter()  # rows in batches, by the log, and in the carry
+        self._expired_to: dict[int, int] = {}  # offsets from here on have all their rows
         self._positions: dict[int, Positions] = defaultdict(Positions)
         self._is_blind = False  # files without positions
         self._incomplete: set[int] = set()  # partitions whose files could not all be read
+        if expiry is not None and expiry.folded is not None:
+            self._go_on_after(expiry.folded)
+
+    def _go_on_after(self, folded: Folded) -> None:
+        """Begin where the stub ends."""
+        for read in folded.last.reads:
+            self._starts[read.partition] = read.start
+            self._expired_to[read.partition] = read.end
+            self._came[read.partition] = read.rows
+        self._filed.update(folded.filed)
+        self._counts.update(expired_files=folded.files, expired_rows=folded.rows)
 
     def start(self, newest: int) -> int:
         """Settle where the audit ends, and read that entry's carry, which later ones may remove."""
@@ -113,6 +155,8 @@ class _Auditor:
             later = newest_cycle(self._storage, newest) if findings else None
             if later is None or later <= newest:
                 self._last = newest
+                if self._expiry is not None:
+                    self._findings += check_stubs(self._storage, self._expiry.number)
                 self._findings += findings
                 return newest
             newest, self._carry = later, {}
@@ -120,6 +164,7 @@ class _Auditor:
     def look_at(self, entry: Entry) -> None:
         """Check all that an entry names."""
         self._counts["entries"] += 1
+        self._interval = entry.interval
         for read in entry.reads:
             self._add_read(read)
         for pane in entry.panes:
@@ -147,6 +192,9 @@ class _Auditor:
             messages=sum(total["messages"] for total in totals),
             dead_letters=sum(total["dead_letters"] for total in totals),
             positions_checked=not self._is_blind,
+            expired_entries=0 if self._expiry is None else self._expiry.first,
+            expired_files=self._counts["expired_files"],
+            expired_rows=self._counts["expired_rows"],
         )
 
     def _find(self, finding: str) -> None:
@@ -162,6 +210,7 @@ class _Auditor:
 
     def _add_read(self, read: PartitionRead) -> None:
         self._starts.setdefault(read.partition, read.start)
+        self._came[read.partition] += read.rows
         self._totals[read.partition].update(
             messages=read.messages,
             dead_letters=read.dead_letters,
@@ -175,9 +224,28 @@ class _Auditor:
         if pane.rows != sum(file.rows for file in pane.files):
             self._find(f"{name} has {pane.rows} rows, its files have others")
         for file in pane.files:
+            self._filed.update({p: rows for p, (_, _, rows) in file.offsets.items()})
+        if self._expiry is not None and self._expiry.hides(entry.cycle, pane.window_end):
+            self._pass_over(pane)
+            return
+        for file in pane.files:
             self._check_batch(entry, pane, file)
-        if _has_manifest(pane):
+        if self._is_after_expiry(pane) and pane.files:
+            self._late.append(LatePane(entry, pane))
+        elif _has_manifest(pane):
             self._check_manifest(entry, pane)
+
+    def _pass_over(self, pane: Pane) -> None:
+        """Take in what the log says of files that are expired."""
+        for file in pane.files:
+            self._counts.update(expired_files=1, expired_rows=file.rows)
+            for partition, (_, last, _) in file.offsets.items():
+                upto = self._expired_to.get(partition, 0)
+                self._expired_to[partition] = max(upto, last + 1)
+
+    def _is_after_expiry(self, pane: Pane) -> bool:
+        """Say whether a pane that is there is of a window of which earlier ones were expired."""
+        return self._expiry is not None and pane.window_end <= self._expiry.before
 
     def _check_batch(self, entry: Entry, pane: Pane, file: BatchFile) -> None:
         self._known.add(file.path)
@@ -322,6 +390,7 @@ class _Auditor:
                 self._incomplete |= set(entry.ends)
             else:
                 self._add_rows(entry, file.path, rows)
+                self._filed.update(rows.partitions.tolist())
 
     # the whole
 
@@ -335,12 +404,19 @@ class _Auditor:
             )
         if self._is_blind or partition in self._incomplete:
             return
-        for start, end in torn[:_MOST]:
+        complete_from = self._expired_to.get(partition, 0)
+        for start, end in [place for place in torn if place.start >= complete_from][:_MOST]:
             self._find(
                 f"partition={partition}: some rows of offsets {start} to {end - 1} are nowhere"
             )
+        came, filed = self._came[partition], self._filed[partition]
         expected = total["messages"] - total["without_rows"]
-        if seen != expected:
+        if partition in self._expired_to and came != filed:
+            self._find(
+                f"partition={partition}: {came} rows should be in batches, expired or not, and in "
+                f"the carry, {filed} are"
+            )
+        elif partition not in self._expired_to and seen != expected:
             self._find(
                 f"partition={partition}: {expected} messages should be in batches, carry or dead "
                 f"letters, {seen} are"
@@ -354,7 +430,7 @@ class _Auditor:
     def _places(self, partition: int, offset: int) -> str:
         """Name the files that, by the log, may hold an offset."""
         paths = []
-        for cycle in range(self._last + 1):
+        for cycle in range(0 if self._expiry is None else self._expiry.first, self._last + 1):
             entry = self._entry_or_none(cycle)
             for file in entry.files if entry is not None else ():
                 first, last, _ = file.offsets.get(partition, (1, 0, 0))
@@ -367,8 +443,26 @@ class _Auditor:
             for folder in (DATA, DEAD_LETTERS, WINDOWS)
             for path in self._known.unknown(self._storage.list(folder))
         }
+        unknown -= self._check_late(path for path in unknown if path.startswith(WINDOWS))
         for path in sorted(unknown - self._named_since() if unknown else ()):
-            self._find(f"{path} is in no entry")
+            expiry, interval = self._expiry, self._interval
+            if expiry is not None and interval and is_left_over(expiry, interval, path):
+                self._find(left_over(path))
+            else:
+                self._find(f"{path} is in no entry")
+
+    def _check_late(self, paths: Iterable[str]) -> set[str]:
+        """Check the manifests of late panes of expired windows; return their paths."""
+        found = list(late_manifests(self._storage, self._late, sorted(paths)))
+        for path, cycle, agrees in found:
+            if not agrees:
+                self._find(f"{path} does not agree with {entry_path(cycle)}")
+        placed = {(manifest_window(path), cycle) for path, cycle, _ in found}
+        for entry, pane in self._late:
+            if entry.cycle < self._last and (pane.window_start, entry.cycle) not in placed:
+                window = format_instant(pane.window_start)
+                self._find(f"the manifest of cycle={entry.cycle} of window {window} is missing")
+        return {path for path, _, _ in found}
 
     def _named_since(self) -> set[str]:
         """Collect what entries name that were committed since the audit began."""
@@ -377,7 +471,10 @@ class _Auditor:
         while (entry := self._entry_or_none(cycle)) is not None:
             named.update(visible for _, visible in entry.moves)
             named.update(
-                manifest_path(pane.window_start, self._next_revision(pane))
+                manifest_path(
+                    pane.window_start,
+                    entry.cycle if self._is_after_expiry(pane) else self._next_revision(pane),
+                )
                 for pane in entry.panes
                 if _has_manifest(pane)
             )

@@ -19,8 +19,9 @@ from batch_collection.checkpoint import (
 )
 from batch_collection.entry import Entry
 from batch_collection.errors import LogError
+from batch_collection.expiry_audit import left_over
 from batch_collection.log import digest
-from batch_collection.names import LOG, checkpoint_range, entry_path, is_checkpoint
+from batch_collection.names import LOG, checkpoint_range, entry_cycle, entry_path, is_checkpoint
 from batch_collection.parallel import each
 from batch_collection.ranges import Range
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from batch_collection.checkpoint import Summary
+    from batch_collection.expiry import Expiry
     from batch_collection.storage import Storage
 
 __all__ = ["LogAudit"]
@@ -43,24 +45,33 @@ class LogAudit:
             hole.
     """
 
-    def __init__(self, storage: Storage, find: Callable[[str], None]) -> None:
-        """List the log."""
+    def __init__(
+        self, storage: Storage, expiry: Expiry | None, find: Callable[[str], None]
+    ) -> None:
+        """List the log; it begins where the expiry has left it."""
         self._storage, self._find = storage, find
-        self.newest: int | None = None
-        checkpoints = set()
+        self._first = 0 if expiry is None else expiry.first
+        self._folded = None if expiry is None else expiry.folded
+        self.newest = None if expiry is None else expiry.first
+        checkpoints, old = set(), []
         for path in storage.list(LOG):
-            name = path.rsplit("/", 1)[-1].removesuffix(".json")
-            if name.isdecimal():
-                self.newest = max(int(name), -1 if self.newest is None else self.newest)
+            span = checkpoint_range(path)
+            cycle = entry_cycle(path) if span is None else span[1]
+            if cycle is not None and cycle < self._first:
+                old.append(path)
             elif is_checkpoint(path):
                 checkpoints.add(path)
+            elif cycle is not None:
+                self.newest = max(cycle, -1 if self.newest is None else self.newest)
+        for path in sorted(old):
+            find(left_over(path))
         self._checkpoints = _Checkpoints(storage, checkpoints, find)
 
-    def entries(self, first: int, last: int) -> Iterator[Entry]:
-        """Yield the entries from the first to cycle ``last`` that can be gone by, in order."""
-        before: Entry | None = None
-        previous: str | None = None
-        cycles = range(first, last + 1)
+    def entries(self, last: int) -> Iterator[Entry]:
+        """Yield the entries up to cycle ``last`` that can be gone by, in order."""
+        before = None if self._folded is None else self._folded.last
+        previous = None if self._folded is None else self._folded.sha256
+        cycles = range(self._first, last + 1)
         read = partial(_read, self._storage)
         for cycle, (content, own) in zip(cycles, each(self._storage, read, cycles), strict=True):
             entry = None if content is None else self._entry(cycle, content, previous)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from batch_collection.errors import CollectionError, FileGoneError, StorageError
+from batch_collection.errors import CollectionError, ExpiredError, FileGoneError, StorageError
+from batch_collection.expiry import newest_expiry
 from batch_collection.formats import format_of
 from batch_collection.names import cycle_name
 from batch_collection.storage import LocalStorage
@@ -73,9 +74,17 @@ class Batch:
         """Open the file, wherever its publishing stands.
 
         Raises:
+            ExpiredError: it was expired since its view was opened.
             StorageError: it is gone.
         """
-        return open_published(self._storage, self.path, self._staged)
+        try:
+            return open_published(self._storage, self.path, self._staged)
+        except FileGoneError as error:
+            expiry = newest_expiry(self._storage)
+            if expiry is None or not expiry.hides(self.cycle, self.window_end):
+                raise
+            message = f"batch {self.id} was expired ({expiry}); open {self._storage.uri} again"
+            raise ExpiredError(message) from error
 
     def _read(self, columns: list[str] | None) -> pa.Table:
         """Return the columns that are there."""

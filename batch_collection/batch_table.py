@@ -28,6 +28,7 @@ LISTED = pa.schema(
         "window_end": _INSTANT,
         "timing": pa.string(),
         "rows": pa.int64(),
+        "bytes": pa.int64(),
         "path": pa.string(),
         "staged": pa.string(),
     }
@@ -38,7 +39,7 @@ LISTED = pa.schema(
 def listed(entries: Iterable[Entry]) -> pa.Table:
     """Return the batches of entries, in their order, as ``LISTED``."""
     rows = [
-        (entry.cycle, number, *_of_pane(pane), file.rows, file.path, file.staged)
+        (entry.cycle, number, *_of_pane(pane), file.rows, file.bytes, file.path, file.staged)
         for entry in entries
         for number, (pane, file) in enumerate(
             (pane, file) for pane in entry.panes for file in pane.files
@@ -64,7 +65,7 @@ def batches_in(storage: Storage, table: pa.Table) -> Iterator[Batch]:
             column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
             for column in part.columns
         ]
-        for cycle, number, start, end, timing, rows, path, staged in zip(
+        for cycle, number, start, end, timing, rows, _, path, staged in zip(
             *(column.to_pylist() for column in columns), strict=True
         ):
             yield Batch(

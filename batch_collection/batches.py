@@ -218,12 +218,14 @@ class Batches(Generic[_Cut]):
             raise CollectionError(message) from error
         for name, value in self._identity().items():
             if state.get(name) != value:
-                message = (
-                    f"the state was saved with {name}={state.get(name)}, this has {value}; "
-                    "make the batches as they were made then"
-                )
+                cure = "make the batches as they were made then"
                 if name == "cycle":
-                    message += f", with open(...).at(cycle={state.get(name)})"
+                    cure += f", with open(...).at(cycle={state.get(name)})"
+                if name == "expired":
+                    cure = "rows that it counts are gone; begin anew"
+                message = (
+                    f"the state was saved with {name}={state.get(name)}, this has {value}; {cure}"
+                )
                 raise CollectionError(message)
         self._epoch, self._row, self._until, self._resumes = epoch, row, until, True
 

@@ -60,7 +60,7 @@ MOST_REASONS = 1_000
 
 _ROW_GROUP = 8_192  # rows that are read at least, to read a few
 _SORTED = [(name, "ascending") for name in ("window_start", "cycle", "number")]
-_INTEGERS = ("cycle", "number", "window_start", "window_end", "rows")
+_INTEGERS = ("cycle", "number", "window_start", "window_end", "rows", "bytes")
 
 
 class Checksum(NamedTuple):

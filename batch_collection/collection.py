@@ -25,10 +25,12 @@ from batch_collection.batches import (
 )
 from batch_collection.cursor import Cursor
 from batch_collection.dataset import dataset_of
-from batch_collection.errors import CollectionError, LogError
+from batch_collection.errors import CollectionError, ExpiredError, LogError
+from batch_collection.expiry import newest_stub, undisturbed
 from batch_collection.extras import extra
-from batch_collection.listing import listing
-from batch_collection.log import FIRST_CYCLE, newest_entry, read_entry
+from batch_collection.following import Following
+from batch_collection.listing import hidden, listing
+from batch_collection.log import newest_entry, read_entry
 from batch_collection.names import entry_path
 from batch_collection.narrowing import Narrowing
 from batch_collection.row_sequence import RowSequence
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
     from batch_collection.batches import Batches
     from batch_collection.entry import Entry
+    from batch_collection.expiry import Expiry
     from batch_collection.formats import Outline
     from batch_collection.splits import Side
     from batch_collection.to_torch import TorchBatches
@@ -73,6 +76,9 @@ class Window:
 class Collection:
     """A consistent view of a collection: all that was committed when it was opened, and no more.
 
+    What ``expire`` has taken away is not there, in no view. If that happens while a view is used,
+    reading what is gone is an ``ExpiredError``.
+
     Iterating yields its batches in the order of the log. All that reads rows gives them in the
     order of their windows, a window's files as one sequence: the same rows in the same order for
     the same cycle, whatever is collected meanwhile.
@@ -83,6 +89,7 @@ class Collection:
         self._storage, self.newest = storage, newest
         self._narrowing = narrowing or Narrowing()
         self._listed: pa.Table | None = None
+        self._expiry: Expiry | None = None  # that the batches were listed under
         self._rows: RowSequence | None = None
         self.known_outlines: dict[str, Outline] = {}
 
@@ -131,6 +138,7 @@ class Collection:
         """Return the view as it was when a cycle had been committed.
 
         Raises:
+            ExpiredError: the log has its entry no more.
             LogError: the log has no entry of that cycle.
         """
         entry, narrowing = read_entry(self._storage, cycle), self._narrowing
@@ -347,6 +355,7 @@ class Collection:
         start: str = "earliest",
         poll: timedelta = timedelta(seconds=1),
         once: bool = False,
+        on_expired: str = "fail",
         wait: Callable[[float], object] = time.sleep,
     ) -> Iterator[Batch]:
         """Yield each committed batch in the order of the log, then wait for new ones.
@@ -361,11 +370,14 @@ class Collection:
                 after this view was opened.
             poll: How often to look for a new entry.
             once: Stop at the end of the log.
+            on_expired: What to do about batches that were expired before they were read: ``fail``,
+                or ``skip`` to go on with what is left. A new cursor begins with what is left.
             wait: Waits for so many seconds; a true answer ends the loop (``threading.Event.wait``).
 
         Raises:
             CollectionError: the cursor's name, its file or ``start`` is not usable, or this view is
                 narrowed to some windows or rows.
+            ExpiredError: batches were expired before they were read.
         """
         if start not in {"earliest", "latest"}:
             message = f"start must be earliest or latest, got {start!r}"
@@ -373,32 +385,31 @@ class Collection:
         if self._narrowing != Narrowing():
             message = f"{self!r} is only a part of the log; follow what open() returned"
             raise CollectionError(message)
-        place = Cursor(self._storage, cursor)
-        first = (0, 0) if start == "earliest" else (self.newest.cycle + 1, 0)
-        return self._follow(place, first, poll.total_seconds(), None if once else wait)
-
-    def _follow(
-        self,
-        place: Cursor,
-        first: tuple[int, int],
-        poll: float,
-        wait: Callable[[float], object] | None,
-    ) -> Iterator[Batch]:
-        cycle, index = place.load(first)
-        while True:
-            while self._storage.size(entry_path(cycle)) is None:
-                if wait is None or wait(poll):
-                    return
-            for batch in batches_of(self._storage, read_entry(self._storage, cycle))[index:]:
-                yield batch
-                place.store(cycle, batch.number + 1)
-            cycle, index = cycle + 1, 0
+        if on_expired not in {"fail", "skip"}:
+            message = f"on_expired must be fail or skip, got {on_expired!r}"
+            raise CollectionError(message)
+        return Following(
+            storage=self._storage,
+            cursor=Cursor(self._storage, cursor),
+            latest=self.newest.cycle + 1 if start == "latest" else None,
+            skips=on_expired == "skip",
+            wait=None if once else lambda: wait(poll.total_seconds()),
+        ).batches()
 
     def _listing(self) -> pa.Table:
         """List the batches of this view; read once, and only what it shows."""
         if self._listed is None:
-            self._listed = listing(self._storage, FIRST_CYCLE, self.newest.cycle, self._narrowing)
+            self._listed = undisturbed(self._storage, self._left)
         return self._listed
+
+    def _left(self, expiry: Expiry | None) -> pa.Table:
+        """List the batches that an expiry leaves of this view."""
+        self._expiry, first = expiry, expiry.first if expiry is not None else 0
+        if self.newest.cycle < first:
+            message = f"{self!r} was expired: the log begins with cycle={first}; open it again"
+            raise ExpiredError(message)
+        found = listing(self._storage, first, self.newest.cycle, self._narrowing)
+        return found if expiry is None else found.filter(~hidden(expiry))
 
     def _narrowed(self, narrowing: Narrowing) -> Collection:
         """Return a narrower view, which need not read again what this one has read."""
@@ -406,6 +417,7 @@ class Collection:
         found.known_outlines = self.known_outlines
         if self._listed is not None:
             found._listed = self._listed.filter(narrowing.windows)
+            found._expiry = self._expiry
         return found
 
     def _sequence(self) -> RowSequence:
@@ -418,10 +430,14 @@ class Collection:
 
     def _view(self) -> dict[str, Any]:
         """Name this view, as a saved place needs it."""
+        self._listing()
+        expiry, start = self._expiry, self._narrowing.start
+        is_whole = expiry is None or (start is not None and start >= expiry.before)
         return {
             "cycle": self.newest.cycle,
             "plan": self.newest.plan,
             "rows": str(self._narrowing).removeprefix(", ") or "all",
+            "expired": None if is_whole else str(expiry),
         }
 
     def _window(self, batches: list[Batch]) -> Window:
@@ -455,9 +471,13 @@ def open(path: str | os.PathLike[str] | Storage) -> Collection:  # noqa: A001 - 
 def no_collection(storage: Storage) -> LogError:
     """Return the error that says so, and names those one folder below, where users forget to go."""
     below = (f"{storage.uri}/{name}" for name in sorted(islice(storage.folders(), _MOST_LOOKS)))
-    logs = [uri for uri in below if open_storage(uri).size(entry_path(0)) is not None][:3]
+    logs = [uri for uri in below if _is_collection(open_storage(uri))][:3]
     others = f"; did you mean {' or '.join(logs)}?" if logs else ""
     return LogError(f"no collection in {storage.uri}: it has no {entry_path(0)}{others}")
+
+
+def _is_collection(storage: Storage) -> bool:
+    return storage.size(entry_path(0)) is not None or newest_stub(storage) is not None
 
 
 def _instant(given: datetime | str | None) -> datetime | None:

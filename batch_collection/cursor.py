@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from batch_collection.errors import CollectionError, LogError
@@ -12,13 +13,26 @@ from batch_collection.names import cursor_path, entry_path
 if TYPE_CHECKING:
     from batch_collection.storage import Storage
 
-__all__ = ["Cursor"]
+__all__ = ["Cursor", "Place"]
 
 _CURSOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The next batch is number ``index`` of the entry of ``cycle``.
+
+    ``stub`` is the newest one (``Expiry.number``) of which the follower knows that it has missed
+    what was expired by it; None: it knows of none.
+    """
+
+    cycle: int
+    index: int = 0
+    stub: int | None = None
+
+
 class Cursor:
-    """A follower's place: the next batch is number ``index`` of the entry of ``cycle``."""
+    """A follower's place, under a name."""
 
     def __init__(self, storage: Storage, name: str) -> None:
         """Name a place in a storage.
@@ -34,26 +48,38 @@ class Cursor:
             raise CollectionError(message)
         self._storage, self._path = storage, cursor_path(name)
 
-    def load(self, first: tuple[int, int]) -> tuple[int, int]:
-        """Return the place, ``first`` if there is none; that is remembered, too."""
+    def load(self, first: Place, kept: int = 0) -> Place:
+        """Return the place, ``first`` if there is none; that is remembered, too.
+
+        Args:
+            first: Where a new one stands.
+            kept: The first cycle whose entry expiring has left in the log.
+        """
         try:
             content = self._storage.read(self._path)
         except FileNotFoundError:
-            self.store(*first)
+            self.store(first)
             return first
-        cycle, index = self._parse(content)
-        self._check_reached(cycle if index else cycle - 1)
-        return cycle, index
+        place = self._parse(content)
+        reached = place.cycle if place.index else place.cycle - 1
+        if reached >= kept:
+            self._check_reached(reached)
+        return place
 
-    def store(self, cycle: int, index: int) -> None:
+    def store(self, place: Place) -> None:
         """Remember a place, durably."""
-        content = json.dumps({"format": 1, "cycle": cycle, "index": index})
+        content = json.dumps({"format": 1, **asdict(place)})
         self._storage.replace(self._path, content.encode() + b"\n")
 
-    def _parse(self, content: bytes) -> tuple[int, int]:
+    @property
+    def path(self) -> str:
+        """The file it is remembered in."""
+        return self._path
+
+    def _parse(self, content: bytes) -> Place:
         try:
             fields: dict[str, Any] = json.loads(content)
-            return int(fields["cycle"]), int(fields["index"])
+            return Place(int(fields["cycle"]), int(fields["index"]), fields.get("stub"))
         except (ValueError, KeyError, TypeError) as error:
             message = (
                 f"cannot read cursor {self._storage.uri}/{self._path}; remove it to start again"
@@ -62,7 +88,7 @@ class Cursor:
 
     def _check_reached(self, cycle: int) -> None:
         """Refuse a place that the log never had: the collection was made anew under the cursor."""
-        if cycle >= 0 and self._storage.size(entry_path(cycle)) is None:
+        if self._storage.size(entry_path(cycle)) is None:
             message = (
                 f"cursor {self._path} stands after cycle={cycle}, which the log of "
                 f"{self._storage.uri} does not have; remove it to start again"

@@ -7,6 +7,7 @@ __all__ = [
     "CollectionError",
     "DamagedFileError",
     "DataLossError",
+    "ExpiredError",
     "FileGoneError",
     "LogError",
     "OtherCollectorError",
@@ -38,6 +39,10 @@ class FileGoneError(StorageError):
 
 class LogError(CollectionError):
     """The log can't be read, or doesn't belong to what is asked of it."""
+
+
+class ExpiredError(LogError):
+    """What is asked for was there once, and ``expire`` has taken it away."""
 
 
 class OtherCollectorError(CollectionError):

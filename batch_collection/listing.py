@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_collection.batch_table import LISTED, listed
 from batch_collection.checkpoint import read_rows
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 
     from batch_collection.checkpoint import Summary
     from batch_collection.entry import Entry
+    from batch_collection.expiry import Expiry
     from batch_collection.narrowing import Narrowing
     from batch_collection.storage import Storage
 
-__all__ = ["listing"]
+__all__ = ["hidden", "listing"]
 
 _IN_LOG = [("cycle", "ascending"), ("number", "ascending")]
 
@@ -41,3 +43,9 @@ def listing(storage: Storage, first: int, last: int, narrowing: Narrowing) -> pa
 
     parts = gathered(storage, first, last, of_checkpoint, of_entries)
     return pa.concat_tables([LISTED.empty_table(), *parts])
+
+
+def hidden(expiry: Expiry) -> pc.Expression:
+    """Return what holds for batches as ``LISTED`` that an expiry hides: see ``Expiry.hides``."""
+    before = pa.scalar(expiry.before, LISTED.field("window_end").type)
+    return (pc.field("cycle") <= expiry.through) & (pc.field("window_end") <= before)

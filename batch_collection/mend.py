@@ -19,7 +19,8 @@ from batch_collection.checkpoint import (
 from batch_collection.dead_letters import reasons
 from batch_collection.entry import Entry
 from batch_collection.errors import DamagedFileError, FileGoneError, LogError
-from batch_collection.log import FIRST_CYCLE, digest
+from batch_collection.expiry import first_cycle
+from batch_collection.log import digest
 from batch_collection.names import entry_path
 from batch_collection.parallel import each
 from batch_collection.ranges import cover
@@ -59,7 +60,7 @@ def mend(storage: Storage, newest: int, most: int = _AT_START, turn: int | None 
         turn: Of all that readers would use, take a look at the listing of one, another in each
             turn; None: of none.
     """
-    spans = [span for span in cover(FIRST_CYCLE, newest) if span.level is not None][::-1]
+    spans = [span for span in cover(first_cycle(storage), newest) if span.level is not None][::-1]
     summaries = each(storage, partial(read_summary, storage), spans)
     mender = _Mender(storage, most)
     for number, (span, summary) in enumerate(zip(spans, summaries, strict=True)):

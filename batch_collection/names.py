@@ -6,7 +6,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING
 
-from batch_collection.windows import compact_instant
+from batch_collection.windows import compact_instant, parse_compact_instant
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -16,6 +16,7 @@ __all__ = [
     "CURSORS",
     "DATA",
     "DEAD_LETTERS",
+    "EXPIRED",
     "LOG",
     "STAGING",
     "WINDOWS",
@@ -28,17 +29,22 @@ __all__ = [
     "dead_letters_path",
     "draft_path",
     "drafted_path",
+    "entry_cycle",
     "entry_path",
     "is_checkpoint",
     "manifest_path",
+    "manifest_window",
     "new_token",
     "outcome_path",
     "staged_cycle",
     "staged_path",
+    "stub_number",
+    "stub_path",
+    "visible_place",
 ]
 
 DATA, DEAD_LETTERS, LOG, WINDOWS = "data", "dead_letters", "log", "windows"
-CARRY, STAGING, CURSORS = "carry", "staging", "cursors"
+CARRY, STAGING, CURSORS, EXPIRED = "carry", "staging", "cursors", "expired"
 _DRAFTS = f"{STAGING}/drafts"
 _CHECKPOINT = f"{LOG}/checkpoint-"
 _CHECKPOINT_NAME = re.compile(rf"{_CHECKPOINT}(\d{{20}})-(\d{{20}})\.(?:json|parquet)")
@@ -75,6 +81,21 @@ def checkpoint_range(path: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
+def entry_cycle(path: str) -> int | None:
+    """Return the cycle of a log entry's path, None for another file of that folder."""
+    return _number(path, LOG)
+
+
+def stub_path(number: int) -> str:
+    """Return the path of the stub that an expiry leaves; they are numbered from 0."""
+    return f"{EXPIRED}/{number:010d}.json"
+
+
+def stub_number(path: str) -> int | None:
+    """Return the number of a stub's path, None for another file of that folder."""
+    return _number(path, EXPIRED)
+
+
 def batch_path(
     window_start: datetime, cycle: int, shard: int, number: int, token: str, suffix: str
 ) -> str:
@@ -109,6 +130,24 @@ def manifest_path(window_start: datetime, revision: int) -> str:
     return f"{WINDOWS}/{compact_instant(window_start)}.r{revision}.json"
 
 
+def manifest_window(path: str) -> datetime | None:
+    """Return the start of a manifest's window, None for another file of that folder."""
+    try:
+        return parse_compact_instant(path.removeprefix(f"{WINDOWS}/").partition(".r")[0])
+    except ValueError:
+        return None
+
+
+def visible_place(path: str) -> tuple[datetime, int] | None:
+    """Return window start (of dead letters: planning) and cycle that a file's name says, if any."""
+    instant, _, rest = path.rsplit("/", maxsplit=1)[-1].partition("-")
+    cycle = rest.partition("-")[0]
+    try:
+        return parse_compact_instant(instant), int(cycle)
+    except ValueError:
+        return None
+
+
 def cursor_path(name: str) -> str:
     """Return where a follower remembers its place."""
     return f"{CURSORS}/{name}.json"
@@ -128,6 +167,11 @@ def drafted_path(draft: str) -> str | None:
 def staged_cycle(path: str) -> int | None:
     """Return the cycle of a path below ``staging/`` or ``carry/``, None if it is of none."""
     name = path.split("/")[1]
+    return int(name) if name.isdecimal() else None
+
+
+def _number(path: str, folder: str) -> int | None:
+    name = path.removeprefix(f"{folder}/").removesuffix(".json")
     return int(name) if name.isdecimal() else None
 
 

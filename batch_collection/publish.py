@@ -7,12 +7,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from batch_collection.errors import AlreadyExistsError
+from batch_collection.expiry import newest_expiry
 from batch_collection.log import read_entry
 from batch_collection.names import (
     CARRY,
     STAGING,
     cycle_name,
     drafted_path,
+    entry_cycle,
     entry_path,
     is_checkpoint,
     manifest_path,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batch_collection.entry import Entry, Pane
+    from batch_collection.expiry import Expiry
     from batch_collection.storage import Storage
 
 __all__ = ["early_files", "manifest_of", "publish", "sweep"]
@@ -47,12 +50,15 @@ def publish(storage: Storage, entry: Entry, *, without_gone: bool = False) -> No
         FileGoneError: a file that the entry names is at neither of its names.
     """
     storage.settle(entry_path(entry.cycle))
+    expiry = newest_expiry(storage)
+    if expiry is not None and entry.cycle <= expiry.through:
+        return  # it was published long ago, and some of it is gone since
     moves = entry.moves
     if without_gone:
         moves = tuple(move for move in moves if storage.size(move[0]) is not None)
     storage.move(moves)
     closed = [pane for pane in entry.panes if pane.timing != "early"]
-    in_parallel(lambda pane: _write_manifest(storage, entry, pane), closed)
+    in_parallel(lambda pane: _write_manifest(storage, entry, pane, expiry), closed)
     storage.delete(entry.released)
     storage.delete(_stray(storage, entry))
 
@@ -76,8 +82,10 @@ def _is_left_over(storage: Storage, path: str, newest: int) -> bool:
     """Say whether nobody can need what lies below ``staging/`` or ``carry/``."""
     target = drafted_path(path)
     if target is not None:
+        cycle = entry_cycle(target)  # an entry that is no longer there was expired
+        is_old = cycle is not None and cycle <= newest
         # that of a checkpoint is written anew if its writer lives
-        is_useless = is_checkpoint(target) or storage.size(target) is not None
+        is_useless = is_old or is_checkpoint(target) or storage.size(target) is not None
         return is_useless or _is_left_over(storage, target, newest)
     cycle = staged_cycle(path)
     return cycle is not None and cycle <= newest
@@ -95,8 +103,15 @@ def _stray(storage: Storage, entry: Entry) -> list[str]:
     return [path for folder in folders for path in storage.list(folder) if path not in named]
 
 
-def _write_manifest(storage: Storage, entry: Entry, pane: Pane) -> None:
-    """Write a closed window's next revision, unless this entry's is there already."""
+def _write_manifest(storage: Storage, entry: Entry, pane: Pane, expiry: Expiry | None) -> None:
+    """Write a closed window's next revision, unless this entry's is there already.
+
+    Of a window that was expired the earlier ones are gone, or going; what comes after has the
+    number of its cycle, which is higher than theirs: no name is ever taken again.
+    """
+    if expiry is not None and pane.window_end <= expiry.before:
+        _create_manifest(storage, entry, pane, entry.cycle, [])
+        return
     revision, last = 1, None
     while (content := _read(storage, manifest_path(pane.window_start, revision))) is not None:
         revision, last = revision + 1, content
@@ -104,6 +119,12 @@ def _write_manifest(storage: Storage, entry: Entry, pane: Pane) -> None:
         storage.settle(manifest_path(pane.window_start, revision - 1))
         return
     files = last["files"] if last is not None else early_files(storage, pane)
+    _create_manifest(storage, entry, pane, revision, files)
+
+
+def _create_manifest(
+    storage: Storage, entry: Entry, pane: Pane, revision: int, files: list[dict[str, Any]]
+) -> None:
     if not files and not pane.files:
         return
     manifest = json.dumps(manifest_of(entry, pane, revision, files), indent=1)

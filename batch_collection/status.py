@@ -14,21 +14,32 @@ import pyarrow.compute as pc
 from batch_collection.batch_table import batches_in
 from batch_collection.collection import no_collection
 from batch_collection.dead_letters import reasons
+from batch_collection.expiry import undisturbed
 from batch_collection.gathered import gathered
-from batch_collection.listing import listing
-from batch_collection.log import FIRST_CYCLE, newest_entry, read_entries
+from batch_collection.listing import hidden, listing
+from batch_collection.log import newest_entry, read_entries
 from batch_collection.narrowing import Narrowing
 from batch_collection.sums import Sums
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from batch_collection.checkpoint import Summary
     from batch_collection.entry import BatchFile, Entry, Source
+    from batch_collection.expiry import Expiry
     from batch_collection.storage import Storage
 
-__all__ = ["CycleStatus", "Latency", "OpenWindow", "Quantiles", "Status", "Totals", "status"]
+__all__ = [
+    "CycleStatus",
+    "ExpiredStatus",
+    "Latency",
+    "OpenWindow",
+    "Quantiles",
+    "Status",
+    "Totals",
+    "status",
+]
 
 _SAMPLES = 101  # of a file's row times, spread evenly
 
@@ -62,7 +73,7 @@ class OpenWindow:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the whole log. ``closed_windows`` had rows, ``empty_windows`` had none."""
+    """Sums of all that was ever collected. ``closed_windows`` had rows, ``empty_windows`` none."""
 
     messages: int
     rows: int
@@ -77,6 +88,19 @@ class Totals:
     tombstones: int
     empty: int
     lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredStatus:
+    """What of the totals is there no more; ``entries`` were folded into the stub."""
+
+    before: datetime
+    expired_at: datetime
+    rows: int
+    files: int
+    bytes: int
+    dead_letters: int
+    entries: int
 
 
 class Quantiles(NamedTuple):
@@ -100,7 +124,11 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A collection at its newest entry; ``lag``: messages by partition, None if not asked for."""
+    """A collection at its newest entry.
+
+    ``dead_letters_by_reason`` are those that are there. ``expired`` is None if nothing was, ``lag``
+    (messages by partition) if it is not asked for.
+    """
 
     uri: str
     source: Source
@@ -115,6 +143,7 @@ class Status:
     latency: Latency
     dead_letters_by_reason: dict[str, int]
     lag: dict[int, int] | None = None
+    expired: ExpiredStatus | None = None
 
     def to_json(self) -> str:
         """Return one JSON object; instants are RFC 3339, durations seconds."""
@@ -133,11 +162,18 @@ def status(
     Raises:
         LogError: there is no collection.
     """
+    return undisturbed(storage, lambda expiry: _status(storage, expiry, last, end_offsets))
+
+
+def _status(
+    storage: Storage, expiry: Expiry | None, last: int, end_offsets: Mapping[int, int] | None
+) -> Status:
     newest = newest_entry(storage)
     if newest is None:
         raise no_collection(storage)
-    whole = _whole_log(storage, newest)
-    entries = tuple(read_entries(storage, max(FIRST_CYCLE, newest.cycle - last + 1), newest.cycle))
+    whole = _whole_log(storage, newest, expiry)
+    first = max(0 if expiry is None else expiry.first, newest.cycle - last + 1)
+    entries = tuple(read_entries(storage, first, newest.cycle))
     return Status(
         uri=storage.uri,
         source=newest.source,
@@ -148,10 +184,11 @@ def status(
         boundary=newest.boundary,
         totals=_totals(whole.sums, newest),
         cycles=tuple(_cycle(entry) for entry in entries),
-        open_windows=_open_windows(storage, newest),
+        open_windows=_open_windows(storage, newest, expiry),
         latency=Latency(_window_latency(entries), _row_latency(entries)),
         dead_letters_by_reason=dict(whole.reasons.most_common()),
         lag=None if end_offsets is None else _lag(newest, end_offsets),
+        expired=_expired(storage, newest, expiry),
     )
 
 
@@ -160,8 +197,8 @@ class _Summed(NamedTuple):
     reasons: Counter[str]
 
 
-def _whole_log(storage: Storage, newest: Entry) -> _Summed:
-    """Sum all entries up."""
+def _whole_log(storage: Storage, newest: Entry, expiry: Expiry | None) -> _Summed:
+    """Sum all entries up, those that were folded too; their dead letters have no reasons."""
 
     def of_checkpoint(summary: Summary) -> _Summed | None:
         return None if summary.reasons is None else _Summed(summary.sums, Counter(summary.reasons))
@@ -170,11 +207,44 @@ def _whole_log(storage: Storage, newest: Entry) -> _Summed:
         whole = tuple(entries)
         return _Summed(Sums.total(map(Sums.of, whole)), reasons(storage, whole))
 
-    parts = tuple(gathered(storage, FIRST_CYCLE, newest.cycle, of_checkpoint, of_entries))
+    first = 0 if expiry is None else expiry.first
+    parts = tuple(gathered(storage, first, newest.cycle, of_checkpoint, of_entries))
     found: Counter[str] = Counter()
     for part in parts:
         found.update(part.reasons)
-    return _Summed(Sums.total(part.sums for part in parts), found)
+    return _Summed(Sums.total([_folded_sums(expiry), *(part.sums for part in parts)]), found)
+
+
+def _folded_sums(expiry: Expiry | None) -> Sums:
+    """Return the sums of the entries that an expiry has folded."""
+    if expiry is None or expiry.folded is None:
+        return Sums()
+    folded = expiry.folded
+    return Sums.of(folded.last)._replace(
+        rows=folded.rows,
+        late_rows=folded.late_rows,
+        files=folded.files,
+        bytes=folded.bytes,
+        closed_windows=folded.closed_windows,
+        empty_windows=folded.empty_windows,
+    )
+
+
+def _expired(storage: Storage, newest: Entry, expiry: Expiry | None) -> ExpiredStatus | None:
+    if expiry is None:
+        return None
+    folded = _folded_sums(expiry)
+    kept = listing(storage, expiry.first, newest.cycle, Narrowing(end=expiry.before))
+    gone = kept.filter(hidden(expiry))
+    return ExpiredStatus(
+        before=expiry.before,
+        expired_at=expiry.expired_at,
+        rows=folded.rows + (pc.sum(gone.column("rows")).as_py() or 0),
+        files=folded.files + gone.num_rows,
+        bytes=folded.bytes + (pc.sum(gone.column("bytes")).as_py() or 0),
+        dead_letters=folded.dead_letters,
+        entries=expiry.first,
+    )
 
 
 def _totals(sums: Sums, newest: Entry) -> Totals:
@@ -185,26 +255,21 @@ def _totals(sums: Sums, newest: Entry) -> Totals:
     )
 
 
-def _open_windows(storage: Storage, newest: Entry) -> tuple[OpenWindow, ...]:
+def _open_windows(storage: Storage, newest: Entry, expiry: Expiry | None) -> tuple[OpenWindow, ...]:
     waiting: Counter[datetime] = Counter()
     for file in newest.carry:
         waiting[file.window_start] += file.rows
     starts = sorted({*waiting, *newest.open})
-    early = _early_rows(storage, newest, starts)
+    early: Counter[datetime] = Counter()
+    if starts:  # none of them is expired
+        narrowing = Narrowing(starts[0], starts[-1] + newest.interval)
+        first = 0 if expiry is None else expiry.first
+        table = listing(storage, first, newest.cycle, narrowing)
+        for batch in batches_in(storage, table.filter(pc.field("timing") == "early")):
+            early[batch.window_start] += batch.rows
     return tuple(
         OpenWindow(start, start + newest.interval, early[start], waiting[start]) for start in starts
     )
-
-
-def _early_rows(storage: Storage, newest: Entry, starts: Sequence[datetime]) -> Counter[datetime]:
-    """Count the rows that early panes of some windows have."""
-    found: Counter[datetime] = Counter()
-    if starts:
-        narrowing = Narrowing(starts[0], starts[-1] + newest.interval)
-        table = listing(storage, FIRST_CYCLE, newest.cycle, narrowing)
-        for batch in batches_in(storage, table.filter(pc.field("timing") == "early")):
-            found[batch.window_start] += batch.rows
-    return found
 
 
 def _cycle(entry: Entry) -> CycleStatus:

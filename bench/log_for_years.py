@@ -135,9 +135,9 @@ def rebuild(storage: LocalStorage) -> str:
 def check(storage: LocalStorage) -> str:
     """Do what an audit does with the log, the chain and the checkpoints; there are no files."""
     findings: list[str] = []
-    log = LogAudit(storage, findings.append)
+    log = LogAudit(storage, None, findings.append)
     assert log.newest is not None
-    count = sum(1 for _ in log.entries(0, log.newest))
+    count = sum(1 for _ in log.entries(log.newest))
     assert not findings, findings[0]
     return f"{count:,} entries"
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "export": "write a collection as TFRecord or JSON lines, for other programs",
     "status": "say how a collection stands",
     "audit": "check every entry, file, row and offset of a collection; exit code 1 with findings",
+    "expire": "take old windows away: their files go, a stub that says what was there is left",
 }
 
 

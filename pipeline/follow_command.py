@@ -41,6 +41,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--once", action="store_true", help="stop at the end of the log")
     parser.add_argument(
+        "--on_expired",
+        metavar="fail|skip",
+        default="fail",
+        help="batches were expired before they were read: fail, or go on with what is left "
+        "(default: fail)",
+    )
+    parser.add_argument(
         "--poll", metavar="DURATION", default="1s", help="how often to look (default: 1s)"
     )
 
@@ -57,12 +64,15 @@ def run(args: argparse.Namespace) -> int:
     cursor = flags.given("cursor")
     poll = flags.duration("poll", _SHORTEST_POLL)
     start = flags.choice("start", ("earliest", "latest"))
+    on_expired = flags.choice("on_expired", ("fail", "skip"))
     flags.done()
     process = load_function("process", args.process) if args.process else _print_line
-    batches = open_collection(args.path)
     stop = threading.Event()
+    batches = open_collection(args.path).follow(
+        cursor, start=start, poll=poll, once=args.once, on_expired=on_expired, wait=stop.wait
+    )
     with stopped_by_signals(stop.set):
-        for batch in batches.follow(cursor, start=start, poll=poll, once=args.once, wait=stop.wait):
+        for batch in batches:
             if stop.is_set():
                 break  # this batch is not begun, the one before is done and remembered
             process(batch)

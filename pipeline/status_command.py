@@ -15,10 +15,23 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from batch_collection.status import CycleStatus, OpenWindow, Quantiles, Status
+    from batch_collection.status import (
+        CycleStatus,
+        ExpiredStatus,
+        OpenWindow,
+        Quantiles,
+        Status,
+    )
     from batch_collection.storage import Storage
 
-__all__ = ["configure", "described", "humanised_bytes", "humanised_duration", "run"]
+__all__ = [
+    "configure",
+    "described",
+    "described_instant",
+    "humanised_bytes",
+    "humanised_duration",
+    "run",
+]
 
 _MOST_LINES = 20  # of open windows, of reasons
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -104,8 +117,8 @@ def described(found: Status, now: datetime) -> str:
 def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
     totals = found.totals
     age = humanised_duration(now - found.committed_at)
-    yield "newest entry", f"cycle {found.cycle}, {_instant(found.committed_at)}, {age} ago"
-    yield "closed up to", _instant(found.boundary) if found.boundary else "nothing yet"
+    yield "newest entry", f"cycle {found.cycle}, {described_instant(found.committed_at)}, {age} ago"
+    yield "closed up to", described_instant(found.boundary) if found.boundary else "nothing yet"
     yield (
         "rows",
         (
@@ -113,6 +126,8 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
             f"{humanised_bytes(totals.bytes)}"
         ),
     )
+    if found.expired is not None:
+        yield "of them expired", _expired(found.expired)
     yield "waiting", f"{totals.waiting_rows:,} rows"
     yield (
         "windows",
@@ -135,6 +150,14 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
     yield "row time to visible", f"{_quantiles(found.latency.row_time)} (estimated)"
     if found.lag is not None:
         yield "lag", f"{sum(found.lag.values()):,} messages: {_lag(found.lag)}"
+
+
+def _expired(expired: ExpiredStatus) -> str:
+    return (
+        f"{expired.rows:,} in {expired.files:,} files, {humanised_bytes(expired.bytes)}, of "
+        f"windows before {described_instant(expired.before)}; {expired.entries:,} entries, "
+        f"{expired.dead_letters:,} dead letters"
+    )
 
 
 def _lag(lag: dict[int, int]) -> str:
@@ -174,7 +197,7 @@ def _cycles(cycles: Sequence[CycleStatus]) -> str:
 
 def _open_windows(windows: Sequence[OpenWindow]) -> str:
     rows = [
-        (_instant(window.window_start), f"{window.rows:,}", f"{window.waiting_rows:,}")
+        (described_instant(window.window_start), f"{window.rows:,}", f"{window.waiting_rows:,}")
         for window in windows[:_MOST_LINES]
     ]
     more = _more(len(windows))
@@ -198,7 +221,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"  {line}" for line in lines)
 
 
-def _instant(instant: datetime) -> str:
+def described_instant(instant: datetime) -> str:
+    """Write an instant for people, to the second."""
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 

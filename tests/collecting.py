@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from confluent_kafka import Producer, TopicPartition
 
 from batch_collection.audit import audit
+from batch_collection.expiry import first_cycle
 from batch_collection.log import newest_cycle, read_entries
 from batch_collection.storage import LocalStorage
 from batch_collection.windows import parse_compact_instant
@@ -351,10 +352,10 @@ class Collecting:
 
 
 def entries_of(collection: Path) -> list[Entry]:
-    """Return the log."""
+    """Return the log, from the first entry that was not expired."""
     storage = LocalStorage(str(collection))
     newest = newest_cycle(storage)
-    return [] if newest is None else list(read_entries(storage, 0, newest))
+    return [] if newest is None else list(read_entries(storage, first_cycle(storage), newest))
 
 
 def rows_of(collection: Path) -> pa.Table:

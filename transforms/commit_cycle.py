@@ -13,7 +13,8 @@ from apache_beam.transforms.userstate import BagStateSpec
 from apache_beam.transforms.window import GlobalWindows
 
 from batch_collection.entry import Entry
-from batch_collection.log import create_entry, digest
+from batch_collection.errors import ExpiredError
+from batch_collection.log import create_entry, digest, read_content
 from batch_collection.mend import keep_up
 from batch_collection.names import entry_path, outcome_path
 from batch_collection.publish import publish
@@ -95,10 +96,18 @@ def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
 
     Returns:
         The entry that its cycle has in the log, whoever created it; None if reports are missing or
-        the plan has failed (then ``read_failure`` says why).
+        the plan has failed (then ``read_failure`` says why), or so old that others have committed
+        its cycle and expired it since.
     """
     storage = open_storage(plan.collection)
-    previous = storage.read(entry_path(plan.cycle - 1))
+    try:
+        return _committed(storage, plan, reports)
+    except ExpiredError:
+        return None  # whoever planned finds the newest entry, and whose it is
+
+
+def _committed(storage: Storage, plan: Plan, reports: Iterable[Report]) -> Entry | None:
+    previous = read_content(storage, plan.cycle - 1)
     now = datetime.now(timezone.utc)
     settled = settle(plan, Entry.from_json(previous), digest(previous), reports, now)
     if settled is None:

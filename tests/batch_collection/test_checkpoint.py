@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import batch_collection
 from batch_collection.checkpoint import read_checkpoint, read_summary
-from batch_collection.log import FIRST_CYCLE, digest
+from batch_collection.log import digest
 from batch_collection.mend import mend
 from batch_collection.names import entry_path, is_checkpoint
 from batch_collection.narrowing import Narrowing
@@ -272,7 +272,7 @@ def test_a_checkpoint_of_another_collection_is_not_trusted(
 
 def ours(storage: Storage) -> list[str]:
     """Return the files that readers of the newest entry would use."""
-    pieces = [piece for piece in cover(FIRST_CYCLE, len(CYCLES) - 1) if piece.level is not None]
+    pieces = [piece for piece in cover(0, len(CYCLES) - 1) if piece.level is not None]
     return [path for path in files_of(storage) if range_in(path) in pieces]
 
 

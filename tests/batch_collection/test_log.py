@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_collection.entry import Entry, Source
 from batch_collection.errors import LogError
+from batch_collection.expiry import Expiry, Folded
 from batch_collection.log import (
     create_entry,
     digest,
@@ -19,25 +21,25 @@ from batch_collection.log import (
     read_entries,
     read_entry,
 )
-from batch_collection.names import entry_path
+from batch_collection.names import EXPIRED, entry_path, stub_path
 from batch_collection.storage import LocalStorage
-from tests.builders import Collector, message
+from tests.builders import MINUTE, Collector, at, message
 from tests.storages import DyingStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from batch_collection.storage import Storage
 
 
 class Probed(DyingStorage):
-    """A log of ``entries`` entries, of which nothing but sizes can be asked."""
+    """A log of the entries ``first`` to ``entries - 1``; nothing else of it is there."""
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, entries: int, first: int = 0, strays: Iterable[int] = ()) -> None:
         """Keep nothing."""
         super().__init__(LocalStorage("nowhere"))
-        self.names = {entry_path(cycle) for cycle in range(entries)}
-        self.asked = 0
+        self.names = {entry_path(cycle) for cycle in (*range(first, entries), *strays)}
+        self.first, self.asked = first, 0
 
     def size(self, path: str) -> int | None:
         """Answer, and count."""
@@ -45,8 +47,33 @@ class Probed(DyingStorage):
         return 1 if path in self.names else None
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Refuse."""
-        raise AssertionError(prefix)
+        """Tell of the stub; refuse the log."""
+        assert prefix == EXPIRED
+        return iter([stub_path(0)] if self.first else [])
+
+    def read(self, path: str) -> bytes:
+        """Return the stub."""
+        assert path == stub_path(0)
+        return expiry(self.first).to_json()
+
+
+def expiry(first: int) -> Expiry:
+    """Return one that leaves the entries from ``first`` on."""
+    last = Entry(
+        cycle=first - 1,
+        run="run",
+        plan="plan",
+        previous=None,
+        host="test",
+        pid=1,
+        committed_at=at("10:30:00"),
+        source=Source("kafka", "topic"),
+        interval=MINUTE,
+        row_time="record",
+        cause="start",
+    )
+    folded = Folded("digest", last, {})
+    return Expiry(0, None, "test", 1, at("11:00:00"), at("10:30:00"), first, folded)
 
 
 @pytest.fixture
@@ -65,6 +92,23 @@ def test_the_newest_cycle_is_found_from_any_hint(entries: int, hint: int) -> Non
 
     assert newest_cycle(probed, hint) == (entries - 1 if entries else None)
     assert probed.asked <= 28
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000), st.integers(0, 4500), st.data())
+def test_the_newest_cycle_is_found_whatever_is_expired(
+    first: int, kept: int, hint: int, data: st.DataObject
+) -> None:
+    """Also where expiring is in the middle of it, or a zombie has left an entry."""
+    strays = data.draw(st.sets(st.integers(0, first - 1), max_size=5))
+    hint = 0 if hint in strays else hint  # a hint that stands for itself is known to be there
+
+    assert newest_cycle(Probed(first + kept, first, strays), hint) == first + kept - 1
+
+
+def test_a_log_whose_first_entry_is_gone_is_a_clear_error() -> None:
+    """It is not an empty one, in which a collector would begin anew."""
+    with pytest.raises(LogError, match=re.escape(f"{entry_path(5)} is missing in")):
+        newest_cycle(Probed(5, 5))
 
 
 def test_a_good_hint_needs_two_looks() -> None:
