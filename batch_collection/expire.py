@@ -69,10 +69,14 @@ class Expired:
 
 @dataclass(slots=True)
 class _Plan:
-    """What is found while the log is read."""
+    """What is found while the log is read.
+
+    ``touched`` are the cycles of entries of which something is gone, None: they are not known.
+    """
 
     expiry: Expiry
     entries_left: int
+    touched: set[int] | None = None
     files: int = 0
     rows: int = 0
     bytes: int = 0
@@ -133,7 +137,7 @@ def expire(
             raise CollectionError(message) from error
     expiry = newest_expiry(storage)
     if expiry is not None:
-        _carry_out(storage, expiry)
+        _carry_out(storage, expiry, plan.touched)
     return found
 
 
@@ -201,6 +205,7 @@ def _read(storage: Storage, plan: _Plan, earlier: Expiry | None) -> None:
     """
     expiry, is_folding = plan.expiry, True
     folded, letters = expiry.folded, 0
+    touched = plan.touched = set[int]()
     previous = None if folded is None else folded.sha256
     contents = read_contents(storage, expiry.first, expiry.through)
     for cycle, content in enumerate(contents, expiry.first):
@@ -212,7 +217,7 @@ def _read(storage: Storage, plan: _Plan, earlier: Expiry | None) -> None:
             )
             raise LogError(message)
         previous = sha256
-        _count(plan, entry, earlier)
+        _count(plan, touched, entry, earlier)
         is_folding = is_folding and _is_old(expiry, entry)
         if not is_folding:
             continue
@@ -233,10 +238,12 @@ def _is_old(expiry: Expiry, entry: Entry) -> bool:
     )
 
 
-def _count(plan: _Plan, entry: Entry, earlier: Expiry | None) -> None:
+def _count(plan: _Plan, touched: set[int], entry: Entry, earlier: Expiry | None) -> None:
     for pane in entry.panes:
-        is_gone = earlier is not None and earlier.hides(entry.cycle, pane.window_end)
-        if is_gone or not plan.expiry.hides(entry.cycle, pane.window_end):
+        if not plan.expiry.hides(entry.cycle, pane.window_end):
+            continue
+        touched.add(entry.cycle)
+        if earlier is not None and earlier.hides(entry.cycle, pane.window_end):
             continue
         plan.windows.add(pane.window_start)
         plan.files += len(pane.files)
@@ -244,12 +251,15 @@ def _count(plan: _Plan, entry: Entry, earlier: Expiry | None) -> None:
         plan.bytes += sum(file.bytes for file in pane.files)
 
 
-def _carry_out(storage: Storage, expiry: Expiry) -> None:
+def _carry_out(storage: Storage, expiry: Expiry, touched: set[int] | None) -> None:
     """Delete what a stub says is gone, as far as it is there."""
     log = list(storage.list(LOG))
     cycles = (entry_cycle(path) for path in log)
     old = sorted(cycle for cycle in cycles if cycle is not None and cycle <= expiry.through)
-    entries = read_kept(storage, old)
+    entries = read_kept(
+        storage,
+        [cycle for cycle in old if cycle < expiry.first or touched is None or cycle in touched],
+    )
     _delete(storage, (path for entry in entries for path in expiry.gone(entry)))
     _delete(storage, _manifests(storage, expiry))
     _delete(storage, (entry_path(cycle) for cycle in old if cycle < expiry.first))

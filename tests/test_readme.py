@@ -85,7 +85,7 @@ def test_tests_and_targets_that_are_named_are_there() -> None:
     assert set(re.findall(r"(?m)^make (\w+)", "".join(blocks("sh")))) <= targets
 
 
-@pytest.mark.parametrize("command", ["status", "audit", "follow", "produce", "demo"])
+@pytest.mark.parametrize("command", ["status", "audit", "expire", "follow", "produce", "demo"])
 def test_help_is_there_without_beam(command: str) -> None:
     """A look at a collection, or at the help, does not wait for Beam."""
     code = (

@@ -10,11 +10,16 @@ from batch_collection.names import (
     dead_letters_path,
     draft_path,
     drafted_path,
+    entry_cycle,
     entry_path,
     manifest_path,
+    manifest_window,
     new_token,
     staged_cycle,
     staged_path,
+    stub_number,
+    stub_path,
+    visible_place,
 )
 from tests.builders import at
 
@@ -70,6 +75,22 @@ def test_a_draft_tells_what_it_is_written_for() -> None:
     assert drafted_path(draft_path(entry_path(3), new_token())) == entry_path(3)
     assert drafted_path(staged_path(1, "data/x/a.parquet")) is None
     assert staged_cycle(draft_path(entry_path(3), new_token())) is None
+
+
+def test_paths_tell_what_they_are_of() -> None:
+    """Cycles of entries, numbers of stubs, windows of manifests; None where it is no such file."""
+    assert entry_cycle(entry_path(42)) == 42
+    assert stub_number(stub_path(7)) == 7
+    assert manifest_window(manifest_path(at("10:30:00"), 12)) == at("10:30:00")
+    batch = batch_path(at("10:30:00"), 42, 1, 7, "3fa9c1d2", ".jsonl.gz")
+    assert visible_place(batch) == (at("10:30:00"), 42)
+    letters = dead_letters_path(at("10:30:00"), 43, 0, "3fa9c1d2")
+    assert visible_place(letters) == (at("10:30:00"), 43)
+
+    assert entry_cycle("log/checkpoint-0-999.parquet") is None
+    assert stub_number("expired/notes.txt") is None
+    assert manifest_window("windows/notes.txt") is None
+    assert [visible_place(path) for path in ("data/x.parquet", "data/a-b-c.parquet")] == [None] * 2
 
 
 def test_tokens_differ() -> None:

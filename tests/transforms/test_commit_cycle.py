@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batch_collection.entry import Entry, PartitionRead, Source
-from batch_collection.log import create_entry, newest_entry
+from batch_collection.expire import expire
+from batch_collection.expiry import first_cycle
+from batch_collection.log import create_entry, digest, newest_entry
+from batch_collection.names import entry_path
 from batch_collection.storage import open_storage
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, plan
@@ -18,6 +21,7 @@ from transforms.report import Failure, Report
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_collection.storage import Storage
     from transforms.plan import Plan
 
 
@@ -96,6 +100,29 @@ def test_the_entry_that_is_there_wins(asked: Plan) -> None:
     other = replace(asked, id="other", run="other")
     commit([report(other, 0), report(other, 1)])
     assert newest_entry(storage) == before
+
+
+@pytest.mark.parametrize("cycle", [1, 2])
+def test_a_plan_whose_cycle_was_expired_comes_to_nothing(asked: Plan, cycle: int) -> None:
+    """Neither an entry nor a note: its number is free again, or the entry before it is gone."""
+    commit([report(asked, 0), report(asked, 1)])
+    storage = open_storage(asked.collection)
+    for following in range(2, 5):
+        before = newest_entry(storage)
+        assert before is not None
+        create_entry(storage, replace(before, cycle=following, previous=_digest(storage, before)))
+    expire(storage, NOON, NOON)
+    assert first_cycle(storage) == 4
+    files = set(storage.list(""))
+    zombie = replace(asked, id="zombie", run="zombie", cycle=cycle)
+
+    assert commit([report(zombie, 0), report(zombie, 1)]) == []
+    assert read_failure(zombie) is None
+    assert set(storage.list("")) == files
+
+
+def _digest(storage: Storage, entry: Entry) -> str:
+    return digest(storage.read(entry_path(entry.cycle)))
 
 
 def test_a_zombie_that_ends_while_the_next_cycle_is_gathered_costs_it_nothing(asked: Plan) -> None:
