@@ -29,7 +29,9 @@ __all__ = [
     "merge_types",
     "prune",
     "read_schema_file",
+    "read_type",
     "to_arrow",
+    "type_text",
 ]
 
 Schema: TypeAlias = dict[str, Any]
@@ -257,6 +259,22 @@ def read_schema_file(path: str) -> Schema:
         message = f"--schema={path}: {getattr(error, 'strerror', None) or error}"
         raise CollectionError(message) from error
     return dict(schema)
+
+
+def type_text(type_: Any) -> str:
+    """Write a type as it stands in a schema file: a name, or JSON."""
+    return type_ if isinstance(type_, str) else json.dumps(type_, ensure_ascii=False)
+
+
+def read_type(text: str, column: str) -> Any:
+    """Read what ``type_text`` writes.
+
+    Raises:
+        ValueError: it is no type of a column.
+    """
+    type_ = json.loads(text, object_pairs_hook=_unique) if text[:1] in {"{", "["} else text
+    _check(type_, column)
+    return type_
 
 
 def _parse(content: str, *, yaml: bool) -> Any:

@@ -12,6 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from batch_collection.errors import CollectionError, SourceError, StoppedError
+from pipeline.display import maintenance_line
 from pipeline.graph import CollectTasks
 from pipeline.planner import Asked
 from transforms import kafka_reader
@@ -20,6 +21,7 @@ from transforms.progress import progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from batch_collection.entry import Entry
     from pipeline.display import Display
     from pipeline.graph import GraphOptions
     from pipeline.planner import Planned
@@ -150,13 +152,20 @@ class LocalDrive:
         failures = []
         for topic, planned in due:
             try:
-                if topic.settle(planned):
-                    self.display.end(topic.newest, planned, self.clock() - began)
+                if found := topic.settle(planned):
+                    self._show(found, planned, self.clock() - began)
                     self._commit_offsets(topic)
             except CollectionError as error:
                 failures.append(error)
         if failures:  # only now: one topic's trouble must not keep another's place from being known
             raise failures[0]
+
+    def _show(self, found: Sequence[Entry], planned: Planned, took: timedelta) -> None:
+        for entry in found:
+            if entry.is_maintenance:
+                self.display.note(maintenance_line(entry))
+            else:
+                self.display.end(entry, planned, took)
 
     def _commit_offsets(self, topic: TopicCollection) -> None:
         """Commit the group's offsets; they serve lag tools only, so nothing stops without them."""

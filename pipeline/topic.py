@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from batch_collection import errors
 from batch_collection.entry import Entry, PartitionRead, Source
 from batch_collection.errors import CollectionError, FileGoneError, LogError, OtherCollectorError
-from batch_collection.log import create_entry, newest_cycle, newest_entry, read_entry
+from batch_collection.log import create_entry, newest_cycle, newest_entry, read_entries
 from batch_collection.names import new_token, staged_path
 from batch_collection.publish import publish, sweep
-from batch_collection.schema import is_changed, merge
+from batch_collection.schema import is_changed, merge, type_text
 from batch_collection.storage import open_storage
 from batch_collection.windows import EPOCH, format_duration, parse_instant, window_start
 from pipeline.planner import Asked, Planned, PlanRules, Seen, make_plan
@@ -22,7 +23,7 @@ from transforms.commit_cycle import commit, read_failure
 from transforms.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from batch_collection.storage import Storage
     from pipeline.broker import Broker, TopicInfo
@@ -89,7 +90,8 @@ class TopicCollection:
             publish(self.storage, newest, without_gone=True)
         sweep(self.storage, newest)
         self.newest = newest
-        self._schema = self._with_pins(newest)
+        self._check_schema()
+        self._schema = self._pinned_schema()
 
     @property
     def is_at_end(self) -> bool:
@@ -113,7 +115,7 @@ class TopicCollection:
             SourceError: the broker can't be reached.
             DataLossError: see ``make_plan``.
         """
-        asked = asked._replace(schema=self._schema)
+        asked = asked._replace(schema=self._schema, pinned=self._newly_pinned())
         seen = self._look(now or self.clock())
         ends = self.newest.ends
         self.lag = sum(end - ends.get(p, first) for p, (first, end) in seen.offsets.items())
@@ -137,8 +139,11 @@ class TopicCollection:
         )
         commit(planned.plan, reads)
 
-    def settle(self, planned: Planned) -> bool:
-        """See what became of a plan; return whether it has an entry, else it is planned again.
+    def settle(self, planned: Planned) -> tuple[Entry, ...]:
+        """See what became of a plan: return the entries that came since, and take them up.
+
+        They are the plan's, or those of commands that were faster (``Entry.is_maintenance``): then
+        its cycle is planned again behind them. Without any it is planned again, too.
 
         Raises:
             OtherCollectorError: another run committed this cycle.
@@ -146,15 +151,17 @@ class TopicCollection:
             CollectionError: why it failed.
         """
         plan = planned.plan
-        newest = newest_entry(self.storage, hint=self.newest.cycle)
-        if newest is not None and newest.cycle >= plan.cycle:
-            self._adopt(newest)
-            return True
+        found = self._since()
+        if found:
+            for entry in found:
+                self._check_run(entry)
+            self._take(found, published=True)
+            return found
         failure = read_failure(plan)
         self._tries += 1
         if failure is not None and failure.kind == "SchemaChange" and self._tries < MOST_REPLANS:
             self._schema = failure.schema
-            return False
+            return ()
         if failure is None:
             message = (
                 f"the account of cycle={plan.cycle} of {self.storage.uri} does not close: not "
@@ -172,32 +179,45 @@ class TopicCollection:
         if self.pins.group_id is not None:
             self.broker.commit(self.info.name, self.pins.group_id, self.newest.ends)
 
-    def _adopt(self, newest: Entry) -> None:
-        if newest.run != self.rules.run:
+    def _check_run(self, entry: Entry) -> None:
+        if entry.run != self.rules.run and not entry.is_maintenance:
             message = (
-                f"another collector (host={newest.host} pid={newest.pid}) committed "
-                f"cycle={newest.cycle} of {self.storage.uri}; run one collector a collection"
+                f"another collector (host={entry.host} pid={entry.pid}) committed "
+                f"cycle={entry.cycle} of {self.storage.uri}; run one collector a collection"
             )
             raise OtherCollectorError(message)
-        self.newest, self._schema, self._tries = newest, None, 0
 
     def set_goal(self, goal: dict[int, int] | None = None) -> dict[int, int]:
         """Let what is there now, or what was at another time, be all that is read (``--once``)."""
         self._goal = goal or {partition: end for partition, (_, end) in self._offsets().items()}
         return self._goal
 
-    def take_up(self) -> bool:
-        """Look at the log; return whether it has got entries, whoever committed them.
+    def take_up(self) -> tuple[Entry, ...]:
+        """Take up what the log has got since, whoever committed it, and return it.
 
-        The newest one is published when this returns, so that the next may be created.
+        The newest entry is published when this returns, so that the next may be created.
         """
+        found = self._since()
+        if found:
+            self._take(found, published=False)
+        return found
+
+    def _since(self) -> tuple[Entry, ...]:
         newest = newest_cycle(self.storage, hint=self.newest.cycle)
-        if newest is None or newest <= self.newest.cycle:
-            return False
-        entry = read_entry(self.storage, newest)
-        publish(self.storage, entry)
-        self.newest, self._schema, self._tries = entry, None, 0
-        return True
+        first = self.newest.cycle + 1
+        return () if newest is None else tuple(read_entries(self.storage, first, newest))
+
+    def _take(self, found: Sequence[Entry], *, published: bool) -> None:
+        """Go on from the last of some entries.
+
+        Those of commands are published again: what this collector had staged for their cycles,
+        which commands leave alone, goes with that.
+        """
+        for entry in found:
+            if entry.is_maintenance or (entry is found[-1] and not published):
+                publish(self.storage, entry)
+        self.newest, self._tries = found[-1], 0
+        self._schema = self._pinned_schema()
 
     def pin(self, schema: dict[str, Any] | None) -> None:
         """Plan the next cycle again with this schema."""
@@ -251,6 +271,7 @@ class TopicCollection:
             cause="start",
             reads=tuple(PartitionRead(p, offsets[p], offsets[p]) for p in sorted(offsets)),
             schema=self.pins.schema,
+            pinned=tuple(self.pins.schema),
         )
 
     def _source(self) -> Source:
@@ -307,21 +328,40 @@ class TopicCollection:
                 )
                 raise LogError(message)
 
-    def _with_pins(self, newest: Entry) -> dict[str, Any] | None:
-        """Return the collection's schema with the columns that ``--schema`` adds, None if none.
+    def _check_schema(self) -> None:
+        """Refuse a ``--schema`` that gives a column another type than the collection has.
 
         Raises:
-            LogError: it gives a column another type than the collection has.
+            LogError: it names the column and the cures.
         """
-        merged = merge(newest.schema, self.pins.schema, widen=False)
+        merged = merge(self.newest.schema, self.pins.schema, widen=False)
         for name, type_ in self.pins.schema.items():
             if is_changed({name: type_}, merged):
+                where, written = self.storage.uri, type_text(type_)
                 message = (
-                    f"--schema gives column {name} the type {type_}, but in {self.storage.uri} "
-                    f"it is {newest.schema[name]}; leave it or use another --output"
+                    f"--schema gives column {name} the type {written}, but in {where} it is "
+                    f"{type_text(self.newest.schema[name])}; leave it, pin it for the future with "
+                    f"`batch-collection schema {where} --pin {shlex.quote(f'{name}={written}')}`, "
+                    "or use another --output"
                 )
                 raise LogError(message)
-        return merged if merged != newest.schema else None
+
+    def _pinned_schema(self) -> dict[str, Any] | None:
+        """Return the collection's schema with what ``--schema`` adds, None if that is nothing.
+
+        A type that was pinned since this collector began stands against its ``--schema``.
+        """
+        merged = merge(self.newest.schema, self.pins.schema, widen=False)
+        return merged if merged != self.newest.schema else None
+
+    def _newly_pinned(self) -> tuple[str, ...]:
+        """Return the columns of ``--schema`` that the next entry is the first to have so."""
+        known, wanted = self.newest.schema, self._schema or {}
+        return tuple(
+            name
+            for name in self.pins.schema
+            if wanted.get(name, known.get(name)) != known.get(name)
+        )
 
     def _pinned(self, newest: Entry) -> list[tuple[str, str, str]]:
         """Give each pinned flag, what it was begun with, and what it is now."""

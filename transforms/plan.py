@@ -36,7 +36,8 @@ class Plan:
     (``None``: nothing is). Rows of windows that end after ``ahead_limit`` do not wait, with
     ``flush`` no rows do. ``planned_at`` is the clock when planning, the row time of
     ``--timestamp=collected``. ``schema`` is the pinned payload schema
-    (``batch_collection.schema``). ``tasks`` is how many tasks it has.
+    (``batch_collection.schema``), ``pinned`` the columns whose type ``--schema`` says anew.
+    ``tasks`` is how many tasks it has.
     """
 
     collection: str
@@ -51,6 +52,7 @@ class Plan:
     schema: dict[str, Any]
     tasks: int
     flush: bool = False
+    pinned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
