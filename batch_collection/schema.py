@@ -22,6 +22,7 @@ __all__ = [
     "PRIMITIVES",
     "Schema",
     "conform",
+    "conform_exactly",
     "count_leaves",
     "from_arrow",
     "is_changed",
@@ -186,6 +187,19 @@ def conform(rows: pa.StructArray | pa.ChunkedArray, type_: pa.StructType) -> Any
     if isinstance(rows, pa.ChunkedArray):
         return pa.chunked_array([_conform(chunk, type_, "") for chunk in rows.chunks], type_)
     return _conform(rows, type_, "")
+
+
+def conform_exactly(rows: pa.ChunkedArray, type_: pa.StructType) -> Any:
+    """Return what ``conform`` does, where that says the same: nothing is rounded, nothing dropped.
+
+    Raises:
+        pyarrow.ArrowInvalid: it would say something else.
+    """
+    conformed = conform(rows, type_)
+    if not conform(conformed, rows.type).equals(rows):
+        message = f"{rows.type} is not exactly {type_}"
+        raise pa.ArrowInvalid(message)
+    return conformed
 
 
 def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
