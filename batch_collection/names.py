@@ -16,6 +16,9 @@ __all__ = [
     "DATA",
     "DEAD_LETTERS",
     "LOG",
+    "METADATA_COLUMNS",
+    "PATH_KEYS",
+    "RESERVED_COLUMNS",
     "STAGING",
     "WINDOWS",
     "batch_path",
@@ -35,6 +38,16 @@ __all__ = [
 
 DATA, DEAD_LETTERS, LOG, WINDOWS = "data", "dead_letters", "log", "windows"
 CARRY, STAGING, CURSORS = "carry", "staging", "cursors"
+_POSITION = frozenset({"_partition", "_offset", "_timestamp", "_index"})
+METADATA_COLUMNS: dict[str, frozenset[str]] = {
+    "none": frozenset(),
+    "position": _POSITION,
+    "full": _POSITION | {"_key", "_headers"},
+}
+"""The columns of our own that each ``--metadata`` adds."""
+PATH_KEYS = frozenset({"window_date", "window_hour"})
+"""A column named like a key of the path breaks pyarrow's readers and is masked by DuckDB's."""
+RESERVED_COLUMNS = METADATA_COLUMNS["full"] | PATH_KEYS
 _DRAFTS = f"{STAGING}/drafts"
 
 
