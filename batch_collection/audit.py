@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,6 +102,8 @@ class _Auditor:
         self._before: Entry | None = None
         self._digest: str | None = None
         self._known: set[str] = set()
+        self._letters: dict[str, tuple[Entry, DeadLetterFile]] = {}
+        self._redriven: dict[str, int] = {}
         self._revisions: Counter[datetime] = Counter()
         self._starts: dict[int, int] = {}
         self._totals: dict[int, Counter[str]] = defaultdict(Counter)
@@ -133,13 +135,14 @@ class _Auditor:
             self._add_read(read)
         for pane in entry.panes:
             self._check_pane(entry, pane)
-        for letters in entry.dead_letters:
-            self._check_dead_letters(entry, letters)
+        self._take_letters(entry)
         if cycle == self._last:
             self._add_carry(entry)
 
     def finish(self) -> None:
-        """Check what only the whole tells."""
+        """Check what only the whole tells: later entries may have redriven dead letters."""
+        for entry, letters in self._letters.values():
+            self._check_dead_letters(entry, letters)
         for partition in sorted(self._totals):
             self._check_account(partition)
         self._check_unknown()
@@ -307,8 +310,33 @@ class _Auditor:
 
     # dead letters and carry
 
+    def _take_letters(self, entry: Entry) -> None:
+        """Note the files that there are to be, and account for those that were redriven."""
+        messages = 0
+        for path in entry.redriven:
+            self._redriven[path] = entry.cycle
+            if path in self._letters:
+                messages += self._letters.pop(path)[1].messages
+            else:
+                self._find(f"{entry_path(entry.cycle)}: {path} was redriven, but was not there")
+        again = sum(read.messages for read in entry.became)
+        if messages != again:
+            self._find(
+                f"{entry_path(entry.cycle)}: {messages} messages were redriven, it tells of {again}"
+            )
+        for read in entry.became:
+            self._totals[read.partition].update(
+                dead_letters=read.dead_letters - read.messages,
+                without_rows=read.tombstones + read.empty,
+            )
+        alone = replace(entry, panes=(), carry=(), schema={})  # nothing more of it is asked for
+        self._letters |= {file.path: (alone, file) for file in entry.dead_letters}
+
     def _check_dead_letters(self, entry: Entry, file: DeadLetterFile) -> None:
         self._known.add(file.path)
+        if self._storage.size(file.path) is None and file.path in self._redriven_since():
+            self._incomplete |= set(entry.ends)
+            return
         rows = self._rows_of(entry, file, dead_letter_rows)
         if rows is None:
             self._incomplete |= set(entry.ends)
@@ -393,20 +421,32 @@ class _Auditor:
             if path not in self._known
         }
         for path in sorted(unknown - self._named_since() if unknown else ()):
-            self._find(f"{path} is in no entry")
+            cycle = self._redriven.get(path)
+            if cycle is None:
+                self._find(f"{path} is in no entry")
+            elif cycle < self._last:
+                self._find(f"{path} was redriven by {entry_path(cycle)}, but is still there")
 
-    def _named_since(self) -> set[str]:
-        """Collect what entries name that were committed since the audit began."""
-        named: set[str] = set()
+    def _since(self) -> Iterator[Entry]:
+        """Yield the entries that were committed since the audit began."""
         cycle = self._last + 1
         while (entry := self._entry_or_none(cycle)) is not None:
+            yield entry
+            cycle += 1
+
+    def _redriven_since(self) -> set[str]:
+        return {path for entry in self._since() for path in entry.redriven}
+
+    def _named_since(self) -> set[str]:
+        """Collect what those entries name."""
+        named: set[str] = set()
+        for entry in self._since():
             named.update(visible for _, visible in entry.moves)
             named.update(
                 manifest_path(pane.window_start, self._next_revision(pane))
                 for pane in entry.panes
                 if _has_manifest(pane)
             )
-            cycle += 1
         return named
 
 

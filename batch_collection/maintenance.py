@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from batch_collection.entry import DeadLetterFile, Entry
     from batch_collection.storage import Storage
 
-__all__ = ["MOST_RACES", "append", "live_dead_letters", "standing_reads", "successor"]
+__all__ = [
+    "MOST_RACES",
+    "append",
+    "live_dead_letters",
+    "standing_reads",
+    "successor",
+    "take_letters",
+]
 
 MOST_RACES = 20
 """How often a collector may be faster before a command gives up."""
@@ -101,7 +108,12 @@ def live_dead_letters(entries: Iterable[Entry]) -> dict[str, DeadLetterFile]:
     """Return, by path, the files of dead letters that no later entry has redriven."""
     live: dict[str, DeadLetterFile] = {}
     for entry in entries:
-        for path in entry.redriven:
-            live.pop(path, None)
-        live.update({file.path: file for file in entry.dead_letters})
+        take_letters(live, entry)
     return live
+
+
+def take_letters(live: dict[str, DeadLetterFile], entry: Entry) -> None:
+    """Bring what is live up to the next entry."""
+    for path in entry.redriven:
+        live.pop(path, None)
+    live.update({file.path: file for file in entry.dead_letters})

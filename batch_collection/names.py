@@ -31,6 +31,7 @@ __all__ = [
     "entry_path",
     "manifest_path",
     "new_token",
+    "of_cycle",
     "outcome_path",
     "staged_cycle",
     "staged_path",
@@ -78,6 +79,13 @@ def dead_letters_path(planned_at: datetime, cycle: int, shard: int, token: str) 
     """Return the visible path of a file of dead letters, by the time their cycle was planned."""
     name = f"{compact_instant(planned_at)}-{cycle_name(cycle)}-{shard:02d}-{token}"
     return f"{DEAD_LETTERS}/{_partition(planned_at).split('/', maxsplit=1)[0]}/{name}.parquet"
+
+
+def of_cycle(path: str, cycle: int) -> str:
+    """Return the visible path of a file of batches or dead letters, had it been another cycle's."""
+    folder, name = path.rsplit("/", maxsplit=1)
+    instant, _, rest = name.split("-", maxsplit=2)
+    return f"{folder}/{instant}-{cycle_name(cycle)}-{rest}"
 
 
 def staged_path(cycle: int, visible: str) -> str:

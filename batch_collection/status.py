@@ -15,15 +15,25 @@ import pyarrow.parquet as pq
 from batch_collection.collection import no_collection, open_published
 from batch_collection.errors import StorageError
 from batch_collection.log import newest_entry, read_entries
+from batch_collection.maintenance import take_letters
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from batch_collection.entry import BatchFile, Entry, Source
+    from batch_collection.entry import BatchFile, DeadLetterFile, Entry, Source
     from batch_collection.storage import Storage
 
-__all__ = ["CycleStatus", "Latency", "OpenWindow", "Quantiles", "Status", "Totals", "status"]
+__all__ = [
+    "CycleStatus",
+    "Latency",
+    "OpenWindow",
+    "Quantiles",
+    "Status",
+    "Totals",
+    "reasons_of",
+    "status",
+]
 
 _SAMPLES = 101  # of a file's row times, spread evenly
 
@@ -57,7 +67,11 @@ class OpenWindow:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the whole log. ``closed_windows`` had rows, ``empty_windows`` had none."""
+    """Sums over the whole log. ``closed_windows`` had rows, ``empty_windows`` had none.
+
+    ``dead_letters`` are those that still are; ``redriven`` messages were dead letters, of which
+    rows were made since.
+    """
 
     messages: int
     rows: int
@@ -72,6 +86,7 @@ class Totals:
     tombstones: int
     empty: int
     lost: int
+    redriven: int
 
 
 class Quantiles(NamedTuple):
@@ -133,7 +148,14 @@ def status(
         raise no_collection(storage)
     seen = _Seen(newest)
     for entry in read_entries(storage, 0, newest.cycle):
-        seen.add(storage, entry, is_last=entry.cycle > newest.cycle - last)
+        seen.add(entry, is_last=entry.cycle > newest.cycle - last)
+    try:
+        reasons = seen.reasons(storage)
+    except StorageError:
+        later = newest_entry(storage, newest.cycle)
+        if later is None or later.cycle == newest.cycle:
+            raise
+        return status(storage, last, end_offsets)  # they were redriven meanwhile
     return Status(
         uri=storage.uri,
         source=newest.source,
@@ -146,7 +168,7 @@ def status(
         cycles=tuple(_cycle(entry) for entry in seen.last),
         open_windows=seen.open_windows(),
         latency=Latency(_window_latency(seen.last), _row_latency(seen.last)),
-        dead_letters_by_reason=dict(seen.reasons.most_common()),
+        dead_letters_by_reason=dict(reasons.most_common()),
         lag=None if end_offsets is None else _lag(newest, end_offsets),
     )
 
@@ -159,20 +181,26 @@ class _Seen:
         self._counts: Counter[str] = Counter()
         self._early: Counter[datetime] = Counter()
         self._closed: set[datetime] = set()
-        self.reasons: Counter[str] = Counter()
+        self._letters: dict[str, DeadLetterFile] = {}
         self.last: list[Entry] = []
 
-    def add(self, storage: Storage, entry: Entry, *, is_last: bool) -> None:
+    def add(self, entry: Entry, *, is_last: bool) -> None:
         self._counts.update(_counted(entry))
         for pane in entry.panes:
             if pane.timing == "early":
                 self._early[pane.window_start] += pane.rows
             elif pane.timing == "on_time":
                 self._closed.add(pane.window_start)
-        for file in entry.dead_letters:
-            self.reasons.update(_reasons(storage, file.path, file.staged))
+        take_letters(self._letters, entry)
         if is_last:
             self.last.append(entry)
+
+    def reasons(self, storage: Storage) -> Counter[str]:
+        """Count the dead letters that still are by why they are there."""
+        reasons: Counter[str] = Counter()
+        for file in self._letters.values():
+            reasons.update(reasons_of(storage, file.path, file.staged))
+        return reasons
 
     def totals(self) -> Totals:
         names = [field.name for field in fields(Totals)]
@@ -197,7 +225,11 @@ def _counted(entry: Entry) -> dict[str, int]:
         name: sum(getattr(read, name) for read in entry.reads)
         for name in ("messages", "dead_letters", "tombstones", "empty", "lost")
     }
+    again = sum(read.messages - read.dead_letters for read in entry.became)
+    counts["dead_letters"] -= again
+    counts["empty"] += sum(read.empty for read in entry.became)
     return counts | {
+        "redriven": again,
         "rows": sum(pane.rows for pane in entry.panes),
         "late_rows": sum(pane.rows for pane in entry.panes if pane.timing == "late"),
         "files": len(entry.files),
@@ -219,11 +251,12 @@ def _cycle(entry: Entry) -> CycleStatus:
         files=counts["files"],
         bytes=counts["bytes"],
         windows=len({pane.window_start for pane in entry.panes}),
-        dead_letters=counts["dead_letters"],
+        dead_letters=sum(file.messages for file in entry.dead_letters),
     )
 
 
-def _reasons(storage: Storage, path: str, staged: str) -> Counter[str]:
+def reasons_of(storage: Storage, path: str, staged: str) -> Counter[str]:
+    """Count the messages of a file of dead letters by why they are there."""
     try:
         with open_published(storage, path, staged) as source, pq.ParquetFile(source) as file:
             counts = file.read(columns=["error"]).column("error").value_counts().to_pylist()

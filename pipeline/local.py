@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.topic import TopicCollection
     from transforms.plan import Task
 
-__all__ = ["LocalDrive", "run_tasks", "utc_now"]
+__all__ = ["LocalDrive", "run_steps", "run_tasks", "utc_now"]
 
 POLL = timedelta(seconds=1)
 """How often the broker is asked whether enough messages wait for the count trigger."""
@@ -50,7 +50,16 @@ def utc_now() -> datetime:
 
 
 def run_tasks(tasks: Sequence[Task], options: GraphOptions) -> None:
-    """Run the graph once over some tasks, in this process.
+    """Collect some tasks: run the graph once over them, in this process.
+
+    Raises:
+        CollectionError: a step can't go on, the disk is full for example.
+    """
+    run_steps(tasks, CollectTasks(options))
+
+
+def run_steps(tasks: Sequence[Task], steps: beam.PTransform) -> None:
+    """Run steps once over some tasks, in this process.
 
     The DirectRunner is three runners, and which one it picks depends on the graph; this is the one
     it uses for batch.
@@ -60,7 +69,7 @@ def run_tasks(tasks: Sequence[Task], options: GraphOptions) -> None:
     """
     try:
         with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
-            _ = pipeline | "Tasks" >> beam.Create(tasks, reshuffle=False) | CollectTasks(options)
+            _ = pipeline | "Tasks" >> beam.Create(tasks, reshuffle=False) | steps
     except CollectionError as error:
         # Beam raises the error again with the step's name behind its text
         raise type(error)(str(error).partition(" [while running")[0]) from error

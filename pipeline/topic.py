@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import socket
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,9 +14,10 @@ from batch_collection.errors import CollectionError, FileGoneError, LogError, Ot
 from batch_collection.log import create_entry, newest_cycle, newest_entry, read_entries
 from batch_collection.names import new_token, staged_path
 from batch_collection.publish import publish, sweep
-from batch_collection.schema import is_changed, merge, type_text
+from batch_collection.schema import merge
 from batch_collection.storage import open_storage
 from batch_collection.windows import EPOCH, format_duration, parse_instant, window_start
+from pipeline.pinning import check_schema, newly_pinned
 from pipeline.planner import Asked, Planned, PlanRules, Seen, make_plan
 from transforms.commit_cycle import commit, read_failure
 from transforms.report import Report
@@ -90,7 +90,7 @@ class TopicCollection:
             publish(self.storage, newest, without_gone=True)
         sweep(self.storage, newest)
         self.newest = newest
-        self._check_schema()
+        check_schema(self.pins.schema, newest.schema, self.storage.uri)
         self._schema = self._pinned_schema()
 
     @property
@@ -115,7 +115,8 @@ class TopicCollection:
             SourceError: the broker can't be reached.
             DataLossError: see ``make_plan``.
         """
-        asked = asked._replace(schema=self._schema, pinned=self._newly_pinned())
+        pinned = newly_pinned(self.pins.schema, self._schema or {}, self.newest.schema)
+        asked = asked._replace(schema=self._schema, pinned=pinned)
         seen = self._look(now or self.clock())
         ends = self.newest.ends
         self.lag = sum(end - ends.get(p, first) for p, (first, end) in seen.offsets.items())
@@ -328,24 +329,6 @@ class TopicCollection:
                 )
                 raise LogError(message)
 
-    def _check_schema(self) -> None:
-        """Refuse a ``--schema`` that gives a column another type than the collection has.
-
-        Raises:
-            LogError: it names the column and the cures.
-        """
-        merged = merge(self.newest.schema, self.pins.schema, widen=False)
-        for name, type_ in self.pins.schema.items():
-            if is_changed({name: type_}, merged):
-                where, written = self.storage.uri, type_text(type_)
-                message = (
-                    f"--schema gives column {name} the type {written}, but in {where} it is "
-                    f"{type_text(self.newest.schema[name])}; leave it, pin it for the future with "
-                    f"`batch-collection schema {where} --pin {shlex.quote(f'{name}={written}')}`, "
-                    "or use another --output"
-                )
-                raise LogError(message)
-
     def _pinned_schema(self) -> dict[str, Any] | None:
         """Return the collection's schema with what ``--schema`` adds, None if that is nothing.
 
@@ -353,15 +336,6 @@ class TopicCollection:
         """
         merged = merge(self.newest.schema, self.pins.schema, widen=False)
         return merged if merged != self.newest.schema else None
-
-    def _newly_pinned(self) -> tuple[str, ...]:
-        """Return the columns of ``--schema`` that the next entry is the first to have so."""
-        known, wanted = self.newest.schema, self._schema or {}
-        return tuple(
-            name
-            for name in self.pins.schema
-            if wanted.get(name, known.get(name)) != known.get(name)
-        )
 
     def _pinned(self, newest: Entry) -> list[tuple[str, str, str]]:
         """Give each pinned flag, what it was begun with, and what it is now."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from batch_collection.entry import CarryFile
+    from batch_collection.entry import CarryFile, DeadLetterFile
 
-__all__ = ["Plan", "Slice", "Task"]
+__all__ = ["Plan", "RedrivePlan", "Slice", "Task"]
 
 
 class Slice(NamedTuple):
@@ -53,6 +53,18 @@ class Plan:
     tasks: int
     flush: bool = False
     pinned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RedrivePlan(Plan):
+    """A plan that reads nothing from the topic, but files of dead letters, in one task.
+
+    It stages below a ``cycle`` far ahead, whose folder nobody clears before the log is there, and
+    is committed as the first cycle behind ``behind`` that is free by then.
+    """
+
+    letters: tuple[DeadLetterFile, ...] = ()
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
