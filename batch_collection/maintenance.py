@@ -51,13 +51,13 @@ def append(storage: Storage, make: Callable[[Entry, str], Entry | None]) -> Entr
         newest = newest_entry(storage)
         if newest is None:
             raise no_collection(storage)
-        _publish(storage, newest)
+        finish(storage, newest)
         entry = make(newest, digest(storage.read(entry_path(newest.cycle))))
         if entry is None:
             return None
         created = create_entry(storage, entry)
         if created.plan == entry.plan:  # also if the answer to an earlier try was lost
-            _publish(storage, created)
+            finish(storage, created)
             return created
     message = (
         f"collectors of {storage.uri} were faster {MOST_RACES} times; nothing was changed, try it "
@@ -66,7 +66,8 @@ def append(storage: Storage, make: Callable[[Entry, str], Entry | None]) -> Entr
     raise LogError(message)
 
 
-def _publish(storage: Storage, entry: Entry) -> None:
+def finish(storage: Storage, entry: Entry) -> None:
+    """Publish the newest entry beside a collector that may be at work on the next."""
     try:
         publish(storage, entry, leave_strays=True)
     except FileGoneError:  # taken away since it was published: `audit` finds it

@@ -11,7 +11,7 @@ from batch_collection import errors
 from batch_collection.collection import no_collection
 from batch_collection.errors import CollectionError, LogError
 from batch_collection.log import newest_entry, read_entries
-from batch_collection.maintenance import live_dead_letters
+from batch_collection.maintenance import finish, live_dead_letters
 from batch_collection.names import new_token, outcome_path
 from batch_collection.schema import merge
 from batch_collection.status import reasons_of
@@ -110,6 +110,8 @@ def redrive(storage: Storage, asked: Asked, *, dry_run: bool = False) -> Outcome
         CollectionError: there is no collection, or ``--schema`` is not what it has.
     """
     letters = _Letters.of(storage)
+    if not dry_run:
+        finish(storage, letters.newest)  # a redrive that was killed may have left it half done
     outcome, worth_it = Outcome(), list["DeadLetterFile"]()
     for file in tuple(letters.live.values()):
         tried = _tried(letters, file, asked)

@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline import topic
-from transforms import commit_cycle, read_slices, write_batch_files, write_dead_letters
+from pipeline import redrive_command, topic
+from transforms import (
+    commit_cycle,
+    commit_redrive,
+    read_dead_letters,
+    read_slices,
+    write_batch_files,
+    write_dead_letters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,10 +26,18 @@ if TYPE_CHECKING:
 
     from batch_collection.storage import Storage
 
-__all__ = ["COLLECTING", "interposed"]
+__all__ = ["COLLECTING", "REDRIVING", "interposed"]
 
 COLLECTING = (topic, read_slices, write_batch_files, write_dead_letters, commit_cycle)
 """The modules that open a collection's storage while collecting."""
+REDRIVING = (
+    redrive_command,
+    read_dead_letters,
+    write_batch_files,
+    write_dead_letters,
+    commit_redrive,
+)
+"""The same of a redrive."""
 
 
 @contextmanager
