@@ -334,12 +334,12 @@ class _Auditor:
 
     def _check_dead_letters(self, entry: Entry, file: DeadLetterFile) -> None:
         self._known.add(file.path)
-        if self._storage.size(file.path) is None and file.path in self._redriven_since():
-            self._incomplete |= set(entry.ends)
-            return
+        already = len(self.findings)
         rows = self._rows_of(entry, file, dead_letter_rows)
         if rows is None:
             self._incomplete |= set(entry.ends)
+            if file.path in self._redriven_since():  # it went while it was looked at
+                del self.findings[already:]
             return
         if rows.total != file.messages:
             self._find(f"{file.path} has {rows.total} messages, the log says {file.messages}")

@@ -101,7 +101,8 @@ class Latency:
     """Time until the entry that made rows visible, over the last cycles; None without such rows.
 
     ``window_end`` counts from the end of the window of each on-time batch, ``row_time`` from the
-    time of each row; that one is estimated: a file's row times are taken to be spread evenly.
+    time of each row; that one is estimated: a file's row times are taken to be spread evenly. What
+    was redriven is left out.
     """
 
     window_end: Quantiles | None
@@ -284,7 +285,8 @@ def _window_latency(entries: Iterable[Entry]) -> Quantiles | None:
 
 
 def _row_latency(entries: Iterable[Entry]) -> Quantiles | None:
-    pairs = [(entry, file) for entry in entries for file in entry.files]
+    collected = (entry for entry in entries if not entry.is_maintenance)
+    pairs = [(entry, file) for entry in collected for file in entry.files]
     seconds = [_row_seconds(entry, file) for entry, file in pairs]
     weights = [np.full(_SAMPLES, file.rows / _SAMPLES) for _, file in pairs]
     return _quantiles(np.array(seconds).ravel(), np.array(weights).ravel())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import signal
+import uuid
 from contextlib import redirect_stdout
 from datetime import timedelta
 from io import StringIO
@@ -21,16 +24,19 @@ from pipeline.redrive import LEASE
 from tests.builders import at
 from tests.collecting import (
     Collecting,
+    CollectorProcess,
     Sending,
     Stream,
     check,
     dead_letters_of,
     entries_of,
     manifests_of,
+    run_command,
     sending,
     strays_of,
 )
 from tests.interposed import REDRIVING, interposed
+from tests.services.gcs import BUCKET
 from tests.storages import ActingStorage, Died, DyingStorage
 
 if TYPE_CHECKING:
@@ -39,6 +45,8 @@ if TYPE_CHECKING:
 
     from pipeline.embedded import EmbeddedBroker
     from tests.collecting import Produced
+    from tests.services.gcs import FakeGcs
+    from tests.services.kafka import KafkaBroker
 
 FLAGS = ("--interval=10s", "--batch_size=5")
 TENTH = timedelta(seconds=0.1)
@@ -460,6 +468,94 @@ def test_small_files_are_redriven_together(collecting: Callable[..., Collecting]
     assert [file.rows for file in entry.files] == [3]
     assert len(entry.redriven) == 3
     assert audit(LocalStorage(str(one.path))).findings == ()
+
+
+# beside a collector
+
+
+def test_a_redrive_anywhere_in_a_cycle_does_not_disturb_the_collector(scene: Scene) -> None:
+    """The cycle is collected behind it, and the window that both gave rows to is closed once."""
+    k, acted, orders = 0, True, set()
+    while acted:
+        collecting = scene.copy()
+        beside = ActingStorage(
+            LocalStorage(str(collecting.path)),
+            lambda: run("redrive", collecting.path),  # noqa: B023
+            k,
+        )
+        with interposed(beside):
+            collecting.once(at("10:30:22"))
+        acted = beside.has_acted
+        causes = [entry.cause for entry in entries_of(collecting.path)]
+        orders.add(tuple(causes[3:]))
+        if acted:
+            scene.check(collecting, k)
+        k += 4
+    assert orders == {
+        ("pin", "redrive", "interval"),
+        ("pin", "interval", "redrive"),
+        ("pin", "interval"),
+    }
+
+
+@pytest.mark.integration
+def test_ints_then_fractions_are_mended_while_the_collector_runs(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    """The whole story on the real Kafka: dead letters, a pin, a redrive, and all rows are there."""
+    stream = Stream(kafka)
+    path = tmp_path / stream.name
+    flags = ("--interval=1s", "--grace=0s", "--batch_size=50", "--metadata=full")
+    sent = [sending(None, number % 4, value=number) for number in range(500)]
+    with CollectorProcess([stream], tmp_path, *flags) as collector:
+        stream.send(*sent)
+        collector.wait_for("  cycle 2 ")
+        stream.send(*(sending(None, number % 4, value=number / 2) for number in range(1001)))
+        collector.wait_for("DEAD LETTER")
+        run("schema", path, "--pin=value=double")
+        collector.wait_for("pin by host=")
+        stream.send(*(sending(None, number % 4, value=number / 4) for number in range(500)))
+        said = run("redrive", path, "--metadata=full")
+        collector.wait_for("redrive by host=")
+        stream.send(*(sending(None, number % 4, value=number) for number in range(100)))
+        collector.wait_for("  cycle ")
+        collector.send(signal.SIGTERM)
+        assert collector.end() == 0, collector.lines
+    end = run_command([stream], tmp_path, *flags, "--once", "--flush")
+
+    assert end.returncode == 0, end.stderr
+    assert said.startswith("redrive: ")
+    assert "still dead" not in said
+    assert run("redrive", path).startswith(("nothing to redrive", "redrive: "))
+    check(path, stream.produced)
+    assert strays_of(path) == []
+    values = batch_collection.open(path).table(["value"])["value"]
+    expected = [json.loads(message.value or b"{}")["value"] for message in stream.produced]
+    assert values.type == "double"
+    assert sorted(values.to_pylist()) == sorted(expected)
+
+
+def test_the_same_on_cloud_storage(
+    embedded: EmbeddedBroker, gcs: FakeGcs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pin and redrive need of a storage what collecting needs."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+    output = f"gs://{BUCKET}/redrive/{uuid.uuid4().hex[:8]}"
+    stream = Stream(embedded)
+    collecting, uri = Collecting.of(stream, output, *FLAGS), f"{output}/{stream.name}"
+    stream.send(*(sending(at("10:30:01"), n, value=n) for n in range(4)))
+    collecting.once(at("10:30:02"))
+    stream.send(*(sending(at("10:30:01"), n, value=n + 0.5) for n in range(4)))
+    collecting.once(at("10:30:12"))
+
+    assert "value=double" in run("schema", uri, "--pin=value=double")
+    assert run("redrive", uri).startswith("redrive: 4 messages of 1 file: 4 rows in 1 window")
+
+    collecting.once(at("10:30:22"))
+    seen = gcs.mirror(uri, tmp_path / "seen")
+    check(seen, stream.produced)
+    assert strays_of(seen) == []
+    assert batch_collection.open(uri).table(["value"]).num_rows == 8
 
 
 def test_mistakes_are_reported_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
