@@ -48,9 +48,9 @@ def test_wherever_in_a_cycle_a_command_commits_the_collector_goes_on(
     embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:
     """Carry, dead letters and all three kinds of panes: nothing lost, doubled or left behind."""
-    stream, before = Stream(embedded), tmp_path / "before"
+    stream, before, flags = Stream(embedded), tmp_path / "before", (*FLAGS, "--shards=2")
     stream.send(*rows("10:30:00", 4), *rows("10:30:10", 3))
-    Collecting.of(stream, before, *FLAGS).once(at("10:30:14"))
+    Collecting.of(stream, before, *flags).once(at("10:30:14"))
     bad = stream.send(Sending(b"{", at("10:30:12"), 2))
     stream.send(*rows("10:30:01", 1), *rows("10:30:11", 6), *rows("10:30:20", 7))
     dead = [(message.partition, message.offset) for message in bad]
@@ -58,7 +58,7 @@ def test_wherever_in_a_cycle_a_command_commits_the_collector_goes_on(
     while acted:
         output = tmp_path / f"copy-{k}"
         shutil.copytree(before, output)
-        collecting = Collecting.of(stream, output, *FLAGS)
+        collecting = Collecting.of(stream, output, *flags)
         pinning = ActingStorage(LocalStorage(str(collecting.path)), lambda: pin(collecting.path), k)  # noqa: B023
 
         with interposed(pinning):
@@ -69,6 +69,8 @@ def test_wherever_in_a_cycle_a_command_commits_the_collector_goes_on(
         cycles.add([entry.cause for entry in entries][2:].index("pin") if acted else -1)
         told = [note for note in collecting.recorder.notes if "goes on after it" in note]
         assert len(told) <= acted, k
+        named = {file.path for file in entries[-1].carry}
+        assert set(strays_of(collecting.path)) <= named, k  # before a start would sweep
         collecting.once(at("10:30:32"))
         assert strays_of(collecting.path) == [], k
         check(collecting.path, stream.produced, dead=dead)
@@ -103,6 +105,30 @@ def test_a_type_that_is_pinned_meanwhile_holds_from_the_next_cycle_on(
     assert [entry.cause for entry in entries].count("pin") == 2
     assert entries[0].pinned == ("value", "more")
     assert all(entry.pinned == () for entry in entries[1:])
+
+
+def test_columns_of_a_schema_file_are_pinned_though_a_command_was_faster(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """A collector that starts with new ones gives them to its first cycle, whichever that is."""
+    stream, schema = Stream(embedded), tmp_path / "schema.json"
+    schema.write_text('{"more": "string"}')
+    stream.send(sending(at("10:30:00"), value=1))
+    Collecting.of(stream, tmp_path, *FLAGS).once(at("10:30:02"))
+    stream.send(sending(at("10:30:01"), value=2))
+    collecting = Collecting.of(stream, tmp_path, *FLAGS, f"--schema={schema}")
+    pinning = ActingStorage(LocalStorage(str(collecting.path)), lambda: pin(collecting.path), 12)
+
+    with interposed(pinning):
+        collecting.once(at("10:30:12"))
+
+    entries = entries_of(collecting.path)
+    assert [(entry.cause, entry.pinned) for entry in entries[2:]] == [
+        ("pin", ()),
+        ("interval", ("more",)),
+    ]
+    assert entries[-1].schema == {"more": "string", "value": "int64"}
+    check(collecting.path, stream.produced)
 
 
 def test_a_rival_is_seen_behind_a_command(embedded: EmbeddedBroker, tmp_path: Path) -> None:

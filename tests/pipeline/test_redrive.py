@@ -279,6 +279,8 @@ def test_a_collector_that_commits_anywhere_in_a_redrive_changes_nothing(scene: S
             assert run("redrive", collecting.path).startswith("redrive: 9 messages of 1 file")
         acted = cycle.has_acted
         (entry,) = [each for each in entries_of(collecting.path) if each.cause == "redrive"]
+        is_closed = entry.boundary is not None and entry.boundary >= at("10:30:20")
+        assert entry.panes[1].timing == ("late" if is_closed else "early"), k
         timings.add(entry.panes[1].timing)
         scene.check(collecting, k)
         k += 2
