@@ -6,7 +6,7 @@ import json
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from batch_collection.expiry import undisturbed
 from batch_collection.expiry_audit import (
     LatePane,
     check_stubs,
+    is_folded,
     is_left_over,
     late_manifests,
     left_over,
@@ -126,9 +127,12 @@ class _Auditor:
         self._closed = array("q")  # windows that an on-time pane gave a manifest, sorted
         self._revisions: Counter[datetime] = Counter()  # of late panes
         self._late: list[LatePane] = []
+        self._letters: dict[str, tuple[Entry, DeadLetterFile]] = {}
+        self._redriven: dict[str, int] = {}
         self._starts: dict[int, int] = {}
         self._totals: dict[int, Counter[str]] = defaultdict(Counter)
         self._dead: Counter[int] = Counter()
+        self._uncounted: set[int] = set()  # partitions with dead letters of entries that are folded
         self._came: Counter[int] = Counter()  # rows, by the log
         self._filed: Counter[int] = Counter()  # rows in batches, by the log, and in the carry
         self._expired_to: dict[int, int] = {}  # offsets from here on have all their rows
@@ -144,6 +148,7 @@ class _Auditor:
             self._starts[read.partition] = read.start
             self._expired_to[read.partition] = read.end
             self._came[read.partition] = read.rows
+        self._came.update({read.partition: read.rows for read in folded.last.became})
         self._filed.update(folded.filed)
         self._counts.update(expired_files=folded.files, expired_rows=folded.rows)
 
@@ -169,13 +174,14 @@ class _Auditor:
             self._add_read(read)
         for pane in entry.panes:
             self._check_pane(entry, pane)
-        for letters in entry.dead_letters:
-            self._check_dead_letters(entry, letters)
+        self._take_letters(entry)
         if entry.cycle == self._last:
             self._add_carry(entry)
 
     def finish(self) -> None:
-        """Check what only the whole tells."""
+        """Check what only the whole tells: later entries may have redriven dead letters."""
+        for entry, letters in self._letters.values():
+            self._check_dead_letters(entry, letters)
         for partition in sorted(self._totals):
             self._check_account(partition)
         self._check_unknown()
@@ -351,11 +357,42 @@ class _Auditor:
 
     # dead letters and carry
 
+    def _take_letters(self, entry: Entry) -> None:
+        """Note the files that there are to be, and account for those that were redriven."""
+        messages, is_told = 0, True
+        for path in entry.redriven:
+            self._redriven[path] = entry.cycle
+            if path in self._letters:
+                messages += self._letters.pop(path)[1].messages
+            elif self._expiry is not None and is_folded(self._expiry, path):
+                is_told = False
+            else:
+                self._find(f"{entry_path(entry.cycle)}: {path} was redriven, but was not there")
+        again = sum(read.messages for read in entry.became)
+        if is_told and messages != again:
+            self._find(
+                f"{entry_path(entry.cycle)}: {messages} messages were redriven, it tells of {again}"
+            )
+        for read in entry.became:
+            self._came[read.partition] += read.rows
+            if not is_told:
+                self._uncounted.add(read.partition)
+            self._totals[read.partition].update(
+                dead_letters=read.dead_letters - read.messages,
+                without_rows=read.tombstones + read.empty,
+            )
+        if entry.dead_letters:
+            alone = replace(entry, panes=(), carry=(), schema={})  # nothing more is asked for
+            self._letters |= {file.path: (alone, file) for file in entry.dead_letters}
+
     def _check_dead_letters(self, entry: Entry, file: DeadLetterFile) -> None:
         self._known.add(file.path)
+        already = len(self._findings)
         rows = self._rows_of(entry, file, dead_letter_rows)
         if rows is None:
             self._incomplete |= set(entry.ends)
+            if file.path in self._redriven_since():  # it went while it was looked at
+                del self._findings[already:]
             return
         if rows.total != file.messages:
             self._find(f"{file.path} has {rows.total} messages, the log says {file.messages}")
@@ -421,7 +458,7 @@ class _Auditor:
                 f"partition={partition}: {expected} messages should be in batches, carry or dead "
                 f"letters, {seen} are"
             )
-        if self._dead[partition] != total["dead_letters"]:
+        if partition not in self._uncounted and self._dead[partition] != total["dead_letters"]:
             self._find(
                 f"partition={partition}: {self._dead[partition]} dead letters are there, the log "
                 f"says {total['dead_letters']}"
@@ -446,7 +483,11 @@ class _Auditor:
         unknown -= self._check_late(path for path in unknown if path.startswith(WINDOWS))
         for path in sorted(unknown - self._named_since() if unknown else ()):
             expiry, interval = self._expiry, self._interval
-            if expiry is not None and interval and is_left_over(expiry, interval, path):
+            cycle = self._redriven.get(path)
+            if cycle is not None:
+                if cycle < self._last:
+                    self._find(f"{path} was redriven by {entry_path(cycle)}, but is still there")
+            elif expiry is not None and interval and is_left_over(expiry, interval, path):
                 self._find(left_over(path))
             else:
                 self._find(f"{path} is in no entry")
@@ -464,11 +505,20 @@ class _Auditor:
                 self._find(f"the manifest of cycle={entry.cycle} of window {window} is missing")
         return {path for path, _, _ in found}
 
-    def _named_since(self) -> set[str]:
-        """Collect what entries name that were committed since the audit began."""
-        named: set[str] = set()
+    def _since(self) -> Iterator[Entry]:
+        """Yield the entries that were committed since the audit began."""
         cycle = self._last + 1
         while (entry := self._entry_or_none(cycle)) is not None:
+            yield entry
+            cycle += 1
+
+    def _redriven_since(self) -> set[str]:
+        return {path for entry in self._since() for path in entry.redriven}
+
+    def _named_since(self) -> set[str]:
+        """Collect what those entries name."""
+        named: set[str] = set()
+        for entry in self._since():
             named.update(visible for _, visible in entry.moves)
             named.update(
                 manifest_path(
@@ -478,7 +528,6 @@ class _Auditor:
                 for pane in entry.panes
                 if _has_manifest(pane)
             )
-            cycle += 1
         return named
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,26 +12,49 @@ import pyarrow.parquet as pq
 
 from batch_collection.batch import open_published
 from batch_collection.errors import DamagedFileError
+from batch_collection.gathered import gathered
 from batch_collection.parallel import each
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from batch_collection.checkpoint import Summary
     from batch_collection.entry import DeadLetterFile, Entry
     from batch_collection.storage import Storage
 
-__all__ = ["reasons"]
+__all__ = ["entries_with_letters", "live_dead_letters", "reasons_of"]
 
 
-def reasons(storage: Storage, entries: Iterable[Entry]) -> Counter[str]:
-    """Count the dead letters of entries by their reason.
+def live_dead_letters(entries: Iterable[Entry]) -> dict[str, DeadLetterFile]:
+    """Return, by path, the files of dead letters that no later entry has redriven."""
+    live: dict[str, DeadLetterFile] = {}
+    for entry in entries:
+        for path in entry.redriven:
+            live.pop(path, None)
+        live.update({file.path: file for file in entry.dead_letters})
+    return live
+
+
+def entries_with_letters(storage: Storage, first: int, last: int) -> Iterator[Entry]:
+    """Yield those of the entries ``first`` to ``last`` that name dead letters, or redrove some."""
+
+    def of_checkpoint(summary: Summary) -> tuple[Entry, ...] | None:
+        return None if summary.sums.dead_letters or summary.sums.taken_up else ()
+
+    def of_entries(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+        return tuple(entry for entry in entries if entry.dead_letters or entry.redriven)
+
+    return chain.from_iterable(gathered(storage, first, last, of_checkpoint, of_entries))
+
+
+def reasons_of(storage: Storage, files: Iterable[DeadLetterFile]) -> Counter[str]:
+    """Count the dead letters of some files by their reason.
 
     Raises:
         DamagedFileError: a file can't be read.
         FileGoneError: a file is not there.
     """
     found: Counter[str] = Counter()
-    files = (file for entry in entries for file in entry.dead_letters)
     for counts in each(storage, partial(_reasons, storage), files):
         found.update(counts)
     return found

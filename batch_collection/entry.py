@@ -21,6 +21,7 @@ except ImportError:  # whoever only reads may have pyarrow alone
 
 __all__ = [
     "FORMAT",
+    "MAINTENANCE",
     "BatchFile",
     "CarryFile",
     "DeadLetterFile",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 FORMAT = 1
+
+MAINTENANCE = frozenset({"pin", "redrive"})
+"""Causes of entries that read nothing from the topic: those of commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +132,11 @@ class Entry:
     ``boundary`` is B, None as long as no window was ever due. ``open`` gives, for windows that have
     early panes but are not closed, the cycles of those. ``closed_empty`` are ranges of windows that
     were due and had no row. ``carry`` is all that waits; ``released`` are carry files that no
-    longer do and are removed once this entry is published. ``row_time`` is the pinned
-    ``--timestamp`` rule, ``start`` the ``--start`` that entry 0 was made with.
+    longer do and are removed once this entry is published. ``redriven`` are files of dead letters
+    whose messages were decoded again, removed likewise; ``became`` says, by partition, what became
+    of those messages (``start`` and ``end`` tell where they lay). ``row_time`` is the pinned
+    ``--timestamp`` rule, ``start`` the ``--start`` that entry 0 was made with. ``pinned`` are the
+    columns whose type a user has said anew.
     """
 
     cycle: int
@@ -152,8 +159,16 @@ class Entry:
     carry: tuple[CarryFile, ...] = ()
     released: tuple[str, ...] = ()
     dead_letters: tuple[DeadLetterFile, ...] = ()
+    redriven: tuple[str, ...] = ()
+    became: tuple[PartitionRead, ...] = ()
     schema: dict[str, Any] = field(default_factory=dict)
+    pinned: tuple[str, ...] = ()
     format: int = FORMAT
+
+    @property
+    def is_maintenance(self) -> bool:
+        """Whether a command made it, by which a running collector is not disturbed."""
+        return self.cause in MAINTENANCE
 
     @property
     def files(self) -> tuple[BatchFile, ...]:
@@ -269,6 +284,7 @@ def _entry_fields(fields: dict[str, Any]) -> dict[str, Any]:
         ("reads", PartitionRead),
         ("carry", CarryFile),
         ("dead_letters", DeadLetterFile),
+        ("became", PartitionRead),
     ):
         known[name] = tuple(record(**_known(record, item)) for item in fields.get(name, ()))
     known["closed_empty"] = tuple(
@@ -277,5 +293,6 @@ def _entry_fields(fields: dict[str, Any]) -> dict[str, Any]:
     known["open"] = {
         parse_instant(start): tuple(cycles) for start, cycles in fields.get("open", {}).items()
     }
-    known["released"] = tuple(fields.get("released", ()))
+    for name in ("released", "redriven", "pinned"):
+        known[name] = tuple(fields.get(name, ()))
     return known

@@ -223,6 +223,7 @@ def _read(storage: Storage, plan: _Plan, earlier: Expiry | None) -> None:
             continue
         folded = fold(folded, entry, sha256)
         letters += sum(file.messages for file in entry.dead_letters)
+        letters -= sum(read.messages for read in entry.became)  # they are no longer
         if entry.boundary is not None:  # before the first one nothing tells how old it is
             plan.expiry = replace(expiry, folded=folded)
             plan.entries, plan.dead_letters = cycle + 1 - expiry.first, letters

@@ -246,12 +246,26 @@ def fold(before: Folded | None, entry: Entry, sha256: str) -> Folded:
 
 
 def _summed(before: Entry | None, entry: Entry) -> Entry:
-    """Return an entry without what it gave away, its reads with those of all before it."""
-    earlier = {read.partition: read for read in before.reads} if before else {}
-    reads = tuple(_added(earlier.get(read.partition), read) for read in entry.reads)
+    """Return an entry without what it gave away, its counts with those of all before it."""
     return replace(
-        entry, reads=reads, panes=(), closed_empty=(), open={}, released=(), dead_letters=()
+        entry,
+        reads=_joined(before.reads if before else (), entry.reads),
+        panes=(),
+        closed_empty=(),
+        open={},
+        released=(),
+        dead_letters=(),
+        redriven=(),
+        became=_joined(before.became if before else (), entry.became),
     )
+
+
+def _joined(
+    before: tuple[PartitionRead, ...], reads: tuple[PartitionRead, ...]
+) -> tuple[PartitionRead, ...]:
+    earlier = {read.partition: read for read in before}
+    later = {read.partition: _added(earlier.get(read.partition), read) for read in reads}
+    return tuple({**earlier, **later}[partition] for partition in sorted({**earlier, **later}))
 
 
 def _added(before: PartitionRead | None, read: PartitionRead) -> PartitionRead:

@@ -29,6 +29,7 @@ __all__ = [
     "LatePane",
     "Manifest",
     "check_stubs",
+    "is_folded",
     "is_left_over",
     "late_manifests",
     "left_over",
@@ -82,18 +83,24 @@ def _went_back(before: Expiry, expiry: Expiry) -> bool:
     )
 
 
+def is_folded(expiry: Expiry, path: str) -> bool:
+    """Tell by its name whether an entry that was folded named a file of dead letters."""
+    place = visible_place(path)
+    return place is not None and place[1] < expiry.first
+
+
 def is_left_over(expiry: Expiry, interval: timedelta, path: str) -> bool:
     """Tell by its name whether a file that no entry names should be gone."""
     folder = path.partition("/")[0]
     if folder == WINDOWS:
         start = manifest_window(path)
         return start is not None and start + interval <= expiry.before
+    if folder == DEAD_LETTERS:
+        return is_folded(expiry, path)
     place = visible_place(path)
     if place is None:
         return False
     start, cycle = place
-    if folder == DEAD_LETTERS:
-        return cycle < expiry.first
     return folder == DATA and expiry.hides(cycle, start + interval)
 
 

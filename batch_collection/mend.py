@@ -16,7 +16,7 @@ from batch_collection.checkpoint import (
     read_summary,
     write_checkpoint,
 )
-from batch_collection.dead_letters import reasons
+from batch_collection.dead_letters import reasons_of
 from batch_collection.entry import Entry
 from batch_collection.errors import DamagedFileError, FileGoneError, LogError
 from batch_collection.expiry import first_cycle
@@ -130,6 +130,6 @@ def _content(storage: Storage, cycle: int) -> bytes:
 
 def _known_reasons(storage: Storage, entries: Sequence[Entry]) -> dict[str, int] | None:
     try:
-        return dict(reasons(storage, entries))
+        return dict(reasons_of(storage, (file for entry in entries for file in entry.dead_letters)))
     except (DamagedFileError, FileGoneError):
         return None

@@ -18,6 +18,9 @@ __all__ = [
     "DEAD_LETTERS",
     "EXPIRED",
     "LOG",
+    "METADATA_COLUMNS",
+    "PATH_KEYS",
+    "RESERVED_COLUMNS",
     "STAGING",
     "WINDOWS",
     "batch_path",
@@ -35,6 +38,7 @@ __all__ = [
     "manifest_path",
     "manifest_window",
     "new_token",
+    "of_cycle",
     "outcome_path",
     "staged_cycle",
     "staged_path",
@@ -45,6 +49,16 @@ __all__ = [
 
 DATA, DEAD_LETTERS, LOG, WINDOWS = "data", "dead_letters", "log", "windows"
 CARRY, STAGING, CURSORS, EXPIRED = "carry", "staging", "cursors", "expired"
+_POSITION = frozenset({"_partition", "_offset", "_timestamp", "_index"})
+METADATA_COLUMNS: dict[str, frozenset[str]] = {
+    "none": frozenset(),
+    "position": _POSITION,
+    "full": _POSITION | {"_key", "_headers"},
+}
+"""The columns of our own that each ``--metadata`` adds."""
+PATH_KEYS = frozenset({"window_date", "window_hour"})
+"""A column named like a key of the path breaks pyarrow's readers and is masked by DuckDB's."""
+RESERVED_COLUMNS = METADATA_COLUMNS["full"] | PATH_KEYS
 _DRAFTS = f"{STAGING}/drafts"
 _CHECKPOINT = f"{LOG}/checkpoint-"
 _CHECKPOINT_NAME = re.compile(rf"{_CHECKPOINT}(\d{{20}})-(\d{{20}})\.(?:json|parquet)")
@@ -108,6 +122,13 @@ def dead_letters_path(planned_at: datetime, cycle: int, shard: int, token: str) 
     """Return the visible path of a file of dead letters, by the time their cycle was planned."""
     name = f"{compact_instant(planned_at)}-{cycle_name(cycle)}-{shard:02d}-{token}"
     return f"{DEAD_LETTERS}/{_partition(planned_at).split('/', maxsplit=1)[0]}/{name}.parquet"
+
+
+def of_cycle(path: str, cycle: int) -> str:
+    """Return the visible path of a file of batches or dead letters, had it been another cycle's."""
+    folder, name = path.rsplit("/", maxsplit=1)
+    instant, _, rest = name.split("-", maxsplit=2)
+    return f"{folder}/{instant}-{cycle_name(cycle)}-{rest}"
 
 
 def staged_path(cycle: int, visible: str) -> str:

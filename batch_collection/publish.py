@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["early_files", "manifest_of", "publish", "sweep"]
 
 
-def publish(storage: Storage, entry: Entry, *, without_gone: bool = False) -> None:
+def publish(
+    storage: Storage, entry: Entry, *, without_gone: bool = False, leave_strays: bool = False
+) -> None:
     """Move an entry's files to their visible names, write its manifests, remove what it replaced.
 
     ``entry`` is the one read back from the log. When this returns, all of it is durable, and the
@@ -45,6 +47,8 @@ def publish(storage: Storage, entry: Entry, *, without_gone: bool = False) -> No
         storage: Where the collection lies.
         entry: What to publish.
         without_gone: Leave files alone that somebody has taken away since an earlier publishing.
+        leave_strays: Leave what else was staged for the entry's cycle: a collector may be writing
+            it, which does not know yet that the cycle is no longer its own.
 
     Raises:
         FileGoneError: a file that the entry names is at neither of its names.
@@ -59,8 +63,9 @@ def publish(storage: Storage, entry: Entry, *, without_gone: bool = False) -> No
     storage.move(moves)
     closed = [pane for pane in entry.panes if pane.timing != "early"]
     in_parallel(lambda pane: _write_manifest(storage, entry, pane, expiry), closed)
-    storage.delete(entry.released)
-    storage.delete(_stray(storage, entry))
+    storage.delete((*entry.released, *entry.redriven))
+    if not leave_strays:
+        storage.delete(_stray(storage, entry))
 
 
 def sweep(storage: Storage, newest: Entry) -> None:

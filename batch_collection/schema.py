@@ -22,6 +22,7 @@ __all__ = [
     "PRIMITIVES",
     "Schema",
     "conform",
+    "conform_exactly",
     "count_leaves",
     "from_arrow",
     "is_changed",
@@ -29,7 +30,9 @@ __all__ = [
     "merge_types",
     "prune",
     "read_schema_file",
+    "read_type",
     "to_arrow",
+    "type_text",
 ]
 
 Schema: TypeAlias = dict[str, Any]
@@ -186,6 +189,19 @@ def conform(rows: pa.StructArray | pa.ChunkedArray, type_: pa.StructType) -> Any
     return _conform(rows, type_, "")
 
 
+def conform_exactly(rows: pa.ChunkedArray, type_: pa.StructType) -> Any:
+    """Return what ``conform`` does, where that says the same: nothing is rounded, nothing dropped.
+
+    Raises:
+        pyarrow.ArrowInvalid: it would say something else.
+    """
+    conformed = conform(rows, type_)
+    if not conform(conformed, rows.type).equals(rows):
+        message = f"{rows.type} is not exactly {type_}"
+        raise pa.ArrowInvalid(message)
+    return conformed
+
+
 def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
     if array.type == type_:
         return array
@@ -257,6 +273,22 @@ def read_schema_file(path: str) -> Schema:
         message = f"--schema={path}: {getattr(error, 'strerror', None) or error}"
         raise CollectionError(message) from error
     return dict(schema)
+
+
+def type_text(type_: Any) -> str:
+    """Write a type as it stands in a schema file: a name, or JSON."""
+    return type_ if isinstance(type_, str) else json.dumps(type_, ensure_ascii=False)
+
+
+def read_type(text: str, column: str) -> Any:
+    """Read what ``type_text`` writes.
+
+    Raises:
+        ValueError: it is no type of a column.
+    """
+    type_ = json.loads(text, object_pairs_hook=_unique) if text[:1] in {"{", "["} else text
+    _check(type_, column)
+    return type_
 
 
 def _parse(content: str, *, yaml: bool) -> Any:

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from batch_collection.batch_table import batches_in
 from batch_collection.collection import no_collection
-from batch_collection.dead_letters import reasons
+from batch_collection.dead_letters import entries_with_letters, live_dead_letters, reasons_of
+from batch_collection.errors import StorageError
 from batch_collection.expiry import undisturbed
 from batch_collection.gathered import gathered
 from batch_collection.listing import hidden, listing
@@ -73,7 +74,11 @@ class OpenWindow:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums of all that was ever collected. ``closed_windows`` had rows, ``empty_windows`` none."""
+    """Sums of all that was ever collected. ``closed_windows`` had rows, ``empty_windows`` none.
+
+    ``dead_letters`` are those that still are, or were expired; ``redriven`` messages were dead
+    letters, of which rows were made since.
+    """
 
     messages: int
     rows: int
@@ -88,6 +93,7 @@ class Totals:
     tombstones: int
     empty: int
     lost: int
+    redriven: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,8 @@ class Latency:
     """Time until the entry that made rows visible, over the last cycles; None without such rows.
 
     ``window_end`` counts from the end of the window of each on-time batch, ``row_time`` from the
-    time of each row; that one is estimated: a file's row times are taken to be spread evenly.
+    time of each row; that one is estimated: a file's row times are taken to be spread evenly. What
+    was redriven is left out.
     """
 
     window_end: Quantiles | None
@@ -171,9 +178,16 @@ def _status(
     newest = newest_entry(storage)
     if newest is None:
         raise no_collection(storage)
-    whole = _whole_log(storage, newest, expiry)
     first = max(0 if expiry is None else expiry.first, newest.cycle - last + 1)
     entries = tuple(read_entries(storage, first, newest.cycle))
+    sums = _summed(storage, newest, expiry)
+    try:
+        reasons = _reasons(storage, newest, expiry, sums)
+    except StorageError:
+        later = newest_entry(storage, newest.cycle)
+        if later is None or later.cycle == newest.cycle:
+            raise
+        return _status(storage, expiry, last, end_offsets)  # they were redriven meanwhile
     return Status(
         uri=storage.uri,
         source=newest.source,
@@ -182,37 +196,45 @@ def _status(
         cycle=newest.cycle,
         committed_at=newest.committed_at,
         boundary=newest.boundary,
-        totals=_totals(whole.sums, newest),
+        totals=_totals(sums, newest),
         cycles=tuple(_cycle(entry) for entry in entries),
         open_windows=_open_windows(storage, newest, expiry),
         latency=Latency(_window_latency(entries), _row_latency(entries)),
-        dead_letters_by_reason=dict(whole.reasons.most_common()),
+        dead_letters_by_reason=dict(reasons.most_common()),
         lag=None if end_offsets is None else _lag(newest, end_offsets),
         expired=_expired(storage, newest, expiry),
     )
 
 
-class _Summed(NamedTuple):
-    sums: Sums
-    reasons: Counter[str]
+def _summed(storage: Storage, newest: Entry, expiry: Expiry | None) -> Sums:
+    """Sum all entries up, those that were folded, too."""
+    parts = gathered(
+        storage,
+        0 if expiry is None else expiry.first,
+        newest.cycle,
+        lambda summary: summary.sums,
+        lambda entries: Sums.total(map(Sums.of, entries)),
+    )
+    return Sums.total([_folded_sums(expiry), *parts])
 
 
-def _whole_log(storage: Storage, newest: Entry, expiry: Expiry | None) -> _Summed:
-    """Sum all entries up, those that were folded too; their dead letters have no reasons."""
-
-    def of_checkpoint(summary: Summary) -> _Summed | None:
-        return None if summary.reasons is None else _Summed(summary.sums, Counter(summary.reasons))
-
-    def of_entries(entries: Iterable[Entry]) -> _Summed:
-        whole = tuple(entries)
-        return _Summed(Sums.total(map(Sums.of, whole)), reasons(storage, whole))
-
+def _reasons(storage: Storage, newest: Entry, expiry: Expiry | None, sums: Sums) -> Counter[str]:
+    """Count the dead letters that are there by their reason."""
     first = 0 if expiry is None else expiry.first
-    parts = tuple(gathered(storage, first, newest.cycle, of_checkpoint, of_entries))
-    found: Counter[str] = Counter()
-    for part in parts:
-        found.update(part.reasons)
-    return _Summed(Sums.total([_folded_sums(expiry), *(part.sums for part in parts)]), found)
+    if sums.taken_up:  # which of them still are is told by entries alone
+        live = live_dead_letters(entries_with_letters(storage, first, newest.cycle))
+        return reasons_of(storage, live.values())
+
+    def of_checkpoint(summary: Summary) -> Counter[str] | None:
+        return None if summary.reasons is None else Counter(summary.reasons)
+
+    def of_entries(entries: Iterable[Entry]) -> Counter[str]:
+        return reasons_of(storage, (file for entry in entries for file in entry.dead_letters))
+
+    found = Counter[str]()
+    for part in gathered(storage, first, newest.cycle, of_checkpoint, of_entries):
+        found.update(part)
+    return found
 
 
 def _folded_sums(expiry: Expiry | None) -> Sums:
@@ -242,14 +264,16 @@ def _expired(storage: Storage, newest: Entry, expiry: Expiry | None) -> ExpiredS
         rows=folded.rows + (pc.sum(gone.column("rows")).as_py() or 0),
         files=folded.files + gone.num_rows,
         bytes=folded.bytes + (pc.sum(gone.column("bytes")).as_py() or 0),
-        dead_letters=folded.dead_letters,
+        dead_letters=folded.dead_letters - folded.taken_up,
         entries=expiry.first,
     )
 
 
 def _totals(sums: Sums, newest: Entry) -> Totals:
+    counts = sums._asdict()
+    counts["dead_letters"] -= counts.pop("taken_up")
     return Totals(
-        **sums._asdict(),
+        **counts,
         waiting_rows=sum(file.rows for file in newest.carry),
         rows_per_file=sums.rows / sums.files if sums.files else 0.0,
     )
@@ -307,7 +331,8 @@ def _window_latency(entries: Iterable[Entry]) -> Quantiles | None:
 
 
 def _row_latency(entries: Iterable[Entry]) -> Quantiles | None:
-    pairs = [(entry, file) for entry in entries for file in entry.files]
+    collected = (entry for entry in entries if not entry.is_maintenance)
+    pairs = [(entry, file) for entry in collected for file in entry.files]
     seconds = [_row_seconds(entry, file) for entry, file in pairs]
     weights = [np.full(_SAMPLES, file.rows / _SAMPLES) for _, file in pairs]
     return _quantiles(np.array(seconds).ravel(), np.array(weights).ravel())

@@ -16,7 +16,9 @@ class Sums(NamedTuple):
     """Counts of some entries; they add up.
 
     ``rows``, ``late_rows``, ``files`` and ``bytes`` are of batches; ``closed_windows`` had rows,
-    ``empty_windows`` had none; the others are of messages.
+    ``empty_windows`` had none; the others are of messages. ``dead_letters`` came to files,
+    ``taken_up`` were taken out of files again, ``redriven`` are those of them that are no longer
+    dead letters.
     """
 
     messages: int = 0
@@ -30,11 +32,13 @@ class Sums(NamedTuple):
     tombstones: int = 0
     empty: int = 0
     lost: int = 0
+    taken_up: int = 0
+    redriven: int = 0
 
     @classmethod
     def of(cls, entry: Entry) -> Sums:
         """Return those of one entry."""
-        files = entry.files
+        files, became = entry.files, entry.became
         return cls(
             messages=sum(read.messages for read in entry.reads),
             rows=sum(pane.rows for pane in entry.panes),
@@ -43,10 +47,12 @@ class Sums(NamedTuple):
             bytes=sum(file.bytes for file in files),
             closed_windows=sum(pane.timing == "on_time" for pane in entry.panes),
             empty_windows=sum((end - start) // entry.interval for start, end in entry.closed_empty),
-            dead_letters=sum(read.dead_letters for read in entry.reads),
-            tombstones=sum(read.tombstones for read in entry.reads),
-            empty=sum(read.empty for read in entry.reads),
+            dead_letters=sum(read.dead_letters for read in (*entry.reads, *became)),
+            tombstones=sum(read.tombstones for read in (*entry.reads, *became)),
+            empty=sum(read.empty for read in (*entry.reads, *became)),
             lost=sum(read.lost for read in entry.reads),
+            taken_up=sum(read.messages for read in became),
+            redriven=sum(read.messages - read.dead_letters for read in became),
         )
 
     @classmethod

@@ -50,7 +50,11 @@ class Unified:
 
 
 def unified(schemas: Iterable[pa.Schema]) -> Unified:
-    """Unify schemas, earlier ones first: nulls take any type, structs gain fields, no more."""
+    """Unify schemas, earlier ones first.
+
+    Nulls take any type, structs gain fields, and numbers of two kinds, as a column has whose type
+    was changed for the future, become those of one that holds both; no more.
+    """
     found = Unified()
     for schema in dict.fromkeys(schemas):
         for column in schema:
@@ -72,11 +76,38 @@ def _common_type(name: str, one: pa.DataType | None, other: pa.DataType) -> pa.D
         return _common_struct(name, one, other)
     if pa.types.is_list(one) and pa.types.is_list(other):
         return pa.list_(_common_type(name, one.value_type, other.value_type))
+    common = _common_number(one, other)
+    if common is not None:
+        return common
     message = (
         f"column {name} is {one} in some batches and {other} in others; "
         "read the batches one by one, or leave the column out"
     )
     raise CollectionError(message)
+
+
+def _common_number(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Return the type for numbers of two types, None if there is none.
+
+    A double takes integers, too: whether each has its exact double is seen when it is read.
+    """
+    kinds = {_number_kind(one), _number_kind(other)}
+    if None in kinds:
+        return None
+    if "float" in kinds:
+        return pa.float64()
+    if len(kinds) == 1:
+        return max(one, other, key=lambda type_: type_.bit_width)
+    return None if pa.uint64() in (one, other) else pa.int64()
+
+
+def _number_kind(type_: pa.DataType) -> str | None:
+    is_ = pa.types
+    if is_.is_floating(type_):
+        return "float"
+    if is_.is_signed_integer(type_):
+        return "signed"
+    return "unsigned" if is_.is_unsigned_integer(type_) else None
 
 
 def _common_struct(name: str, one: pa.StructType, other: pa.StructType) -> pa.StructType:
@@ -87,13 +118,29 @@ def _common_struct(name: str, one: pa.StructType, other: pa.StructType) -> pa.St
 
 
 def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the columns of ``schema``; one that is not there is null."""
+    """Return the columns of ``schema``; one that is not there is null.
+
+    Raises:
+        CollectionError: a value has no exact equivalent in its column.
+    """
     if rows.schema.equals(schema):
         return rows
     columns = [
-        rows.column(column.name).cast(column.type)
+        _cast(rows, column)
         if column.name in rows.column_names
         else pa.nulls(rows.num_rows, column.type)
         for column in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _cast(rows: pa.Table, column: pa.Field) -> pa.ChunkedArray:
+    try:
+        return rows.column(column.name).cast(column.type)
+    except pa.ArrowInvalid as error:
+        message = (
+            f"column {column.name} is {rows.column(column.name).type} in some batches, and not all "
+            f"of it can be said as {column.type}: {error}; read the batches one by one, or leave "
+            "the column out"
+        )
+        raise CollectionError(message) from error

@@ -26,6 +26,8 @@ COMMANDS = {
     "follow": "hand each committed batch to a function, in order",
     "export": "write a collection as TFRecord or JSON lines, for other programs",
     "status": "say how a collection stands",
+    "redrive": "decode dead letters again, and make rows of those that have become good",
+    "schema": "say where a collection's columns and types are from; pin types for the future",
     "audit": "check every entry, file, row and offset of a collection; exit code 1 with findings",
     "expire": "take old windows away: their files go, a stub that says what was there is left",
 }

@@ -20,15 +20,16 @@ from batch_collection.errors import (
     SourceError,
     StorageError,
 )
+from batch_collection.log import read_entries
 from batch_collection.windows import format_duration
-from pipeline.display import cycle_line
+from pipeline.display import cycle_line, maintenance_line
 from pipeline.planner import Asked
 from pipeline.topic import MOST_REPLANS, TopicCollection
 from transforms.commit_cycle import read_note
 from transforms.metrics import count, observe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from batch_collection.entry import Entry
     from transforms.plan import Task
@@ -159,20 +160,25 @@ class Coordinator:
         Raises:
             OtherCollectorError: by another run.
         """
-        topic.take_up()
+        found = topic.take_up()
         newest = topic.newest
         if newest.cycle == flight.after:
             return flight, ()
-        is_first = flight.after < 0
-        if not is_first and flight.run != newest.run and flight.plan != newest.plan:
-            message = (
-                f"another collector (host={newest.host} pid={newest.pid}) committed "
-                f"cycle={newest.cycle} of {topic.storage.uri}; this one plans no more"
-            )
-            raise OtherCollectorError(message)
-        notes = (_where(newest),) if is_first else (self._line(newest, flight),)
+        if flight.after < 0:
+            notes: tuple[str, ...] = (_where(newest),)
+        else:
+            if not found or found[0].cycle != flight.after + 1:  # an old flight, or a new worker
+                found = tuple(read_entries(topic.storage, flight.after + 1, newest.cycle))
+            _check_runs(found, flight, topic.storage.uri)
+            notes = self._lines(found, flight)
         taken = flight._replace(after=newest.cycle, plan="", tries=0, left=0)
         return taken, notes + _committed_offsets(topic)
+
+    def _lines(self, found: Sequence[Entry], flight: Flight) -> tuple[str, ...]:
+        """Describe what commands did, and the newest cycle, a line each."""
+        lines = [maintenance_line(entry) for entry in found if entry.is_maintenance]
+        collected = [entry for entry in found if not entry.is_maintenance][-1:]
+        return (*(self._line(entry, flight) for entry in collected), *lines)
 
     def _line(self, newest: Entry, flight: Flight) -> str:
         """Describe a cycle in one line, and count it."""
@@ -245,6 +251,17 @@ def _where(newest: Entry) -> str:
     if not newest.cycle:
         return f"begins to collect {newest.source.topic}"
     return f"goes on after cycle {newest.cycle} of {newest.source.topic}"
+
+
+def _check_runs(found: Sequence[Entry], flight: Flight, uri: str) -> None:
+    """Stop before the entry of another run; that of a command is none."""
+    for entry in found:
+        if flight.run != entry.run and flight.plan != entry.plan and not entry.is_maintenance:
+            message = (
+                f"another collector (host={entry.host} pid={entry.pid}) committed "
+                f"cycle={entry.cycle} of {uri}; this one plans no more"
+            )
+            raise OtherCollectorError(message)
 
 
 def _committed_offsets(topic: TopicCollection) -> tuple[str, ...]:

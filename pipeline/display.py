@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from batch_collection.entry import Entry
     from pipeline.planner import Planned
 
-__all__ = ["Display", "LineDisplay", "TerminalDisplay", "cycle_line", "open_display"]
+__all__ = [
+    "Display",
+    "LineDisplay",
+    "TerminalDisplay",
+    "cycle_line",
+    "maintenance_line",
+    "open_display",
+]
 
 
 class Display(Protocol):
@@ -67,6 +74,14 @@ def cycle_line(entry: Entry, left: int, took: timedelta) -> str:
     parts += [f"{lost:,} MESSAGES LOST"] if lost else []
     parts += [f"{left:,} behind"] if left else []
     return "  ".join(parts)
+
+
+def maintenance_line(entry: Entry) -> str:
+    """Say in one line that a command has made an entry, behind which collecting goes on."""
+    return (
+        f"{entry.committed_at:%H:%M:%S}  {entry.source.topic}  cycle {entry.cycle}  "
+        f"{entry.cause} by host={entry.host} pid={entry.pid}; collecting goes on after it"
+    )
 
 
 def _windows(entry: Entry) -> str:

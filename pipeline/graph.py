@@ -9,9 +9,11 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
 from transforms.commit_cycle import CommitCycle
+from transforms.commit_redrive import commit_redrive
 from transforms.cut_batches import CutBatches
 from transforms.decode_messages import DecodeMessages
 from transforms.into_windows import IntoWindows
+from transforms.read_dead_letters import ReadDeadLetters
 from transforms.read_slices import ReadSlices
 from transforms.write_batch_files import Output, WriteBatchFiles
 from transforms.write_dead_letters import WriteDeadLetters
@@ -20,12 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
-    from apache_beam.pvalue import PCollection
+    from apache_beam.pvalue import DoOutputsTuple, PCollection
 
     from transforms.decode import RowRules
     from transforms.plan import Task
+    from transforms.report import Report
 
-__all__ = ["CollectTasks", "GraphOptions"]
+__all__ = ["CollectTasks", "GraphOptions", "RedriveTasks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +58,34 @@ class CollectTasks(beam.PTransform):
         """Wire the steps."""
         o = self.options
         read = tasks | "ReadSlices" >> ReadSlices(o.consumer, o.skip_lost)  # chunks of messages
-        decoded = read.chunks | "DecodeMessages" >> DecodeMessages(o.rules)  # chunks of rows
-        dead_letters = decoded.dead_letters | "WriteDeadLetters" >> WriteDeadLetters()
-        windowed = decoded.rows | "IntoWindows" >> IntoWindows(o.interval, o.batch_size)
-        cut = windowed | "CutBatches" >> CutBatches(o.interval, o.batch_size)  # batches
-        written = cut.batches | "WriteBatchFiles" >> WriteBatchFiles(o.output)  # reports
-        accounts = (read.reports, decoded.reports, dead_letters, cut.reports, written)
-        everything = [
-            reports | f"Global{number}" >> beam.WindowInto(GlobalWindows())
-            for number, reports in enumerate(accounts)
-        ]
-        return everything | "Accounts" >> beam.Flatten() | "CommitCycle" >> CommitCycle()
+        return _reports(read, o) | "CommitCycle" >> CommitCycle()
+
+
+@dataclass(eq=False)
+class RedriveTasks(beam.PTransform):
+    """Make batches of dead letters, by the same steps.
+
+    In: ``Task`` of a ``RedrivePlan``. Out: the path of each log entry created.
+    """
+
+    options: GraphOptions
+
+    def expand(self, tasks: PCollection[Task]) -> PCollection[str]:
+        """Wire the steps."""
+        read = tasks | "ReadDeadLetters" >> ReadDeadLetters()  # chunks of messages
+        return _reports(read, self.options) | "CommitCycle" >> CommitCycle(commit_redrive)
+
+
+def _reports(read: DoOutputsTuple, o: GraphOptions) -> PCollection[Report]:
+    """Wire what lies between reading and the commit."""
+    decoded = read.chunks | "DecodeMessages" >> DecodeMessages(o.rules)  # chunks of rows
+    dead_letters = decoded.dead_letters | "WriteDeadLetters" >> WriteDeadLetters()
+    windowed = decoded.rows | "IntoWindows" >> IntoWindows(o.interval, o.batch_size)
+    cut = windowed | "CutBatches" >> CutBatches(o.interval, o.batch_size)  # batches
+    written = cut.batches | "WriteBatchFiles" >> WriteBatchFiles(o.output)  # reports
+    accounts = (read.reports, decoded.reports, dead_letters, cut.reports, written)
+    everything = [
+        reports | f"Global{number}" >> beam.WindowInto(GlobalWindows())
+        for number, reports in enumerate(accounts)
+    ]
+    return everything | "Accounts" >> beam.Flatten()

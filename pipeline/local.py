@@ -12,6 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from batch_collection.errors import CollectionError, SourceError, StoppedError
+from pipeline.display import maintenance_line
 from pipeline.graph import CollectTasks
 from pipeline.planner import Asked
 from transforms import kafka_reader
@@ -20,13 +21,14 @@ from transforms.progress import progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from batch_collection.entry import Entry
     from pipeline.display import Display
     from pipeline.graph import GraphOptions
     from pipeline.planner import Planned
     from pipeline.topic import TopicCollection
     from transforms.plan import Task
 
-__all__ = ["LocalDrive", "run_tasks", "utc_now"]
+__all__ = ["LocalDrive", "run_steps", "run_tasks", "utc_now"]
 
 POLL = timedelta(seconds=1)
 """How often the broker is asked whether enough messages wait for the count trigger."""
@@ -48,7 +50,16 @@ def utc_now() -> datetime:
 
 
 def run_tasks(tasks: Sequence[Task], options: GraphOptions) -> None:
-    """Run the graph once over some tasks, in this process.
+    """Collect some tasks: run the graph once over them, in this process.
+
+    Raises:
+        CollectionError: a step can't go on, the disk is full for example.
+    """
+    run_steps(tasks, CollectTasks(options))
+
+
+def run_steps(tasks: Sequence[Task], steps: beam.PTransform) -> None:
+    """Run steps once over some tasks, in this process.
 
     The DirectRunner is three runners, and which one it picks depends on the graph; this is the one
     it uses for batch.
@@ -58,7 +69,7 @@ def run_tasks(tasks: Sequence[Task], options: GraphOptions) -> None:
     """
     try:
         with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
-            _ = pipeline | "Tasks" >> beam.Create(tasks, reshuffle=False) | CollectTasks(options)
+            _ = pipeline | "Tasks" >> beam.Create(tasks, reshuffle=False) | steps
     except CollectionError as error:
         # Beam raises the error again with the step's name behind its text
         raise type(error)(str(error).partition(" [while running")[0]) from error
@@ -150,13 +161,20 @@ class LocalDrive:
         failures = []
         for topic, planned in due:
             try:
-                if topic.settle(planned):
-                    self.display.end(topic.newest, planned, self.clock() - began)
+                if found := topic.settle(planned):
+                    self._show(found, planned, self.clock() - began)
                     self._commit_offsets(topic)
             except CollectionError as error:
                 failures.append(error)
         if failures:  # only now: one topic's trouble must not keep another's place from being known
             raise failures[0]
+
+    def _show(self, found: Sequence[Entry], planned: Planned, took: timedelta) -> None:
+        for entry in found:
+            if entry.is_maintenance:
+                self.display.note(maintenance_line(entry))
+            else:
+                self.display.end(entry, planned, took)
 
     def _commit_offsets(self, topic: TopicCollection) -> None:
         """Commit the group's offsets; they serve lag tools only, so nothing stops without them."""

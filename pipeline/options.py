@@ -31,7 +31,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-__all__ = ["CollectOptions", "check", "configure"]
+__all__ = [
+    "UNITS",
+    "CollectOptions",
+    "check",
+    "check_decoding",
+    "configure",
+    "configure_decoding",
+    "configure_files",
+    "files_of",
+    "input_format_of",
+    "schema_of",
+]
 
 UNITS = ("s", "ms", "us", "ns")
 _SECOND = timedelta(seconds=1)
@@ -152,6 +163,18 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="where collections lie: DIR/TOPIC; DIR may be gs://bucket/prefix (required)",
     )
+    configure_files(group)
+    configure_decoding(group)
+    group.add_argument(
+        "--shards",
+        metavar="N",
+        help="files an interval, each a share of the partitions, in parallel on an engine "
+        f"(default: 1, on an engine {SHARDS})",
+    )
+
+
+def configure_files(group: argparse._ArgumentGroup) -> None:
+    """Declare what batch files look like."""
     group.add_argument(
         "--output_format",
         metavar="parquet|jsonl",
@@ -170,6 +193,10 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
         help="columns _partition _offset _timestamp _index, with full also _key _headers "
         "(default: position)",
     )
+
+
+def configure_decoding(group: argparse._ArgumentGroup) -> None:
+    """Declare how messages become rows."""
     group.add_argument(
         "--input_format",
         metavar="FORMAT",
@@ -184,12 +211,6 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
         metavar="infer|double",
         default="infer",
         help="types of new number columns: as first seen, or always double (default: infer)",
-    )
-    group.add_argument(
-        "--shards",
-        metavar="N",
-        help="files an interval, each a share of the partitions, in parallel on an engine "
-        f"(default: 1, on an engine {SHARDS})",
     )
 
 
@@ -263,9 +284,9 @@ def check(args: argparse.Namespace) -> CollectOptions:
         max_messages=flags.number("max_messages_per_cycle"),
         shards=flags.number("shards"),
         rules=_rules(flags, interval),
-        schema=_schema(flags),
+        schema=schema_of(flags),
         output=_output(flags),
-        files=_files(flags),
+        files=files_of(flags),
         once=args.once,
         flush=args.flush,
         engine=check_engine(flags),
@@ -278,6 +299,11 @@ def check(args: argparse.Namespace) -> CollectOptions:
 def _check_choices(flags: Flags) -> None:
     flags.choice("runner", RUNNERS)
     flags.choice("on_data_loss", ("fail", "skip"))
+    check_decoding(flags)
+
+
+def check_decoding(flags: Flags) -> None:
+    """Check the words among what ``configure_decoding`` and ``configure_files`` declare."""
     flags.choice("metadata", METADATA)
     flags.choice("numbers", ("infer", "double"))
 
@@ -315,7 +341,7 @@ def _rules(flags: Flags, interval: timedelta) -> RowRules:
         flags.choice("timestamp_unit", UNITS)
         flags.check(is_field, "--timestamp_unit goes with --timestamp=field:NAME")
     return RowRules(
-        input_format=_input_format(flags),
+        input_format=input_format_of(flags),
         row_time=rule,
         timestamp_unit=unit,
         metadata=flags.args.metadata,
@@ -324,7 +350,7 @@ def _rules(flags: Flags, interval: timedelta) -> RowRules:
     )
 
 
-def _input_format(flags: Flags) -> str:
+def input_format_of(flags: Flags) -> str:
     """Return the input format; a function of the user's must be there."""
     text = str(flags.args.input_format)
     if ":" not in text:
@@ -336,7 +362,8 @@ def _input_format(flags: Flags) -> str:
     return text
 
 
-def _schema(flags: Flags) -> dict[str, Any]:
+def schema_of(flags: Flags) -> dict[str, Any]:
+    """Return the types of ``--schema``."""
     if flags.args.schema is None:
         return {}
     try:
@@ -368,7 +395,8 @@ def _obstacle(folder: Path) -> str | None:
     return None
 
 
-def _files(flags: Flags) -> Output:
+def files_of(flags: Flags) -> Output:
+    """Return what batch files look like."""
     name, metadata = flags.choice("output_format", FORMATS), flags.args.metadata
     if name not in FORMATS:
         return Output(metadata=metadata)

@@ -63,11 +63,13 @@ class Seen:
 class Asked(NamedTuple):
     """What is asked of this plan beside the rules.
 
-    ``schema`` pins types in the place of the newest entry's; ``flush`` lets no rows wait; ``force``
-    makes a plan of whatever waits, however little.
+    ``schema`` pins types in the place of the newest entry's, ``pinned`` names those columns of it
+    that ``--schema`` says anew; ``flush`` lets no rows wait; ``force`` makes a plan of whatever
+    waits, however little.
     """
 
     schema: dict[str, Any] | None = None
+    pinned: tuple[str, ...] = ()
     flush: bool = False
     force: bool = False
 
@@ -127,6 +129,7 @@ def make_plan(
         schema=asked.schema if asked.schema is not None else newest.schema,
         tasks=rules.shards,
         flush=asked.flush and cause != "backlog",
+        pinned=asked.pinned,
     )
     slices = [Slice(rules.topic, p, starts[p], ends[p], lost[p]) for p in sorted(starts)]
     read = sum(ends.values()) - sum(firsts.values())

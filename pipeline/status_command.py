@@ -110,7 +110,7 @@ def described(found: Status, now: datetime) -> str:
     facts = "\n".join(f"  {name:<{width}}  {text}" for name, text in _facts(found, now))
     parts = [head, facts, _cycles(found.cycles)]
     parts += [_open_windows(found.open_windows)] if found.open_windows else []
-    parts += [_reasons(found.dead_letters_by_reason)] if found.dead_letters_by_reason else []
+    parts += [_reasons(found)] if found.dead_letters_by_reason else []
     return "\n\n".join(parts)
 
 
@@ -142,6 +142,7 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
         (
             f"{totals.messages:,}, of them {totals.dead_letters:,} dead letters, "
             f"{totals.tombstones:,} tombstones, {totals.empty:,} empty"
+            + (f", {totals.redriven:,} redriven" if totals.redriven else "")
         ),
     )
     if totals.lost:
@@ -204,11 +205,16 @@ def _open_windows(windows: Sequence[OpenWindow]) -> str:
     return f"open windows\n{_aligned([('start', 'in batches', 'waiting'), *rows])}{more}"
 
 
-def _reasons(reasons: dict[str, int]) -> str:
+def _reasons(found: Status) -> str:
+    reasons = found.dead_letters_by_reason
     rows = [(f"{count:,}", reason) for reason, count in list(reasons.items())[:_MOST_LINES]]
     width = max(len(count) for count, _ in rows)
     lines = "\n".join(f"  {count:>{width}}  {reason}" for count, reason in rows)
-    return f"dead letters by reason\n{lines}{_more(len(reasons))}"
+    cure = (
+        f"  for another type: batch-collection schema {found.uri} --pin COLUMN=TYPE\n"
+        f"  to decode them again: batch-collection redrive {found.uri}"
+    )
+    return f"dead letters by reason\n{lines}{_more(len(reasons))}\n{cure}"
 
 
 def _more(count: int) -> str:

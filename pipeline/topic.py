@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 from batch_collection import errors
 from batch_collection.entry import Entry, PartitionRead, Source
 from batch_collection.errors import CollectionError, FileGoneError, LogError, OtherCollectorError
-from batch_collection.log import create_entry, newest_cycle, newest_entry, read_entry
+from batch_collection.log import create_entry, newest_cycle, newest_entry, read_entries
 from batch_collection.mend import mend
 from batch_collection.names import new_token, staged_path
 from batch_collection.publish import publish, sweep
-from batch_collection.schema import is_changed, merge
+from batch_collection.schema import merge
 from batch_collection.storage import open_storage
 from batch_collection.windows import EPOCH, format_duration, parse_instant, window_start
+from pipeline.pinning import check_schema, newly_pinned
 from pipeline.planner import Asked, Planned, PlanRules, Seen, make_plan
 from transforms.commit_cycle import commit, read_failure
 from transforms.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from batch_collection.storage import Storage
     from pipeline.broker import Broker, TopicInfo
@@ -91,7 +92,8 @@ class TopicCollection:
         sweep(self.storage, newest)
         mend(self.storage, newest.cycle)
         self.newest = newest
-        self._schema = self._with_pins(newest)
+        check_schema(self.pins.schema, newest.schema, self.storage.uri)
+        self._schema = self._pinned_schema()
 
     @property
     def is_at_end(self) -> bool:
@@ -115,7 +117,8 @@ class TopicCollection:
             SourceError: the broker can't be reached.
             DataLossError: see ``make_plan``.
         """
-        asked = asked._replace(schema=self._schema)
+        pinned = newly_pinned(self.pins.schema, self._schema or {}, self.newest.schema)
+        asked = asked._replace(schema=self._schema, pinned=pinned)
         seen = self._look(now or self.clock())
         ends = self.newest.ends
         self.lag = sum(end - ends.get(p, first) for p, (first, end) in seen.offsets.items())
@@ -139,8 +142,11 @@ class TopicCollection:
         )
         commit(planned.plan, reads)
 
-    def settle(self, planned: Planned) -> bool:
-        """See what became of a plan; return whether it has an entry, else it is planned again.
+    def settle(self, planned: Planned) -> tuple[Entry, ...]:
+        """See what became of a plan: return the entries that came since, and take them up.
+
+        They are the plan's, or those of commands that were faster (``Entry.is_maintenance``): then
+        its cycle is planned again behind them. Without any it is planned again, too.
 
         Raises:
             OtherCollectorError: another run committed this cycle.
@@ -148,15 +154,17 @@ class TopicCollection:
             CollectionError: why it failed.
         """
         plan = planned.plan
-        newest = newest_entry(self.storage, hint=self.newest.cycle)
-        if newest is not None and newest.cycle >= plan.cycle:
-            self._adopt(newest)
-            return True
+        found = self._since()
+        if found:
+            for entry in found:
+                self._check_run(entry)
+            self._take(found, published=True)
+            return found
         failure = read_failure(plan)
         self._tries += 1
         if failure is not None and failure.kind == "SchemaChange" and self._tries < MOST_REPLANS:
             self._schema = failure.schema
-            return False
+            return ()
         if failure is None:
             message = (
                 f"the account of cycle={plan.cycle} of {self.storage.uri} does not close: not "
@@ -174,32 +182,45 @@ class TopicCollection:
         if self.pins.group_id is not None:
             self.broker.commit(self.info.name, self.pins.group_id, self.newest.ends)
 
-    def _adopt(self, newest: Entry) -> None:
-        if newest.run != self.rules.run:
+    def _check_run(self, entry: Entry) -> None:
+        if entry.run != self.rules.run and not entry.is_maintenance:
             message = (
-                f"another collector (host={newest.host} pid={newest.pid}) committed "
-                f"cycle={newest.cycle} of {self.storage.uri}; run one collector a collection"
+                f"another collector (host={entry.host} pid={entry.pid}) committed "
+                f"cycle={entry.cycle} of {self.storage.uri}; run one collector a collection"
             )
             raise OtherCollectorError(message)
-        self.newest, self._schema, self._tries = newest, None, 0
 
     def set_goal(self, goal: dict[int, int] | None = None) -> dict[int, int]:
         """Let what is there now, or what was at another time, be all that is read (``--once``)."""
         self._goal = goal or {partition: end for partition, (_, end) in self._offsets().items()}
         return self._goal
 
-    def take_up(self) -> bool:
-        """Look at the log; return whether it has got entries, whoever committed them.
+    def take_up(self) -> tuple[Entry, ...]:
+        """Take up what the log has got since, whoever committed it, and return it.
 
-        The newest one is published when this returns, so that the next may be created.
+        The newest entry is published when this returns, so that the next may be created.
         """
+        found = self._since()
+        if found:
+            self._take(found, published=False)
+        return found
+
+    def _since(self) -> tuple[Entry, ...]:
         newest = newest_cycle(self.storage, hint=self.newest.cycle)
-        if newest is None or newest <= self.newest.cycle:
-            return False
-        entry = read_entry(self.storage, newest)
-        publish(self.storage, entry)
-        self.newest, self._schema, self._tries = entry, None, 0
-        return True
+        first = self.newest.cycle + 1
+        return () if newest is None else tuple(read_entries(self.storage, first, newest))
+
+    def _take(self, found: Sequence[Entry], *, published: bool) -> None:
+        """Go on from the last of some entries.
+
+        Those of commands are published again: what this collector had staged for their cycles,
+        which commands leave alone, goes with that.
+        """
+        for entry in found:
+            if entry.is_maintenance or (entry is found[-1] and not published):
+                publish(self.storage, entry)
+        self.newest, self._tries = found[-1], 0
+        self._schema = self._pinned_schema()
 
     def pin(self, schema: dict[str, Any] | None) -> None:
         """Plan the next cycle again with this schema."""
@@ -253,6 +274,7 @@ class TopicCollection:
             cause="start",
             reads=tuple(PartitionRead(p, offsets[p], offsets[p]) for p in sorted(offsets)),
             schema=self.pins.schema,
+            pinned=tuple(self.pins.schema),
         )
 
     def _source(self) -> Source:
@@ -309,21 +331,13 @@ class TopicCollection:
                 )
                 raise LogError(message)
 
-    def _with_pins(self, newest: Entry) -> dict[str, Any] | None:
-        """Return the collection's schema with the columns that ``--schema`` adds, None if none.
+    def _pinned_schema(self) -> dict[str, Any] | None:
+        """Return the collection's schema with what ``--schema`` adds, None if that is nothing.
 
-        Raises:
-            LogError: it gives a column another type than the collection has.
+        A type that was pinned since this collector began stands against its ``--schema``.
         """
-        merged = merge(newest.schema, self.pins.schema, widen=False)
-        for name, type_ in self.pins.schema.items():
-            if is_changed({name: type_}, merged):
-                message = (
-                    f"--schema gives column {name} the type {type_}, but in {self.storage.uri} "
-                    f"it is {newest.schema[name]}; leave it or use another --output"
-                )
-                raise LogError(message)
-        return merged if merged != newest.schema else None
+        merged = merge(self.newest.schema, self.pins.schema, widen=False)
+        return merged if merged != self.newest.schema else None
 
     def _pinned(self, newest: Entry) -> list[tuple[str, str, str]]:
         """Give each pinned flag, what it was begun with, and what it is now."""

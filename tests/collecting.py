@@ -69,6 +69,7 @@ __all__ = [
     "run_command",
     "sending",
     "strays_of",
+    "tables_of",
 ]
 
 ROOT = Path(__file__).parent.parent
@@ -358,19 +359,25 @@ def entries_of(collection: Path) -> list[Entry]:
     return [] if newest is None else list(read_entries(storage, first_cycle(storage), newest))
 
 
-def rows_of(collection: Path) -> pa.Table:
-    """Return all rows as batch files show them: those below ``data/``, then the waiting ones."""
+def tables_of(collection: Path) -> list[pa.Table]:
+    """Return the rows as batch files show them: those below ``data/``, then the waiting ones."""
     tables = [pq.ParquetFile(path).read() for path in sorted(collection.glob("data/**/*.parquet"))]
     for file in entries_of(collection)[-1].carry:
         with pa.OSFile(str(collection / file.path)) as source, pa.ipc.open_stream(source) as rows:
             tables.append(visible_rows(rows.read_all(), "position", indexed=True))
+    return tables
+
+
+def rows_of(collection: Path) -> pa.Table:
+    """Return all rows in one table."""
+    tables = tables_of(collection)
     return pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
 
 
-def payloads_of(rows: pa.Table) -> dict[Place, dict[str, Any]]:
+def payloads_of(*tables: pa.Table) -> dict[Place, dict[str, Any]]:
     """Return what was sent in each row, by partition, offset and index; no place twice."""
     found: dict[Place, dict[str, Any]] = {}
-    for row in rows.to_pylist():
+    for row in (row for table in tables for row in table.to_pylist()):
         place = row["_partition"], row["_offset"], row.get("_index")
         assert place not in found, f"{place} is there twice"
         found[place] = _without_nulls({k: v for k, v in row.items() if k not in POSITION})
@@ -436,7 +443,7 @@ def check(
         elif message.value is not None:
             rows |= {(*place, index): row for index, row in _rows_of_value(message.value)}
     assert {place: row["value"] for place, row in dead_letters_of(collection).items()} == letters
-    found = payloads_of(rows_of(collection))
+    found = payloads_of(*tables_of(collection))
     assert found.keys() - rows.keys() == set(), "rows that nobody sent"
     assert rows.keys() - found.keys() == set(), "rows that are lost"
     assert found == rows

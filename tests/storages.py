@@ -1,4 +1,4 @@
-"""Storages for tests: one that dies on the way, as a killed process or a full disk would."""
+"""Storages for tests: one that dies on the way, as a killed process would; others act on others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from batch_collection.storage import Storage
 
-__all__ = ["BusyStorage", "Died", "DyingStorage"]
+__all__ = ["ActingStorage", "BusyStorage", "Died", "DyingStorage"]
 
 _living: dict[int, DyingStorage] = {}
 _numbers = itertools.count()
@@ -200,3 +200,22 @@ class BusyStorage:
         if self.calls % self._every == 0:
             self._act()
         return getattr(self._storage, name)
+
+
+class ActingStorage(DyingStorage):
+    """A storage at whose ``k``-th point somebody else acts, once; see ``DyingStorage``."""
+
+    def __init__(self, storage: Storage, act: Callable[[], object], k: int) -> None:
+        """Wrap ``storage``."""
+        super().__init__(storage)
+        self._act, self._at = act, k
+        self.has_acted = False
+
+    def reach(self) -> None:
+        """Pass a point."""
+        with self._lock:
+            acts = self.points == self._at
+            self.has_acted |= acts
+            self.points += 1
+        if acts:
+            self._act()

@@ -85,7 +85,9 @@ def test_tests_and_targets_that_are_named_are_there() -> None:
     assert set(re.findall(r"(?m)^make (\w+)", "".join(blocks("sh")))) <= targets
 
 
-@pytest.mark.parametrize("command", ["status", "audit", "expire", "follow", "produce", "demo"])
+@pytest.mark.parametrize(
+    "command", ["status", "audit", "schema", "expire", "follow", "produce", "demo"]
+)
 def test_help_is_there_without_beam(command: str) -> None:
     """A look at a collection, or at the help, does not wait for Beam."""
     code = (
@@ -154,3 +156,28 @@ def test_readers_need_what_the_table_says_for_a_column_added_later(tmp_path: Pat
     assert united == [(1, None), (2, 3)]
     assert scan.select("a", "b").sort("a").collect().rows() == [(1, None), (2, 3)]
     assert table.sort_by("a").to_pylist() == [{"a": 1, "b": None}, {"a": 2, "b": 3}]
+
+
+def test_readers_need_what_the_table_says_for_a_column_whose_type_was_changed(
+    tmp_path: Path,
+) -> None:
+    """By default pyarrow and Polars fail and DuckDB rounds; with the options all agree."""
+    for hour, values in enumerate([[1, 2], [0.5]]):
+        folder = tmp_path / "window_date=2026-11-24" / f"window_hour={hour:02d}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"a": values}), folder / "x.parquet")
+    pattern, schema = f"'{tmp_path}/**/*.parquet'", pa.schema([("a", pa.float64())])
+    cast = pl.ScanCastOptions(integer_cast="allow-float")
+
+    assert 0.5 not in [row[0] for row in answer(f"SELECT a FROM {pattern}")]
+    with pytest.raises(pa.ArrowInvalid):
+        ds.dataset(tmp_path).to_table()
+    for options in ({}, {"schema": {"a": pl.Float64}}):
+        with pytest.raises(pl.exceptions.SchemaError):
+            pl.scan_parquet(tmp_path, **options).collect()
+
+    united = answer(f"SELECT a FROM read_parquet({pattern}, union_by_name=true)")
+    scan = pl.scan_parquet(tmp_path, schema={"a": pl.Float64}, cast_options=cast)
+    table = ds.dataset(tmp_path, schema=schema).to_table()
+    for found in ([row[0] for row in united], scan.collect()["a"], table["a"].to_pylist()):
+        assert sorted(found) == [0.5, 1.0, 2.0]

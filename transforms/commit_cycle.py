@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import apache_beam as beam
 from apache_beam import coders
@@ -23,7 +23,7 @@ from transforms.report import Failure, Report, add_up
 from transforms.settle import settle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from apache_beam.pvalue import PCollection
     from apache_beam.utils.windowed_value import WindowedValue
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from batch_collection.storage import Storage
     from transforms.plan import Plan
 
-__all__ = ["CommitCycle", "commit", "read_failure", "read_note"]
+__all__ = ["CommitCycle", "commit", "leave_note", "read_failure", "read_note"]
 
 
 @dataclass(eq=False)
@@ -42,7 +42,12 @@ class CommitCycle(beam.PTransform):
     collection. The runner's state only gathers reports: what counts is decided on their sums, and
     the log takes one entry a cycle. A plan that can't come to an entry leaves a note beside its
     staged files.
+
+    Attributes:
+        commit: commits a plan, given all that is known of it by now.
     """
+
+    commit: Callable[[Any, Iterable[Report]], Entry | None] = field(default_factory=lambda: commit)
 
     def expand(self, reports: PCollection[Report]) -> PCollection[str]:
         """Wire it."""
@@ -50,7 +55,7 @@ class CommitCycle(beam.PTransform):
             reports
             | "Global" >> beam.WindowInto(GlobalWindows())
             | "AddUp" >> beam.ParDo(_AddUpFn()).with_output_types(tuple[str, Report])
-            | "Commit" >> beam.ParDo(_CommitFn()).with_output_types(str)
+            | "Commit" >> beam.ParDo(_CommitFn(self.commit)).with_output_types(str)
         )
 
 
@@ -71,8 +76,10 @@ class _AddUpFn(beam.DoFn):
             yield GlobalWindows.windowed_value((report.plan.collection, report))
 
 
+@dataclass(eq=False)
 class _CommitFn(beam.DoFn):
-    REPORTS = BagStateSpec("reports", coders.PickleCoder())
+    commit: Callable[[Any, Iterable[Report]], Entry | None]
+    REPORTS: ClassVar[BagStateSpec] = BagStateSpec("reports", coders.PickleCoder())
 
     def process(
         self,
@@ -83,7 +90,7 @@ class _CommitFn(beam.DoFn):
         gathered = [other for other in reports.read() if other.plan.cycle >= report.plan.cycle]
         reports.clear()
         gathered.append(report)
-        entry = commit(report.plan, [r for r in gathered if r.plan.id == report.plan.id])
+        entry = self.commit(report.plan, [r for r in gathered if r.plan.id == report.plan.id])
         if entry is not None:
             yield entry_path(entry.cycle)
         for other in gathered:
@@ -113,13 +120,18 @@ def _committed(storage: Storage, plan: Plan, reports: Iterable[Report]) -> Entry
     if settled is None:
         return None
     if isinstance(settled, Failure):
-        note = json.dumps(settled._asdict()).encode()
-        storage.replace(outcome_path(plan.cycle, plan.id), note)
+        leave_note(storage, plan, settled)
         return None
     entry = create_entry(storage, settled)
     publish(storage, entry)
     keep_up(storage, entry.cycle)
     return entry
+
+
+def leave_note(storage: Storage, plan: Plan, failure: Failure) -> None:
+    """Tell whoever has planned why no entry comes of it."""
+    note = json.dumps(failure._asdict()).encode()
+    storage.replace(outcome_path(plan.cycle, plan.id), note)
 
 
 def read_failure(plan: Plan) -> Failure | None:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from batch_collection.entry import PartitionRead
 from batch_collection.errors import CollectionError
 from batch_collection.functions import load_function
+from batch_collection.names import METADATA_COLUMNS, PATH_KEYS
 from batch_collection.schema import Schema, conform, is_changed, merge, to_arrow
 from batch_collection.windows import from_microseconds
 from transforms.chunk import MESSAGES, POSITION
@@ -32,13 +33,6 @@ DEAD_LETTERS = MESSAGES.append(pa.field("stage", pa.string())).append(
     pa.field("error", pa.string())
 )
 """Messages of which no row could be made, unchanged. ``stage``: ``decode`` or ``row_time``."""
-
-_PATH_KEYS = frozenset({"window_date", "window_hour"})
-_METADATA: dict[str, frozenset[str]] = {
-    "none": frozenset(),
-    "position": frozenset({"_partition", "_offset", "_timestamp", "_index"}),
-}
-_METADATA["full"] = _METADATA["position"] | {"_key", "_headers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +54,8 @@ class RowRules:
 
     @property
     def reserved(self) -> frozenset[str]:
-        """Names that a payload's field may not have: the metadata's columns, and the path's keys.
-
-        A field named like a key of the path breaks pyarrow's readers and is masked by DuckDB's.
-        """
-        return _METADATA[self.metadata] | _PATH_KEYS
+        """Names that a payload's field may not have."""
+        return METADATA_COLUMNS[self.metadata] | PATH_KEYS
 
 
 class Decoded(NamedTuple):

@@ -14,11 +14,13 @@ import numpy as np
 
 from batch_collection.schema import merge_types
 
-__all__ = ["MAX_DEPTH", "Misfit", "check", "depth", "infer", "load"]
+__all__ = ["MAX_DEPTH", "RETYPE", "Misfit", "check", "depth", "infer", "load"]
 
 MAX_DEPTH = 100
 """How deep a message may nest objects and arrays; deeper ones would crash Arrow."""
 
+RETYPE = "`batch-collection schema --pin` and `redrive`"
+"""How a column is given another type, and dead letters of before become rows."""
 _KEEP = "--input_format=bytes keeps messages as they are"
 _BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 _RANGES = {name: (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for name, bits in _BITS.items()}
@@ -137,7 +139,7 @@ def _cure(value: Any) -> str:
     type_ = next((name for name in _CURES if _fits(value, name)), None)
     if type_ is None:
         return "send it as text"
-    cure = f"give it type {type_} with --schema=FILE"
+    cure = f"give it type {type_} with {RETYPE}"
     return f"{cure}, or all new numbers with --numbers=double" if type_ == "double" else cure
 
 

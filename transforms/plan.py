@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from batch_collection.entry import CarryFile
+    from batch_collection.entry import CarryFile, DeadLetterFile
 
-__all__ = ["Plan", "Slice", "Task"]
+__all__ = ["Plan", "RedrivePlan", "Slice", "Task"]
 
 
 class Slice(NamedTuple):
@@ -36,7 +36,8 @@ class Plan:
     (``None``: nothing is). Rows of windows that end after ``ahead_limit`` do not wait, with
     ``flush`` no rows do. ``planned_at`` is the clock when planning, the row time of
     ``--timestamp=collected``. ``schema`` is the pinned payload schema
-    (``batch_collection.schema``). ``tasks`` is how many tasks it has.
+    (``batch_collection.schema``), ``pinned`` the columns whose type ``--schema`` says anew.
+    ``tasks`` is how many tasks it has.
     """
 
     collection: str
@@ -51,6 +52,19 @@ class Plan:
     schema: dict[str, Any]
     tasks: int
     flush: bool = False
+    pinned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RedrivePlan(Plan):
+    """A plan that reads nothing from the topic, but files of dead letters, in one task.
+
+    It stages below a ``cycle`` far ahead, whose folder nobody clears before the log is there, and
+    is committed as the first cycle behind ``behind`` that is free by then.
+    """
+
+    letters: tuple[DeadLetterFile, ...] = ()
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.schema import merge, merge_types
+from transforms.json_value import RETYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,4 +82,4 @@ def halves(numbers: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
 def reason_of(error: Exception) -> str:
     """Return pyarrow's text as a dead letter's reason."""
     text = re.sub(r" in row \d+$", "", str(error).strip().splitlines()[0].rstrip("."))
-    return f"{text}; mend the sender, or give the column another type with --schema=FILE"
+    return f"{text}; mend the sender, or give the column another type with {RETYPE}"

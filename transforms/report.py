@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transforms.chunk import Chunk
     from transforms.plan import Plan
 
-__all__ = ["Failure", "Report", "WrittenBatch", "add_up", "report_on"]
+__all__ = ["Failure", "Report", "WrittenBatch", "add_reads", "add_up", "report_on"]
 
 
 class WrittenBatch(NamedTuple):
@@ -82,7 +82,7 @@ class Report:
             self,
             read=self.read or other.read,
             reads=self.reads + other.reads,
-            decoded=_by_partition((*self.decoded, *other.decoded)),
+            decoded=add_reads((*self.decoded, *other.decoded)),
             cut=self.cut or other.cut,
             taken=self.taken + other.taken,
             batches=self.batches + other.batches,
@@ -123,8 +123,8 @@ def add_up(reports: Iterable[Report]) -> list[Report]:
     return [reduce(Report.__add__, parts) for parts in sums.values()]
 
 
-def _by_partition(reads: Iterable[PartitionRead]) -> tuple[PartitionRead, ...]:
-    """Add up what became of each partition's messages."""
+def add_reads(reads: Iterable[PartitionRead]) -> tuple[PartitionRead, ...]:
+    """Add up what became of each partition's messages; ``start`` and ``end`` are around them."""
     sums: dict[int, PartitionRead] = {}
     for read in reads:
         total = sums.get(read.partition)
@@ -136,6 +136,8 @@ def _sum(first: PartitionRead, second: PartitionRead) -> PartitionRead:
     times = [read.max_time for read in (first, second) if read.max_time is not None]
     return replace(
         first,
+        start=min(first.start, second.start),
+        end=max(first.end, second.end),
         messages=first.messages + second.messages,
         rows=first.rows + second.rows,
         dead_letters=first.dead_letters + second.dead_letters,

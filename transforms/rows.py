@@ -63,7 +63,10 @@ class Spilled:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """Rows of a carry file. Their columns are among those of the schema of the next plan."""
+    """Rows of a carry file. Their columns are among those of the schema of the next plan.
+
+    The types are those, too, unless another one was pinned since.
+    """
 
     storage: Storage
     file: CarryFile
@@ -90,6 +93,11 @@ class Carried:
     def indexed(self) -> bool:
         """Whether any row comes from a message that holds an array."""
         return self.file.indexed
+
+    def stored_payload(self) -> pa.StructType:
+        """Return the type of the rows' payload, as it was when they were written."""
+        with self.storage.open(self.file.path) as source, pa.ipc.open_stream(source) as reader:
+            return reader.schema.field("payload").type
 
     def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
         """Yield the rows ``[start, start + rows)``, one record batch after another."""

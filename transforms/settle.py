@@ -88,7 +88,10 @@ def _entry(
         carry=(*(file for file in previous.carry if file.path not in taken), *carried),
         released=tuple(sorted(taken)),
         dead_letters=tuple(file for task in tasks for file in task.dead_letters),
+        redriven=(),
+        became=(),
         schema=schema,
+        pinned=plan.pinned,
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
@@ -18,7 +20,7 @@ from batch_collection.entry import BatchFile, CarryFile
 from batch_collection.errors import CollectionError
 from batch_collection.formats import FORMATS
 from batch_collection.names import batch_path, carry_path, new_token, staged_path
-from batch_collection.schema import conform, from_arrow, merge, to_arrow
+from batch_collection.schema import conform, conform_exactly, from_arrow, merge, to_arrow
 from batch_collection.storage import open_storage
 from batch_collection.windows import from_microseconds
 from transforms.chunk import COMPRESSED, POSITION
@@ -118,16 +120,13 @@ class _WriteFn(beam.DoFn):
         storage = open_storage(plan.collection)
         start = from_microseconds(window.start.micros)
         try:
-            if batch.cut.timing == CARRY:
-                finish = _write_carry(storage, batch, start)
-            else:
-                with timed("write_milliseconds"):
-                    finish = _write_batch(storage, batch, start, self.output)
+            finishes = _write(storage, batch, start, self.output)
         except (CollectionError, FileNotFoundError) as error:
             yield report.failed(error)
             return
-        file = _closers.submit(lambda: replace(report, **finish()))
-        self._closing.append(_Closing(report, file, window))
+        for finish in finishes:
+            file = _closers.submit(_finished, report, finish)
+            self._closing.append(_Closing(report, file, window))
         while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].file.done()):
             yield self._closing.popleft().given()
 
@@ -136,25 +135,50 @@ class _WriteFn(beam.DoFn):
             yield self._closing.popleft().given()
 
 
-def _write_batch(storage: Storage, batch: Batch, start: datetime, output: Output) -> _Finish:
-    """Write a batch's rows; return what makes them a durable file, and gives its place."""
+def _finished(report: Report, finish: _Finish) -> Report:
+    return replace(report, **finish())
+
+
+def _write(storage: Storage, batch: Batch, start: datetime, output: Output) -> list[_Finish]:
+    """Write a batch's rows as one file; as more where the type of rows that waited was changed."""
+    rows = _Rows.of(storage, batch)
+
+    def written(part: _Rows) -> _Finish:
+        if batch.cut.timing == CARRY:
+            return _write_carry(storage, batch, part, start)
+        with timed("write_milliseconds"):
+            return _write_batch(storage, batch, part, start, output)
+
+    try:
+        return [written(rows)]
+    except pa.ArrowInvalid:
+        return [written(part) for part in rows.apart()]
+
+
+def _write_batch(
+    storage: Storage, batch: Batch, rows: _Rows, start: datetime, output: Output
+) -> _Finish:
+    """Write rows of a batch; return what makes them a durable file, and gives its place."""
     file_format = FORMATS[output.format]
     cycle, shard = batch.task.plan.cycle, batch.task.number
     suffix = file_format.suffix(output.compression)
     path = batch_path(start, cycle, shard, batch.number, new_token(), suffix)
     staged = staged_path(cycle, path)
-    rows = _Rows.of(storage, batch)
     summary = _Summary()
     sink = ChecksumFile(storage.write(staged))
     with _abandoned_on_failure(sink):
         schema = rows.visible(rows.schema.empty_table(), output.metadata).schema
         writer = file_format.writer(sink, schema, output.compression)
-        for table in rows.groups():
-            summary.add(table)
-            writer.write(rows.visible(table, output.metadata))
+        try:
+            for table in rows.groups():
+                summary.add(table)
+                writer.write(rows.visible(table, output.metadata))
+        except pa.ArrowInvalid:
+            writer.close()  # its destructor would, and then the sink is gone
+            raise
         writer.close()
     # what finishes a file must not hold its rows
-    count, timing, number = batch.cut.rows, batch.cut.timing, batch.number
+    count, timing, number = rows.count, batch.cut.timing, batch.number
 
     def finish() -> dict[str, Any]:
         sink.close()
@@ -173,10 +197,9 @@ def _write_batch(storage: Storage, batch: Batch, start: datetime, output: Output
     return finish
 
 
-def _write_carry(storage: Storage, batch: Batch, start: datetime) -> _Finish:
+def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -> _Finish:
     """Write rows that wait; return what makes them a durable file, and gives its place."""
     path = carry_path(batch.task.plan.cycle, new_token())
-    rows = _Rows.of(storage, batch)
     sink = ChecksumFile(storage.write(path))
     with (
         _abandoned_on_failure(sink),
@@ -184,7 +207,7 @@ def _write_carry(storage: Storage, batch: Batch, start: datetime) -> _Finish:
     ):
         for table in rows.groups():
             writer.write_table(table)
-    count, shard, indexed = batch.cut.rows, batch.task.number, rows.indexed
+    count, shard, indexed = rows.count, batch.task.number, rows.indexed
 
     def finish() -> dict[str, Any]:
         sink.close()
@@ -247,15 +270,45 @@ class _Rows:
         schema = POSITION.append(pa.field("payload", to_arrow(payload)))
         return cls(segments, schema, any(source.indexed for source in sources))
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(segment.rows for segment in self.segments)
+
+    def apart(self) -> Iterator[_Rows]:
+        """Yield the rows that the schema holds exactly, then those of each other segment.
+
+        These keep the types that they were read under.
+        """
+        fits = [self._fits(segment) for segment in self.segments]
+        if any(fits):
+            yield replace(self, segments=tuple(compress(self.segments, fits)))
+        for segment in compress(self.segments, map(operator.not_, fits)):
+            own = from_arrow(segment.source.stored_payload())  # type: ignore[attr-defined]
+            types = merge(own, from_arrow(self.schema.field("payload").type), widen=False)
+            schema = POSITION.append(pa.field("payload", to_arrow(types)))
+            yield replace(self, segments=(segment,), schema=schema)
+
+    def _fits(self, segment: Segment) -> bool:
+        alone = replace(self, segments=(segment,))
+        try:
+            return all(table.num_rows for table in alone.groups())
+        except pa.ArrowInvalid:
+            return False
+
     def visible(self, rows: pa.Table, metadata: str) -> pa.Table:
         """Return rows as they stand in the file."""
         return visible_rows(rows, metadata, indexed=self.indexed)
 
     def groups(self) -> Iterator[pa.Table]:
-        """Yield tables of one schema, each of about a row group's rows or bytes."""
+        """Yield tables of one schema, each of about a row group's rows or bytes.
+
+        Raises:
+            pyarrow.ArrowInvalid: the schema does not hold rows that waited: see ``apart``.
+        """
         held, rows, size = [], 0, 0
         for piece in self._pieces():
-            held.append(self._conformed(piece))
+            held.append(piece)
             rows, size = rows + piece.num_rows, size + piece.nbytes
             if rows >= ROW_GROUP or size >= ROW_GROUP_BYTES:
                 yield pa.concat_tables(held)
@@ -265,15 +318,16 @@ class _Rows:
 
     def _pieces(self) -> Iterator[pa.Table]:
         for source, start, rows in self.segments:
+            into = conform_exactly if isinstance(source, Carried) else conform
             for piece in source.pieces(start, rows):  # type: ignore[attr-defined]
                 for first in range(0, piece.num_rows, ROW_GROUP):
-                    yield piece.slice(first, ROW_GROUP)
+                    yield self._conformed(piece.slice(first, ROW_GROUP), into)
 
-    def _conformed(self, rows: pa.Table) -> pa.Table:
+    def _conformed(self, rows: pa.Table, into: Callable[[Any, pa.StructType], Any]) -> pa.Table:
         payload = self.schema.field("payload")
         column = rows.column("payload")
         if column.type != payload.type:
-            column = conform(column, payload.type)
+            column = into(column, payload.type)
         return rows.select(POSITION.names).append_column(payload, column)
 
 

@@ -81,13 +81,17 @@ class _WriteFn(beam.DoFn):
                 self._open[key].add(chunk.table)
             elif key in self._open:
                 yield self._open.pop(key).close()
-        except CollectionError as error:
+        except (CollectionError, FileNotFoundError) as error:
             self._open.pop(key, None)
             yield report_on(chunk).failed(error)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for file in self._open.values():
-            yield GlobalWindows.windowed_value(file.close())
+            try:
+                report = file.close()
+            except (CollectionError, FileNotFoundError) as error:
+                report = report_on(file.chunk).failed(error)
+            yield GlobalWindows.windowed_value(report)
         self._open = {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,8 +14,10 @@ import pytest
 
 from batch_collection.audit import audit
 from batch_collection.checksum import file_crc32c
+from batch_collection.entry import PartitionRead
 from batch_collection.errors import LogError
 from batch_collection.log import digest, read_entry
+from batch_collection.maintenance import append, successor
 from batch_collection.names import entry_path, manifest_path
 from batch_collection.publish import publish
 from batch_collection.storage import LocalStorage
@@ -498,3 +501,92 @@ def test_a_dead_letter_file_without_offsets_is_found(collector: Collector) -> No
     forge(collector, 1, dead_letters=(replace(letters, bytes=size, crc32c=checksum),))
 
     assert any(one.startswith(f"{letters.path} cannot be read: ") for one in findings(collector))
+
+
+# dead letters that were redriven
+
+
+def redriven(collector: Collector, **changes: Any) -> Entry:
+    """Commit what a redrive of the first dead letter to a dead letter again would."""
+    before = collector.newest
+    assert before is not None
+    (first,) = read_entry(collector.storage, 1).dead_letters
+    (again,) = collector.plan(dead_letter(8)).dead_letters
+    became = PartitionRead(0, 8, 9, messages=1, dead_letters=1)
+
+    def made(newest: Entry, digest_: str) -> Entry:
+        entry = replace(successor(newest, digest_, "redrive"), dead_letters=(again,))
+        return replace(entry, **{"redriven": (first.path,), "became": (became,), **changes})
+
+    entry = append(collector.storage, made)
+    assert entry is not None
+    collector.newest = entry
+    return entry
+
+
+def test_a_message_of_a_redriven_file_is_where_the_redrive_put_it(collector: Collector) -> None:
+    """The old file is gone, the new one holds it, and the counts are those of before."""
+    before = audit(collector.storage).counts
+    redriven(collector)
+
+    found = audit(collector.storage)
+
+    assert found.findings == ()
+    assert found.counts.dead_letters == before.dead_letters == 2
+
+
+def test_a_redriven_file_that_is_still_there_is_found(collector: Collector) -> None:
+    """Once a later entry says that its removal was to be done."""
+    (first,) = read_entry(collector.storage, 1).dead_letters
+    content = collector.storage.read(first.path)
+    redriven(collector)
+    collector.storage.replace(first.path, content)
+    assert findings(collector) == []  # the last entry's publishing may be under way
+
+    append(collector.storage, lambda newest, digest_: successor(newest, digest_, "pin"))
+    collector.storage.replace(first.path, content)
+
+    (finding,) = findings(collector)
+    assert finding == f"{first.path} was redriven by {entry_path(4)}, but is still there"
+
+
+def test_a_redrive_of_what_was_not_there_is_found(collector: Collector) -> None:
+    """Nor may one be redriven twice."""
+    redriven(collector, redriven=("dead_letters/none.parquet",))
+
+    found = "\n".join(findings(collector))
+
+    assert "dead_letters/none.parquet was redriven, but was not there" in found
+    assert "0 messages were redriven, it tells of 1" in found
+    assert "rows of offsets 8 to 8 are in more than one place" in found
+
+
+def test_a_redrive_that_lost_a_message_is_found(collector: Collector) -> None:
+    """What became of the messages is counted against the files that there are."""
+    redriven(collector, dead_letters=())
+
+    found = "\n".join(findings(collector))
+
+    assert "partition=0: 13 messages should be in batches, carry or dead letters, 12 are" in found
+
+
+def test_dead_letters_that_are_redriven_during_an_audit_are_not_missed(
+    collector: Collector,
+) -> None:
+    """Whatever the moment."""
+    k, acted = 0, True
+    source = collector.storage
+    while acted:
+        target = Collector(LocalStorage(f"{source.uri}-{k}"))
+        shutil.copytree(source.uri, target.storage.uri)
+        target.newest = read_entry(target.storage, 3)
+        calls = iter(range(10_000))
+
+        def act() -> None:
+            if next(calls) == k:  # noqa: B023
+                redriven(target)  # noqa: B023
+
+        assert audit(cast("Storage", BusyStorage(target.storage, act, 1))).findings == ()
+        acted = target.newest.cycle == 4
+        k += 1
+    assert k > 30

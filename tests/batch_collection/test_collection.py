@@ -169,14 +169,28 @@ def test_objects_gain_fields(collector: Collector) -> None:
 
 
 def test_types_that_differ_are_refused(collector: Collector) -> None:
-    """An int and a double have no common type that holds both exactly."""
+    """A number and a text have no common type."""
     collector.collect(message(6, x=1), boundary="10:32:00")
-    collector.collect(message(7, x=0.5), boundary="10:33:00")
+    collector.collect(message(7, x="1"), boundary="10:33:00")
     view = batch_collection.open(collector.storage)
 
-    with pytest.raises(CollectionError, match="column x is int64 in some batches and double in"):
+    with pytest.raises(CollectionError, match="column x is int64 in some batches and string in"):
         view.table()
     assert view.table(["value"]).num_rows == 8
+
+
+def test_integers_and_fractions_of_a_column_whose_type_was_changed_are_doubles(
+    collector: Collector,
+) -> None:
+    """As far as doubles hold the integers exactly; else it is said."""
+    collector.collect(message(6, x=2**53), boundary="10:32:00")
+    collector.collect(message(7, x=0.5), boundary="10:33:00")
+    view = batch_collection.open(collector.storage)
+    assert view.table(["x"]).column("x").drop_null().to_pylist() == [float(2**53), 0.5]
+
+    collector.collect(message(8, x=2**53 + 1), boundary="10:34:00")
+    with pytest.raises(CollectionError, match=r"column x is int64 in some .* 9007199254740993 not"):
+        batch_collection.open(collector.storage).table()
 
 
 def test_a_column_that_no_batch_has_is_refused(collector: Collector) -> None:

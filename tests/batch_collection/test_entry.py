@@ -33,6 +33,7 @@ INSTANTS = st.datetimes(
 )
 COUNTS = st.integers(0, 2**63 - 1)
 TEXTS = st.text(max_size=8)
+READS = st.builds(PartitionRead, *[COUNTS] * 9, max_time=st.none() | INSTANTS)
 
 
 def tuples(strategy: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[object, ...]]:
@@ -65,15 +66,16 @@ ENTRIES = st.builds(
     row_time=TEXTS,
     cause=TEXTS,
     boundary=st.none() | INSTANTS,
-    reads=tuples(
-        st.builds(PartitionRead, *[COUNTS] * 9, max_time=st.none() | INSTANTS),
-    ),
+    reads=tuples(READS),
     panes=tuples(PANES),
     closed_empty=tuples(st.tuples(INSTANTS, INSTANTS)),
     open=st.dictionaries(INSTANTS, tuples(COUNTS), max_size=3),
     carry=tuples(st.builds(CarryFile, TEXTS, INSTANTS, COUNTS, COUNTS, COUNTS, TEXTS)),
     released=tuples(TEXTS),
     dead_letters=tuples(st.builds(DeadLetterFile, TEXTS, TEXTS, COUNTS, COUNTS, TEXTS)),
+    redriven=tuples(TEXTS),
+    became=tuples(READS),
+    pinned=tuples(TEXTS),
     schema=st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=2), max_size=3),
 )
 

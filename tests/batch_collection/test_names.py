@@ -15,6 +15,7 @@ from batch_collection.names import (
     manifest_path,
     manifest_window,
     new_token,
+    of_cycle,
     staged_cycle,
     staged_path,
     stub_number,
@@ -53,6 +54,16 @@ def test_a_file_is_staged_under_its_cycle() -> None:
     assert staged == "staging/0000000042/20261122T103000Z-0000000042-01-0007-3fa9c1d2.parquet"
     assert staged_cycle(staged) == 42
     assert staged_cycle(carry_path(42, "3fa9c1d2")) == 42
+
+
+def test_a_file_may_come_to_another_cycle_than_it_was_staged_for() -> None:
+    """Its name is what it had been there, token and all."""
+    late = at("10:30:00").replace(microsecond=250_000)
+    for suffix in (".parquet", ".jsonl.gz"):
+        paths = [batch_path(late, cycle, 1, 7, "3fa9c1d2", suffix) for cycle in (1001, 2)]
+        assert of_cycle(paths[0], 2) == paths[1]
+    letters = [dead_letters_path(at("10:30:00"), cycle, 1, "3fa9c1d2") for cycle in (1001, 2)]
+    assert of_cycle(letters[0], 2) == letters[1]
 
 
 def test_dead_letters_lie_apart_from_the_data() -> None:

@@ -15,13 +15,16 @@ from batch_collection.errors import CollectionError
 from batch_collection.schema import (
     PRIMITIVES,
     conform,
+    conform_exactly,
     count_leaves,
     from_arrow,
     is_changed,
     merge,
     prune,
     read_schema_file,
+    read_type,
     to_arrow,
+    type_text,
 )
 
 if TYPE_CHECKING:
@@ -317,3 +320,52 @@ def test_a_missing_schema_file_is_named(tmp_path: Path) -> None:
         path = str(tmp_path / name)
         with pytest.raises(CollectionError, match=re.escape(f"--schema={path}: {problem}")):
             read_schema_file(path)
+
+
+VALUES: dict[str, list[object]] = {
+    "int64": [0, -1, 2**24 + 1, 2**53, 2**53 + 1, None],
+    "double": [0.0, 0.5, 0.1, 2.0**60, None],
+    "string": ["", "1", None],
+    "bool": [True, None],
+}
+
+
+@given(
+    st.sampled_from(sorted(VALUES)).flatmap(
+        lambda name: st.tuples(st.just(name), st.lists(st.sampled_from(VALUES[name])))
+    ),
+    st.sampled_from(sorted(PRIMITIVES)),
+)
+def test_conforming_exactly_gives_the_same_values_or_an_error(
+    given_values: tuple[str, list[object]], target: str
+) -> None:
+    """Nothing is rounded, whatever the types."""
+    name, values = given_values
+    rows = pa.chunked_array([pa.array([{"a": v} for v in values], to_arrow({"a": name}))])
+    try:
+        found = conform_exactly(rows, to_arrow({"a": target}))
+    except pa.ArrowInvalid:
+        return
+    texts = [v.encode() if isinstance(v, str) and target == "binary" else v for v in values]
+    assert [row["a"] for row in found.to_pylist()] == texts
+
+
+def test_conforming_exactly_drops_no_field() -> None:
+    """As ``conform`` would."""
+    rows = pa.chunked_array([pa.array([{"a": 1, "b": 2}])])
+    with pytest.raises(pa.ArrowInvalid):
+        conform_exactly(rows, to_arrow({"a": "int64"}))
+    assert conform_exactly(rows, to_arrow({"b": "int64", "a": "double", "c": "string"})).to_pylist()
+
+
+@pytest.mark.parametrize("type_", ["double", ["string"], {"id": "int8", "tags": ["string"]}])
+def test_types_are_written_as_schema_files_have_them(type_: object) -> None:
+    """And read again."""
+    assert read_type(type_text(type_), "a") == type_
+
+
+@pytest.mark.parametrize("text", ["doble", "", "[", "{}", '["int64", "int64"]', '{"a": 1}', "[[]]"])
+def test_what_is_no_type_is_refused(text: str) -> None:
+    """With the column's name where it is told."""
+    with pytest.raises(ValueError, match=r"field value|column 1|Expecting"):
+        read_type(text, "value")

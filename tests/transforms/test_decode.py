@@ -241,7 +241,7 @@ PINNED = {
     "f": "float",
     "b": "bool",
 }
-SCHEMA = "with --schema=FILE"
+SCHEMA = "with `batch-collection schema --pin` and `redrive`"
 MISFITS = {
     b'{"i":0.5}': f"column i is int64 and can't hold 0.5; give it type double {SCHEMA}, "
     "or all new numbers with --numbers=double",

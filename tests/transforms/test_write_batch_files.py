@@ -16,6 +16,7 @@ import pytest
 from batch_collection.checksum import file_crc32c
 from batch_collection.entry import CarryFile
 from batch_collection.errors import StorageError
+from batch_collection.schema import PRIMITIVES, to_arrow
 from batch_collection.storage import LocalStorage, open_storage
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
@@ -94,6 +95,61 @@ def test_carry_is_written_and_taken_up_again(tmp_path: Path) -> None:
     (report,) = write([chunk(rows([3]), second), end(second)])
     read = pq.read_table(tmp_path / report.batches[0].file.staged)
     assert read["value"].to_pylist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "waiting", "pinned", "files"),
+    [
+        ("int64", [1, 2], "double", [("double", [1.0, 2.0, 0.5])]),
+        ("int64", [2**53 + 1], "double", [("double", [0.5]), ("int64", [2**53 + 1])]),
+        ("double", [2.0], "int64", [("int64", [2, 3])]),
+        ("double", [0.5], "int64", [("int64", [3]), ("double", [0.5])]),
+        ("double", [0.1], "float", [("float", [0.5]), ("double", [0.1])]),
+        ("int64", [1], "string", [("string", ["a"]), ("int64", [1])]),
+    ],
+)
+@pytest.mark.parametrize("is_due", [True, False])
+def test_carry_whose_type_was_changed_keeps_its_values(
+    tmp_path: Path,
+    kind: str,
+    waiting: list[object],
+    pinned: str,
+    files: list[tuple[str, list[object]]],
+    is_due: bool,  # noqa: FBT001
+) -> None:
+    """It is cast where that is exact; else it leaves, or goes on waiting, as a file of its own."""
+    new = {"double": 0.5, "int64": 3, "float": 0.5, "string": "a"}[pinned]
+    waits = {"boundary": NOON - MINUTE}
+    first = task(plan(tmp_path, **waits, schema={"value": kind}))
+    table = rows([0] * len(waiting), payload={"value": waiting})
+    (report,) = write([chunk(table, first), end(first)])
+    changes = {} if is_due else waits
+    second = task(
+        plan(tmp_path, cycle=2, schema={"value": pinned}, **changes), carry=report.carried
+    )
+    typed = pa.array([new], to_arrow({"value": pinned}).field("value").type)
+    fresh = rows([0], payload={"value": typed})
+
+    reports = write([chunk(fresh, second), end(second)])
+
+    if is_due:
+        found = [pq.read_table(tmp_path / b.file.staged) for r in reports for b in r.batches]
+        counts = [batch.file.rows for r in reports for batch in r.batches]
+    else:
+        found = [payload_of(tmp_path / file.path) for r in reports for file in r.carried]
+        counts = [file.rows for r in reports for file in r.carried]
+    types = [PRIMITIVES[name] for name, _ in files]
+    assert [each["value"].type for each in found] == types
+    assert [each["value"].to_pylist() for each in found] == [values for _, values in files]
+    assert counts == [len(values) for _, values in files]
+    staged = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(staged) == len(files) + 1  # what was given up is gone
+
+
+def payload_of(path: Path) -> pa.Table:
+    """Return the payload of a carry file."""
+    with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as stream:
+        return pa.Table.from_struct_array(stream.read_all()["payload"])
 
 
 def test_carry_that_is_gone_is_a_failure_and_not_a_crash(tmp_path: Path) -> None:

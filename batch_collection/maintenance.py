@@ -1,0 +1,98 @@
+"""Entries that commands make while a collector may run: it takes them up and goes on."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from batch_collection.collection import no_collection
+from batch_collection.entry import PartitionRead
+from batch_collection.errors import FileGoneError, LogError
+from batch_collection.log import create_entry, digest, newest_entry
+from batch_collection.names import entry_path, new_token
+from batch_collection.publish import publish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batch_collection.entry import Entry
+    from batch_collection.storage import Storage
+
+__all__ = ["MOST_RACES", "append", "standing_reads", "successor"]
+
+MOST_RACES = 20
+"""How often a collector may be faster before a command gives up."""
+
+
+def append(storage: Storage, make: Callable[[Entry, str], Entry | None]) -> Entry | None:
+    """Create and publish one entry behind the newest, whatever is committed meanwhile.
+
+    What a collector has staged for the same cycle is left to it: see ``publish``.
+
+    Args:
+        storage: Where the collection lies.
+        make: Makes the entry that follows another, given with the digest of its bytes; called
+            again after each lost race. None: there is nothing to say any more.
+
+    Raises:
+        LogError: there is no collection, or each race was lost.
+    """
+    for _ in range(MOST_RACES):
+        newest = newest_entry(storage)
+        if newest is None:
+            raise no_collection(storage)
+        finish(storage, newest)
+        entry = make(newest, digest(storage.read(entry_path(newest.cycle))))
+        if entry is None:
+            return None
+        created = create_entry(storage, entry)
+        if created.plan == entry.plan:  # also if the answer to an earlier try was lost
+            finish(storage, created)
+            return created
+    message = (
+        f"collectors of {storage.uri} were faster {MOST_RACES} times; nothing was changed, try it "
+        "again"
+    )
+    raise LogError(message)
+
+
+def finish(storage: Storage, entry: Entry) -> None:
+    """Publish the newest entry beside a collector that may be at work on the next."""
+    try:
+        publish(storage, entry, leave_strays=True)
+    except FileGoneError:  # taken away since it was published: `audit` finds it
+        publish(storage, entry, without_gone=True, leave_strays=True)
+
+
+def successor(newest: Entry, newest_digest: str, cause: str) -> Entry:
+    """Return an entry that reads nothing and leaves all as it is after ``newest``."""
+    return replace(
+        newest,
+        cycle=newest.cycle + 1,
+        run=new_token(),
+        plan=new_token(),
+        previous=newest_digest,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        committed_at=datetime.now(timezone.utc),
+        cause=cause,
+        reads=standing_reads(newest),
+        panes=(),
+        closed_empty=(),
+        released=(),
+        dead_letters=(),
+        redriven=(),
+        became=(),
+        pinned=(),
+    )
+
+
+def standing_reads(newest: Entry) -> tuple[PartitionRead, ...]:
+    """Return the reads of an entry that reads nothing: each partition from its end to its end."""
+    return tuple(
+        PartitionRead(read.partition, read.end, read.end, max_time=read.max_time)
+        for read in newest.reads
+    )

@@ -1,0 +1,143 @@
+"""Dead letters as messages again: whole, unchanged, one row group at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+
+from batch_collection.entry import DeadLetterFile, PartitionRead
+from batch_collection.errors import StorageError
+from batch_collection.storage import LocalStorage
+from tests.pipelines import MAIN, run
+from tests.tasks import NOON, chunk, end, task
+from transforms.chunk import MESSAGES
+from transforms.decode import DEAD_LETTERS
+from transforms.plan import RedrivePlan, Task
+from transforms.read_dead_letters import ReadDeadLetters, read_letters
+from transforms.read_slices import REPORTS
+from transforms.write_dead_letters import WriteDeadLetters
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transforms.report import Report
+
+LETTERS: list[dict[str, Any]] = [
+    {
+        "partition": 1,
+        "offset": 2**40,
+        "timestamp": 1_700_000_000_123,
+        "value": b"\xff\x00",
+        "key": None,
+        "headers": [("a", b"\xff"), ("a", None)],
+    },
+    {
+        "partition": 0,
+        "offset": 7,
+        "timestamp": None,
+        "value": b"{",
+        "key": b"k",
+        "headers": None,
+    },
+]
+
+
+def redrive_plan(collection: Path, *letters: DeadLetterFile) -> RedrivePlan:
+    """Build the plan of a redrive."""
+    return RedrivePlan(
+        collection=str(collection),
+        cycle=1001,
+        run="run",
+        id="plan",
+        cause="redrive",
+        planned_at=NOON,
+        boundary=NOON,
+        previous_boundary=NOON,
+        ahead_limit=NOON,
+        schema={},
+        tasks=1,
+        flush=True,
+        letters=letters,
+    )
+
+
+def written(collection: Path, *chunks: pa.Table) -> DeadLetterFile:
+    """Write a file as the collector does: a chunk a row group."""
+    of = task(redrive_plan(collection))
+    out = run(WriteDeadLetters(), [*(chunk(table, of) for table in chunks), end(of)])
+    (report,) = (seen.element for seen in out[MAIN])
+    return report.dead_letters[0]
+
+
+def dead(letters: list[dict[str, Any]]) -> pa.Table:
+    """Build dead letters."""
+    reasons = [{"stage": "decode", "error": "bad"} | letter for letter in letters]
+    return pa.Table.from_pylist(reasons, schema=DEAD_LETTERS)
+
+
+def read(task: Task) -> tuple[list[pa.Table], list[bool], Report]:
+    """Read a task: its chunks' tables, whether each is the last, and the report."""
+    out = run(ReadDeadLetters(), [task], Task)
+    chunks = [seen.element for seen in out.get(MAIN, [])]
+    (report,) = (seen.element for seen in out[REPORTS])
+    return [each.table for each in chunks], [each.last for each in chunks], report
+
+
+def test_messages_come_back_as_they_were_a_chunk_a_row_group(tmp_path: Path) -> None:
+    """All columns, nulls and header keys that stand twice; the report counts by partition."""
+    one, other = dead(LETTERS), dead([LETTERS[1] | {"offset": 9}])
+    files = [written(tmp_path, one, other), written(tmp_path, other)]
+
+    tables, last, report = read(Task(redrive_plan(tmp_path, *files), 0, (), ()))
+
+    assert last == [False, False, False, True]
+    assert all(table.schema.equals(MESSAGES) for table in tables)
+    assert tables[0].to_pylist() == LETTERS
+    assert [table.num_rows for table in tables] == [2, 1, 1, 0]
+    assert report.read
+    assert report.reads == (
+        PartitionRead(0, 7, 10, messages=3),
+        PartitionRead(1, 2**40, 2**40 + 1, messages=1),
+    )
+
+
+def test_a_file_that_is_gone_is_a_failure_and_not_a_crash(tmp_path: Path) -> None:
+    """Another redrive may have had it."""
+    gone = DeadLetterFile("dead_letters/gone.parquet", "staging/gone.parquet", 1, 1, "")
+
+    tables, _, report = read(Task(redrive_plan(tmp_path, gone), 0, (), ()))
+
+    assert tables == []
+    assert report.failure is not None
+    assert report.failure.kind == "StorageError"
+    assert "gone.parquet is gone" in report.failure.text
+
+
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
+    """With the command that looks closer."""
+    file = written(tmp_path, dead(LETTERS))
+    (tmp_path / file.staged).write_bytes(b"PAR1" * 20)
+
+    with pytest.raises(StorageError, match=r"cannot read dead_letters/.*run `batch-collection aud"):
+        list(read_letters(LocalStorage(str(tmp_path)), file))
+
+
+def test_a_folder_that_is_cleared_meanwhile_is_a_failure_of_the_task(tmp_path: Path) -> None:
+    """Whoever has won the cycle may remove what a loser is writing: no crash of the loser."""
+
+    class _Cleared(LocalStorage):
+        def write(self, path: str) -> object:  # type: ignore[override]
+            sink = super().write(path)
+            (tmp_path / path).unlink()
+            (tmp_path / path).parent.rmdir()
+            return sink
+
+    of = task(redrive_plan(tmp_path))
+    for elements in ([chunk(dead(LETTERS), of), end(of)], [chunk(dead(LETTERS), of)]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("transforms.write_dead_letters.open_storage", _Cleared)
+            out = run(WriteDeadLetters(), elements)
+        (report,) = (seen.element for seen in out[MAIN])
+        assert report.failure.kind == "FileNotFoundError"

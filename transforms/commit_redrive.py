@@ -1,0 +1,127 @@
+"""Commit a redrive: its reports in, one entry behind the newest out, whoever else commits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from batch_collection.entry import Entry
+from batch_collection.log import read_entries
+from batch_collection.maintenance import append, standing_reads
+from batch_collection.names import of_cycle
+from batch_collection.schema import merge
+from batch_collection.storage import open_storage
+from transforms.commit_cycle import leave_note
+from transforms.cut import timing_of
+from transforms.report import Failure, Report, add_up
+from transforms.settle import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from transforms.plan import Plan, RedrivePlan
+
+__all__ = ["OUTRUN", "commit_redrive", "redriven"]
+
+OUTRUN = "Outrun"
+"""The kind of a failure after which a redrive is planned again, with what is left of it."""
+
+
+def commit_redrive(plan: RedrivePlan, reports: Iterable[Report]) -> Entry | None:
+    """Commit and publish a redrive if its account is closed.
+
+    A cycle that a collector commits meanwhile costs nothing but another try of the last step: rows
+    stay where they are staged.
+
+    Returns:
+        The plan's entry; None if reports are missing, or the plan can't come to one: then a note
+        says why, and what it had staged is gone.
+    """
+    attempts = [report for report in add_up(reports) if report.plan.id == plan.id]
+    if not any(report.whole or report.failure for report in attempts):
+        return None
+    storage = open_storage(plan.collection)
+    ours: list[Entry] = []
+    failures: list[Failure] = []
+
+    def made(newest: Entry, newest_digest: str) -> Entry | None:
+        since = tuple(read_entries(storage, plan.behind + 1, newest.cycle))
+        ours.extend(entry for entry in since if entry.plan == plan.id)
+        if ours:
+            return None
+        found = redriven(plan, newest, newest_digest, since, attempts)
+        if isinstance(found, Entry):
+            return found
+        failures.append(found)
+        return None
+
+    entry = append(storage, made)
+    if failures:
+        storage.delete(_staged(attempts))
+        leave_note(storage, plan, failures[0])
+    return ours[0] if ours else entry
+
+
+def redriven(
+    plan: RedrivePlan,
+    newest: Entry,
+    newest_digest: str,
+    since: Sequence[Entry],
+    attempts: Sequence[Report],
+) -> Entry | Failure:
+    """Return the entry of a redrive behind ``newest``, or why there can't be one. Pure.
+
+    Args:
+        since: the entries that came while the redrive was at work.
+        attempts: sums of reports, one whole at least or failed.
+    """
+    again = {path for entry in since for path in entry.redriven}
+    if any(file.path in again for file in plan.letters):
+        return Failure(OUTRUN, "another redrive was faster")
+    if newest.cycle + 1 >= plan.cycle:
+        return Failure(OUTRUN, f"{plan.cycle - plan.behind} cycles were committed meanwhile")
+    rebased: Plan = replace(
+        plan,
+        cycle=newest.cycle + 1,
+        boundary=newest.boundary,
+        previous_boundary=newest.boundary,
+        schema=merge(newest.schema, plan.schema, widen=False),
+    )
+    reports = [_rebased(report, rebased, newest) for report in attempts]
+    settled = settle(rebased, newest, newest_digest, reports, datetime.now(timezone.utc))
+    if isinstance(settled, Entry):
+        return replace(
+            settled,
+            reads=standing_reads(newest),
+            redriven=tuple(file.path for file in plan.letters),
+            became=tuple(replace(read, max_time=None) for read in settled.reads),
+        )
+    if settled is None:
+        message = "a task was whole and its plan is not"
+        raise RuntimeError(message)
+    return settled
+
+
+def _rebased(report: Report, plan: Plan, newest: Entry) -> Report:
+    """Give files the names of the cycle that they come to, and panes their timing in it."""
+    return replace(
+        report,
+        batches=tuple(
+            batch._replace(
+                timing=timing_of(plan, batch.window_start + newest.interval),
+                file=replace(batch.file, path=of_cycle(batch.file.path, plan.cycle)),
+            )
+            for batch in report.batches
+        ),
+        dead_letters=tuple(
+            replace(file, path=of_cycle(file.path, plan.cycle)) for file in report.dead_letters
+        ),
+    )
+
+
+def _staged(attempts: Iterable[Report]) -> Iterator[str]:
+    """Yield what attempts have staged."""
+    for report in attempts:
+        yield from (batch.file.staged for batch in report.batches)
+        yield from (file.staged for file in report.dead_letters)

@@ -1,0 +1,90 @@
+"""ReadDeadLetters: the task of a redrive in, its dead letters out as chunks of messages again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_collection.collection import open_published
+from batch_collection.entry import PartitionRead
+from batch_collection.errors import CollectionError, StorageError
+from batch_collection.names import new_token
+from batch_collection.storage import open_storage
+from transforms.chunk import MESSAGES, Chunk
+from transforms.read_slices import REPORTS
+from transforms.report import Report, add_reads, report_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apache_beam.pvalue import DoOutputsTuple, PCollection
+
+    from batch_collection.entry import DeadLetterFile
+    from batch_collection.storage import Storage
+    from transforms.plan import RedrivePlan, Task
+
+__all__ = ["ReadDeadLetters", "read_letters"]
+
+
+@dataclass(eq=False)
+class ReadDeadLetters(beam.PTransform):
+    """Read files of dead letters as what they were: messages, whole and unchanged.
+
+    In: ``Task`` of a ``RedrivePlan``. Out: ``Chunk`` of messages, then one marked ``last``; tagged
+    ``reports``: a ``Report``, or why a file can't be read. Memory: one row group.
+    """
+
+    def expand(self, tasks: PCollection[Task]) -> DoOutputsTuple:
+        """Wire it."""
+        read = beam.ParDo(_ReadFn()).with_output_types(Chunk)
+        chunks = tasks | read.with_outputs(REPORTS, main="chunks")
+        chunks[REPORTS].element_type = Report
+        return chunks
+
+
+class _ReadFn(beam.DoFn):
+    def process(self, task: Task) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
+        plan: RedrivePlan = task.plan  # type: ignore[assignment]
+        storage = open_storage(plan.collection)
+        end = Chunk(task, new_token(), MESSAGES.empty_table(), last=True)
+        reads: list[PartitionRead] = []
+        try:
+            for file in plan.letters:
+                for messages in read_letters(storage, file):
+                    reads += _counted(messages)
+                    yield Chunk(task, end.attempt, messages)
+        except CollectionError as error:
+            yield beam.pvalue.TaggedOutput(REPORTS, report_on(end).failed(error))
+            return
+        yield end
+        report = replace(report_on(end), read=True, reads=add_reads(reads))
+        yield beam.pvalue.TaggedOutput(REPORTS, report)
+
+
+def read_letters(storage: Storage, file: DeadLetterFile) -> Iterator[pa.Table]:
+    """Yield the messages (``MESSAGES``) of a file of dead letters, row group by row group.
+
+    Raises:
+        StorageError: it is gone or damaged.
+    """
+    with open_published(storage, file.path, file.staged) as source:
+        try:
+            with pq.ParquetFile(source) as letters:
+                for group in range(letters.num_row_groups):
+                    table = letters.read_row_group(group, columns=MESSAGES.names)
+                    yield table.select(MESSAGES.names).cast(MESSAGES)
+        except (pa.ArrowException, KeyError, OSError) as error:
+            message = f"cannot read {file.path}: {error}; run `batch-collection audit`"
+            raise StorageError(message) from error
+
+
+def _counted(messages: pa.Table) -> Iterator[PartitionRead]:
+    """Count messages by partition; ``start`` and ``end`` are around their offsets."""
+    aggregates = [("offset", "min"), ("offset", "max"), ("offset", "count")]
+    for found in messages.group_by("partition").aggregate(aggregates).to_pylist():
+        start, end = found["offset_min"], found["offset_max"] + 1
+        yield PartitionRead(found["partition"], start, end, messages=found["offset_count"])
