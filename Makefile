@@ -26,7 +26,8 @@ check: $(TRAINING) ## format, lint, types, then the tests: what CI runs
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -rs
 
-bench: $(TRAINING) ## measure: batches read against the usual ways, Cloud Storage against a disk
+bench: $(TRAINING) ## measure: topics collected, batches read, Cloud Storage, against the usual ways
+	@$(VENV)/bin/python -m bench.collecting
 	@$(VENV)/bin/python -m bench.reading
 	@$(VENV)/bin/python -m bench.storage
 
