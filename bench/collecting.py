@@ -4,8 +4,8 @@
 
 Needs Java and Maven for a real Kafka, which runs on the same cores. Each way is a process of its
 own, measured from its start to its exit, in turn with the others; the median counts. The naive one
-gets fewer messages: its rows a second do not depend on them. Files that are not what was sent end
-the measurement. Results go to ``bench/results.json`` and ``bench/results.svg``.
+gets 200,000 messages at most, or it would take minutes; rows a second are compared. Files that are
+not what was sent end the measurement. Results are ``bench/results.json`` and ``results.svg``.
 """
 
 from __future__ import annotations
