@@ -26,7 +26,8 @@ check: $(TRAINING) ## format, lint, types, then the tests: what CI runs
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -rs
 
-bench: $(TRAINING) ## measure: batches read against the usual ways, Cloud Storage against a disk, a long log
+bench: $(TRAINING) ## measure: topics collected, batches read, Cloud Storage, a long log
+	@$(VENV)/bin/python -m bench.collecting
 	@$(VENV)/bin/python -m bench.reading
 	@$(VENV)/bin/python -m bench.storage
 	@$(VENV)/bin/python -m bench.log_for_years

@@ -42,7 +42,8 @@ EXTRAS = {
         "pytest>=9.0",
         "pytest-timeout>=2.4",
     ],
-    "dev": ["batch-collection[test]", "mypy>=2.0", "ruff>=0.17"],
+    "bench": ["kafka-python[lz4]>=3.0", "matplotlib>=3.10"],
+    "dev": ["batch-collection[bench,test]", "mypy>=2.0", "ruff>=0.17"],
 }
 
 

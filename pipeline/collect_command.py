@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from typing import TYPE_CHECKING
 
@@ -43,8 +42,6 @@ def run(options: CollectOptions, display: Display | None = None) -> int:
         from pipeline.engine import run_on_engine  # noqa: PLC0415 - it imports this module
 
         return run_on_engine(options, options.engine)
-    gc.collect()
-    gc.freeze()  # what was imported stays: looking at it again and again costs some percent
     broker = Broker(options.consumer)
     try:
         topics = open_topics(options, broker)

@@ -156,12 +156,17 @@ def _joined(reading: Reading) -> Piece:
     none = np.zeros(0, np.int64)
     if not pieces:
         return Piece(none, none, None, pa.array([], type_))
-    messages = np.concatenate([piece.messages for piece in pieces])
-    order = np.argsort(messages, kind="stable")
-    index = np.concatenate([_index(piece) for piece in pieces])
-    payload = pa.concat_arrays([piece.payload for piece in pieces]).take(pa.array(order))
     read = np.sort(np.concatenate([piece.read for piece in pieces]))
-    return Piece(read, messages[order], index[order], payload)
+    messages = np.concatenate([piece.messages for piece in pieces])
+    index = None
+    if any(piece.index is not None for piece in pieces):
+        index = np.concatenate([_index(piece) for piece in pieces])
+    payload = pa.concat_arrays([piece.payload for piece in pieces])
+    if np.all(messages[1:] >= messages[:-1]):
+        return Piece(read, messages, index, payload)
+    order = np.argsort(messages, kind="stable")
+    index = None if index is None else index[order]
+    return Piece(read, messages[order], index, payload.take(pa.array(order)))
 
 
 _NO_INDEX = -1

@@ -13,7 +13,9 @@ messages means one each. A second key beside ``v`` is an unknown field.
 
 from __future__ import annotations
 
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +49,9 @@ _CLOSE_LOOK_BYTES = 1 << 20
 _PARTS = 8
 _MOST_BYTES = 1 << 28  # its blocks are below 2 GiB
 _MOST_MESSAGES = 50_000  # pyarrow's parser stops at 100,000 rows a block
+_PARSERS = min(os.cpu_count() or 1, 4)
+_parsers = ThreadPoolExecutor(_PARSERS, "parsing")
+_WORTH_A_THREAD = 2_000  # messages
 _ROW = re.compile(r" in row (\d+)$")
 
 
@@ -136,16 +141,34 @@ class _Reader:
         return self.values[int(number)].as_py()
 
     def _read(self, numbers: npt.NDArray[np.int64], *, nested: bool) -> None:
-        """Read messages of one kind: all at once, else in parts, a close look between them."""
-        parts = [_Part(numbers)]  # the last is the next
-        while parts:
-            part = parts.pop()
-            if not len(part.numbers):
-                continue
-            try:
-                self.pieces.append(self._piece(part, nested=nested))
-            except pa.ArrowInvalid as error:
+        """Read messages of one kind: some parts at once, smaller ones if they fail.
+
+        Between them messages are looked at closely, so that what is learned from one part is known
+        when the next ones that failed are tried again.
+        """
+        parts = [_Part(each) for each in reversed(np.array_split(numbers, _at_once(numbers)))]
+        while parts:  # the last is the next
+            begun = [parts.pop() for _ in range(min(_at_once(parts[-1].numbers), len(parts)))]
+            failed: list[tuple[_Part, pa.ArrowInvalid]] = []
+            for part, found in zip(begun, self._tried(begun, nested=nested), strict=True):
+                if isinstance(found, pa.ArrowInvalid):
+                    failed.append((part, found))
+                elif found is not None:
+                    self.pieces.append(found)
+            parts += [part for part, _ in reversed(failed[1:])]
+            for part, error in failed[:1]:
                 parts += reversed(self._smaller(part, error))
+
+    def _tried(self, parts: list[_Part], *, nested: bool) -> list[Piece | pa.ArrowInvalid | None]:
+        """Return of each part what it makes, or why it makes nothing; the parser frees the GIL."""
+
+        def tried(part: _Part) -> Piece | pa.ArrowInvalid | None:
+            try:
+                return self._piece(part, nested=nested) if len(part.numbers) else None
+            except pa.ArrowInvalid as error:
+                return error
+
+        return [tried(parts[0])] if len(parts) == 1 else list(_parsers.map(tried, parts))
 
     def _smaller(self, part: _Part, error: pa.ArrowInvalid) -> list[_Part]:
         """Return what to try instead of a part that failed.
@@ -305,6 +328,11 @@ def parse(values: pa.Array, type_: pa.DataType, *, vetted: bool = False) -> Any:
         message = f"{table.num_rows} JSON texts in {len(values)} messages"
         raise pa.ArrowInvalid(message)
     return column.chunk(0)
+
+
+def _at_once(numbers: npt.NDArray[np.int64]) -> int:
+    """Return in how many parts messages are parsed, or how many parts of such a size at once."""
+    return _PARSERS if len(numbers) >= _WORTH_A_THREAD else 1
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import compress
@@ -39,9 +40,18 @@ if TYPE_CHECKING:
     from batch_collection.storage import Storage
     from transforms.cut_batches import Batch
 
-    _Finish = Callable[[], dict[str, Any]]
+    _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
+    _Encode = Callable[[], _Finish]  # writes the last rows
 
-__all__ = ["METADATA", "MOST_CLOSING", "ROW_GROUP", "Output", "WriteBatchFiles", "visible_rows"]
+__all__ = [
+    "ENCODERS",
+    "METADATA",
+    "MOST_CLOSING",
+    "ROW_GROUP",
+    "Output",
+    "WriteBatchFiles",
+    "visible_rows",
+]
 
 METADATA = ("none", "position", "full")
 ROW_GROUP = 128 * 1024
@@ -49,6 +59,8 @@ ROW_GROUP_BYTES = 64 << 20
 """Rows and bytes of a row group, and so what of a batch is in memory beside what already was."""
 MOST_CLOSING = 8
 """Files of a process that are becoming durable at once."""
+ENCODERS = min(os.cpu_count() or 1, 4)
+"""Files of a process whose last row group is being encoded at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +78,9 @@ class WriteBatchFiles(beam.PTransform):
 
     In: ``Batch`` in its window. Out: ``Report`` in the same window, at some later time of the
     bundle. A file's window is the Beam window of its batch. It is durable when its report is given;
-    nobody reads it before the commit. Rows are encoded here; while a storage makes their file
-    durable, the next one is written, and chunks are read and decoded. Memory: one row group, and of
+    nobody reads it before the commit. Threads encode the last row group of each file, as many at
+    once as there are CPUs, and let the storage make it durable; meanwhile the next file is written,
+    and chunks are read and decoded. Memory: ``ENCODERS`` row groups and one, and of
     ``MOST_CLOSING`` files what their storage has not taken yet (``gcs_upload.PART``).
     """
 
@@ -78,20 +91,27 @@ class WriteBatchFiles(beam.PTransform):
         return batches | beam.ParDo(_WriteFn(self.output)).with_output_types(Report)
 
 
+_encoders = ThreadPoolExecutor(ENCODERS, "encoding")
 _closers = ThreadPoolExecutor(MOST_CLOSING, "closing")
 
 
 class _Closing(NamedTuple):
-    """A report that will be given, in a window, once its file is durable."""
+    """A report that will be given, in a window, once its file is encoded, then durable."""
 
     report: Report
-    file: Future[Report]
+    file: Future[Future[dict[str, Any]]]
     window: Any
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing has to be waited for."""
+        done = self.file.done()
+        return done and (self.file.exception() is not None or self.file.result().done())
 
     def given(self) -> WindowedValue:
         """Wait for the file; give the report, or why there is none."""
         try:
-            report = self.file.result()
+            report = replace(self.report, **self.file.result().result())
             progress.files += len(report.batches)
             for batch in report.batches:
                 count("files")
@@ -120,30 +140,37 @@ class _WriteFn(beam.DoFn):
         storage = open_storage(plan.collection)
         start = from_microseconds(window.start.micros)
         try:
-            finishes = _write(storage, batch, start, self.output)
+            encodes = _write(storage, batch, start, self.output)
+            if batch.cut.timing != CARRY:
+                with timed("write_milliseconds"):
+                    self._wait_for_encoder()
         except (CollectionError, FileNotFoundError) as error:
             yield report.failed(error)
             return
-        for finish in finishes:
-            file = _closers.submit(_finished, report, finish)
-            self._closing.append(_Closing(report, file, window))
-        while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].file.done()):
+        self._closing += (_Closing(report, _submitted(encode), window) for encode in encodes)
+        while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].is_done):
             yield self._closing.popleft().given()
+
+    def _wait_for_encoder(self) -> None:
+        """Wait until fewer than ``ENCODERS`` files are being encoded."""
+        encoded = [closing.file for closing in self._closing if not closing.file.done()]
+        if len(encoded) >= ENCODERS:
+            wait(encoded, return_when=FIRST_COMPLETED)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         while self._closing:
             yield self._closing.popleft().given()
 
 
-def _finished(report: Report, finish: _Finish) -> Report:
-    return replace(report, **finish())
+def _submitted(encode: _Encode) -> Future[Future[dict[str, Any]]]:
+    return _encoders.submit(lambda: _closers.submit(encode()))
 
 
-def _write(storage: Storage, batch: Batch, start: datetime, output: Output) -> list[_Finish]:
+def _write(storage: Storage, batch: Batch, start: datetime, output: Output) -> list[_Encode]:
     """Write a batch's rows as one file; as more where the type of rows that waited was changed."""
     rows = _Rows.of(storage, batch)
 
-    def written(part: _Rows) -> _Finish:
+    def written(part: _Rows) -> _Encode:
         if batch.cut.timing == CARRY:
             return _write_carry(storage, batch, part, start)
         with timed("write_milliseconds"):
@@ -157,8 +184,8 @@ def _write(storage: Storage, batch: Batch, start: datetime, output: Output) -> l
 
 def _write_batch(
     storage: Storage, batch: Batch, rows: _Rows, start: datetime, output: Output
-) -> _Finish:
-    """Write rows of a batch; return what makes them a durable file, and gives its place."""
+) -> _Encode:
+    """Write rows of a batch up to the last row group; return what writes that."""
     file_format = FORMATS[output.format]
     cycle, shard = batch.task.plan.cycle, batch.task.number
     suffix = file_format.suffix(output.compression)
@@ -166,19 +193,27 @@ def _write_batch(
     staged = staged_path(cycle, path)
     summary = _Summary()
     sink = ChecksumFile(storage.write(staged))
+    last: list[pa.Table] = []
     with _abandoned_on_failure(sink):
         schema = rows.visible(rows.schema.empty_table(), output.metadata).schema
         writer = file_format.writer(sink, schema, output.compression)
         try:
             for table in rows.groups():
                 summary.add(table)
-                writer.write(rows.visible(table, output.metadata))
+                if last:
+                    writer.write(last.pop())
+                last.append(rows.visible(table, output.metadata))
         except pa.ArrowInvalid:
             writer.close()  # its destructor would, and then the sink is gone
             raise
-        writer.close()
     # what finishes a file must not hold its rows
     count, timing, number = rows.count, batch.cut.timing, batch.number
+
+    def encode() -> _Finish:
+        with _abandoned_on_failure(sink):
+            writer.write(last.pop())  # a file that becomes durable must not hold its rows
+            writer.close()
+        return finish
 
     def finish() -> dict[str, Any]:
         sink.close()
@@ -194,11 +229,11 @@ def _write_batch(
         )
         return {"batches": (WrittenBatch(start, timing, number, file),)}
 
-    return finish
+    return encode
 
 
-def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -> _Finish:
-    """Write rows that wait; return what makes them a durable file, and gives its place."""
+def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -> _Encode:
+    """Write rows that wait; there is nothing left to write then."""
     path = carry_path(batch.task.plan.cycle, new_token())
     sink = ChecksumFile(storage.write(path))
     with (
@@ -214,7 +249,7 @@ def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -
         place = CarryFile(path, start, count, shard, sink.bytes, sink.crc32c, indexed)
         return {"carried": (place,)}
 
-    return finish
+    return lambda: finish
 
 
 @contextmanager

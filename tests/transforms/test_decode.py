@@ -551,6 +551,28 @@ def test_a_chunk_larger_than_one_parse_is_parsed_in_parts(monkeypatch: pytest.Mo
         assert max(len(piece.read) for piece in read.pieces) <= most
 
 
+@pytest.mark.parametrize("parsers", [2, 4])
+def test_it_makes_no_difference_how_many_parts_are_parsed_at_once(
+    parsers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bad messages and new columns in any part: the same rows, dead letters and types."""
+    values: list[bytes | None] = [b'{"a":%d}' % number for number in range(8000)]
+    values[::7] = [b'[{"a":%d},{"a":1,"late":"x"}]' % number for number in range(0, 8000, 7)]
+    for number in (10, 3999, 4000, 4001, 7999):
+        values[number] = b'{"a":"text"}'
+    values[3000], values[6000] = b'{"b":2.5}', b'{"b":1,"c":true}'
+    values[5000], values[5001] = None, b"[]"
+    monkeypatch.setattr(json_rows, "_PARSERS", 1)
+    alone = decoded(*values)
+    monkeypatch.setattr(json_rows, "_PARSERS", parsers)
+
+    together = decoded(*values)
+
+    assert together == alone
+    assert sorted(errors(together)) == [10, 3999, 4000, 4001, 7999]
+    assert together.schema == {"a": "int64", "late": "string", "b": "double", "c": "bool"}
+
+
 def times(done: Decoded) -> list[int]:
     """Return the rows' times in microseconds."""
     return done.rows.column("row_time").to_pylist()

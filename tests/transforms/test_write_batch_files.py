@@ -24,10 +24,12 @@ from transforms import write_batch_files
 from transforms.chunk import Chunk
 from transforms.cut_batches import CutBatches
 from transforms.into_windows import IntoWindows
-from transforms.write_batch_files import MOST_CLOSING, Output, WriteBatchFiles
+from transforms.write_batch_files import ENCODERS, MOST_CLOSING, Output, WriteBatchFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from typing_extensions import Buffer
 
     from batch_collection.storage import Sink
     from transforms.report import Report
@@ -221,17 +223,24 @@ def test_row_groups_bound_what_is_in_memory(tmp_path: Path) -> None:
 
 
 class SlowStorage(LocalStorage):
-    """A storage that takes its time to make a file durable: until ``go`` is set."""
+    """A storage that takes bytes once ``ready`` is set, and is durable once ``go`` is."""
 
+    ready: ClassVar[threading.Event]
     go: ClassVar[threading.Event]
     opened: ClassVar[list[str]]
+    written: ClassVar[list[str]]
     begun: ClassVar[list[str]]
 
     def write(self, path: str) -> Sink:
-        """Open a file whose ``close`` waits."""
+        """Open a file whose ``write`` and ``close`` wait."""
         sink = super().write(path)
         self.opened.append(path)
-        close, gone = sink.close, f"cannot write {path}: gone"
+        write, close, gone = sink.write, sink.close, f"cannot write {path}: gone"
+
+        def write_slowly(content: Buffer) -> int:
+            self.written.append(path)
+            self.ready.wait(30)
+            return write(content)
 
         def slowly() -> None:
             if not sink.closed:
@@ -241,6 +250,7 @@ class SlowStorage(LocalStorage):
                     raise StorageError(gone)
             close()
 
+        sink.write = write_slowly  # type: ignore[method-assign]
         sink.close = slowly  # type: ignore[method-assign]
         return sink
 
@@ -248,7 +258,9 @@ class SlowStorage(LocalStorage):
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> type[SlowStorage]:
     """Let batches be written to a storage that waits."""
-    SlowStorage.go, SlowStorage.opened, SlowStorage.begun = threading.Event(), [], []
+    SlowStorage.go, SlowStorage.ready = threading.Event(), threading.Event()
+    SlowStorage.ready.set()
+    SlowStorage.opened, SlowStorage.written, SlowStorage.begun = [], [], []
     monkeypatch.setattr(write_batch_files, "open_storage", SlowStorage)
     return SlowStorage
 
@@ -297,6 +309,28 @@ def test_no_more_files_than_agreed_become_durable_at_once(
     assert (begun, opened) == (MOST_CLOSING, MOST_CLOSING + 1)
     assert sum(len(report.batches) for report in reports) == 3 * MOST_CLOSING
     assert not any(report.failure for report in reports)
+
+
+def test_no_more_files_than_agreed_are_encoded_at_once(
+    tmp_path: Path, slow: type[SlowStorage]
+) -> None:
+    """Their last row groups are in memory, and that of one more file, which waits for its turn."""
+    of = task(plan(tmp_path))
+    chunks = [chunk(rows([n]), of) for n in range(3 * ENCODERS)]
+    slow.go.set()
+    slow.ready.clear()
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(write, [*chunks, end(of)], Output("jsonl", "none"), 1)
+        deadline = time.monotonic() + 20
+        while len(slow.opened) <= ENCODERS and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.5)  # time to do wrong
+        encoded, opened = len(slow.written), len(slow.opened)
+        slow.ready.set()
+        reports = written.result()
+
+    assert (encoded, opened) == (ENCODERS, ENCODERS + 1)
+    assert sum(len(report.batches) for report in reports) == 3 * ENCODERS
 
 
 def test_a_file_that_does_not_become_durable_is_a_failure(

@@ -1,0 +1,284 @@
+"""How fast a topic is collected, against a hand-written loop and the naive pattern.
+
+    python -m bench.collecting [--messages=2_000_000] [--rounds=3] [--memory=8_000_000]
+
+Needs Java and Maven for a real Kafka, which runs on the same cores. Each way is a process of its
+own, measured from its start to its exit, in turn with the others; the median counts. The naive one
+gets 200,000 messages at most, or it would take minutes; rows a second are compared. Files that are
+not what was sent end the measurement. Results are ``bench/results.json`` and ``results.svg``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from confluent_kafka import Producer
+
+from bench.measured import Taken
+from tests.services.kafka import KafkaBroker, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["main"]
+
+HERE = Path(__file__).parent
+PARTITIONS = 4
+BYTES = 112  # a message
+WINDOWS = 60
+_BEGIN = 1_704_067_200_000  # 2024-01-01, milliseconds
+_HOUR = 3_600_000
+NAIVE_MESSAGES = 200_000
+OURS, LOOP, NAIVE = "batch-collection", "hand-written loop", "naive pattern"
+PACKAGES = ("apache-beam", "confluent-kafka", "kafka-python", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one process took, and what it left."""
+
+    way: str
+    messages: int
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    files: int
+    file_bytes: int
+
+    def figures(self) -> dict[str, Any]:
+        """Return all of it, and rows a second of the whole process."""
+        return {"rows_per_second": round(self.messages / self.seconds), **asdict(self)}
+
+
+def fill(broker: KafkaBroker, messages: int) -> str:
+    """Make a topic of so many messages, which span an hour; return its name.
+
+    Each partition is in the order of the stamps.
+    """
+    topic = broker.create_topic(f"bench-{messages}", PARTITIONS)
+    producer = Producer(
+        {
+            "bootstrap.servers": broker.bootstrap_servers,
+            "compression.type": "lz4",
+            "linger.ms": 50,
+            "batch.size": 1 << 20,
+        }
+    )
+    rng = random.Random(messages)  # noqa: S311 - a fixed one is what is wanted
+    for number in range(messages):
+        value, stamp = _message(number, rng), _BEGIN + number * _HOUR // messages
+        while True:
+            try:
+                producer.produce(topic, value, partition=number % PARTITIONS, timestamp=stamp)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    producer.flush()
+    return topic
+
+
+def _message(number: int, rng: random.Random) -> str:
+    text = (
+        f'{{"id":{number},"sensor":"sensor-{rng.randrange(1000):04d}","value":{rng.random():.6f},'
+        f'"count":{number % 9973},"status":"ok","place":"hall-{number % 97}'
+    )
+    return f'{text:-<{BYTES - 2}}"}}'
+
+
+def ways(servers: str, topic: str, directory: Path) -> dict[str, list[str]]:
+    """Return the commands that collect a topic into a directory."""
+    peers = [servers, topic, str(directory)]
+    flags = [f"--bootstrap_servers={servers}", f"--topics={topic}", f"--output={directory}"]
+    return {
+        OURS: ["-m", "pipeline", *flags, "--once"],
+        LOOP: ["-m", "bench.hand_written", *peers],
+        NAIVE: ["-m", "bench.naive", *peers],
+    }
+
+
+def run(way: str, servers: str, topic: str, messages: int) -> Run:
+    """Collect a topic in a new process, and check what came of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ways(servers, topic, Path(folder))[way]
+        said = _python("-m", "bench.measured", sys.executable, *command)
+        taken = Taken(**json.loads(said.splitlines()[-1]))
+        files = list(Path(folder).rglob("*.parquet"))
+        check(files, messages)
+        if way == OURS:
+            _python("-m", "pipeline", "audit", f"{folder}/{topic}")
+        size = sum(file.stat().st_size for file in files)
+    return Run(way, messages, **taken._asdict(), files=len(files), file_bytes=size)
+
+
+def _python(*arguments: str) -> str:
+    """Run Python in the project; return what it printed."""
+    done = subprocess.run(  # noqa: S603 - this project's programs
+        [sys.executable, *arguments], cwd=HERE.parent, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def check(files: Sequence[Path], messages: int) -> None:
+    """See that each message is a row once.
+
+    Raises:
+        SystemExit: they are not.
+    """
+    ids = ds.dataset([str(file) for file in files]).to_table(["id"])["id"]
+    if len(ids) != messages or pc.count_distinct(ids).as_py() != messages:
+        sys.exit(f"{messages:,} messages became {len(ids):,} rows: no result")
+
+
+def measure(broker: KafkaBroker, messages: int, rounds: int, memory: int) -> list[Run]:
+    """Run all ways in turn, ``rounds`` times; then ours once with ``memory`` messages."""
+    naive = min(messages, NAIVE_MESSAGES)
+    sizes = {OURS: messages, LOOP: messages, NAIVE: naive}
+    topics = {size: fill(broker, size) for size in sorted({messages, naive})}
+    runs = []
+    for _ in range(rounds):
+        for way, size in sizes.items():
+            runs.append(run(way, broker.bootstrap_servers, topics[size], size))
+            _show(runs[-1].way, runs[-1].figures())
+    if memory:
+        runs.append(run(OURS, broker.bootstrap_servers, fill(broker, memory), memory))
+        _show(runs[-1].way, runs[-1].figures())
+    return runs
+
+
+def results(runs: Sequence[Run], messages: int) -> dict[str, Any]:
+    """Return what is kept: when and where, medians, ratios, targets, each run.
+
+    Runs of more than ``messages`` messages count for memory only.
+    """
+    medians = {
+        way: _medians([each for each in runs if each.way == way and each.messages <= messages])
+        for way in (OURS, LOOP, NAIVE)
+    }
+    ratios = {
+        way: round(medians[OURS]["rows_per_second"] / medians[way]["rows_per_second"], 3)
+        for way in (LOOP, NAIVE)
+    }
+    peak = max(each.peak_bytes for each in runs if each.way == OURS)
+    return {
+        "measured_at": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%MZ}",
+        "machine": {
+            "cpus": os.cpu_count(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+            "packages": {name: version(name) for name in PACKAGES},
+        },
+        "topic": {"partitions": PARTITIONS, "message_bytes": BYTES, "windows": WINDOWS},
+        "medians": medians,
+        "targets": [
+            _target(f"rows/s / those of the {LOOP}", ratios[LOOP], least=0.7),
+            _target(f"rows/s / those of the {NAIVE}", ratios[NAIVE], least=5),
+            _target("peak memory in GB", peak / 1e9, most=1),
+        ],
+        "runs": [each.figures() for each in runs],
+    }
+
+
+def _medians(turns: Sequence[Run]) -> dict[str, float]:
+    figures = [each.figures() for each in turns]
+    names = [name for name in figures[0] if name != "way"]
+    return {name: statistics.median(each[name] for each in figures) for name in names}
+
+
+def _target(
+    what: str, found: float, *, least: float = -math.inf, most: float = math.inf
+) -> dict[str, Any]:
+    wanted = f"at least {least:g}" if least > -math.inf else f"less than {most:g}"
+    return {"what": what, "wanted": wanted, "found": found, "met": least <= found < most}
+
+
+def report(found: Mapping[str, Any]) -> None:
+    """Print medians, and which targets are met."""
+    print("medians")
+    for way, figures in found["medians"].items():
+        _show(way, figures)
+    for target in found["targets"]:
+        verdict = "met" if target["met"] else "MISSED"
+        print(f"{verdict:<7}{target['what']}: {target['found']:.3g}, {target['wanted']} is wanted")
+
+
+def _show(way: str, figures: Mapping[str, Any]) -> None:
+    print(
+        f"  {way:<18}{figures['messages']:>10,.0f} messages"
+        f"{figures['rows_per_second']:>9,.0f} rows/s{figures['seconds']:>7.2f} s"
+        f"{figures['cpu_seconds']:>7.2f} s of CPU"
+        f"{figures['peak_bytes'] / 1e6:>6.0f} MB{figures['files']:>6.0f} files",
+        flush=True,
+    )
+
+
+def plot(found: Mapping[str, Any], path: Path) -> None:
+    """Draw rows a second and peak memory of each way."""
+    import matplotlib as mpl  # noqa: PLC0415 - slow to load
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    medians = found["medians"]
+    style: dict[Any, Any] = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9}
+    with mpl.rc_context(style):
+        figure, panels = plt.subplots(1, 2, figsize=(8, 1.9), sharey=True, layout="constrained")
+        panels[0].invert_yaxis()
+        shown = {
+            "thousand rows/s": ("rows_per_second", 1e3),
+            "peak memory, MB": ("peak_bytes", 1e6),
+        }
+        for panel, (title, (name, unit)) in zip(panels, shown.items(), strict=True):
+            lengths = [figures[name] / unit for figures in medians.values()]
+            bars = panel.barh(list(medians), lengths, color=["#2a6f97", "#aaaaaa", "#aaaaaa"])
+            panel.bar_label(bars, fmt="%.0f", padding=3)
+            panel.set_title(title, loc="left", fontsize=9)
+            panel.margins(x=0.15)
+            panel.spines[["top", "right"]].set_visible(False)
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and keep the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=2_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", type=int, default=8_000_000, help="messages; 0: leave it out")
+    parser.add_argument("--directory", type=Path, default=HERE, help="where results go")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            broker = KafkaBroker(Path(folder))
+        except UnavailableError as error:
+            print(f"{error}; collecting is not measured")
+            return 0
+        broker.start()
+        try:
+            runs = measure(broker, given.messages, given.rounds, given.memory)
+        finally:
+            broker.kill()
+    found = results(runs, given.messages)
+    report(found)
+    (given.directory / "results.json").write_text(f"{json.dumps(found, indent=2)}\n")
+    plot(found, given.directory / "results.svg")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""That the measurement of collecting runs and measures what it says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bench.collecting import LOOP, NAIVE, OURS, Run, check, measure, plot, results
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.services.kafka import KafkaBroker
+
+MB = 10**6
+
+
+def ran(way: str, seconds: float, *, messages: int = 1000, megabytes: int = 100) -> Run:
+    """Return a run."""
+    return Run(way, messages, seconds, 1.0, megabytes * MB, files=1, file_bytes=1)
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_all_ways_collect_the_same_messages(kafka: KafkaBroker, tmp_path: Path) -> None:
+    """Each leaves its files of all windows, checked; the results can be kept and drawn."""
+    runs = measure(kafka, messages=12_000, rounds=1, memory=18_000)
+
+    found = results(runs, 12_000)
+
+    assert [(run.way, run.messages, run.files) for run in runs] == [
+        (OURS, 12_000, 60),
+        (LOOP, 12_000, 60),
+        (NAIVE, 12_000, 60),
+        (OURS, 18_000, 60),
+    ]
+    assert json.loads(json.dumps(found)) == found
+    plot(found, tmp_path / "results.svg")
+    assert "naive pattern" in (tmp_path / "results.svg").read_text()
+
+
+def test_a_median_counts_and_more_messages_count_for_memory_only() -> None:
+    """Targets are judged by medians of the same number of messages, and by the highest peak."""
+    ours = [ran(OURS, seconds) for seconds in (1.0, 1.5, 9.0)]
+    loop = [ran(LOOP, seconds) for seconds in (0.1, 1.2, 9.0)]
+    large = ran(OURS, 1.0, messages=8000, megabytes=1001)
+
+    found = results([*ours, *loop, ran(NAIVE, 8.0), large], messages=1000)
+
+    assert found["medians"][OURS]["seconds"] == 1.5
+    assert [(round(each["found"], 2), each["met"]) for each in found["targets"]] == [
+        (0.8, True),
+        (5.34, True),
+        (1.0, False),
+    ]
+
+
+@pytest.mark.parametrize("ids", [[0, 1], [0, 1, 1], [0, 1, 2, 2]])
+def test_files_that_are_not_what_was_sent_end_the_measurement(
+    tmp_path: Path, ids: list[int]
+) -> None:
+    """Rows lost, rows doubled: there is no result."""
+    pq.write_table(pa.table({"id": ids}), tmp_path / "a.parquet")
+
+    with pytest.raises(SystemExit, match=f"3 messages became {len(ids)} rows"):
+        check([tmp_path / "a.parquet"], 3)
+
+
+def test_a_process_is_measured_alone() -> None:
+    """Its memory is its own, not that of the tests, which is more; its exit code is passed on."""
+    code = "import sys, time; held = bytearray(50_000_000); time.sleep(0.1); sys.exit(3)"
+    command = [sys.executable, "-m", "bench.measured", sys.executable, "-c", code]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    taken = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert taken["seconds"] >= 0.1
+    assert 50 * MB <= taken["peak_bytes"] < 80 * MB
