@@ -27,6 +27,7 @@ import orjson
 import batch_collection
 from batch_collection import ranges
 from batch_collection.audit_log import LogAudit
+from batch_collection.checksum import crc32c
 from batch_collection.entry import BatchFile, CarryFile, Entry, Pane, PartitionRead, Source
 from batch_collection.log import digest, newest_entry
 from batch_collection.mend import mend
@@ -50,10 +51,11 @@ _OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS 
 def entry_of(cycle: int, files: int, previous: str | None) -> Entry:
     """Return an entry of so many batch files."""
     end = BEGIN + cycle * INTERVAL
-    start, token, offset = end - INTERVAL, f"{cycle:08x}", cycle * ROWS
+    start, token, offset = end - INTERVAL, crc32c(b"%d" % cycle), cycle * ROWS
     spans = dict.fromkeys(PARTITIONS, (offset, offset + ROWS - 1, ROWS // 4))
     share = files * ROWS // 4
-    paths = [batch_path(start, cycle, 0, number, token, ".parquet") for number in range(files)]
+    tokens = [crc32c(b"%d-%d" % (cycle, number)) for number in range(files)]
+    paths = [batch_path(start, cycle, 0, n, token, ".parquet") for n, token in enumerate(tokens)]
     batches = tuple(
         BatchFile(path, staged_path(cycle, path), ROWS, 34_567, token, start, start, spans)
         for path in paths
@@ -129,7 +131,7 @@ def rebuild(storage: LocalStorage) -> str:
     mend(storage, newest.cycle, most=newest.cycle)
     files = [path for path in storage.list("log") if "checkpoint" in path]
     size = sum(storage.size(path) or 0 for path in files)
-    return f"{len(files):,} files, {size / 1e6:,.1f} MB"
+    return f"{len(files):,} files, {size / 1e3:,.0f} kB"
 
 
 def check(storage: LocalStorage) -> str:
@@ -178,7 +180,8 @@ def run(entries: int, few: int) -> None:
             folder = root / str(count)
             if not folder.exists():
                 write_log(folder, count)
-            print(f"{count:,} entries, {'without' if flags else 'with'} checkpoints", flush=True)
+            print(f"{count:,} entries, {'without' if flags else 'with'} checkpoints")
+            print(f"  {'':<10}{'wall':>10}{'busy':>10}{'peak':>11}", flush=True)
             names = [name for name in MEASURES if name != "rebuild"]
             for name in names if flags else ["rebuild", *names]:
                 in_process(name, folder, *flags)
