@@ -1,11 +1,12 @@
 """What a log of a million entries costs: to go on with it, to open, to look at and to check it.
 
-    python -m bench.log_for_years [--entries=1000000] [--without=20000]
+    python -m bench.log_for_years [--entries=999999] [--without=20000]
 
 The entries are those of a collector with windows of 10 s and four partitions, written at once and
 without their batch files. Each measurement is a process of its own: its seconds after its imports,
 those of them that a core was busy, and the most memory that it ever had. ``--without`` is of how
-many entries the same is measured without checkpoints. A million entries take 5 GB of the disk, and
+many entries the same is measured without checkpoints. With one entry short of a million a reader
+meets the most: 27 checkpoints, and 999 entries that have none yet. They take 5 GB of the disk, and
 are removed again.
 """
 
@@ -191,7 +192,7 @@ def run(entries: int, few: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--entries", type=int, default=1_000_000)
+    parser.add_argument("--entries", type=int, default=999_999)
     parser.add_argument("--without", type=int, default=20_000)
     parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
