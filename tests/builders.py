@@ -156,6 +156,8 @@ class Collector:
             carry=carry,
             released=tuple(file.path for file in before.carry),
             dead_letters=self._dead_letters(before.cycle + 1, messages),
+            redriven=(),
+            became=(),
         )
 
     def _commit(self, entry: Entry, *, published: bool) -> Entry:

@@ -191,6 +191,20 @@ def test_listings_without_windows_asked_for_are_not_read(
     assert len(asked.listings) < len([*cover(0, 22)]) - 1
 
 
+def test_status_reads_no_entries_that_have_a_checkpoint(
+    storage: Storage, entries: list[Entry]
+) -> None:
+    """But the last one of each, and those that it lists."""
+    asked = Asked(storage)
+
+    found = status(cast("Storage", asked), last=3)
+
+    assert [cycle.cycle for cycle in found.cycles] == [20, 21, 22]
+    assert found.totals.files == len(batches_by_entries(storage, entries))
+    ends = {piece.last for piece in cover(0, 22)}
+    assert set(asked.entries) == {entry_path(cycle) for cycle in ends | {20, 21, 22}}
+
+
 # what is never trusted
 
 
