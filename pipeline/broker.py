@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from batch_collection.errors import CollectionError, SourceError
 from batch_collection.windows import EPOCH, from_microseconds, microseconds
 from pipeline.planner import Answer
-from transforms.kafka_client import ClientLog
+from transforms.kafka_client import NETWORK, ClientLog, is_interrupted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["Broker", "TopicInfo"]
 
 _REQUEST_SECONDS = 10.0
-_METADATA_SECONDS = (0.5, 1.0, 3.0, 6.0)  # one try each, so that a refused login shows early
+_FIRST_SECONDS = 3.0  # for what is asked again if the answer doesn't come
+_LAST_SECONDS = 1.0  # of a process that is asked to stop
+_METADATA_SECONDS = (0.5, 1.0, 2.0, 3.0, 4.0)  # one try each, so that a refused login shows early
+_DEFAULTS = {**NETWORK, "socket.timeout.ms": 10_000}  # when a silent connection is given up
 _POLL_SECONDS = 0.05
 _NAMES_SHOWN = 5
 _EMBEDDED = "mockCluster"  # it lets a request for topic ids, of which it has none, time out
@@ -40,12 +43,6 @@ _NEW_COORDINATOR = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
-}
-_NEW_LEADER = {
-    KafkaError.FENCED_LEADER_EPOCH,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.UNKNOWN_LEADER_EPOCH,
 }
 _T = TypeVar("_T")
 
@@ -62,7 +59,8 @@ class TopicInfo(NamedTuple):
 class Broker:
     """A Kafka cluster, asked as an administrator would; it never makes a topic.
 
-    Every method raises ``SourceError`` within 15 s where the cluster doesn't answer or refuses.
+    Every method raises ``SourceError`` within 15 s where the cluster doesn't answer or refuses, and
+    within 5 s once this process is asked to stop (``interrupt`` of ``transforms.kafka_client``).
     """
 
     def __init__(self, config: Mapping[str, object]) -> None:
@@ -77,7 +75,7 @@ class Broker:
             IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
         )
         self._log = ClientLog()
-        settings: dict[str, Any] = {**config, "error_cb": self._log.failed}
+        settings: dict[str, Any] = {**_DEFAULTS, **config, "error_cb": self._log.failed}
         try:
             self._admin: AdminClient | None = AdminClient(settings, logger=self._log)
         except KafkaException as error:
@@ -106,6 +104,9 @@ class Broker:
 
         The end is exclusive: the last stable offset, or the high watermark where the settings say
         ``isolation.level=read_uncommitted``.
+
+        Raises:
+            SourceError: partitions have no leader; it names them.
         """
         wanted = tuple(partitions)
         starts, ends = self._found(name, wanted, OffsetSpec.earliest(), OffsetSpec.latest())
@@ -165,7 +166,7 @@ class Broker:
             except KafkaException as error:
                 failure = error
             self._client.poll(0)
-            if self._log.refused:
+            if self._log.refused or is_interrupted():
                 break
         raise self._log.error(self._servers, "list topics", failure.args[0]) from failure
 
@@ -179,34 +180,59 @@ class Broker:
     def _found(
         self, name: str, partitions: tuple[int, ...], *specs: OffsetSpec
     ) -> list[dict[int, Any]]:
-        """Look offsets up; where partitions have new leaders, learn them and ask again."""
-        for is_last in (False, True):
-            asked = [self._ask(name, partitions, spec) for spec in specs]
-            try:
-                return [self._offsets(name, answers) for answers in asked]
-            except SourceError as error:
-                if is_last or not _is_answer(error, _NEW_LEADER):
-                    raise
-            self._metadata()  # librdkafka's ListOffsets goes on asking with the old leader's epoch
-        return []
+        """Look offsets up; if that fails, learn who leads the partitions now, and ask again.
+
+        librdkafka's ListOffsets goes on asking the old leader, also one that is no more.
+        """
+        try:
+            return self._look_up(name, partitions, specs, _FIRST_SECONDS)
+        except SourceError:
+            if self._log.refused:
+                raise
+        self._check_leaders(name, partitions)
+        try:
+            return self._look_up(name, partitions, specs, _REQUEST_SECONDS)
+        except SourceError:
+            self._check_leaders(name, partitions)
+            raise
+
+    def _check_leaders(self, name: str, partitions: tuple[int, ...]) -> None:
+        topic = self._metadata().topics.get(name)
+        there = topic.partitions if topic is not None else {}
+        orphans = [each for each in partitions if each in there and there[each].leader < 0]
+        if orphans:
+            message = (
+                f"topic={name} has no leader for partition={listed(orphans)}: the brokers that "
+                f"hold it are away from kafka at {self._servers}; nothing of the topic is "
+                "collected meanwhile"
+            )
+            raise SourceError(message)
+
+    def _look_up(
+        self, name: str, partitions: tuple[int, ...], specs: Iterable[OffsetSpec], seconds: float
+    ) -> list[dict[int, Any]]:
+        asked = [self._ask(name, partitions, spec, seconds) for spec in specs]
+        return [self._offsets(name, answers, seconds) for answers in asked]
 
     def _ask(
-        self, name: str, partitions: tuple[int, ...], spec: OffsetSpec
+        self, name: str, partitions: tuple[int, ...], spec: OffsetSpec, seconds: float
     ) -> dict[int, Future[Any]]:
         if not partitions:
             return {}
         asked = self._client.list_offsets(
             {TopicPartition(name, each): spec for each in partitions},
             isolation_level=self._isolation,
-            request_timeout=_REQUEST_SECONDS,
+            request_timeout=seconds,
         )
         return {place.partition: answer for place, answer in asked.items()}
 
-    def _offsets(self, name: str, answers: dict[int, Future[Any]]) -> dict[int, Any]:
+    def _offsets(
+        self, name: str, answers: dict[int, Future[Any]], seconds: float
+    ) -> dict[int, Any]:
         doing = f"list offsets of topic={name}"
-        found = {each: self._await(answer, doing) for each, answer in answers.items()}
+        found = {each: self._await(answer, doing, seconds) for each, answer in answers.items()}
         if any(one.offset == OFFSET_INVALID for one in found.values()):
-            raise self._log.error(self._servers, doing)  # the broker went away: no error is given
+            raise self._log.error(self._servers, doing)  # a leader went away: no error is given
         return found
 
     def _ask_group(
@@ -226,12 +252,14 @@ class Broker:
                     raise
             time.sleep(_POLL_SECONDS)
 
-    def _await(self, answer: Future[_T], doing: str) -> _T:
-        """Wait for an answer, serving the client's log; a refused login isn't waited out."""
+    def _await(self, answer: Future[_T], doing: str, seconds: float = _REQUEST_SECONDS) -> _T:
+        """Wait for an answer, serving the client's log; a refusal isn't waited out."""
         self._log.forget()
-        deadline = time.monotonic() + _REQUEST_SECONDS + 1
+        deadline = time.monotonic() + seconds + 1
         while not answer.done() and not self._log.refused and time.monotonic() < deadline:
             self._client.poll(_POLL_SECONDS)
+            if is_interrupted():
+                deadline = min(deadline, time.monotonic() + _LAST_SECONDS)
         if not answer.done():
             raise self._log.error(self._servers, doing)
         try:

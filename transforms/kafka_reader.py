@@ -8,7 +8,6 @@ which no message ever comes.
 from __future__ import annotations
 
 import gc
-import threading
 import time
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,7 +24,14 @@ from confluent_kafka import (
 
 from batch_collection.errors import DataLossError, SourceError, StoppedError
 from transforms.chunk import MESSAGES
-from transforms.kafka_client import close_consumers, consumer_lent
+from transforms.kafka_client import (
+    close_consumers,
+    consumer_lent,
+    interrupt,
+    is_interrupted,
+    listed,
+    resume,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,8 +63,6 @@ _WAIT_SECONDS = 0.2
 _FIRST_REQUEST = 1  # it doubles; the size of messages is not known yet
 _SPARED = 9  # times that a broker which answers may stay silent for the whole stall
 
-_stopping = threading.Event()
-
 
 class Gap(NamedTuple):
     """Offsets ``[start, end)`` of a partition that were deleted before they could be read."""
@@ -75,7 +79,7 @@ def read_slices(
     skip_lost: bool,
     chunk_messages: int = 20_000,
     chunk_bytes: int = 16 << 20,
-    stall: timedelta = timedelta(seconds=60),
+    stall: timedelta = timedelta(seconds=30),
 ) -> Iterator[pa.RecordBatch | Gap]:
     """Slices of a topic in, record batches of schema ``MESSAGES`` out, a ``Gap`` for what is gone.
 
@@ -90,7 +94,8 @@ def read_slices(
         skip_lost: yield a ``Gap`` for deleted messages instead of raising.
         chunk_messages: a batch holds no more messages than this.
         chunk_bytes: a batch of more than one message holds about this many bytes at most.
-        stall: how long the source may stay silent; ten times this if it answers, but sends nothing.
+        stall: how long the source may stay silent; ten times this if it answers, but sends no
+            message, or is in the midst of a long answer.
 
     Raises:
         DataLossError: messages of a slice were deleted before they were read.
@@ -109,16 +114,6 @@ def read_slices(
     with consumer_lent(config, f"topic={wanted[0].topic}") as client:
         reading = _Reading(client, wanted, chunk_messages, chunk_bytes)
         yield from reading.run(stall.total_seconds(), skip_lost=skip_lost)
-
-
-def interrupt() -> None:
-    """Make every running read raise ``StoppedError`` within a second; safe in a signal handler."""
-    _stopping.set()
-
-
-def resume() -> None:
-    """Allow reads again."""
-    _stopping.clear()
 
 
 class _Reading:
@@ -303,13 +298,21 @@ class _Silence:
         self._began = now - _WAIT_SECONDS if self._began is None else self._began
         if now - self._began < self._stall:
             return
-        if self._spared >= _SPARED or not self._answers(next(iter(positions))):
-            silent = f"{self._doing}, silent for {self._stall * (self._spared + 1):g}s"
+        if self._spared >= _SPARED or not self._lives(next(iter(positions))):
+            where = f"{self._doing}, partition={listed(positions)}"
+            seconds = self._stall * (self._spared + 1)
+            silent = f"{where}, silent for {seconds:g}s"
             raise self._client.error(silent)
         self._began, self._spared = None, self._spared + 1
 
-    def _answers(self, partition: int) -> bool:
-        """Ask the broker for something else: a long row of aborted messages is silent, too."""
+    def _lives(self, partition: int) -> bool:
+        """Tell a slow source from one that is away.
+
+        A long row of aborted messages is silent, too; so the broker is asked for something else,
+        unless it is in the midst of an answer, behind which the next one would have to wait.
+        """
+        if self._client.is_receiving:
+            return True
         place = TopicPartition(self._topic, partition)
         try:
             self._client.consumer.get_watermark_offsets(place, timeout=min(self._stall, 5.0))
@@ -386,6 +389,6 @@ def _loss(topic: str, gap: Gap) -> str:
 
 
 def _stop_if_asked(topic: str) -> None:
-    if _stopping.is_set():
+    if is_interrupted():
         message = f"stopped while reading topic={topic}"
         raise StoppedError(message)

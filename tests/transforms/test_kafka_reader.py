@@ -283,7 +283,9 @@ def test_a_source_that_answers_is_given_ten_times_the_stall(embedded: EmbeddedBr
     name = topic(embedded)
     produce(embedded, name, values(5))
     began = time.monotonic()
-    with pytest.raises(SourceError, match=re.escape(f"read topic={name}, silent for 3s")):
+    with pytest.raises(
+        SourceError, match=re.escape(f"read topic={name}, partition=0, silent for 3s")
+    ):
         read(embedded, Slice(name, 0, 0, 10), stall=timedelta(seconds=0.3))
     assert 3 <= time.monotonic() - began < 10
 
