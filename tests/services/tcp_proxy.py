@@ -1,8 +1,4 @@
-"""A network between Kafka's clients and a broker that can be cut, slowed down and choked.
-
-Threads and plain sockets: the tests stop the world around it now and then, and an event loop would
-tell of half-closed transports then.
-"""
+"""A network between Kafka's clients and a broker that can be cut, slowed down and choked."""
 
 from __future__ import annotations
 
@@ -10,10 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from functools import partial
 
 __all__ = ["TcpProxy"]
 
@@ -32,12 +25,13 @@ class TcpProxy:
         address: where it listens, ``HOST:PORT``.
         target: the port behind it; 0 refuses everybody.
         passed: bytes that have gone to clients.
+        swallowed: bytes that have gone nowhere.
         opened: connections that clients have made.
     """
 
     def __init__(self) -> None:
         """Listen; connections are taken from ``start`` on."""
-        self.target = self.passed = self.opened = 0
+        self.target = self.passed = self.swallowed = self.opened = 0
         self._swallows = False
         self._delay = 0.0
         self._rate = 0
@@ -89,11 +83,11 @@ class TcpProxy:
             goal = self.passed + amount
             assert self._changed.wait_for(lambda: self.passed >= goal, seconds), self.passed
 
-    def wait_until_opened(self, amount: int, seconds: float = 60) -> None:
-        """Wait until clients have made ``amount`` more connections."""
+    def wait_until_swallowed(self, seconds: float = 60) -> None:
+        """Wait until somebody sends something in vain."""
         with self._changed:
-            goal = self.opened + amount
-            assert self._changed.wait_for(lambda: self.opened >= goal, seconds), self.opened
+            before = self.swallowed
+            assert self._changed.wait_for(lambda: self.swallowed > before, seconds), before
 
     def _set(self, *, swallows: bool = False, delay: float = 0.0, rate: int = 0) -> None:
         self._swallows, self._delay, self._rate = swallows, delay, rate
@@ -116,44 +110,33 @@ class TcpProxy:
         try:
             pair.broker = socket.create_connection(("127.0.0.1", self.target), _CONNECT_SECONDS)
             pair.broker.settimeout(None)
-            up = threading.Thread(
-                target=self._pump, args=(pair, pair.client, pair.broker, None), daemon=True
-            )
-            up.start()
-            self._pump(pair, pair.broker, pair.client, self._count)
+            upwards = partial(self._pump, pair, pair.client, pair.broker, is_down=False)
+            threading.Thread(target=upwards, daemon=True).start()
+            self._pump(pair, pair.broker, pair.client, is_down=True)
         except OSError:
             pair.close()
         with self._changed:
             self._pairs.discard(pair)
 
     def _pump(
-        self,
-        pair: _Pair,
-        source: socket.socket,
-        sink: socket.socket,
-        count: Callable[[int], None] | None,
+        self, pair: _Pair, source: socket.socket, sink: socket.socket, *, is_down: bool
     ) -> None:
+        """Carry bytes one way; ``is_down`` is to the client."""
         with contextlib.suppress(OSError):
             while True:
-                rate = self._rate if count is not None else 0
+                rate = self._rate if is_down else 0
                 piece = source.recv(max(rate // _STEPS_A_SECOND, 1) if rate else _PIECE)
                 if not piece:
                     break
-                if rate:
-                    time.sleep(len(piece) / rate)
-                time.sleep(self._delay)
+                time.sleep(self._delay + (len(piece) / rate if rate else 0))
                 pair.is_lost = pair.is_lost or self._swallows
-                if pair.is_lost:
-                    continue
-                sink.sendall(piece)
-                if count is not None:
-                    count(len(piece))
+                if not pair.is_lost:
+                    sink.sendall(piece)
+                with self._changed:
+                    self.swallowed += len(piece) if pair.is_lost else 0
+                    self.passed += len(piece) if is_down and not pair.is_lost else 0
+                    self._changed.notify_all()
         pair.close()
-
-    def _count(self, amount: int) -> None:
-        with self._changed:
-            self.passed += amount
-            self._changed.notify_all()
 
 
 class _Pair:
