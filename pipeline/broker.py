@@ -21,10 +21,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from batch_collection.errors import CollectionError, SourceError
 from batch_collection.windows import EPOCH, from_microseconds, microseconds
 from pipeline.planner import Answer
-from transforms.kafka_client import NETWORK, ClientLog, is_interrupted, listed
+from transforms.kafka_client import NETWORK, ClientLog, ReadingClient, is_interrupted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from concurrent.futures import Future
 
 __all__ = ["Broker", "TopicInfo"]
@@ -32,7 +32,7 @@ __all__ = ["Broker", "TopicInfo"]
 _REQUEST_SECONDS = 10.0
 _FIRST_SECONDS = 3.0  # for what is asked again if the answer doesn't come
 _LAST_SECONDS = 1.0  # of a process that is asked to stop
-_METADATA_SECONDS = (0.5, 1.0, 2.0, 3.0, 4.0)  # one try each, so that a refused login shows early
+_PATIENCE = (0.5, 1.0, 2.0, 3.0, 4.0)  # one try each, so that a refused login shows early
 _DEFAULTS = {**NETWORK, "socket.timeout.ms": 10_000}  # when a silent connection is given up
 _POLL_SECONDS = 0.05
 _NAMES_SHOWN = 5
@@ -69,6 +69,7 @@ class Broker:
         Raises:
             SourceError: librdkafka refuses the settings.
         """
+        self._config = config
         self._servers = config.get("bootstrap.servers")
         uncommitted = config.get("isolation.level") == "read_uncommitted"
         self._isolation = (
@@ -122,16 +123,34 @@ class Broker:
         return {each: _answer(one.offset, one.timestamp) for each, one in found.items()}
 
     def committed(self, name: str, partitions: Iterable[int], group_id: str) -> dict[int, int]:
-        """Return the offsets a group has committed; partitions without one are left out."""
+        """Return the offsets a group has committed; partitions without one are left out.
+
+        A consumer is asked: librdkafka's ListConsumerGroupOffsets kills the process where the
+        group's coordinator moves (librdkafka 5040).
+        """
         places = [TopicPartition(name, each) for each in partitions]
-        doing = f"read the offsets of group_id={group_id}"
-        found = self._ask_group(
-            self._client.list_consumer_group_offsets,
-            ConsumerGroupTopicPartitions(group_id, places),
-            doing,
-        )
-        self._check(found, doing)
+        client = ReadingClient({**self._config, "group.id": group_id})
+        try:
+            found = self._committed(client, places, f"read the offsets of group_id={group_id}")
+        finally:
+            client.consumer.close()
         return {place.partition: place.offset for place in found if place.offset >= 0}
+
+    def _committed(
+        self, client: ReadingClient, places: list[TopicPartition], doing: str
+    ) -> list[TopicPartition]:
+        for seconds in _PATIENCE:
+            try:
+                found = client.consumer.committed(places, timeout=seconds)
+            except KafkaException as error:
+                failure = error
+            else:
+                self._check(found, doing)
+                return found
+            client.consumer.poll(0)  # what it has to tell
+            if client.log.refused or is_interrupted() or _is_final(failure):
+                break
+        raise client.error(doing, failure.args[0]) from failure
 
     def commit(self, name: str, group_id: str, offsets: Mapping[int, int]) -> None:
         """Commit offsets, by partition, for a group that nobody else is a member of."""
@@ -139,12 +158,21 @@ class Broker:
             return
         places = [TopicPartition(name, each, offset) for each, offset in offsets.items()]
         doing = f"commit offsets of group_id={group_id}"
-        committed = self._ask_group(
-            self._client.alter_consumer_group_offsets,
-            ConsumerGroupTopicPartitions(group_id, places),
-            doing,
-        )
-        self._check(committed, doing)
+        group = ConsumerGroupTopicPartitions(group_id, places)
+        deadline = time.monotonic() + _REQUEST_SECONDS
+        while True:
+            asked = self._client.alter_consumer_group_offsets(
+                [group], request_timeout=_REQUEST_SECONDS
+            )
+            try:
+                self._check(self._await(asked[group_id], doing).topic_partitions, doing)
+            except SourceError as error:
+                is_late = time.monotonic() > deadline or is_interrupted()
+                if is_late or not _has_new_coordinator(error):
+                    raise
+            else:
+                return
+            time.sleep(_POLL_SECONDS)
 
     def close(self) -> None:
         """Let go of the cluster."""
@@ -160,7 +188,7 @@ class Broker:
     def _metadata(self) -> Any:
         """List everything: asking for one topic by its name may make the broker create it."""
         self._log.forget()
-        for seconds in _METADATA_SECONDS:
+        for seconds in _PATIENCE:
             try:
                 return self._client.list_topics(timeout=seconds)
             except KafkaException as error:
@@ -235,23 +263,6 @@ class Broker:
             raise self._log.error(self._servers, doing)  # a leader went away: no error is given
         return found
 
-    def _ask_group(
-        self,
-        ask: Callable[..., dict[str, Future[Any]]],
-        group: ConsumerGroupTopicPartitions,
-        doing: str,
-    ) -> list[TopicPartition]:
-        """Ask a group's coordinator, again while it only just begins to be one."""
-        deadline = time.monotonic() + _REQUEST_SECONDS
-        while True:
-            try:
-                answer = ask([group], request_timeout=_REQUEST_SECONDS)[group.group_id]
-                return list(self._await(answer, doing).topic_partitions)
-            except SourceError as error:
-                if not _is_answer(error, _NEW_COORDINATOR) or time.monotonic() > deadline:
-                    raise
-            time.sleep(_POLL_SECONDS)
-
     def _await(self, answer: Future[_T], doing: str, seconds: float = _REQUEST_SECONDS) -> _T:
         """Wait for an answer, serving the client's log; a refusal isn't waited out."""
         self._log.forget()
@@ -271,7 +282,8 @@ class Broker:
         for place in places:
             if place.error is not None:
                 where = f"{doing}, topic={place.topic}, partition={place.partition}"
-                raise self._log.error(self._servers, where, place.error)
+                failure = self._log.error(self._servers, where, place.error)
+                raise failure from KafkaException(place.error)
 
     def _missing(self, name: str, topics: Iterable[str]) -> str:
         names = sorted(topics)
@@ -285,10 +297,16 @@ class Broker:
         return f"no topic={name} at kafka {self._servers}; {there}"
 
 
-def _is_answer(error: SourceError, codes: set[int]) -> bool:
-    """Tell whether the broker answered with one of these codes."""
+def _is_final(failure: KafkaException) -> bool:
+    """Tell whether a broker answered, and asking it again is of no use."""
+    code = failure.args[0].code()
+    return code > 0 and code not in _NEW_COORDINATOR  # librdkafka's own are negative
+
+
+def _has_new_coordinator(error: SourceError) -> bool:
+    """Tell whether the group's coordinator only just begins to be one."""
     cause = error.__cause__
-    return isinstance(cause, KafkaException) and cause.args[0].code() in codes
+    return isinstance(cause, KafkaException) and cause.args[0].code() in _NEW_COORDINATOR
 
 
 def _answer(offset: int, milliseconds: int) -> Answer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import random
 import re
 import threading
@@ -20,6 +19,7 @@ from confluent_kafka import Producer, TopicPartition
 from batch_collection.errors import DataLossError, SourceError, StoppedError
 from pipeline.broker import Broker
 from tests.services.kafka import KafkaBroker
+from tests.services.mock_cluster import librdkafka
 from transforms import kafka_client
 from transforms.chunk import MESSAGES
 from transforms.kafka_reader import (
@@ -213,11 +213,7 @@ def test_headers_keys_and_nulls_arrive_as_they_are(embedded: EmbeddedBroker) -> 
 
 def produce_raw_header(broker: AnyBroker, topic: str, header: bytes) -> None:
     """Write a message with a header name of any bytes, as only librdkafka in C takes it."""
-    files = importlib.metadata.files("confluent-kafka") or []
-    found = [file.locate() for file in files if file.name.startswith("librdkafka")]
-    if not found:
-        pytest.skip("confluent-kafka brings no librdkafka of its own")
-    library = ctypes.CDLL(str(found[0]))
+    library = librdkafka()
     library.rd_kafka_conf_new.restype = ctypes.c_void_p
     library.rd_kafka_new.restype = ctypes.c_void_p
     library.rd_kafka_headers_new.restype = ctypes.c_void_p
