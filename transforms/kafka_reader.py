@@ -83,10 +83,10 @@ def read_slices(
 ) -> Iterator[pa.RecordBatch | Gap]:
     """Slices of a topic in, record batches of schema ``MESSAGES`` out, a ``Gap`` for what is gone.
 
-    Every message of every slice comes exactly once, those of a partition in the order of their
-    offsets; partitions are interleaved, also within a batch. A broker that is away for less than
-    ``stall`` costs nothing. The process keeps its consumers between calls; threads may read at the
-    same time.
+    Every message of every slice, from its ``first`` on, comes exactly once, those of a partition in
+    the order of their offsets; partitions are interleaved, also within a batch. A broker that is
+    away for less than ``stall`` costs nothing. The process keeps its consumers between calls;
+    threads may read at the same time.
 
     Args:
         config: librdkafka's settings; those that correctness rests on are replaced.
@@ -102,7 +102,7 @@ def read_slices(
         SourceError: the source was silent for ``stall``, or says that it can't be read.
         StoppedError: ``interrupt`` was called.
     """
-    wanted = [each for each in slices if each.start < each.end]
+    wanted = [each for each in slices if each.first < each.end]
     if not wanted:
         return
     if (
@@ -124,7 +124,7 @@ class _Reading:
     ) -> None:
         self._client, self._topic = client, slices[0].topic
         self._ends = {each.partition: each.end for each in slices}
-        self._positions = {each.partition: each.start for each in slices}  # of those not done
+        self._positions = {each.partition: each.first for each in slices}  # of those not done
         self._gone: set[int] = set()  # partitions whose position the broker doesn't have
         self._chunk = _Chunk(chunk_messages, chunk_bytes)
 

@@ -400,6 +400,17 @@ def test_a_skipped_loss_is_a_gap_clipped_to_the_slice(kafka: KafkaBroker) -> Non
 
 
 @pytest.mark.integration
+def test_what_was_lost_when_the_plan_was_made_is_not_lost_again(kafka: KafkaBroker) -> None:
+    """The plan has counted it; the slice is read from its first offset that was there."""
+    name = topic(kafka, 1)
+    produce(kafka, name, values(100))
+    delete_before(kafka, name, 40)
+    rows, gaps = read(kafka, Slice(name, 0, 10, 90, lost=30))
+    assert (offsets(rows), gaps) == (list(range(40, 90)), [])
+    assert read(kafka, Slice(name, 0, 10, 30, lost=20)) == ([], [])
+
+
+@pytest.mark.integration
 def test_offsets_beyond_the_end_of_a_topic_are_lost(kafka: KafkaBroker) -> None:
     """A topic that is shorter than the plan knew (created again, say) has lost the rest."""
     name = topic(kafka, 1)
