@@ -97,8 +97,16 @@ class Broker:
             raise self._log.error(self._servers, f"look up topic={name}", topic.error)
         cluster_id = metadata.cluster_id or None
         embedded = cluster_id is not None and cluster_id.startswith(_EMBEDDED)
-        topic_id = None if embedded else self._topic_id(name)
+        topic_id = None if embedded else self.topic_id(name)
         return TopicInfo(name, topic_id, cluster_id, tuple(sorted(topic.partitions)))
+
+    def topic_id(self, name: str) -> str | None:
+        """Return the id of a topic, None where the broker has none; an embedded one is silent."""
+        asked = self._client.describe_topics(
+            TopicCollection([name]), request_timeout=_REQUEST_SECONDS
+        )
+        topic_id = self._await(asked[name], f"describe topic={name}").topic_id
+        return None if topic_id is None or str(topic_id) == _NO_ID else str(topic_id)
 
     def offsets(self, name: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
         """Return the earliest offset and the end, by partition.
@@ -197,13 +205,6 @@ class Broker:
             if self._log.refused or is_interrupted():
                 break
         raise self._log.error(self._servers, "list topics", failure.args[0]) from failure
-
-    def _topic_id(self, name: str) -> str | None:
-        asked = self._client.describe_topics(
-            TopicCollection([name]), request_timeout=_REQUEST_SECONDS
-        )
-        topic_id = self._await(asked[name], f"describe topic={name}").topic_id
-        return None if topic_id is None or str(topic_id) == _NO_ID else str(topic_id)
 
     def _found(
         self, name: str, partitions: tuple[int, ...], *specs: OffsetSpec
