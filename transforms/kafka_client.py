@@ -44,7 +44,6 @@ _DEFAULTS: dict[str, object] = {
     "fetch.queue.backoff.ms": 5,  # by default a partition rests 1 s whenever its queue is full
     "fetch.wait.max.ms": 100,  # at a partition's end a fetch waits, and the next read behind it
     "queued.max.messages.kbytes": 65_536,
-    "fetch.max.bytes": 16 << 20,
     # a fetch that a slow link can't bring in time is asked for anew for ever; see is_receiving
     "socket.timeout.ms": 300_000,
 }
