@@ -33,6 +33,7 @@ _REQUEST_SECONDS = 10.0
 _FIRST_SECONDS = 3.0  # for what is asked again if the answer doesn't come
 _LAST_SECONDS = 1.0  # of a process that is asked to stop
 _PATIENCE = (0.5, 1.0, 2.0, 3.0, 4.0)  # one try each, so that a refused login shows early
+_ENOUGH_SECONDS = 2.0  # for a broker that is there, and closes each connection
 _DEFAULTS = {**NETWORK, "socket.timeout.ms": 10_000}  # when a silent connection is given up
 _POLL_SECONDS = 0.05
 _NAMES_SHOWN = 5
@@ -59,8 +60,9 @@ class TopicInfo(NamedTuple):
 class Broker:
     """A Kafka cluster, asked as an administrator would; it never makes a topic.
 
-    Every method raises ``SourceError`` within 15 s where the cluster doesn't answer or refuses, and
-    within 5 s once this process is asked to stop (``interrupt`` of ``transforms.kafka_client``).
+    Every method raises ``SourceError`` within 15 s where the cluster doesn't answer or refuses,
+    within 30 s where only some brokers do, and within 5 s once this process is asked to stop
+    (``interrupt`` of ``transforms.kafka_client``).
     """
 
     def __init__(self, config: Mapping[str, object]) -> None:
@@ -202,7 +204,8 @@ class Broker:
             except KafkaException as error:
                 failure = error
             self._client.poll(0)
-            if self._log.refused or is_interrupted():
+            is_enough = self._log.hangs_up and seconds >= _ENOUGH_SECONDS
+            if self._log.refused or is_enough or is_interrupted():
                 break
         raise self._log.error(self._servers, "list topics", failure.args[0]) from failure
 

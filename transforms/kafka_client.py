@@ -67,19 +67,23 @@ class ClientLog:
     """Takes what a librdkafka client logs and reports: to Python's log, and the last error's text.
 
     Pass it as the client's ``logger`` and ``failed`` as its ``error_cb``.
+
+    Attributes:
+        reason: the last error's text.
+        hangs_up: a broker has closed a connection right after it was opened.
     """
 
     def __init__(self) -> None:
         """Start with nothing to tell."""
         self.reason = ""
-        self._hangs_up = False
+        self.hangs_up = False
         self._refusal: tuple[str, str] | None = None
 
     def log(self, _level: int, form: str, *values: object) -> None:
         """Log a line of the client's at debug level; some things are told in no other way."""
         _logger.debug(form, *values)
         if _HANG_UP.search(form % values):
-            self._hangs_up = True
+            self.hangs_up = True
 
     def failed(self, error: KafkaError) -> None:
         """Remember an error; ``refused`` tells that trying again is of no use."""
@@ -98,7 +102,7 @@ class ClientLog:
 
     def forget(self) -> None:
         """Forget the last error."""
-        self.reason, self._hangs_up, self._refusal = "", False, None
+        self.reason, self.hangs_up, self._refusal = "", False, None
 
     def error(self, servers: object, doing: str, error: KafkaError | None = None) -> SourceError:
         """Return what to raise where a client of ``servers`` failed, with the best reason known."""
@@ -110,7 +114,7 @@ class ClientLog:
             return SourceError(f"cannot {doing}: kafka at {servers} answers: {error.str()}")
         reason = self.reason or (error.str() if error is not None else "nothing came")
         cure = "check --bootstrap_servers"
-        if self._hangs_up:
+        if self.hangs_up:
             reason = f"it closes connections at once ({reason})"
             cure += f", and security.protocol in {_CONFIG}"
         return SourceError(f"cannot {doing}: no answer from kafka at {servers}: {reason}; {cure}")

@@ -227,8 +227,8 @@ def test_a_read_that_is_cut_is_given_up_and_done_again(far: Far, large: Stream) 
 
 def test_a_slow_answer_is_no_silence(far: Far, large: Stream) -> None:
     """A fetch that takes several times the stall brings its messages, however often it is late."""
-    far.network.throttle(64 << 10)
-    done = threading.Timer(15, far.network.heal)
+    far.network.throttle(80 << 10)
+    done = threading.Timer(12, far.network.heal)
     done.start()
-    assert read_slowly(far, large, timedelta(seconds=6)) == list(range(1000))
+    assert read_slowly(far, large, timedelta(seconds=5)) == list(range(1000))
     done.join()

@@ -202,11 +202,11 @@ def bad(guarded: Guarded) -> dict[str, tuple[str, dict[str, str], str]]:
 def test_a_mistake_is_one_line_that_names_the_flag_and_no_secret(
     guarded: Guarded, tmp_path: Path, capfd: pytest.CaptureFixture[str], mistake: str
 ) -> None:
-    """Exit code 2, within seconds; what can't be told from a broker that starts takes 11 s."""
+    """Exit code 2, within seconds; what may be a broker that only just starts is given some."""
     listener, properties, told = bad(guarded)[mistake]
     began = time.monotonic()
     assert guarded.collect(listener, tmp_path, properties) == 2
-    assert time.monotonic() - began < (20 if "no answer" in told or "closes" in told else 8)
+    assert time.monotonic() - began < 10
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert told in line
