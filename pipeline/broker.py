@@ -21,16 +21,20 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from batch_collection.errors import CollectionError, SourceError
 from batch_collection.windows import EPOCH, from_microseconds, microseconds
 from pipeline.planner import Answer
-from transforms.kafka_client import ClientLog
+from transforms.kafka_client import NETWORK, ClientLog, ReadingClient, is_interrupted, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from concurrent.futures import Future
 
 __all__ = ["Broker", "TopicInfo"]
 
 _REQUEST_SECONDS = 10.0
-_METADATA_SECONDS = (0.5, 1.0, 3.0, 6.0)  # one try each, so that a refused login shows early
+_FIRST_SECONDS = 3.0  # for what is asked again if the answer doesn't come
+_LAST_SECONDS = 1.0  # of a process that is asked to stop
+_PATIENCE = (0.5, 1.0, 2.0, 3.0, 4.0)  # one try each, so that a refused login shows early
+_ENOUGH_SECONDS = 2.0  # for a broker that is there, and closes each connection
+_DEFAULTS = {**NETWORK, "socket.timeout.ms": 10_000}  # when a silent connection is given up
 _POLL_SECONDS = 0.05
 _NAMES_SHOWN = 5
 _EMBEDDED = "mockCluster"  # it lets a request for topic ids, of which it has none, time out
@@ -40,12 +44,6 @@ _NEW_COORDINATOR = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
-}
-_NEW_LEADER = {
-    KafkaError.FENCED_LEADER_EPOCH,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.UNKNOWN_LEADER_EPOCH,
 }
 _T = TypeVar("_T")
 
@@ -62,7 +60,9 @@ class TopicInfo(NamedTuple):
 class Broker:
     """A Kafka cluster, asked as an administrator would; it never makes a topic.
 
-    Every method raises ``SourceError`` within 15 s where the cluster doesn't answer or refuses.
+    Every method raises ``SourceError`` within 15 s where the cluster doesn't answer or refuses,
+    within 30 s where only some brokers do, and within 5 s once this process is asked to stop
+    (``interrupt`` of ``transforms.kafka_client``).
     """
 
     def __init__(self, config: Mapping[str, object]) -> None:
@@ -71,13 +71,14 @@ class Broker:
         Raises:
             SourceError: librdkafka refuses the settings.
         """
+        self._config = config
         self._servers = config.get("bootstrap.servers")
         uncommitted = config.get("isolation.level") == "read_uncommitted"
         self._isolation = (
             IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
         )
         self._log = ClientLog()
-        settings: dict[str, Any] = {**config, "error_cb": self._log.failed}
+        settings: dict[str, Any] = {**_DEFAULTS, **config, "error_cb": self._log.failed}
         try:
             self._admin: AdminClient | None = AdminClient(settings, logger=self._log)
         except KafkaException as error:
@@ -98,14 +99,25 @@ class Broker:
             raise self._log.error(self._servers, f"look up topic={name}", topic.error)
         cluster_id = metadata.cluster_id or None
         embedded = cluster_id is not None and cluster_id.startswith(_EMBEDDED)
-        topic_id = None if embedded else self._topic_id(name)
+        topic_id = None if embedded else self.topic_id(name)
         return TopicInfo(name, topic_id, cluster_id, tuple(sorted(topic.partitions)))
+
+    def topic_id(self, name: str) -> str | None:
+        """Return the id of a topic, None where the broker has none; an embedded one is silent."""
+        asked = self._client.describe_topics(
+            TopicCollection([name]), request_timeout=_REQUEST_SECONDS
+        )
+        topic_id = self._await(asked[name], f"describe topic={name}").topic_id
+        return None if topic_id is None or str(topic_id) == _NO_ID else str(topic_id)
 
     def offsets(self, name: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
         """Return the earliest offset and the end, by partition.
 
         The end is exclusive: the last stable offset, or the high watermark where the settings say
         ``isolation.level=read_uncommitted``.
+
+        Raises:
+            SourceError: partitions have no leader; it names them.
         """
         wanted = tuple(partitions)
         starts, ends = self._found(name, wanted, OffsetSpec.earliest(), OffsetSpec.latest())
@@ -121,16 +133,34 @@ class Broker:
         return {each: _answer(one.offset, one.timestamp) for each, one in found.items()}
 
     def committed(self, name: str, partitions: Iterable[int], group_id: str) -> dict[int, int]:
-        """Return the offsets a group has committed; partitions without one are left out."""
+        """Return the offsets a group has committed; partitions without one are left out.
+
+        A consumer is asked: librdkafka's ListConsumerGroupOffsets kills the process where the
+        group's coordinator moves (librdkafka 5040).
+        """
         places = [TopicPartition(name, each) for each in partitions]
-        doing = f"read the offsets of group_id={group_id}"
-        found = self._ask_group(
-            self._client.list_consumer_group_offsets,
-            ConsumerGroupTopicPartitions(group_id, places),
-            doing,
-        )
-        self._check(found, doing)
+        client = ReadingClient({**self._config, "group.id": group_id})
+        try:
+            found = self._committed(client, places, f"read the offsets of group_id={group_id}")
+        finally:
+            client.consumer.close()
         return {place.partition: place.offset for place in found if place.offset >= 0}
+
+    def _committed(
+        self, client: ReadingClient, places: list[TopicPartition], doing: str
+    ) -> list[TopicPartition]:
+        for seconds in _PATIENCE:
+            try:
+                found = client.consumer.committed(places, timeout=seconds)
+            except KafkaException as error:
+                failure = error
+            else:
+                self._check(found, doing)
+                return found
+            client.consumer.poll(0)  # what it has to tell
+            if client.log.refused or is_interrupted() or _is_final(failure):
+                break
+        raise client.error(doing, failure.args[0]) from failure
 
     def commit(self, name: str, group_id: str, offsets: Mapping[int, int]) -> None:
         """Commit offsets, by partition, for a group that nobody else is a member of."""
@@ -138,12 +168,21 @@ class Broker:
             return
         places = [TopicPartition(name, each, offset) for each, offset in offsets.items()]
         doing = f"commit offsets of group_id={group_id}"
-        committed = self._ask_group(
-            self._client.alter_consumer_group_offsets,
-            ConsumerGroupTopicPartitions(group_id, places),
-            doing,
-        )
-        self._check(committed, doing)
+        group = ConsumerGroupTopicPartitions(group_id, places)
+        deadline = time.monotonic() + _REQUEST_SECONDS
+        while True:
+            asked = self._client.alter_consumer_group_offsets(
+                [group], request_timeout=_REQUEST_SECONDS
+            )
+            try:
+                self._check(self._await(asked[group_id], doing).topic_partitions, doing)
+            except SourceError as error:
+                is_late = time.monotonic() > deadline or is_interrupted()
+                if is_late or not _has_new_coordinator(error):
+                    raise
+            else:
+                return
+            time.sleep(_POLL_SECONDS)
 
     def close(self) -> None:
         """Let go of the cluster."""
@@ -159,79 +198,83 @@ class Broker:
     def _metadata(self) -> Any:
         """List everything: asking for one topic by its name may make the broker create it."""
         self._log.forget()
-        for seconds in _METADATA_SECONDS:
+        for seconds in _PATIENCE:
             try:
                 return self._client.list_topics(timeout=seconds)
             except KafkaException as error:
                 failure = error
             self._client.poll(0)
-            if self._log.refused:
+            is_enough = self._log.hangs_up and seconds >= _ENOUGH_SECONDS
+            if self._log.refused or is_enough or is_interrupted():
                 break
         raise self._log.error(self._servers, "list topics", failure.args[0]) from failure
-
-    def _topic_id(self, name: str) -> str | None:
-        asked = self._client.describe_topics(
-            TopicCollection([name]), request_timeout=_REQUEST_SECONDS
-        )
-        topic_id = self._await(asked[name], f"describe topic={name}").topic_id
-        return None if topic_id is None or str(topic_id) == _NO_ID else str(topic_id)
 
     def _found(
         self, name: str, partitions: tuple[int, ...], *specs: OffsetSpec
     ) -> list[dict[int, Any]]:
-        """Look offsets up; where partitions have new leaders, learn them and ask again."""
-        for is_last in (False, True):
-            asked = [self._ask(name, partitions, spec) for spec in specs]
-            try:
-                return [self._offsets(name, answers) for answers in asked]
-            except SourceError as error:
-                if is_last or not _is_answer(error, _NEW_LEADER):
-                    raise
-            self._metadata()  # librdkafka's ListOffsets goes on asking with the old leader's epoch
-        return []
+        """Look offsets up; if that fails, learn who leads the partitions now, and ask again.
+
+        librdkafka's ListOffsets goes on asking the old leader, also one that is no more.
+        """
+        try:
+            return self._look_up(name, partitions, specs, _FIRST_SECONDS)
+        except SourceError:
+            if self._log.refused:
+                raise
+        self._check_leaders(name, partitions)
+        try:
+            return self._look_up(name, partitions, specs, _REQUEST_SECONDS)
+        except SourceError:
+            self._check_leaders(name, partitions)
+            raise
+
+    def _check_leaders(self, name: str, partitions: tuple[int, ...]) -> None:
+        topic = self._metadata().topics.get(name)
+        there = topic.partitions if topic is not None else {}
+        orphans = [each for each in partitions if each in there and there[each].leader < 0]
+        if orphans:
+            message = (
+                f"topic={name} has no leader for partition={listed(orphans)}: the brokers that "
+                f"hold it are away from kafka at {self._servers}; nothing of the topic is "
+                "collected meanwhile"
+            )
+            raise SourceError(message)
+
+    def _look_up(
+        self, name: str, partitions: tuple[int, ...], specs: Iterable[OffsetSpec], seconds: float
+    ) -> list[dict[int, Any]]:
+        asked = [self._ask(name, partitions, spec, seconds) for spec in specs]
+        return [self._offsets(name, answers, seconds) for answers in asked]
 
     def _ask(
-        self, name: str, partitions: tuple[int, ...], spec: OffsetSpec
+        self, name: str, partitions: tuple[int, ...], spec: OffsetSpec, seconds: float
     ) -> dict[int, Future[Any]]:
         if not partitions:
             return {}
         asked = self._client.list_offsets(
             {TopicPartition(name, each): spec for each in partitions},
             isolation_level=self._isolation,
-            request_timeout=_REQUEST_SECONDS,
+            request_timeout=seconds,
         )
         return {place.partition: answer for place, answer in asked.items()}
 
-    def _offsets(self, name: str, answers: dict[int, Future[Any]]) -> dict[int, Any]:
+    def _offsets(
+        self, name: str, answers: dict[int, Future[Any]], seconds: float
+    ) -> dict[int, Any]:
         doing = f"list offsets of topic={name}"
-        found = {each: self._await(answer, doing) for each, answer in answers.items()}
+        found = {each: self._await(answer, doing, seconds) for each, answer in answers.items()}
         if any(one.offset == OFFSET_INVALID for one in found.values()):
-            raise self._log.error(self._servers, doing)  # the broker went away: no error is given
+            raise self._log.error(self._servers, doing)  # a leader went away: no error is given
         return found
 
-    def _ask_group(
-        self,
-        ask: Callable[..., dict[str, Future[Any]]],
-        group: ConsumerGroupTopicPartitions,
-        doing: str,
-    ) -> list[TopicPartition]:
-        """Ask a group's coordinator, again while it only just begins to be one."""
-        deadline = time.monotonic() + _REQUEST_SECONDS
-        while True:
-            try:
-                answer = ask([group], request_timeout=_REQUEST_SECONDS)[group.group_id]
-                return list(self._await(answer, doing).topic_partitions)
-            except SourceError as error:
-                if not _is_answer(error, _NEW_COORDINATOR) or time.monotonic() > deadline:
-                    raise
-            time.sleep(_POLL_SECONDS)
-
-    def _await(self, answer: Future[_T], doing: str) -> _T:
-        """Wait for an answer, serving the client's log; a refused login isn't waited out."""
+    def _await(self, answer: Future[_T], doing: str, seconds: float = _REQUEST_SECONDS) -> _T:
+        """Wait for an answer, serving the client's log; a refusal isn't waited out."""
         self._log.forget()
-        deadline = time.monotonic() + _REQUEST_SECONDS + 1
+        deadline = time.monotonic() + seconds + 1
         while not answer.done() and not self._log.refused and time.monotonic() < deadline:
             self._client.poll(_POLL_SECONDS)
+            if is_interrupted():
+                deadline = min(deadline, time.monotonic() + _LAST_SECONDS)
         if not answer.done():
             raise self._log.error(self._servers, doing)
         try:
@@ -243,7 +286,8 @@ class Broker:
         for place in places:
             if place.error is not None:
                 where = f"{doing}, topic={place.topic}, partition={place.partition}"
-                raise self._log.error(self._servers, where, place.error)
+                failure = self._log.error(self._servers, where, place.error)
+                raise failure from KafkaException(place.error)
 
     def _missing(self, name: str, topics: Iterable[str]) -> str:
         names = sorted(topics)
@@ -257,10 +301,16 @@ class Broker:
         return f"no topic={name} at kafka {self._servers}; {there}"
 
 
-def _is_answer(error: SourceError, codes: set[int]) -> bool:
-    """Tell whether the broker answered with one of these codes."""
+def _is_final(failure: KafkaException) -> bool:
+    """Tell whether a broker answered, and asking it again is of no use."""
+    code = failure.args[0].code()
+    return code > 0 and code not in _NEW_COORDINATOR  # librdkafka's own are negative
+
+
+def _has_new_coordinator(error: SourceError) -> bool:
+    """Tell whether the group's coordinator only just begins to be one."""
     cause = error.__cause__
-    return isinstance(cause, KafkaException) and cause.args[0].code() in codes
+    return isinstance(cause, KafkaException) and cause.args[0].code() in _NEW_COORDINATOR
 
 
 def _answer(offset: int, milliseconds: int) -> Answer:

@@ -44,6 +44,17 @@ class _Due(NamedTuple):
     planned: Planned
 
 
+class _Pause(NamedTuple):
+    """How long a topic whose source is away is left alone."""
+
+    since: datetime
+    length: timedelta
+
+    def holds(self, now: datetime) -> bool:
+        """Tell whether it is still too early; a clock that was set back ends it, too."""
+        return self.since <= now < self.since + self.length
+
+
 def utc_now() -> datetime:
     """Return the clock."""
     return datetime.now(timezone.utc)
@@ -89,7 +100,7 @@ class LocalDrive:
     flush: bool = False
     clock: Callable[[], datetime] = utc_now
     _stop: threading.Event = field(default_factory=threading.Event)
-    _retry: timedelta = RETRY
+    _pauses: dict[str, _Pause] = field(default_factory=dict)
     _offsets_trouble: str = ""
     _now: datetime | None = None
 
@@ -119,12 +130,8 @@ class LocalDrive:
             try:
                 if not self._pass():
                     return
-            except SourceError as error:
-                self._wait_for_source(error)
             except StoppedError:
                 return
-            else:
-                self._source_is_there()
 
     def _pass(self) -> bool:
         """Run what is due, else wait; return whether there is more to do."""
@@ -132,17 +139,28 @@ class LocalDrive:
         if due:
             self._run(due)
             return True
-        if self.once or all(topic.is_at_end for topic in self.topics):
+        is_done = self.once or all(topic.is_at_end for topic in self.topics)
+        if is_done and not self._pauses:
             return False
         self._wait()
         return True
 
     def _due(self) -> list[_Due]:
+        """Plan what is due; a topic whose source is away keeps no other from being collected."""
         due = []
         for topic in self.topics:
+            pause = self._pauses.get(topic.info.name)
+            if pause is not None and pause.holds(self.clock()):
+                continue
             asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)
-            planned = topic.plan(asked, self._now)
-            if planned is not None:
+            try:
+                planned = topic.plan(asked, self._now)
+            except SourceError as error:
+                self._is_away(topic, error)
+                continue
+            if planned is None:
+                self._is_back(topic)
+            else:
                 due.append(_Due(topic, planned))
         return due
 
@@ -163,7 +181,10 @@ class LocalDrive:
             try:
                 if found := topic.settle(planned):
                     self._show(found, planned, self.clock() - began)
+                    self._is_back(topic)
                     self._commit_offsets(topic)
+            except SourceError as error:
+                self._is_away(topic, error)
             except CollectionError as error:
                 failures.append(error)
         if failures:  # only now: one topic's trouble must not keep another's place from being known
@@ -187,18 +208,25 @@ class LocalDrive:
             self._offsets_trouble = str(error)
 
     def _wait(self) -> None:
-        due = min(topic.next_due() for topic in self.topics)
+        due = min(self._next_look(topic) for topic in self.topics)
         self.display.wait(due, sum(topic.lag for topic in self.topics))
         seconds = min(due - self.clock(), POLL).total_seconds()
         self._stop.wait(max(seconds, 0.01))
 
-    def _wait_for_source(self, error: SourceError) -> None:
-        if self._retry == RETRY:
-            self.display.note(f"{error}; trying again until it is back")
-        self._stop.wait(self._retry.total_seconds())
-        self._retry = min(self._retry * 2, MOST_RETRY)
+    def _next_look(self, topic: TopicCollection) -> datetime:
+        pause = self._pauses.get(topic.info.name)
+        return topic.next_due() if pause is None else pause.since + pause.length
 
-    def _source_is_there(self) -> None:
-        if self._retry != RETRY:
-            self.display.note("the source is back")
-            self._retry = RETRY
+    def _is_away(self, topic: TopicCollection, error: SourceError) -> None:
+        """Leave a topic alone for a while, longer each time; say why once."""
+        if self._stop.is_set():
+            return
+        before = self._pauses.get(topic.info.name)
+        if before is None:
+            self.display.note(f"{error}; trying again until it is back")
+        length = RETRY if before is None else min(before.length * 2, MOST_RETRY)
+        self._pauses[topic.info.name] = _Pause(self.clock(), length)
+
+    def _is_back(self, topic: TopicCollection) -> None:
+        if self._pauses.pop(topic.info.name, None) is not None:
+            self.display.note(f"the source is back: topic={topic.info.name}")

@@ -284,7 +284,7 @@ def _boundary_behind(
 def _task(plan: Plan, number: int, slices: list[Slice], newest: Entry) -> Task:
     """Give a shard its fixed share of the partitions, and the carry that it may need."""
     mine = tuple(s for s in slices if s.partition % plan.tasks == number)
-    reads = any(s.end > s.start + s.lost for s in mine)
+    reads = any(s.end > s.first for s in mine)
     carry = tuple(
         file
         for file in newest.carry

@@ -116,13 +116,19 @@ class TopicCollection:
         Raises:
             SourceError: the broker can't be reached.
             DataLossError: see ``make_plan``.
+            LogError: the topic was created again; its offsets mean other messages now.
         """
         pinned = newly_pinned(self.pins.schema, self._schema or {}, self.newest.schema)
         asked = asked._replace(schema=self._schema, pinned=pinned)
         seen = self._look(now or self.clock())
         ends = self.newest.ends
         self.lag = sum(end - ends.get(p, first) for p, (first, end) in seen.offsets.items())
-        return make_plan(self.newest, seen, self.rules, asked)
+        planned = make_plan(self.newest, seen, self.rules, asked)
+        if planned is not None and planned.messages and self.info.topic_id is not None:
+            topic_id = self.broker.topic_id(self.info.name)
+            self.info = self.info._replace(topic_id=topic_id)
+            self._check_pins(self.newest)
+        return planned
 
     def commit_empty(self, planned: Planned) -> None:
         """Commit a plan that has nothing to read and nothing to cut: only windows to close."""

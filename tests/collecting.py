@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from pipeline.embedded import EmbeddedBroker
     from pipeline.planner import Planned
     from tests.services.kafka import KafkaBroker
+    from tests.services.mock_cluster import MockCluster
 
-    AnyBroker = KafkaBroker | EmbeddedBroker
+    AnyBroker = KafkaBroker | EmbeddedBroker | MockCluster
     Place = tuple[int, int, int | None]
 
 __all__ = [

@@ -65,12 +65,13 @@ def parse_properties(lines: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the properties of ``key=value`` lines, each given with where it stands.
 
     Raises:
-        CollectionError: lines that aren't any, one line each.
+        CollectionError: lines that aren't any, one line each; what they say may be secret, and is
+            not shown.
     """
     pairs = [(where, *line.strip().partition("=")) for where, line in lines if _says(line)]
     wrong = [
-        f"{where} must be key=value, got {key + equals + value!r}"
-        for where, key, equals, value in pairs
+        f"{where} must be key=value, got {'one without a key' if equals else 'no = in it'}"
+        for where, key, equals, _ in pairs
         if not key.strip() or not equals
     ]
     if wrong:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
+import re
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,16 +15,37 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from batch_collection.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["ClientLog", "ReadingClient", "close_consumers", "consumer_lent"]
+__all__ = [
+    "NETWORK",
+    "ClientLog",
+    "ReadingClient",
+    "close_consumers",
+    "consumer_lent",
+    "interrupt",
+    "is_interrupted",
+    "listed",
+    "resume",
+]
 
+NETWORK: dict[str, object] = {
+    "connections.max.idle.ms": 180_000,  # firewalls forget after 4 minutes, and tell nobody
+    "reconnect.backoff.max.ms": 2_000,  # by default a broker that is back waits 10 s for us
+}
+"""What every client of ours begins with; a user's settings win."""
+
+_STATISTICS_SECONDS = 2
+_MOST_LISTED = 8
 _DEFAULTS: dict[str, object] = {
+    **NETWORK,
     "group.id": "batch-collection",  # librdkafka wants one; no group is joined
     "isolation.level": "read_committed",
     "fetch.queue.backoff.ms": 5,  # by default a partition rests 1 s whenever its queue is full
     "fetch.wait.max.ms": 100,  # at a partition's end a fetch waits, and the next read behind it
     "queued.max.messages.kbytes": 65_536,
+    # a fetch that a slow link can't bring in time is asked for anew for ever; see is_receiving
+    "socket.timeout.ms": 300_000,
 }
 _FIXED: dict[str, object] = {
     "enable.auto.commit": False,
@@ -30,7 +53,12 @@ _FIXED: dict[str, object] = {
     "enable.partition.eof": True,
     "auto.offset.reset": "error",  # any other jumps over deleted messages in silence
     "allow.auto.create.topics": False,
+    "statistics.interval.ms": _STATISTICS_SECONDS * 1000,
 }
+_HANG_UP = re.compile(
+    r"Disconnected: .*\(after \d{1,3}ms in state (APIVERSION_QUERY|AUTH\w*|SSL_HANDSHAKE|UP)\)"
+)
+_CONFIG = "--consumer_config or -X"
 
 _logger = logging.getLogger(__name__)
 
@@ -39,42 +67,66 @@ class ClientLog:
     """Takes what a librdkafka client logs and reports: to Python's log, and the last error's text.
 
     Pass it as the client's ``logger`` and ``failed`` as its ``error_cb``.
+
+    Attributes:
+        reason: the last error's text.
+        hangs_up: a broker has closed a connection right after it was opened.
     """
 
     def __init__(self) -> None:
         """Start with nothing to tell."""
         self.reason = ""
-        self.refused = False
+        self.hangs_up = False
+        self._refusal: tuple[str, str] | None = None
 
     def log(self, _level: int, form: str, *values: object) -> None:
-        """Log a line of the client's at debug level."""
+        """Log a line of the client's at debug level; some things are told in no other way."""
         _logger.debug(form, *values)
+        if _HANG_UP.search(form % values):
+            self.hangs_up = True
 
     def failed(self, error: KafkaError) -> None:
-        """Remember an error; ``refused`` tells that the broker doesn't accept who we are."""
-        if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001 - its name
-            self.refused = True
-        if error.code() != KafkaError._ALL_BROKERS_DOWN or not self.reason:  # noqa: SLF001
-            self.reason = error.str().partition(" (after ")[0]
+        """Remember an error; ``refused`` tells that trying again is of no use."""
+        code, text = error.code(), error.str().partition(" (after ")[0]
+        if code == KafkaError._AUTHENTICATION:  # noqa: SLF001 - its name
+            self._refusal = "refuses the login", "the login"
+        elif "SSL routines" in text:  # certificates; a broker that is going away says other things
+            self._refusal = "and we can't agree on TLS", "security.protocol and ssl.*"
+        if code != KafkaError._ALL_BROKERS_DOWN or not self.reason:  # noqa: SLF001
+            self.reason = text
+
+    @property
+    def refused(self) -> bool:
+        """Whether the broker doesn't accept who we are, or we don't accept who it is."""
+        return self._refusal is not None
 
     def forget(self) -> None:
         """Forget the last error."""
-        self.reason, self.refused = "", False
+        self.reason, self.hangs_up, self._refusal = "", False, None
 
     def error(self, servers: object, doing: str, error: KafkaError | None = None) -> SourceError:
         """Return what to raise where a client of ``servers`` failed, with the best reason known."""
-        if self.refused:
-            cure = f"{self.reason}; mend the login in --consumer_config or -X"
-            return SourceError(f"cannot {doing}: kafka at {servers} refuses the login: {cure}")
+        if self._refusal is not None:
+            what, cure = self._refusal
+            told = f"kafka at {servers} {what}: {self.reason}; mend {cure} in {_CONFIG}"
+            return SourceError(f"cannot {doing}: {told}")
         if error is not None and error.code() > 0:  # the broker's own; librdkafka's are negative
             return SourceError(f"cannot {doing}: kafka at {servers} answers: {error.str()}")
         reason = self.reason or (error.str() if error is not None else "nothing came")
-        cure = f"{reason}; check --bootstrap_servers"
-        return SourceError(f"cannot {doing}: no answer from kafka at {servers}: {cure}")
+        cure = "check --bootstrap_servers"
+        if self.hangs_up:
+            reason = f"it closes connections at once ({reason})"
+            cure += f", and security.protocol in {_CONFIG}"
+        return SourceError(f"cannot {doing}: no answer from kafka at {servers}: {reason}; {cure}")
 
 
 class ReadingClient:
-    """A consumer and its log."""
+    """A consumer and its log.
+
+    Attributes:
+        is_receiving: a broker is in the midst of a long answer, as librdkafka's last statistics
+            have it; no message comes meanwhile.
+    """
 
     def __init__(self, config: Mapping[str, object]) -> None:
         """Start a consumer that is assigned nothing.
@@ -83,8 +135,11 @@ class ReadingClient:
             SourceError: librdkafka refuses the settings.
         """
         self.log = ClientLog()
+        self.is_receiving = False
+        self._received: dict[str, int] = {}  # bytes of whole answers, by broker
         self._servers = config.get("bootstrap.servers")
-        settings = {**_DEFAULTS, **config, **_FIXED, "error_cb": self.log.failed}
+        callbacks = {"error_cb": self.log.failed, "stats_cb": self._count}
+        settings = {**_DEFAULTS, **config, **_FIXED, **callbacks}
         try:
             self.consumer = Consumer(settings, logger=self.log)
         except KafkaException as error:
@@ -95,9 +150,20 @@ class ReadingClient:
         """Return what to raise where this consumer failed, with the best reason known."""
         return self.log.error(self._servers, doing, error)
 
+    def _count(self, statistics: str) -> None:
+        """Compare statistics with the last ones: bytes came, but no whole answer."""
+        brokers = json.loads(statistics)["brokers"]
+        self.is_receiving = any(
+            0 <= broker["rxidle"] < _STATISTICS_SECONDS * 1_000_000
+            and broker["rxbytes"] == self._received.get(name)
+            for name, broker in brokers.items()
+        )
+        self._received = {name: broker["rxbytes"] for name, broker in brokers.items()}
+
 
 _idle: dict[tuple[tuple[str, object], ...], list[ReadingClient]] = {}
 _lock = threading.Lock()
+_stopping = threading.Event()
 
 
 @contextmanager
@@ -137,3 +203,28 @@ def close_consumers() -> None:
         _idle.clear()
     for client in clients:
         client.consumer.close()
+
+
+def interrupt() -> None:
+    """Let no client wait much longer: reads raise ``StoppedError`` within a second.
+
+    Safe in a signal handler.
+    """
+    _stopping.set()
+
+
+def is_interrupted() -> bool:
+    """Tell whether ``interrupt`` was called since the last ``resume``."""
+    return _stopping.is_set()
+
+
+def resume() -> None:
+    """Allow clients to wait again."""
+    _stopping.clear()
+
+
+def listed(partitions: Iterable[int]) -> str:
+    """Name partitions for an error, the first of them if they are many: ``0,3``."""
+    numbers = [str(partition) for partition in sorted(partitions)]
+    more = [f"and {len(numbers) - _MOST_LISTED} more"] if len(numbers) > _MOST_LISTED else []
+    return ",".join(numbers[:_MOST_LISTED] + more)

@@ -8,7 +8,6 @@ which no message ever comes.
 from __future__ import annotations
 
 import gc
-import threading
 import time
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,7 +24,14 @@ from confluent_kafka import (
 
 from batch_collection.errors import DataLossError, SourceError, StoppedError
 from transforms.chunk import MESSAGES
-from transforms.kafka_client import close_consumers, consumer_lent
+from transforms.kafka_client import (
+    close_consumers,
+    consumer_lent,
+    interrupt,
+    is_interrupted,
+    listed,
+    resume,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,8 +63,6 @@ _WAIT_SECONDS = 0.2
 _FIRST_REQUEST = 1  # it doubles; the size of messages is not known yet
 _SPARED = 9  # times that a broker which answers may stay silent for the whole stall
 
-_stopping = threading.Event()
-
 
 class Gap(NamedTuple):
     """Offsets ``[start, end)`` of a partition that were deleted before they could be read."""
@@ -75,14 +79,14 @@ def read_slices(
     skip_lost: bool,
     chunk_messages: int = 20_000,
     chunk_bytes: int = 16 << 20,
-    stall: timedelta = timedelta(seconds=60),
+    stall: timedelta = timedelta(seconds=30),
 ) -> Iterator[pa.RecordBatch | Gap]:
     """Slices of a topic in, record batches of schema ``MESSAGES`` out, a ``Gap`` for what is gone.
 
-    Every message of every slice comes exactly once, those of a partition in the order of their
-    offsets; partitions are interleaved, also within a batch. A broker that is away for less than
-    ``stall`` costs nothing. The process keeps its consumers between calls; threads may read at the
-    same time.
+    Every message of every slice, from its ``first`` on, comes exactly once, those of a partition in
+    the order of their offsets; partitions are interleaved, also within a batch. A broker that is
+    away for less than ``stall`` costs nothing. The process keeps its consumers between calls;
+    threads may read at the same time.
 
     Args:
         config: librdkafka's settings; those that correctness rests on are replaced.
@@ -90,14 +94,15 @@ def read_slices(
         skip_lost: yield a ``Gap`` for deleted messages instead of raising.
         chunk_messages: a batch holds no more messages than this.
         chunk_bytes: a batch of more than one message holds about this many bytes at most.
-        stall: how long the source may stay silent; ten times this if it answers, but sends nothing.
+        stall: how long the source may stay silent; ten times this if it answers, but sends no
+            message, or is in the midst of a long answer.
 
     Raises:
         DataLossError: messages of a slice were deleted before they were read.
         SourceError: the source was silent for ``stall``, or says that it can't be read.
         StoppedError: ``interrupt`` was called.
     """
-    wanted = [each for each in slices if each.start < each.end]
+    wanted = [each for each in slices if each.first < each.end]
     if not wanted:
         return
     if (
@@ -111,16 +116,6 @@ def read_slices(
         yield from reading.run(stall.total_seconds(), skip_lost=skip_lost)
 
 
-def interrupt() -> None:
-    """Make every running read raise ``StoppedError`` within a second; safe in a signal handler."""
-    _stopping.set()
-
-
-def resume() -> None:
-    """Allow reads again."""
-    _stopping.clear()
-
-
 class _Reading:
     """How far each partition of one call is."""
 
@@ -129,7 +124,7 @@ class _Reading:
     ) -> None:
         self._client, self._topic = client, slices[0].topic
         self._ends = {each.partition: each.end for each in slices}
-        self._positions = {each.partition: each.start for each in slices}  # of those not done
+        self._positions = {each.partition: each.first for each in slices}  # of those not done
         self._gone: set[int] = set()  # partitions whose position the broker doesn't have
         self._chunk = _Chunk(chunk_messages, chunk_bytes)
 
@@ -303,13 +298,21 @@ class _Silence:
         self._began = now - _WAIT_SECONDS if self._began is None else self._began
         if now - self._began < self._stall:
             return
-        if self._spared >= _SPARED or not self._answers(next(iter(positions))):
-            silent = f"{self._doing}, silent for {self._stall * (self._spared + 1):g}s"
+        if self._spared >= _SPARED or not self._lives(next(iter(positions))):
+            where = f"{self._doing}, partition={listed(positions)}"
+            seconds = self._stall * (self._spared + 1)
+            silent = f"{where}, silent for {seconds:g}s"
             raise self._client.error(silent)
         self._began, self._spared = None, self._spared + 1
 
-    def _answers(self, partition: int) -> bool:
-        """Ask the broker for something else: a long row of aborted messages is silent, too."""
+    def _lives(self, partition: int) -> bool:
+        """Tell a slow source from one that is away.
+
+        A long row of aborted messages is silent, too; so the broker is asked for something else,
+        unless it is in the midst of an answer, behind which the next one would have to wait.
+        """
+        if self._client.is_receiving:
+            return True
         place = TopicPartition(self._topic, partition)
         try:
             self._client.consumer.get_watermark_offsets(place, timeout=min(self._stall, 5.0))
@@ -386,6 +389,6 @@ def _loss(topic: str, gap: Gap) -> str:
 
 
 def _stop_if_asked(topic: str) -> None:
-    if _stopping.is_set():
+    if is_interrupted():
         message = f"stopped while reading topic={topic}"
         raise StoppedError(message)

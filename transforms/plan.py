@@ -25,6 +25,11 @@ class Slice(NamedTuple):
     end: int
     lost: int = 0
 
+    @property
+    def first(self) -> int:
+        """The first offset that is to be read."""
+        return self.start + self.lost
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

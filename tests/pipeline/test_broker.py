@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +12,16 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
 from batch_collection.errors import CollectionError, SourceError
 from pipeline.broker import Broker
 from pipeline.planner import Answer
-from transforms.kafka_client import ClientLog
+from tests.services.mock_cluster import LIST_OFFSETS, OFFSET_COMMIT, OFFSET_FETCH, MockCluster
+from transforms.kafka_client import ClientLog, interrupt, resume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pipeline.embedded import EmbeddedBroker
     from tests.services.kafka import KafkaBroker
@@ -27,6 +30,11 @@ if TYPE_CHECKING:
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 NOBODY = "127.0.0.1:1"
+NEW_COORDINATOR = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 
 
 def asked(broker: AnyBroker) -> Broker:
@@ -131,6 +139,95 @@ def test_a_closed_broker_answers_nothing(embedded: EmbeddedBroker) -> None:
     broker.close()
     with pytest.raises(SourceError, match="closed"):
         broker.topic("any")
+
+
+@pytest.fixture
+def mock() -> Iterator[MockCluster]:
+    """Start two brokers that can be told what to answer."""
+    with MockCluster(brokers=2) as cluster:
+        cluster.create_topic("any", 2)
+        yield cluster
+
+
+def asked_of(mock: MockCluster) -> Broker:
+    """Return the planner's view of it."""
+    return Broker({"bootstrap.servers": mock.bootstrap_servers})
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError._TRANSPORT,  # noqa: SLF001 - the connection is closed; librdkafka answers -1001
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    ],
+)
+def test_offsets_are_asked_for_again_where_a_leader_may_have_moved(
+    mock: MockCluster, code: int
+) -> None:
+    """Once: after an error of the broker's, or a broker that went away before it answered."""
+    broker = asked_of(mock)
+    mock.fail(LIST_OFFSETS, code)
+    assert broker.offsets("any", [0, 1]) == {0: (0, 0), 1: (0, 0)}
+
+
+def test_an_offset_that_nobody_gave_is_no_offset(mock: MockCluster) -> None:
+    """Where a broker goes away, librdkafka answers -1001 and no error: never planned with."""
+    broker = asked_of(mock)
+    broker.topic("any")
+    mock.fail(LIST_OFFSETS, *[KafkaError._TRANSPORT] * 100)  # noqa: SLF001 - its name
+    with pytest.raises(SourceError, match="cannot list offsets of topic=any: no answer"):
+        broker.offsets("any", [0, 1])
+
+
+def test_partitions_without_a_leader_are_named_at_once(mock: MockCluster) -> None:
+    """Nothing of the topic is planned, and when they have one again all is well."""
+    broker = asked_of(mock)
+    mock.lead("any", 1, -1)
+    told, seconds = failure_of(lambda: broker.offsets("any", [0, 1]))
+    assert "topic=any has no leader for partition=1: the brokers that hold it are away" in told
+    assert seconds < 10
+    mock.lead("any", 1, 2)
+    assert broker.offsets("any", [0, 1]) == {0: (0, 0), 1: (0, 0)}
+
+
+@pytest.mark.parametrize("code", NEW_COORDINATOR)
+def test_a_coordinator_that_only_just_begins_is_waited_for(mock: MockCluster, code: int) -> None:
+    """And the process lives: asked otherwise, librdkafka would dereference null (issue 5040)."""
+    broker = asked_of(mock)
+    broker.commit("any", "group", {0: 3})
+    mock.fail(OFFSET_COMMIT, code, code)
+    broker.commit("any", "group", {0: 7})
+    mock.fail(OFFSET_FETCH, code, code)
+    assert broker.committed("any", [0, 1], "group") == {0: 7}
+
+
+def test_what_a_coordinator_refuses_is_told_at_once(mock: MockCluster) -> None:
+    """Whatever is asked of it."""
+    broker = asked_of(mock)
+    told = r"group_id=group.*: kafka at .* answers: .*Group authorization failed"
+    mock.fail(OFFSET_FETCH, KafkaError.GROUP_AUTHORIZATION_FAILED)
+    with pytest.raises(SourceError, match=told):
+        broker.committed("any", [0, 1], "group")
+    mock.fail(OFFSET_COMMIT, KafkaError.GROUP_AUTHORIZATION_FAILED)
+    with pytest.raises(SourceError, match=told):
+        broker.commit("any", "group", {0: 1})
+
+
+def test_a_process_that_is_to_stop_waits_for_no_broker() -> None:
+    """Whatever was asked is given up within 5 s of the signal."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        broker = Broker({"bootstrap.servers": f"127.0.0.1:{silent.getsockname()[1]}"})
+        timer = threading.Timer(0.5, interrupt)
+        timer.start()
+        try:
+            told, seconds = failure_of(lambda: broker.offsets("any", [0]))
+        finally:
+            timer.join()
+            resume()
+    assert "no answer" in told
+    assert seconds < 5.5
 
 
 @pytest.mark.integration

@@ -40,7 +40,6 @@ from tests.collecting import (
     strays_of,
 )
 from tests.logs import spans
-from tests.services.kafka import KafkaBroker
 from tests.storages import Died, DyingStorage
 from transforms import commit_cycle, read_slices, write_batch_files, write_dead_letters
 
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
 
     from batch_collection.entry import Entry
     from pipeline.embedded import EmbeddedBroker
+    from tests.services.kafka import KafkaBroker
 
 SECOND = timedelta(seconds=1)
 OPENERS = (topic, read_slices, write_batch_files, write_dead_letters, commit_cycle)
@@ -336,35 +336,3 @@ def test_a_signal_ends_a_running_collector_in_good_order(
 
     check(path, stream.produced)
     assert strays_of(path) == []
-
-
-@pytest.mark.integration
-def test_a_broker_that_goes_away_is_said_once_and_waited_for(
-    kafka: KafkaBroker, tmp_path: Path
-) -> None:
-    """Killed with SIGKILL and started again while a collector runs: nothing is lost."""
-    assert kafka.bootstrap_servers  # a real broker can be had; this one is killed
-    folder = tmp_path / "broker"
-    folder.mkdir()
-    mortal = KafkaBroker(folder, {"log.flush.interval.messages": 1})
-    mortal.start()
-    try:
-        stream = Stream(mortal)
-        flags = ("--interval=1s", "--grace=0s")
-        stream.send(*(sending(None, number % 4, id=number) for number in range(1000)))
-        with CollectorProcess([stream], tmp_path, *flags) as collector:
-            collector.wait_for("  cycle 2 ")
-            mortal.kill()
-            collector.wait_for("trying again until it is back")
-            mortal.restart()
-            stream.send(*(sending(None, number % 4, id=number) for number in range(1000, 2000)))
-            collector.wait_for("the source is back", seconds=20)
-            collector.send(signal.SIGTERM)
-            assert collector.end(seconds=10) == 0, collector.lines
-        assert sum("trying again" in line for line in collector.lines) == 1
-        assert sum("the source is back" in line for line in collector.lines) == 1
-        assert run_command([stream], tmp_path, *flags, "--once", "--flush").returncode == 0
-        check(tmp_path / stream.name, stream.produced)
-        assert len(stream.produced) == 2000
-    finally:
-        mortal.kill()

@@ -72,11 +72,15 @@ def test_properties_come_from_a_file_and_from_x_which_wins(tmp_path: Path) -> No
 
 
 def test_a_line_that_is_no_property_is_named_without_its_neighbours(tmp_path: Path) -> None:
-    """File and line."""
+    """File and line, not what is there: it may be a password behind a colon."""
     file = tmp_path / "client.properties"
-    file.write_text("client.id=one\nnonsense\n")
-    with pytest.raises(CollectionError, match=re.escape(f"{file}:2 must be key=value")):
+    file.write_text("client.id=one\nsasl.password: battery-staple\n=battery-staple\n")
+    with pytest.raises(CollectionError) as caught:
         properties([], str(file))
+    assert str(caught.value).splitlines() == [
+        f"{file}:2 must be key=value, got no = in it",
+        f"{file}:3 must be key=value, got one without a key",
+    ]
     with pytest.raises(CollectionError, match="cannot read --consumer_config=nowhere"):
         properties([], "nowhere")
 

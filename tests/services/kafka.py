@@ -18,15 +18,17 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from confluent_kafka.admin import TopicMetadata
+
+    from tests.services.tcp_proxy import TcpProxy
 
 __all__ = ["KafkaBroker", "UnavailableError", "kafka_jars"]
 
@@ -57,6 +59,8 @@ done
 kill -KILL $broker 2>/dev/null
 wait $broker
 """
+_LISTENERS = {"PLAINTEXT": "PLAINTEXT", "SASL_PLAINTEXT": "SASL_PLAINTEXT"}
+_PROXIED = "PROXIED"
 _SASL_USER, _SASL_PASSWORD = "alice", "correct-horse"
 
 
@@ -107,25 +111,63 @@ class KafkaBroker:
     """One broker with its own data; it can be stopped and started again on the same ports.
 
     ``properties`` are added to the broker's, and win. ``sasl_servers`` is a second listener that
-    wants SASL PLAIN, with ``sasl_user`` and ``sasl_password``.
+    wants SASL PLAIN, with ``sasl_user`` and ``sasl_password``. ``addresses`` are those of all
+    listeners, by name; ``cluster_id`` and ``controller`` are what a second node needs.
     """
 
     sasl_user = _SASL_USER
     sasl_password = _SASL_PASSWORD
 
-    def __init__(self, folder: Path, properties: Mapping[str, object] | None = None) -> None:
-        """Lay the broker out in ``folder``; ``start`` starts it."""
+    def __init__(
+        self,
+        folder: Path,
+        properties: Mapping[str, object] | None = None,
+        *,
+        listeners: Mapping[str, str] | None = None,
+        proxy: TcpProxy | None = None,
+        scram_users: Iterable[str] = (),
+        controller: KafkaBroker | None = None,
+    ) -> None:
+        """Lay the broker out in ``folder``; ``start`` starts it.
+
+        Args:
+            folder: an empty one.
+            properties: see above.
+            listeners: further ones, by name, with their security protocols.
+            proxy: what stands before one more listener, ``PROXIED``; who asks there is sent there.
+            scram_users: such as ``SCRAM-SHA-256=[name=alice,password=secret]``.
+            controller: a broker that is the controller of this one, too, as node 2 of its cluster.
+        """
         self._jars = kafka_jars()
         self._folder = folder
-        port, sasl_port, controller_port = _free_ports(3)
-        self.bootstrap_servers = f"127.0.0.1:{port}"
-        self.sasl_servers = f"127.0.0.1:{sasl_port}"
         self._warden: subprocess.Popen[str] | None = None
-        settings = _settings(folder, port, sasl_port, controller_port) | dict(properties or {})
+        protocols = {**_LISTENERS, **(listeners or {})}
+        if proxy is not None:
+            protocols[_PROXIED] = "PLAINTEXT"
+        own_controller, *ports = _free_ports(1 + len(protocols))
+        self.addresses = {
+            name: f"127.0.0.1:{port}" for name, port in zip(protocols, ports, strict=True)
+        }
+        self.bootstrap_servers = self.addresses["PLAINTEXT"]
+        self.sasl_servers = self.addresses["SASL_PLAINTEXT"]
+        self.cluster_id: str = controller.cluster_id if controller else _new_id()
+        self.controller: str = (
+            controller.controller if controller else f"127.0.0.1:{own_controller}"
+        )
+        settings = _settings(folder) | _node(
+            self.addresses, protocols, self.controller, has_controller=controller is None
+        )
+        if proxy is not None:
+            proxy.target = ports[-1]
+            advertised = {**self.addresses, _PROXIED: proxy.address}
+            settings["advertised.listeners"] = _listed(advertised)
+        settings |= dict(properties or {})
         lines = (f"{name}={value}\n" for name, value in settings.items())
         self._file = folder / "server.properties"
         self._file.write_text("".join(lines))
-        self._run("kafka.tools.StorageTool", "format", "-t", _new_id(), "-c", str(self._file))
+        users = [word for user in scram_users for word in ("--add-scram", user)]
+        where = ["-t", self.cluster_id, "-c", str(self._file)]
+        self._run("kafka.tools.StorageTool", "format", *where, *users)
 
     def start(self) -> None:
         """Start the broker and wait until it answers."""
@@ -178,14 +220,25 @@ class KafkaBroker:
         self._warden.stdin.write(f"{name}\n")
         self._warden.stdin.flush()
 
-    def create_topic(self, name: str, partitions: int = 1, **config: object) -> str:
+    def create_topic(
+        self,
+        name: str,
+        partitions: int = 1,
+        replicas: Any = None,
+        **config: object,
+    ) -> str:
         """Create a topic and return its name; ``retention_ms=1`` stands for ``retention.ms=1``.
 
         Nothing is deleted by age, and any timestamp is taken, unless ``config`` says otherwise.
+        ``replicas`` are the nodes of each partition, its preferred leader first: [[2, 1], [1]].
         """
         settings: dict[str, object] = {"retention_ms": -1, "message_timestamp_after_max_ms": 2**62}
         named = {key.replace("_", "."): str(value) for key, value in (settings | config).items()}
-        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=named)
+        topic = (
+            NewTopic(name, num_partitions=partitions, replication_factor=1, config=named)
+            if replicas is None
+            else NewTopic(name, partitions, replica_assignment=replicas, config=named)
+        )
         admin = self.admin()  # kept: its end would cancel the request
         admin.create_topics([topic])[name].result(30)
         deadline = time.monotonic() + _START_SECONDS
@@ -222,17 +275,9 @@ class KafkaBroker:
             raise RuntimeError(message)
 
 
-def _settings(folder: Path, port: int, sasl_port: int, controller_port: int) -> dict[str, object]:
+def _settings(folder: Path) -> dict[str, object]:
     """Return a small node's properties: eager to compact, delete and answer."""
     return {
-        "process.roles": "broker,controller",
-        "node.id": 1,
-        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
-        "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},SASL_PLAINTEXT://127.0.0.1:{sasl_port},"
-        f"CONTROLLER://127.0.0.1:{controller_port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,"
-        "CONTROLLER:PLAINTEXT",
         "sasl.enabled.mechanisms": "PLAIN",
         "listener.name.sasl_plaintext.plain.sasl.jaas.config": "org.apache.kafka.common.security."
         f'plain.PlainLoginModule required user_{_SASL_USER}="{_SASL_PASSWORD}";',
@@ -250,6 +295,30 @@ def _settings(folder: Path, port: int, sasl_port: int, controller_port: int) -> 
         "log.retention.check.interval.ms": 500,
         "log.segment.delete.delay.ms": 100,
     }
+
+
+def _node(
+    addresses: Mapping[str, str],
+    protocols: Mapping[str, str],
+    controller: str,
+    *,
+    has_controller: bool,
+) -> dict[str, object]:
+    """Return the properties that say who a node is and where it listens."""
+    mapped = {**protocols, "CONTROLLER": "PLAINTEXT"}
+    listening = {**addresses, "CONTROLLER": controller} if has_controller else addresses
+    return {
+        "process.roles": "broker,controller" if has_controller else "broker",
+        "node.id": 1 if has_controller else 2,
+        "controller.quorum.voters": f"1@{controller}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": _listed(listening),
+        "listener.security.protocol.map": ",".join(f"{name}:{p}" for name, p in mapped.items()),
+    }
+
+
+def _listed(addresses: Mapping[str, str]) -> str:
+    return ",".join(f"{name}://{address}" for name, address in addresses.items())
 
 
 def _new_id() -> str:
