@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import time
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -514,6 +515,67 @@ def test_a_message_that_adds_too_many_columns_is_a_dead_letter() -> None:
     assert list(errors(done)) == [1, 3]
     assert errors(done)[1].startswith("more than 1000 columns with this message's; send")
     assert len(done.schema["n"]) == 1000
+
+
+def test_names_that_would_fill_every_later_entry_make_a_dead_letter() -> None:
+    """Long ones, many long ones, or deep ones: the schema's text has a limit."""
+    long = [json.dumps({f"k{place:04}" * 2000: 1}).encode() for place in range(20)]
+    deep = [
+        b"".join(b'{"k%d-%d":' % (level, place) for level in range(90)) + b"1" + b"}" * 90
+        for place in range(100)
+    ]
+
+    for names in ([b'{"%s":1}' % (b"k" * 10_000_000)], long, deep):
+        done = decoded(b'{"a":1}', *names, b'{"a":2}')
+
+        assert len(json.dumps(done.schema)) <= 100_000
+        assert [row["a"] for row in rows(done) if row["a"] is not None] == [1, 2]
+        assert errors(done)[len(names)].startswith("more than 100000 characters of names and types")
+
+
+def test_columns_given_by_a_schema_file_have_no_limit() -> None:
+    """It is messages that may not add more."""
+    pinned = {f"c{place}": "int64" for place in range(1500)}
+    every = json.dumps(dict.fromkeys(pinned, 1)).encode()
+
+    done = decoded(every, b'{"new":1}', b'{"c1":null}', pinned=pinned)
+
+    assert (done.schema, list(errors(done))) == (pinned, [1])
+
+
+def test_a_key_that_stands_twice_among_very_many_is_found_at_once() -> None:
+    """In time that grows as the message does, not as its square."""
+    keys = ",".join(f'"k{place}":1' for place in range(100_000))
+    began = time.process_time()
+
+    done = decoded(b'{%s,"k99999":1}' % keys.encode())
+
+    assert errors(done) == {0: "key 'k99999' stands twice in one object; send each key once"}
+    assert time.process_time() - began < 20  # it was many minutes
+
+
+def test_a_reason_is_short_however_long_the_value() -> None:
+    """Its ends are kept: what is wrong, and the cure."""
+    pinned = {"t": "timestamp", "i": "int64"}
+    long = b"x" * 1_000_000
+    bad = [b'{"t":"%s"}' % long, b'{"%s":1,"%s":1}' % (long, long), b'{"i":{"%s":1}}' % long]
+
+    done = decoded(*bad, pinned=pinned)
+
+    assert max(map(len, errors(done).values())) < 1000
+    assert errors(done)[0].endswith("or give the column another type with --schema=FILE")
+    assert errors(done)[1].endswith("stands twice in one object; send each key once")
+
+
+@pytest.mark.parametrize("pinned", [{}, {"i": "int64", "d": "double", "s": "string"}])
+def test_an_integer_of_thousands_of_digits_is_a_dead_letter(pinned: dict[str, str]) -> None:
+    """Python would take hours for millions of digits, and refuses."""
+    bad = [b'{"%s":%s}' % (name, b"7" * 100_000) for name in (b"i", b"d", b"s", b"new")]
+
+    done = decoded(*bad, b'{"d":0.%s}' % (b"7" * 100_000), pinned=pinned)
+
+    assert set(errors(done).values()) == {"an integer of thousands of digits; send it as text"}
+    assert rows(done) == [dict.fromkeys(done.schema) | {"d": 7 / 9}]
 
 
 def test_keys_that_are_values_do_not_exhaust_the_machine() -> None:
