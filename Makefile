@@ -9,7 +9,7 @@ IMAGE ?= REGION-docker.pkg.dev/PROJECT/REPOSITORY/batch-collection:latest
 TEMPLATE ?= gs://BUCKET/templates/batch-collection.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format template clean
+.PHONY: help demo test check bench faults format template clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ check: $(TRAINING) ## format, lint, types, then the tests: what CI runs
 bench: $(TRAINING) ## measure: batches read against the usual ways, Cloud Storage against a disk
 	@$(VENV)/bin/python -m bench.reading
 	@$(VENV)/bin/python -m bench.storage
+
+faults: $(STAMP) ## the long campaign of faults: some 25 minutes
+	@$(VENV)/bin/pytest -rs -m faults tests/campaign
 
 format: $(STAMP) ## format the code, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix-only --quiet .

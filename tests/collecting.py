@@ -504,6 +504,10 @@ class CollectorProcess:
             if text in line:
                 return line
 
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        return self._process.poll()
+
     def end(self, seconds: float = 60) -> int:
         """Wait until it has ended, and return its exit code."""
         code = self._process.wait(seconds)
