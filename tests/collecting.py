@@ -458,10 +458,16 @@ def _without_nulls(value: Any) -> Any:
 class CollectorProcess:
     """``python -m pipeline`` as a process of its own; killed at the end of its ``with`` block."""
 
-    def __init__(self, streams: Sequence[Stream], output: Path | str, *flags: str) -> None:
-        """Start it."""
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        output: Path | str,
+        *flags: str,
+        wrapper: Sequence[str] | None = None,
+    ) -> None:
+        """Start it, or what takes the same flags in its place."""
         self._process = subprocess.Popen(
-            [*_COMMAND, *_flags(streams, output), *flags],
+            [*(wrapper or _COMMAND), *_flags(streams, output), *flags],
             cwd=ROOT,
             env=_environment(),
             stdin=subprocess.DEVNULL,
