@@ -32,6 +32,7 @@ from pipeline.broker import Broker
 from pipeline.collect_command import graph_options, open_topics
 from pipeline.flags import Parser
 from pipeline.local import LocalDrive, utc_now
+from tests.decoding import shown
 from transforms.kafka_client import ClientLog
 from transforms.write_batch_files import visible_rows
 
@@ -416,7 +417,11 @@ def strays_of(collection: Path) -> list[str]:
 
 
 def check(
-    collection: Path, produced: Iterable[Produced], *, dead: Iterable[tuple[int, int]] = ()
+    collection: Path,
+    produced: Iterable[Produced],
+    *,
+    dead: Iterable[tuple[int, int]] = (),
+    schema: dict[str, Any] | None = None,
 ) -> None:
     """See that each message is where it belongs, once, unchanged, and that the audit agrees.
 
@@ -424,6 +429,7 @@ def check(
         collection: ``OUTPUT/TOPIC``.
         produced: all that lies in the topic and was to be collected.
         dead: partition and offset of those that are dead letters.
+        schema: the collection's, where fields may be without a type (``{}``), and so left out.
     """
     dead = set(dead)
     rows: dict[Place, dict[str, Any]] = {}
@@ -433,7 +439,9 @@ def check(
         if place in dead:
             letters[place] = message.value
         elif message.value is not None:
-            rows |= {(*place, index): row for index, row in _rows_of_value(message.value)}
+            for index, row in _rows_of_value(message.value):
+                where = message.partition, message.offset, index
+                rows[where] = _without_nulls(row if schema is None else shown(row, schema))
     assert {place: row["value"] for place, row in dead_letters_of(collection).items()} == letters
     found = payloads_of(rows_of(collection))
     assert found.keys() - rows.keys() == set(), "rows that nobody sent"
@@ -444,8 +452,7 @@ def check(
 
 def _rows_of_value(value: bytes) -> list[tuple[int | None, dict[str, Any]]]:
     content = json.loads(value)
-    rows = list(enumerate(content)) if isinstance(content, list) else [(None, content)]
-    return [(index, _without_nulls(row)) for index, row in rows]
+    return list(enumerate(content)) if isinstance(content, list) else [(None, content)]
 
 
 def _without_nulls(value: Any) -> Any:

@@ -155,7 +155,7 @@ def expected(message: bytes) -> list[Any] | None:
     """Return the rows of one message by Python's json, None for a dead letter."""
     try:
         value = json.loads(message.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     objects = value if isinstance(value, list) else [value]
     if any(isinstance(each, dict) and "_offset" in each for each in objects):
