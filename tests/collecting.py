@@ -446,7 +446,8 @@ def check(
     found = payloads_of(rows_of(collection))
     assert found.keys() - rows.keys() == set(), "rows that nobody sent"
     assert rows.keys() - found.keys() == set(), "rows that are lost"
-    assert found == rows
+    wrong = {place: (found[place], row) for place, row in rows.items() if found[place] != row}
+    assert wrong == {}, f"found, and sent: {dict(list(wrong.items())[:3])}"
     assert audit(LocalStorage(str(collection))).findings == ()
 
 

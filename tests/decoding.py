@@ -124,13 +124,19 @@ def _fits(value: Any, type_: Any) -> bool:
         return True
     if isinstance(type_, dict):
         return isinstance(value, dict) and all(
-            _fits(field, type_.get(name, "unknown")) for name, field in value.items()
+            _is_text(name) and _fits(field, type_.get(name, "unknown"))
+            for name, field in value.items()
         )
     if isinstance(type_, list):
         return isinstance(value, list) and all(_fits(element, type_[0]) for element in value)
     if type_ == "string":
-        return isinstance(value, str) and value == value.encode(errors="ignore").decode()
+        return isinstance(value, str) and _is_text(value)
     return _fits_number(value, type_)
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether UTF-8 can write it: half a surrogate pair it can't."""
+    return text == text.encode(errors="ignore").decode()
 
 
 def _fits_number(value: Any, type_: str) -> bool:

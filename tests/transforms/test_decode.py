@@ -380,6 +380,21 @@ def test_a_column_of_nulls_is_left_out_until_it_has_a_type() -> None:
     assert rows(typed)[-2:] == [{"a": {"x": [0.5]}, "b": None}, {"a": {"x": None}, "b": None}]
 
 
+@pytest.mark.parametrize("empty", [b"{}", b"[]", b"[{}]", b'{"x":{}}', b"[null]"])
+@pytest.mark.parametrize("value", [b'"x"', b"1", b'["x"]', b'{"y":1}', b"[[0.5]]"])
+def test_what_has_no_type_gives_way_to_what_has_one(empty: bytes, value: bytes) -> None:
+    """A column of empty things gets the type of the first value; those are nulls or dead."""
+    first, second = (b'{"k":%s}' % each for each in (empty, value))
+
+    for count in (1, 100):
+        done = decoded(*[first] * count, b"{", *[second] * count)
+
+        wanted = shown({"k": json.loads(value)}, done.schema)
+        assert count in errors(done)
+        assert max(errors(done)) == count
+        assert rows(done)[-count:] == [wanted] * count
+
+
 def test_any_name_may_be_a_column() -> None:
     """Empty, with dots, Unicode, control characters, like a wrapper."""
     value = {"": 1, "a.b": 2, "größe": 3, "v": 4, "\n": 5, "\0": 6, "[]": 7, "payload": 8}
