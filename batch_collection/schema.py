@@ -189,8 +189,6 @@ def conform(rows: pa.StructArray | pa.ChunkedArray, type_: pa.StructType) -> Any
 def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
     if array.type == type_:
         return array
-    if pa.types.is_null(array.type):
-        return pa.nulls(len(array), type_)
     if pa.types.is_dictionary(array.type):
         return _conform(array.dictionary_decode(), type_, path)
     if pa.types.is_struct(type_) and pa.types.is_struct(array.type):
@@ -203,7 +201,7 @@ def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
 
 
 def _conform_to_another(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
-    """Let what has no type (``{}``, ``[]``) give way, as in ``merge``; refuse all else."""
+    """Let what has no type (null, ``{}``, ``[]``) give way, as in ``merge``; refuse all else."""
     if _prune(_from_arrow(array.type, path)) is not None:
         message = f"column {path[1:]} is {type_} and can't hold {array.type}"
         raise pa.ArrowInvalid(message)

@@ -32,7 +32,6 @@ from pipeline.broker import Broker
 from pipeline.collect_command import graph_options, open_topics
 from pipeline.flags import Parser
 from pipeline.local import LocalDrive, utc_now
-from tests.decoding import shown
 from transforms.kafka_client import ClientLog
 from transforms.write_batch_files import visible_rows
 
@@ -421,7 +420,7 @@ def check(
     produced: Iterable[Produced],
     *,
     dead: Iterable[tuple[int, int]] = (),
-    schema: dict[str, Any] | None = None,
+    empty_is_null: bool = False,
 ) -> None:
     """See that each message is where it belongs, once, unchanged, and that the audit agrees.
 
@@ -429,7 +428,7 @@ def check(
         collection: ``OUTPUT/TOPIC``.
         produced: all that lies in the topic and was to be collected.
         dead: partition and offset of those that are dead letters.
-        schema: the collection's, where fields may be without a type (``{}``), and so left out.
+        empty_is_null: take ``{}`` and ``[]`` for null, as they read where they came first.
     """
     dead = set(dead)
     rows: dict[Place, dict[str, Any]] = {}
@@ -441,12 +440,15 @@ def check(
         elif message.value is not None:
             for index, row in _rows_of_value(message.value):
                 where = message.partition, message.offset, index
-                rows[where] = _without_nulls(row if schema is None else shown(row, schema))
+                rows[where] = _without_nulls(row)
     assert {place: row["value"] for place, row in dead_letters_of(collection).items()} == letters
     found = payloads_of(rows_of(collection))
     assert found.keys() - rows.keys() == set(), "rows that nobody sent"
     assert rows.keys() - found.keys() == set(), "rows that are lost"
-    wrong = {place: (found[place], row) for place, row in rows.items() if found[place] != row}
+    same = (lambda row: row) if not empty_is_null else _substance
+    wrong = {
+        place: (found[place], row) for place, row in rows.items() if same(found[place]) != same(row)
+    }
     assert wrong == {}, f"found, and sent: {dict(list(wrong.items())[:3])}"
     assert audit(LocalStorage(str(collection))).findings == ()
 
@@ -460,6 +462,17 @@ def _without_nulls(value: Any) -> Any:
     """Leave out null fields: a column that a row lacks reads as null."""
     if isinstance(value, dict):
         return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return value
+
+
+def _substance(value: Any) -> Any:
+    """Return what a value holds beside nulls and empty things, None if that is nothing."""
+    if isinstance(value, dict):
+        fields = {name: _substance(field) for name, field in value.items()}
+        return {name: field for name, field in fields.items() if field is not None} or None
+    if isinstance(value, list):
+        elements = [_substance(element) for element in value]
+        return elements if any(element is not None for element in elements) else None
     return value
 
 
