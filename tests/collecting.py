@@ -292,6 +292,10 @@ class Collecting:
             drive.run()
         return self.recorder.entries[already:]
 
+    def step(self, by: timedelta) -> None:
+        """Set the clock forth or back while the collector runs."""
+        self._now = self._clock() + by
+
     def take_up(self, at: datetime) -> None:
         """Start at ``at``, and collect nothing: repair what a crash left, if one did."""
         self._now = at

@@ -11,6 +11,7 @@ import pyarrow as pa
 from batch_collection.schema import to_arrow
 from transforms.chunk import MESSAGES, POSITION
 from transforms.decode import DEAD_LETTERS, Decoded, RowRules, decode
+from transforms.reading import MAX_SCHEMA_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +125,7 @@ def _fits(value: Any, type_: Any) -> bool:
         return True
     if isinstance(type_, dict):
         return isinstance(value, dict) and all(
-            _is_text(name) and _fits(field, type_.get(name, "unknown"))
+            _is_name(name) and _fits(field, type_.get(name, "unknown"))
             for name, field in value.items()
         )
     if isinstance(type_, list):
@@ -132,6 +133,11 @@ def _fits(value: Any, type_: Any) -> bool:
     if type_ == "string":
         return isinstance(value, str) and _is_text(value)
     return _fits_number(value, type_)
+
+
+def _is_name(text: str) -> bool:
+    """Tell whether a field may be called that, even if it is null."""
+    return _is_text(text) and len(text) < MAX_SCHEMA_TEXT
 
 
 def _is_text(text: str) -> bool:
