@@ -9,7 +9,7 @@ IMAGE ?= REGION-docker.pkg.dev/PROJECT/REPOSITORY/batch-collection:latest
 TEMPLATE ?= gs://BUCKET/templates/batch-collection.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format template clean
+.PHONY: help demo test check bench faults format template clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ bench: $(TRAINING) ## measure: topics collected, batches read, Cloud Storage, a 
 	@$(VENV)/bin/python -m bench.reading
 	@$(VENV)/bin/python -m bench.storage
 	@$(VENV)/bin/python -m bench.log_for_years
+
+faults: $(STAMP) ## the long campaign of faults: some 25 minutes
+	@$(VENV)/bin/pytest -rs -m faults
 
 format: $(STAMP) ## format the code, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix-only --quiet .

@@ -205,8 +205,6 @@ def conform_exactly(rows: pa.ChunkedArray, type_: pa.StructType) -> Any:
 def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
     if array.type == type_:
         return array
-    if pa.types.is_null(array.type):
-        return pa.nulls(len(array), type_)
     if pa.types.is_dictionary(array.type):
         return _conform(array.dictionary_decode(), type_, path)
     if pa.types.is_struct(type_) and pa.types.is_struct(array.type):
@@ -214,9 +212,16 @@ def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
     if pa.types.is_list(type_) and hasattr(array.type, "value_type"):
         return _conform_list(array, type_, path)
     if not _kind(array.type) == _kind(type_) != _NESTED:
+        return _conform_to_another(array, type_, path)
+    return array.cast(type_)
+
+
+def _conform_to_another(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
+    """Let what has no type (null, ``{}``, ``[]``) give way, as in ``merge``; refuse all else."""
+    if _prune(_from_arrow(array.type, path)) is not None:
         message = f"column {path[1:]} is {type_} and can't hold {array.type}"
         raise pa.ArrowInvalid(message)
-    return array.cast(type_)
+    return pa.nulls(len(array), type_)
 
 
 def _conform_struct(array: pa.StructArray, type_: pa.StructType, path: str) -> pa.StructArray:

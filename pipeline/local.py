@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -78,12 +79,21 @@ def run_steps(tasks: Sequence[Task], steps: beam.PTransform) -> None:
     Raises:
         CollectionError: a step can't go on, the disk is full for example.
     """
+    log = logging.getLogger("apache_beam.runners.common")
+    log.addFilter(_is_not_said_anyhow)
     try:
         with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
             _ = pipeline | "Tasks" >> beam.Create(tasks, reshuffle=False) | steps
     except CollectionError as error:
         # Beam raises the error again with the step's name behind its text
         raise type(error)(str(error).partition(" [while running")[0]) from error
+    finally:
+        log.removeFilter(_is_not_said_anyhow)
+
+
+def _is_not_said_anyhow(record: logging.LogRecord) -> bool:
+    """Tell what Beam logs, with a traceback, although it raises it: an error shown as one line."""
+    return not (record.exc_info and isinstance(record.exc_info[1], CollectionError))
 
 
 @dataclass(slots=True)

@@ -111,7 +111,7 @@ def make_plan(
     firsts = {p: starts[p] + lost[p] for p in starts}
     backlog = _Backlog(firsts, ends)
     boundary = _latest(newest.boundary, _clock_boundary(newest, seen, rules))
-    cause = _cause(newest, boundary, backlog, rules, asked)
+    cause = _cause(newest, boundary, backlog, seen, rules, asked)
     if cause is None:
         return None
     if cause == "backlog":
@@ -194,12 +194,29 @@ def _latest(*boundaries: datetime | None) -> datetime | None:
     return max((b for b in boundaries if b is not None), default=None)
 
 
+def _is_overdue(newest: Entry, seen: Seen, rules: PlanRules) -> bool:
+    """Tell whether the clock, set back behind the boundary, has passed an interval's end since.
+
+    Without this, messages would wait until it has caught up: years, after a clock gone wrong.
+    """
+    passed, before = (
+        boundary_at(clock, rules.grace, newest.interval)
+        for clock in (seen.clock, newest.committed_at)
+    )
+    return newest.boundary is not None and passed < newest.boundary and passed != before
+
+
 def _cause(
-    newest: Entry, boundary: datetime | None, backlog: _Backlog, rules: PlanRules, asked: Asked
+    newest: Entry,
+    boundary: datetime | None,
+    backlog: _Backlog,
+    seen: Seen,
+    rules: PlanRules,
+    asked: Asked,
 ) -> str | None:
     if backlog.total > rules.max_messages:
         return "backlog"
-    if boundary != newest.boundary:
+    if boundary != newest.boundary or (backlog.total and _is_overdue(newest, seen, rules)):
         return "interval"
     if backlog.total >= rules.batch_size:
         return "count"

@@ -47,6 +47,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--prism_location", help="Prism's binary (default: found, or built by Go)")
 
 
+_CAMPAIGN = "campaign"
+
+
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say what a campaign of faults did, for the summary at the end."""
+    return lambda text: record_property(_CAMPAIGN, text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what campaigns of faults did, one line each."""
+    reports = [
+        report for kind in ("passed", "failed") for report in _of_calls(terminalreporter, kind)
+    ]
+    told = [
+        f"{report.outcome}  {report.nodeid.partition('::')[2]}: {text}"
+        for report in reports
+        for name, text in report.user_properties
+        if name == _CAMPAIGN
+    ]
+    if told:
+        terminalreporter.section("campaign of faults")
+        for line in told:
+            terminalreporter.line(line)
+
+
+def _of_calls(terminalreporter: pytest.TerminalReporter, kind: str) -> list[pytest.TestReport]:
+    return [r for r in terminalreporter.stats.get(kind, []) if getattr(r, "when", "") == "call"]
+
+
 @pytest.fixture(scope="session")
 def prism(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory

@@ -34,6 +34,8 @@ DEAD_LETTERS = MESSAGES.append(pa.field("stage", pa.string())).append(
 )
 """Messages of which no row could be made, unchanged. ``stage``: ``decode`` or ``row_time``."""
 
+_ENDS = 400  # characters of a reason
+
 
 @dataclass(frozen=True, slots=True)
 class RowRules:
@@ -77,6 +79,13 @@ class _Fault(NamedTuple):
     error: str
 
 
+def _fault(stage: str, reason: str) -> _Fault:
+    """Leave out the middle of a long reason: a name or a value in it may be megabytes."""
+    if len(reason) > 2 * _ENDS:
+        reason = f"{reason[:_ENDS]} ... {reason[-_ENDS:]}"
+    return _Fault(stage, reason)
+
+
 def decode(
     messages: pa.RecordBatch | pa.Table,
     pinned: Schema,
@@ -115,7 +124,7 @@ def _decode(
     table: pa.Table, pinned: Schema, known: Schema, rules: RowRules, planned_at: datetime
 ) -> Decoded:
     reading = _read(table, pinned, known, rules)
-    faults = {number: _Fault("decode", reason) for number, reason in reading.faults.items()}
+    faults = {number: _fault("decode", reason) for number, reason in reading.faults.items()}
     piece = _joined(reading)
     live = table.num_rows - table.column("value").null_count
     if len(piece.read) + len(faults) != live:
@@ -193,7 +202,7 @@ def _rows(
             reason = why_no_time(
                 rules.row_time, rules.timestamp_unit, stamp, piece.payload, int(row)
             )
-            faults[number] = _Fault("row_time", reason)
+            faults[number] = _fault("row_time", reason)
     rows = pa.Table.from_arrays(
         [*_position(piece, table, rules, times, stamps), piece.payload],
         schema=POSITION.append(pa.field("payload", piece.payload.type)),

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from batch_collection.errors import CollectionError
-from batch_collection.schema import conform, count_leaves, from_arrow, is_changed, to_arrow
+from batch_collection.schema import conform, from_arrow, is_changed, to_arrow
 from transforms.json_value import Misfit
-from transforms.reading import MAX_COLUMNS, Piece, Reading, SchemaChange, grow, halves, reason_of
+from transforms.reading import Piece, Reading, SchemaChange, grow, halves, reason_of, too_much
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,8 +139,8 @@ class _Reader:
             grown = grow(self.known, self.pinned, from_arrow(array.type))
         except CollectionError as error:
             self._refuse(f"returned what a batch can't hold: {error}")
-        if count_leaves(grown) > max(MAX_COLUMNS, count_leaves(self.known)):
-            reason = f"{self.name} returned more than {MAX_COLUMNS} columns; return fewer"
+        if what := too_much(grown, self.known):
+            reason = f"{self.name} returned {what}; return fewer"
             raise Misfit(reason)
         payload = conform(array, to_arrow(grown))
         if is_changed(self.known, grown):

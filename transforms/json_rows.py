@@ -24,16 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from batch_collection.schema import count_leaves, is_changed, merge, prune, to_arrow
+from batch_collection.schema import is_changed, merge, prune, to_arrow
 from transforms.json_value import MAX_DEPTH, Misfit, check, depth, infer, load
-from transforms.reading import (
-    MAX_COLUMNS,
-    Piece,
-    Reading,
-    SchemaChange,
-    grow,
-    reason_of,
-)
+from transforms.reading import Piece, Reading, SchemaChange, grow, reason_of, too_much
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -274,9 +267,9 @@ class _Reader:
 
     def _adopt(self, grown: Schema, message: bytes) -> None:
         """Take up what a message adds, if it is good and there is room."""
-        if count_leaves(grown) > MAX_COLUMNS:
+        if what := too_much(grown, self.known):
             reason = (
-                f"more than {MAX_COLUMNS} columns with this message's; send what varies as a list "
+                f"{what} with this message's; send what varies as a list "
                 "of keys and values, or keep messages as they are with --input_format=bytes"
             )
             raise Misfit(reason)
@@ -287,7 +280,7 @@ class _Reader:
                 raise SchemaChange(typed)
             self.known = typed
         shape = merge(self.known, merge(self._shape, grown, widen=False), widen=False)
-        if count_leaves(shape) <= 2 * MAX_COLUMNS:  # else nulls under ever new names: no help
+        if not too_much(shape, self.known, times=2):  # else nulls under ever new names: no help
             self._shape = shape
             self._type = to_arrow(shape)
 

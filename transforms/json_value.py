@@ -7,6 +7,7 @@ no difference whether a message was looked at closely or went through with its n
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import reduce
 from typing import Any, NoReturn
 
@@ -52,15 +53,17 @@ def load(message: bytes) -> Any:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except Misfit:
         raise
-    except (ValueError, RecursionError) as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         _refuse(f"not JSON: {error}; {_KEEP}")
+    except ValueError:  # Python's guard against integers that take it hours
+        _refuse("an integer of thousands of digits; send it as text")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        times = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in times.items() if count > 1)
         _refuse(f"key {twice!r} stands twice in one object; send each key once")
     for name in fields:
         _check_text(name, "a key")
@@ -161,8 +164,9 @@ def depth(message: bytes) -> int:
     plain = message.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = plain.translate(None, _UNMARKED).replace(b'""', b"")  # strings without a bracket
     brackets = np.frombuffer(b"".join(marks.split(b'"')[::2]), np.uint8)
-    steps = np.where((brackets == ord("{")) | (brackets == ord("[")), 1, -1)
-    return int(np.cumsum(steps).max(initial=0))
+    opening = (brackets == ord("{")) | (brackets == ord("["))
+    steps = np.where(opening, np.int8(1), np.int8(-1))
+    return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from batch_collection.schema import merge, merge_types
+from batch_collection.schema import count_leaves, merge, merge_types
 from transforms.json_value import RETYPE
 
 if TYPE_CHECKING:
@@ -18,10 +19,23 @@ if TYPE_CHECKING:
 
     from batch_collection.schema import Schema
 
-__all__ = ["MAX_COLUMNS", "Piece", "Reading", "SchemaChange", "grow", "halves", "reason_of"]
+__all__ = [
+    "MAX_COLUMNS",
+    "MAX_SCHEMA_TEXT",
+    "Piece",
+    "Reading",
+    "SchemaChange",
+    "grow",
+    "halves",
+    "reason_of",
+    "too_much",
+]
 
 MAX_COLUMNS = 1000
 """How many columns, structs counted by their fields, messages may give a collection."""
+
+MAX_SCHEMA_TEXT = 100_000
+"""How many characters of JSON those columns may take: every later entry of the log holds them."""
 
 
 class SchemaChange(Exception):  # noqa: N818 - no failure: the cycle is planned again
@@ -70,6 +84,19 @@ def grow(known: Schema, pinned: Schema, found: Schema) -> Schema:
         for name, type_ in found.items()
     }
     return merge(known, bound)
+
+
+def too_much(grown: Schema, known: Schema, *, times: int = 1) -> str | None:
+    """Say of what ``grown``, which adds to ``known``, has more than messages may give; None: fine.
+
+    What is known already, by ``--schema`` for example, may be more; ``times`` raises the limits.
+    """
+    text = len(json.dumps(grown))
+    if text > times * MAX_SCHEMA_TEXT and text > len(json.dumps(known)):
+        return f"more than {MAX_SCHEMA_TEXT} characters of names and types of columns"
+    if count_leaves(grown) > max(times * MAX_COLUMNS, count_leaves(known)):
+        return f"more than {MAX_COLUMNS} columns"
+    return None
 
 
 def halves(numbers: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:

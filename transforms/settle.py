@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from batch_collection.entry import Entry, Pane
 from batch_collection.schema import is_changed, merge
 from transforms.cut import EARLY, ON_TIME, timing_of
+from transforms.reading import too_much
 from transforms.report import Failure, Report, add_up
 
 if TYPE_CHECKING:
@@ -55,7 +56,19 @@ def settle(
         schema = merge(schema, task.schema)
     if any(is_changed(task.schema, schema) for task in tasks):
         return Failure("SchemaChange", "tasks of one cycle saw different types", schema)
+    if too_much(schema, plan.schema):
+        some = _columns_of_some(plan.schema, tasks)
+        return Failure("SchemaChange", "tasks of one cycle saw too many columns together", some)
     return _entry(plan, previous, previous_digest, tasks, schema, committed_at)
+
+
+def _columns_of_some(schema: dict[str, Any], tasks: Iterable[Report]) -> dict[str, Any]:
+    """Return the columns of as many tasks as have room together; others get what room is left."""
+    for task in tasks:
+        merged = merge(schema, task.schema)
+        if not too_much(merged, schema):
+            schema = merged
+    return schema
 
 
 def _entry(

@@ -227,6 +227,26 @@ def test_integers_and_fractions_of_the_first_cycle_make_a_double(
     assert strays_of(collecting.path) == []
 
 
+def test_shards_together_give_a_collection_no_more_columns_than_one_may(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Planned again with the columns that have room; the rest are dead letters."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--shards=4")
+    for partition in range(4):
+        names = [f"p{partition}-{number}" for number in range(800)]
+        parts = [names[first : first + 100] for first in range(0, 800, 100)]
+        stream.send(*(sending(STAMP, partition, **dict.fromkeys(part, 1)) for part in parts))
+
+    (entry,) = collecting.once(at("10:30:12"))
+
+    dead = dead_letters_of(collecting.path)
+    assert len(entry.schema) == 1000
+    assert len(dead) == 4 * 8 - 10
+    check(collecting.path, stream.produced, dead=dead)
+    assert strays_of(collecting.path) == []
+
+
 def test_a_message_is_bad_as_a_whole(embedded: EmbeddedBroker, tmp_path: Path) -> None:
     """One bad element of an array: none of its rows is kept, and its row time counts likewise."""
     stream = Stream(embedded)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import random
 import shutil
 import signal
 import socket
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import timedelta
@@ -224,34 +222,7 @@ def test_a_storage_that_fails_is_one_clear_error_and_costs_nothing(
         scene.check_after_one_more_cycle(collecting, f"failed at point {k}")
 
 
-# the real process, killed
-
-
-@pytest.mark.integration
-def test_a_collector_killed_again_and_again_collects_everything_once(
-    kafka: KafkaBroker, tmp_path: Path
-) -> None:
-    """Fifteen times SIGKILL, at random moments from its start on, while messages keep coming."""
-    stream, rng = Stream(kafka), random.Random(7)
-    flags = ("--interval=1s", "--grace=500ms", "--batch_size=150", "--group_id=killed")
-    path = tmp_path / stream.name
-    cycles = []
-    with Producing(stream, a_second=1000):
-        for kill in range(15):
-            with CollectorProcess([stream], tmp_path, *flags) as collector:
-                if kill % 3:
-                    collector.wait_for("  cycle ")
-                time.sleep(rng.uniform(0, 1.5))  # the moment of death is what is tried
-            cycles.append(len(entries_of(path)))
-    end = run_command([stream], tmp_path, *flags, "--once", "--flush")
-
-    assert end.returncode == 0, end.stderr
-    assert len(stream.produced) > 10_000
-    assert cycles[-1] > 10
-    check(path, stream.produced)
-    assert strays_of(path) == []
-    assert entries_of(path)[-1].carry == ()
-    assert stream.committed("killed") == entries_of(path)[-1].ends
+# the real process; tests/campaign kills it at random
 
 
 @pytest.mark.integration
@@ -278,37 +249,6 @@ def test_of_two_collectors_one_wins_and_the_other_stops_and_says_who_won(
     told = f"error: another collector (host={socket.gethostname()} pid={winner.pid}) committed"
     assert told in loser.lines[-1]
     assert "Traceback" not in "".join(loser.lines + winner.lines)
-
-    assert run_command([stream], tmp_path, *flags, "--once", "--flush").returncode == 0
-
-    check(path, stream.produced)
-    assert strays_of(path) == []
-
-
-@pytest.mark.integration
-@pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8])
-def test_a_collector_that_slept_while_another_committed_stops_and_says_so(
-    kafka: KafkaBroker, tmp_path: Path, seconds: float
-) -> None:
-    """A zombie, frozen at some moment of its cycle and woken later, changes nothing any more."""
-    stream = Stream(kafka)
-    flags = ("--interval=1s", "--grace=0s", "--batch_size=200")
-    path = tmp_path / stream.name
-    with (
-        Producing(stream, a_second=1000),
-        CollectorProcess([stream], tmp_path, *flags) as zombie,
-    ):
-        zombie.wait_for("  cycle 2 ")
-        time.sleep(seconds)  # any moment of a cycle
-        zombie.send(signal.SIGSTOP)
-        other = run_command([stream], tmp_path, *flags, "--once")
-        assert (other.returncode, "cycle" in other.stderr) == (0, True), other.stderr
-        committed = len(entries_of(path))
-        zombie.send(signal.SIGCONT)
-        assert zombie.end() == 1, zombie.lines
-    assert "error: another collector (host=" in zombie.lines[-1]
-    assert "run one collector a collection" in zombie.lines[-1]
-    assert len(entries_of(path)) == committed
 
     assert run_command([stream], tmp_path, *flags, "--once", "--flush").returncode == 0
 

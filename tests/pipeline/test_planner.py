@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
+WRONG_CLOCKS = (EPOCH + timedelta(hours=3), NOON - timedelta(days=2), NOON.replace(year=2100))
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 
@@ -257,6 +258,20 @@ def test_once_takes_what_is_there_and_flush_lets_nothing_wait() -> None:
     assert make_plan(done, now, rules(), Asked(force=True, flush=True)) is None
 
 
+def test_a_clock_that_was_years_ahead_does_not_stop_collecting() -> None:
+    """Set back, it makes a cycle an interval of what waits; the boundary stays where it was."""
+    newest = entry({0: 10}, NOON.replace(year=2100))
+    assert newest.committed_at == NOON
+
+    planned = make_plan(newest, seen({0: 15}, NOON + MINUTE + 2 * SECOND), rules())
+
+    assert planned is not None
+    assert (planned.plan.cause, planned.messages) == ("interval", 5)
+    assert planned.plan.boundary == newest.boundary
+    assert make_plan(newest, seen({0: 15}, NOON + SECOND), rules()) is None
+    assert make_plan(newest, seen({0: 10}, NOON + 5 * MINUTE), rules()) is None
+
+
 def test_until_is_the_last_boundary() -> None:
     """No window that ends later is closed."""
     newest = entry({0: 10}, NOON - 9 * MINUTE)
@@ -281,7 +296,8 @@ def test_plans_meet_progress_and_never_go_back(data: st.DataObject) -> None:
     row_time = data.draw(st.sampled_from(["record", "collected"]))
     newest, clock = entry(dict.fromkeys(stamps, 0), row_time=row_time), NOON
     for _ in range(data.draw(st.integers(1, 8))):
-        clock += timedelta(seconds=data.draw(st.integers(-7200, 7200)))
+        step = timedelta(seconds=data.draw(st.integers(-7200, 7200)))
+        clock = data.draw(st.just(clock + step) | st.sampled_from(WRONG_CLOCKS))
         for times in stamps.values():
             ages = data.draw(st.lists(st.integers(-4000, 4000), max_size=30))
             times += [clock - timedelta(seconds=age) for age in ages]

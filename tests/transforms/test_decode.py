@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import time
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -15,79 +16,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.errors import CollectionError
-from batch_collection.schema import to_arrow
+from tests.decoding import (
+    FIRST_OFFSET,
+    LAW,
+    NOW,
+    STAMP,
+    check_against_json,
+    chunk,
+    decoded,
+    errors,
+    offsets,
+    rows,
+    shown,
+)
 from transforms import json_rows
-from transforms.chunk import MESSAGES, POSITION
-from transforms.decode import DEAD_LETTERS, Decoded, RowRules, SchemaChange, decode
+from transforms.decode import Decoded, RowRules, SchemaChange, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-NOW = datetime(2026, 11, 22, 10, 30, tzinfo=timezone.utc)
-STAMP = 1_760_000_000_123
-FIRST_OFFSET = 1000
-
-
-def chunk(*values: bytes | None, timestamp: int | None = STAMP, partition: int = 3) -> pa.Table:
-    """Build messages at consecutive offsets, each with a key and a header that name it."""
-    count = range(len(values))
-    columns: list[list[Any]] = [
-        [partition] * len(values),
-        [FIRST_OFFSET + place for place in count],
-        [timestamp] * len(values),
-        list(values),
-        [b"key-%d" % place for place in count],
-        [[("n", b"%d" % place)] for place in count],
-    ]
-    return pa.Table.from_arrays(
-        [pa.array(column, field.type) for column, field in zip(columns, MESSAGES, strict=True)],
-        schema=MESSAGES,
-    )
-
-
-def decoded(
-    *values: bytes | None,
-    pinned: dict[str, Any] | None = None,
-    known: dict[str, Any] | None = None,
-    timestamp: int | None = STAMP,
-    **rules: Any,
-) -> Decoded:
-    """Decode messages and see that they are all accounted for, in order."""
-    pinned = pinned or {}
-    done = decode(
-        chunk(*values, timestamp=timestamp), pinned, known or pinned, RowRules(**rules), NOW
-    )
-    done.rows.validate(full=True)
-    done.dead_letters.validate(full=True)
-    assert done.rows.schema == POSITION.append(pa.field("payload", to_arrow(done.schema)))
-    assert done.dead_letters.schema == DEAD_LETTERS
-    if values:
-        (count,) = done.counts
-        made_rows = len(set(offsets(done)))
-        assert count.messages == len(values)
-        assert count.messages == made_rows + count.dead_letters + count.tombstones + count.empty
-        assert count.rows == done.rows.num_rows
-        assert count.dead_letters == done.dead_letters.num_rows
-    for table in (done.rows, done.dead_letters):
-        order = table.column("offset").to_pylist()
-        assert order == sorted(order)
-    return done
-
-
-def offsets(done: Decoded) -> list[int]:
-    """Return each row's message, counted from 0."""
-    return [offset - FIRST_OFFSET for offset in done.rows.column("offset").to_pylist()]
-
-
-def rows(done: Decoded) -> list[dict[str, Any]]:
-    """Return the rows' payloads."""
-    return done.rows.column("payload").to_pylist()
-
-
-def errors(done: Decoded) -> dict[int, str]:
-    """Return each dead letter's reason, by its message counted from 0."""
-    places = [offset - FIRST_OFFSET for offset in done.dead_letters.column("offset").to_pylist()]
-    return dict(zip(places, done.dead_letters.column("error").to_pylist(), strict=True))
 
 
 def test_objects_become_rows_in_their_places() -> None:
@@ -434,6 +380,21 @@ def test_a_column_of_nulls_is_left_out_until_it_has_a_type() -> None:
     assert rows(typed)[-2:] == [{"a": {"x": [0.5]}, "b": None}, {"a": {"x": None}, "b": None}]
 
 
+@pytest.mark.parametrize("empty", [b"{}", b"[]", b"[{}]", b'{"x":{}}', b"[null]"])
+@pytest.mark.parametrize("value", [b'"x"', b"1", b'["x"]', b'{"y":1}', b"[[0.5]]"])
+def test_what_has_no_type_gives_way_to_what_has_one(empty: bytes, value: bytes) -> None:
+    """A column of empty things gets the type of the first value; those are nulls or dead."""
+    first, second = (b'{"k":%s}' % each for each in (empty, value))
+
+    for count in (1, 100):
+        done = decoded(*[first] * count, b"{", *[second] * count)
+
+        wanted = shown({"k": json.loads(value)}, done.schema)
+        assert count in errors(done)
+        assert max(errors(done)) == count
+        assert rows(done)[-count:] == [wanted] * count
+
+
 def test_any_name_may_be_a_column() -> None:
     """Empty, with dots, Unicode, control characters, like a wrapper."""
     value = {"": 1, "a.b": 2, "größe": 3, "v": 4, "\n": 5, "\0": 6, "[]": 7, "payload": 8}
@@ -514,6 +475,67 @@ def test_a_message_that_adds_too_many_columns_is_a_dead_letter() -> None:
     assert list(errors(done)) == [1, 3]
     assert errors(done)[1].startswith("more than 1000 columns with this message's; send")
     assert len(done.schema["n"]) == 1000
+
+
+def test_names_that_would_fill_every_later_entry_make_a_dead_letter() -> None:
+    """Long ones, many long ones, or deep ones: the schema's text has a limit."""
+    long = [json.dumps({f"k{place:04}" * 2000: 1}).encode() for place in range(20)]
+    deep = [
+        b"".join(b'{"k%d-%d":' % (level, place) for level in range(90)) + b"1" + b"}" * 90
+        for place in range(100)
+    ]
+
+    for names in ([b'{"%s":1}' % (b"k" * 10_000_000)], long, deep):
+        done = decoded(b'{"a":1}', *names, b'{"a":2}')
+
+        assert len(json.dumps(done.schema)) <= 100_000
+        assert [row["a"] for row in rows(done) if row["a"] is not None] == [1, 2]
+        assert errors(done)[len(names)].startswith("more than 100000 characters of names and types")
+
+
+def test_columns_given_by_a_schema_file_have_no_limit() -> None:
+    """It is messages that may not add more."""
+    pinned = {f"c{place}": "int64" for place in range(1500)}
+    every = json.dumps(dict.fromkeys(pinned, 1)).encode()
+
+    done = decoded(every, b'{"new":1}', b'{"c1":null}', pinned=pinned)
+
+    assert (done.schema, list(errors(done))) == (pinned, [1])
+
+
+def test_a_key_that_stands_twice_among_very_many_is_found_at_once() -> None:
+    """In time that grows as the message does, not as its square."""
+    keys = ",".join(f'"k{place}":1' for place in range(100_000))
+    began = time.process_time()
+
+    done = decoded(b'{%s,"k99999":1}' % keys.encode())
+
+    assert errors(done) == {0: "key 'k99999' stands twice in one object; send each key once"}
+    assert time.process_time() - began < 20  # it was many minutes
+
+
+def test_a_reason_is_short_however_long_the_value() -> None:
+    """Its ends are kept: what is wrong, and the cure."""
+    pinned = {"t": "timestamp", "i": "int64"}
+    long = b"x" * 1_000_000
+    bad = [b'{"t":"%s"}' % long, b'{"%s":1,"%s":1}' % (long, long), b'{"i":{"%s":1}}' % long]
+
+    done = decoded(*bad, pinned=pinned)
+
+    assert max(map(len, errors(done).values())) < 1000
+    assert errors(done)[0].endswith("or give the column another type with --schema=FILE")
+    assert errors(done)[1].endswith("stands twice in one object; send each key once")
+
+
+@pytest.mark.parametrize("pinned", [{}, {"i": "int64", "d": "double", "s": "string"}])
+def test_an_integer_of_thousands_of_digits_is_a_dead_letter(pinned: dict[str, str]) -> None:
+    """Python would take hours for millions of digits, and refuses."""
+    bad = [b'{"%s":%s}' % (name, b"7" * 100_000) for name in (b"i", b"d", b"s", b"new")]
+
+    done = decoded(*bad, b'{"d":0.%s}' % (b"7" * 100_000), pinned=pinned)
+
+    assert set(errors(done).values()) == {"an integer of thousands of digits; send it as text"}
+    assert rows(done) == [dict.fromkeys(done.schema) | {"d": 7 / 9}]
 
 
 def test_keys_that_are_values_do_not_exhaust_the_machine() -> None:
@@ -850,13 +872,6 @@ def test_a_function_that_is_not_there_is_named(name: str) -> None:
 
 # What Python's json says of each message, against what a whole chunk made of it.
 
-LAW: dict[str, Any] = {
-    "a": "int64",
-    "d": "double",
-    "s": "string",
-    "n": {"x": "int64"},
-    "l": ["double"],
-}
 INTEGERS = st.integers(-(2**64), 2**64) | st.sampled_from([2**53, 2**53 + 1, 2**63, -(2**63)])
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 GOOD = st.fixed_dictionaries(
@@ -933,107 +948,13 @@ CHUNKS = st.lists(
 )
 
 
-def no_constant(name: str) -> None:
-    """Refuse NaN and its like."""
-    raise ValueError(name)
-
-
-def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse keys that stand twice."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError(pairs)
-    return dict(pairs)
-
-
-def fits(value: Any, type_: Any) -> bool:
-    """Tell whether a value stays the same in its column; the tests' own opinion."""
-    if value is None:
-        return True
-    if isinstance(type_, dict):
-        return isinstance(value, dict) and all(
-            fits(field, type_.get(name, "unknown")) for name, field in value.items()
-        )
-    if isinstance(type_, list):
-        return isinstance(value, list) and all(fits(element, type_[0]) for element in value)
-    if type_ == "string":
-        return isinstance(value, str) and value == value.encode(errors="ignore").decode()
-    return fits_number(value, type_)
-
-
-def fits_number(value: Any, type_: str) -> bool:
-    """Tell whether a value is a number that stays the same in its column."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    if type_ == "int64":
-        return isinstance(value, int) and -(2**63) <= value < 2**63
-    return type_ == "double" and abs(value) < 2**1024 and float(value) == value
-
-
-def shown(value: Any, type_: Any) -> Any:
-    """Return a value as its column shows it, missing fields null."""
-    if isinstance(type_, dict) and value is not None:
-        return {name: shown(value.get(name), field) for name, field in type_.items()}
-    if isinstance(type_, list) and value is not None:
-        return [shown(element, type_[0]) for element in value]
-    return value
-
-
-def expected(message: bytes) -> list[Any] | None:
-    """Return the rows of one message by Python's json, None for a dead letter."""
-    try:
-        value = json.loads(message.decode(), object_pairs_hook=unique, parse_constant=no_constant)
-    except ValueError:
-        return None
-    objects = value if isinstance(value, list) else [value]
-    if any(isinstance(each, dict) and "_offset" in each for each in objects):
-        return None
-    if all(isinstance(each, dict) and fits(each, LAW) for each in objects):
-        return [shown(each, LAW) for each in objects]
-    return None
-
-
-def by_offset(done: Decoded) -> dict[int, list[Any]]:
-    """Return each message's rows."""
-    made: dict[int, list[Any]] = {}
-    for offset, row in zip(offsets(done), rows(done), strict=True):
-        made.setdefault(offset, []).append(row)
-    return made
-
-
-def letters(done: Decoded) -> dict[int, bytes]:
-    """Return each dead letter's bytes."""
-    places = done.dead_letters.column("offset").to_pylist()
-    values = done.dead_letters.column("value").to_pylist()
-    return {place - FIRST_OFFSET: value for place, value in zip(places, values, strict=True)}
-
-
-def known_only(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row without the columns that other messages added."""
-    return shown(row, LAW)
-
-
 @settings(deadline=None)  # machines pause
 @given(CHUNKS)
 def test_each_message_makes_what_json_says_of_it_alone(values: list[bytes | None]) -> None:
     """Rows equal Python's, or it is a dead letter, unchanged, at its own offset."""
     done = decoded(*values, pinned=LAW)
-    made, dead = by_offset(done), letters(done)
 
-    for place, value in enumerate(values):
-        wanted = None if value is None else expected(value)
-        if value is None:
-            assert place not in made
-            assert place not in dead
-        elif wanted is not None:
-            assert [known_only(row) for row in made.get(place, [])] == wanted
-            assert place not in dead
-        elif place in dead:
-            assert dead[place] == value
-            assert place not in made
-        else:  # it added columns, which Python's opinion above doesn't know
-            objects = json.loads(value)
-            objects = objects if isinstance(objects, list) else [objects]
-            assert made[place] == [shown(each, done.schema) for each in objects]
+    check_against_json(values, done)
 
 
 @settings(deadline=None)  # machines pause

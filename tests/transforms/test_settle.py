@@ -167,6 +167,21 @@ def test_types_that_differ_between_tasks_are_pinned_and_planned_again() -> None:
     assert found == Failure("SchemaChange", found.text, {"value": "int64", "new": "double"})
 
 
+def test_tasks_together_may_not_add_more_columns_than_one() -> None:
+    """Those of as many tasks as have room are pinned; the others' messages are decoded anew."""
+    sizes = (500, 600, 300)
+    tasks = [
+        replace(whole(task), schema={f"t{task}-{place}": "int64" for place in range(size)})
+        for task, size in enumerate(sizes)
+    ]
+
+    found = settled(tasks, tasks=3)
+
+    kept = {"value": "int64"} | tasks[0].schema | tasks[2].schema
+    assert found == Failure("SchemaChange", found.text, kept)
+    assert isinstance(settled(tasks, tasks=3, schema=kept | tasks[1].schema), Entry)
+
+
 def test_columns_that_only_one_task_saw_are_added() -> None:
     """The union of the tasks' schemas is the collection's."""
     one = replace(whole(0), schema={"value": "int64", "a": "string"})
