@@ -105,17 +105,24 @@ class Summary:
         body = content[: -len(_tail(b""))]
         if content != body + _tail(body):
             return None
-        fields: dict[str, Any] = json.loads(content)
+        try:
+            return cls._of(json.loads(content))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @classmethod
+    def _of(cls, fields: dict[str, Any]) -> Summary | None:
         if fields["format"] != FORMAT:
             return None
+        start, end = fields["latest_start"], fields["earliest_end"]
         return cls(
             range=Range(*fields["range"]),
             previous=fields["previous"],
             digest=fields["digest"],
             sums=Sums(**fields["sums"]),
             reasons=fields["reasons"],
-            latest_start=fields["latest_start"] and parse_instant(fields["latest_start"]),
-            earliest_end=fields["earliest_end"] and parse_instant(fields["earliest_end"]),
+            latest_start=start and parse_instant(start),
+            earliest_end=end and parse_instant(end),
             listing=Checksum(**fields["listing"]),
         )
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import batch_collection
 from batch_collection.checkpoint import read_checkpoint, read_summary
+from batch_collection.checksum import crc32c
 from batch_collection.log import digest
 from batch_collection.mend import mend
 from batch_collection.names import entry_path, is_checkpoint
@@ -231,6 +232,11 @@ def range_in(path: str) -> Range:
     return Range(int(first), int(last))
 
 
+def summed(body: bytes) -> bytes:
+    """Return what a faulty writer would write: something else, with the right checksum."""
+    return body + f', "crc32c": "{crc32c(body)}"}}\n'.encode()
+
+
 @pytest.mark.parametrize("new_uri", ["local"], indirect=True)
 @pytest.mark.parametrize("suffix", [".json", ".parquet"])
 @pytest.mark.parametrize(
@@ -243,8 +249,10 @@ def range_in(path: str) -> Range:
         lambda content: content + b"\0",
         lambda _: b"{}",
         lambda _: b"null",
+        lambda _: summed(b'{"format": 1'),
+        lambda _: summed(b'["format"'),
     ],
-    ids=["gone", "empty", "short", "torn", "long", "other", "null"],
+    ids=["gone", "empty", "short", "torn", "long", "other", "null", "lacking", "list"],
 )
 def test_a_damaged_file_is_not_trusted_and_made_anew(
     storage: Storage, entries: list[Entry], suffix: str, damage: Callable[[bytes], bytes | None]
