@@ -725,6 +725,19 @@ def test_a_follower_that_waits_while_its_entry_is_expired_is_told(collector: Col
         list(batch_collection.open(storage).follow("a", wait=wait))
 
 
+def test_a_log_that_is_being_expired_is_not_taken_to_end(
+    collector: Collector, log: list[Entry]
+) -> None:
+    """The follower's entry is deleted already, the one before it not yet."""
+    storage = collector.storage
+    expired(storage, "10:33:00")
+    storage.replace(entry_path(2), log[2].to_json())
+    storage.replace(cursor_path("a"), json.dumps({"cycle": 3, "index": 0}).encode())
+
+    with pytest.raises(ExpiredError, match="has not read all of what was expired"):
+        follow(storage)
+
+
 def test_a_cursor_of_a_collection_begun_anew_is_refused(collector: Collector) -> None:
     """As ever; but the entry it stands after may be one that was expired."""
     storage = collector.storage

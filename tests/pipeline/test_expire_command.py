@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import batch_collection
 from batch_collection.expire import expire
 from batch_collection.expiry import first_cycle, newest_expiry
 from batch_collection.storage import LocalStorage
@@ -119,6 +120,23 @@ def test_a_wrong_instant_is_one_line(
     assert error.startswith(f"error: {expected}")
     assert (out, error.count("\n")) == ("", 1)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_follow_says_what_was_expired_before_it_was_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line and exit code 2, until it is told to go on."""
+    storage = LocalStorage(str(tmp_path))
+    filled(storage)
+    words = ["follow", str(tmp_path), "--cursor=a", "--once"]
+    next(batch_collection.open(storage).follow("a"))  # it has begun, and done nothing
+    expire(storage, at("10:32:00"), at("11:00:00"))
+
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("error: cursor cursors/a.json has not read all of")
+    assert main([*words, "--on-expired=skip"]) == 0
+    assert capsys.readouterr().out.startswith("0000000003-0000  2026-11-22 10:32:00")
+    assert main([*words, "--on-expired=no"]) == 2
 
 
 def test_no_collection_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
