@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from batch_collection import errors
 from batch_collection.collection import no_collection
 from batch_collection.dead_letters import entries_with_letters, live_dead_letters, reasons_of
-from batch_collection.errors import CollectionError, LogError
+from batch_collection.errors import CollectionError, LogError, StorageError
 from batch_collection.expiry import undisturbed
 from batch_collection.log import newest_entry, read_entries
 from batch_collection.maintenance import finish
@@ -117,7 +117,13 @@ def redrive(storage: Storage, asked: Asked, *, dry_run: bool = False) -> Outcome
         finish(storage, letters.newest)  # a redrive that was killed may have left it half done
     outcome, worth_it = Outcome(), list["DeadLetterFile"]()
     for file in tuple(letters.live.values()):
-        tried = _tried(letters, file, asked)
+        try:
+            tried = _tried(letters, file, asked, whole=dry_run)
+        except StorageError:
+            letters.since()
+            if file.path in letters.live:
+                raise
+            continue  # another redrive was faster
         if tried.files and not dry_run:
             worth_it.append(file)
         else:
@@ -166,17 +172,22 @@ class _Letters:
         return merge(self.newest.schema, asked.schema, widen=False)
 
 
-def _tried(letters: _Letters, file: DeadLetterFile, asked: Asked) -> Outcome:
-    """Decode a file and keep nothing; return what a redrive of it would come to."""
+def _tried(letters: _Letters, file: DeadLetterFile, asked: Asked, *, whole: bool) -> Outcome:
+    """Decode a file and keep nothing; return what a redrive of it would come to.
+
+    Unless the ``whole`` is asked for, it ends where a message can be decoded.
+    """
     pinned = letters.schema(asked)
     while True:
         try:
-            return _decoded(letters, file, pinned, asked)
+            return _decoded(letters, file, pinned, asked, whole=whole)
         except SchemaChange as change:
             pinned = change.schema
 
 
-def _decoded(letters: _Letters, file: DeadLetterFile, pinned: Schema, asked: Asked) -> Outcome:
+def _decoded(
+    letters: _Letters, file: DeadLetterFile, pinned: Schema, asked: Asked, *, whole: bool
+) -> Outcome:
     now, rules = datetime.now(timezone.utc), asked.rules(letters.newest)
     found, known = Outcome(), pinned
     for messages in read_letters(letters.storage, file):
@@ -187,6 +198,8 @@ def _decoded(letters: _Letters, file: DeadLetterFile, pinned: Schema, asked: Ask
         found.empty += sum(read.empty for read in decoded.counts)
         found.windows |= {start for start, _ in split_by_window(decoded.rows, rules.interval)}
         found.still_dead.update(decoded.dead_letters.column("error").to_pylist())
+        if not whole and found.still_dead.total() < found.messages:
+            break
     if found.still_dead.total() == found.messages:
         return Outcome(left=1, still_dead=found.still_dead)
     found.files = 1
