@@ -74,7 +74,7 @@ def test_wherever_in_a_cycle_a_command_commits_the_collector_goes_on(
         collecting.once(at("10:30:32"))
         assert strays_of(collecting.path) == [], k
         check(collecting.path, stream.produced, dead=dead)
-        k += 2
+        k += 3
     assert k > 40
     assert cycles == {-1, 0, 1}  # before the cycle's own entry, behind it, not at all
 

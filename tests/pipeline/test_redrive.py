@@ -248,7 +248,7 @@ def test_of_two_redrives_at_once_each_message_becomes_rows_once(scene: Scene) ->
         acted = other.has_acted
         assert [entry.cause for entry in entries_of(collecting.path)].count("redrive") == 1
         scene.check(collecting, k)
-        k += 2
+        k += 3
     assert k > 20
     assert said == {"redrive: 9 messages of 1 file", "nothing to redrive"}
 
@@ -283,7 +283,7 @@ def test_a_collector_that_commits_anywhere_in_a_redrive_changes_nothing(scene: S
         assert entry.panes[1].timing == ("late" if is_closed else "early"), k
         timings.add(entry.panes[1].timing)
         scene.check(collecting, k)
-        k += 2
+        k += 3
     assert k > 20
     assert timings == {"early", "late"}
 
@@ -311,7 +311,7 @@ def test_a_type_that_is_pinned_meanwhile_is_what_the_rows_get(scene: Scene) -> N
         }
         assert [str(type_) for type_ in types] == ["float" if is_before else "double"]
         scene.check(collecting, k)
-        k += 4
+        k += 5
     assert k > 20
 
 
@@ -492,7 +492,7 @@ def test_a_redrive_anywhere_in_a_cycle_does_not_disturb_the_collector(scene: Sce
         orders.add(tuple(causes[3:]))
         if acted:
             scene.check(collecting, k)
-        k += 4
+        k += 5
     assert orders == {
         ("pin", "redrive", "interval"),
         ("pin", "interval", "redrive"),
