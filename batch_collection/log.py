@@ -28,6 +28,7 @@ __all__ = [
     "read_entries",
     "read_entry",
     "read_kept",
+    "read_since",
 ]
 
 T = TypeVar("T")
@@ -130,6 +131,14 @@ def newest_entry(storage: Storage, hint: int = 0) -> Entry | None:
 def read_entries(storage: Storage, first: int, last: int) -> Iterator[Entry]:
     """Yield the entries ``first`` to ``last``, both included; where each is far, some ahead."""
     return each(storage, partial(read_entry, storage), range(first, last + 1))
+
+
+def read_since(storage: Storage, cycle: int, newest: int) -> tuple[Entry, ...]:
+    """Return the entries that came after a cycle, up to the newest, as far as they are kept."""
+    try:
+        return tuple(read_entries(storage, cycle + 1, newest))
+    except ExpiredError:
+        return tuple(read_entries(storage, first_cycle(storage), newest))
 
 
 def read_contents(storage: Storage, first: int, last: int) -> Iterator[bytes]:

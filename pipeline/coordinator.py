@@ -20,7 +20,7 @@ from batch_collection.errors import (
     SourceError,
     StorageError,
 )
-from batch_collection.log import read_entries
+from batch_collection.log import read_since
 from batch_collection.windows import format_duration
 from pipeline.display import cycle_line, maintenance_line
 from pipeline.planner import Asked
@@ -168,7 +168,7 @@ class Coordinator:
             notes: tuple[str, ...] = (_where(newest),)
         else:
             if not found or found[0].cycle != flight.after + 1:  # an old flight, or a new worker
-                found = tuple(read_entries(topic.storage, flight.after + 1, newest.cycle))
+                found = read_since(topic.storage, flight.after, newest.cycle)
             _check_runs(found, flight, topic.storage.uri)
             notes = self._lines(found, flight)
         taken = flight._replace(after=newest.cycle, plan="", tries=0, left=0)

@@ -13,7 +13,7 @@ from batch_collection.collection import no_collection
 from batch_collection.dead_letters import entries_with_letters, live_dead_letters, reasons_of
 from batch_collection.errors import CollectionError, LogError, StorageError
 from batch_collection.expiry import undisturbed
-from batch_collection.log import newest_entry, read_entries
+from batch_collection.log import newest_entry, read_since
 from batch_collection.maintenance import finish
 from batch_collection.names import new_token, outcome_path
 from batch_collection.schema import merge
@@ -160,7 +160,7 @@ class _Letters:
     def since(self) -> tuple[Entry, ...]:
         """Return what was committed since the last look; what it has redriven is no longer live."""
         last = newest_entry(self.storage, hint=self.newest.cycle) or self.newest
-        found = tuple(read_entries(self.storage, self.newest.cycle + 1, last.cycle))
+        found = read_since(self.storage, self.newest.cycle, last.cycle)
         for path in (path for entry in found for path in entry.redriven):
             self.live.pop(path, None)
         self.newest = last

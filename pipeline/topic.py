@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from batch_collection import errors
 from batch_collection.entry import Entry, PartitionRead, Source
 from batch_collection.errors import CollectionError, FileGoneError, LogError, OtherCollectorError
-from batch_collection.log import create_entry, newest_cycle, newest_entry, read_entries
+from batch_collection.log import create_entry, newest_cycle, newest_entry, read_since
 from batch_collection.mend import mend
 from batch_collection.names import new_token, staged_path
 from batch_collection.publish import publish, sweep
@@ -212,8 +212,7 @@ class TopicCollection:
 
     def _since(self) -> tuple[Entry, ...]:
         newest = newest_cycle(self.storage, hint=self.newest.cycle)
-        first = self.newest.cycle + 1
-        return () if newest is None else tuple(read_entries(self.storage, first, newest))
+        return () if newest is None else read_since(self.storage, self.newest.cycle, newest)
 
     def _take(self, found: Sequence[Entry], *, published: bool) -> None:
         """Go on from the last of some entries.

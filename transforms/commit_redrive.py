@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from batch_collection.entry import Entry
-from batch_collection.log import read_entries
+from batch_collection.log import read_since
 from batch_collection.maintenance import append, standing_reads
 from batch_collection.names import of_cycle
 from batch_collection.schema import merge
@@ -46,7 +46,7 @@ def commit_redrive(plan: RedrivePlan, reports: Iterable[Report]) -> Entry | None
     failures: list[Failure] = []
 
     def made(newest: Entry, newest_digest: str) -> Entry | None:
-        since = tuple(read_entries(storage, plan.behind + 1, newest.cycle))
+        since = read_since(storage, plan.behind, newest.cycle)
         ours.extend(entry for entry in since if entry.plan == plan.id)
         if ours:
             return None
