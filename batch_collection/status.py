@@ -9,20 +9,21 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_collection.batch_table import batches_in
 from batch_collection.collection import no_collection
 from batch_collection.dead_letters import reasons
 from batch_collection.gathered import gathered
-from batch_collection.listing import listing
+from batch_collection.listing import listing_by, listing_of
 from batch_collection.log import FIRST_CYCLE, newest_entry, read_entries
 from batch_collection.narrowing import Narrowing
 from batch_collection.sums import Sums
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from batch_collection.checkpoint import Summary
     from batch_collection.entry import BatchFile, Entry, Source
@@ -148,7 +149,7 @@ def status(
         boundary=newest.boundary,
         totals=_totals(whole.sums, newest),
         cycles=tuple(_cycle(entry) for entry in entries),
-        open_windows=_open_windows(storage, newest),
+        open_windows=_open_windows(storage, newest, whole.listed),
         latency=Latency(_window_latency(entries), _row_latency(entries)),
         dead_letters_by_reason=dict(whole.reasons.most_common()),
         lag=None if end_offsets is None else _lag(newest, end_offsets),
@@ -156,25 +157,42 @@ def status(
 
 
 class _Summed(NamedTuple):
+    """Some entries; ``listed`` are their batches of windows that may be open."""
+
     sums: Sums
     reasons: Counter[str]
+    listed: pa.Table
 
 
 def _whole_log(storage: Storage, newest: Entry) -> _Summed:
     """Sum all entries up."""
+    narrowing = _open_ones(newest)
 
     def of_checkpoint(summary: Summary) -> _Summed | None:
-        return None if summary.reasons is None else _Summed(summary.sums, Counter(summary.reasons))
+        listed = listing_of(storage, narrowing, summary)
+        if listed is None or summary.reasons is None:
+            return None
+        return _Summed(summary.sums, Counter(summary.reasons), listed)
 
     def of_entries(entries: Iterable[Entry]) -> _Summed:
         whole = tuple(entries)
-        return _Summed(Sums.total(map(Sums.of, whole)), reasons(storage, whole))
+        sums = Sums.total(map(Sums.of, whole))
+        return _Summed(sums, reasons(storage, whole), listing_by(narrowing, whole))
 
     parts = tuple(gathered(storage, FIRST_CYCLE, newest.cycle, of_checkpoint, of_entries))
     found: Counter[str] = Counter()
     for part in parts:
         found.update(part.reasons)
-    return _Summed(Sums.total(part.sums for part in parts), found)
+    sums = Sums.total(part.sums for part in parts)
+    return _Summed(sums, found, pa.concat_tables(part.listed for part in parts))
+
+
+def _open_ones(newest: Entry) -> Narrowing:
+    """Return what shows the open windows, and those between them."""
+    starts = {*newest.open, *(file.window_start for file in newest.carry)}
+    if not starts:
+        return Narrowing(newest.committed_at, newest.committed_at)
+    return Narrowing(min(starts), max(starts) + newest.interval)
 
 
 def _totals(sums: Sums, newest: Entry) -> Totals:
@@ -185,26 +203,17 @@ def _totals(sums: Sums, newest: Entry) -> Totals:
     )
 
 
-def _open_windows(storage: Storage, newest: Entry) -> tuple[OpenWindow, ...]:
+def _open_windows(storage: Storage, newest: Entry, listed: pa.Table) -> tuple[OpenWindow, ...]:
     waiting: Counter[datetime] = Counter()
     for file in newest.carry:
         waiting[file.window_start] += file.rows
-    starts = sorted({*waiting, *newest.open})
-    early = _early_rows(storage, newest, starts)
+    early: Counter[datetime] = Counter()
+    for batch in batches_in(storage, listed.filter(pc.field("timing") == "early")):
+        early[batch.window_start] += batch.rows
     return tuple(
-        OpenWindow(start, start + newest.interval, early[start], waiting[start]) for start in starts
+        OpenWindow(start, start + newest.interval, early[start], waiting[start])
+        for start in sorted({*waiting, *newest.open})
     )
-
-
-def _early_rows(storage: Storage, newest: Entry, starts: Sequence[datetime]) -> Counter[datetime]:
-    """Count the rows that early panes of some windows have."""
-    found: Counter[datetime] = Counter()
-    if starts:
-        narrowing = Narrowing(starts[0], starts[-1] + newest.interval)
-        table = listing(storage, FIRST_CYCLE, newest.cycle, narrowing)
-        for batch in batches_in(storage, table.filter(pc.field("timing") == "early")):
-            found[batch.window_start] += batch.rows
-    return found
 
 
 def _cycle(entry: Entry) -> CycleStatus:
