@@ -30,7 +30,7 @@ bench: $(TRAINING) ## measure: batches read against the usual ways, Cloud Storag
 	@$(VENV)/bin/python -m bench.reading
 	@$(VENV)/bin/python -m bench.storage
 
-faults: $(STAMP) ## the long campaign of faults: some 25 minutes
+faults: $(STAMP) ## the long campaign of faults: some half an hour
 	@$(VENV)/bin/pytest -rs -m faults tests/campaign
 
 format: $(STAMP) ## format the code, and mend what the linter can mend
