@@ -33,6 +33,7 @@ from pipeline.broker import Broker
 from pipeline.collect_command import graph_options, open_topics
 from pipeline.flags import Parser
 from pipeline.local import LocalDrive, utc_now
+from tests.decoding import substance
 from transforms.kafka_client import ClientLog
 from transforms.write_batch_files import visible_rows
 
@@ -458,7 +459,7 @@ def check(
     found = payloads_of(*tables_of(collection))
     assert found.keys() - rows.keys() == set(), "rows that nobody sent"
     assert rows.keys() - found.keys() == set(), "rows that are lost"
-    same = (lambda row: row) if not empty_is_null else _substance
+    same = (lambda row: row) if not empty_is_null else substance
     wrong = {
         place: (found[place], row) for place, row in rows.items() if same(found[place]) != same(row)
     }
@@ -475,17 +476,6 @@ def _without_nulls(value: Any) -> Any:
     """Leave out null fields: a column that a row lacks reads as null."""
     if isinstance(value, dict):
         return {k: _without_nulls(v) for k, v in value.items() if v is not None}
-    return value
-
-
-def _substance(value: Any) -> Any:
-    """Return what a value holds beside nulls and empty things, None if that is nothing."""
-    if isinstance(value, dict):
-        fields = {name: _substance(field) for name, field in value.items()}
-        return {name: field for name, field in fields.items() if field is not None} or None
-    if isinstance(value, list):
-        elements = [_substance(element) for element in value]
-        return elements if any(element is not None for element in elements) else None
     return value
 
 

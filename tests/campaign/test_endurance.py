@@ -114,13 +114,13 @@ class Watcher(Recorder):
 @pytest.mark.parametrize(
     ("messages", "cycles"),
     [
-        pytest.param(0, 200, id="empty"),
-        pytest.param(7, 60, id="small"),
+        pytest.param(0, 150, id="empty"),
+        pytest.param(7, 50, id="small"),
         pytest.param(
-            0, 8000, id="empty-long", marks=[pytest.mark.faults, pytest.mark.timeout(3600)]
+            0, 9000, id="empty-long", marks=[pytest.mark.faults, pytest.mark.timeout(3600)]
         ),
         pytest.param(
-            7, 2000, id="small-long", marks=[pytest.mark.faults, pytest.mark.timeout(3600)]
+            7, 1000, id="small-long", marks=[pytest.mark.faults, pytest.mark.timeout(3600)]
         ),
     ],
 )

@@ -95,8 +95,8 @@ def test_no_message_harms_another_whatever_its_bytes(
         f"{became['dead_letters']} dead letters; the slowest chunk took {slowest:.2f} s"
     )
 
-    assert became["dead_letters"] > count // 4
-    assert became["rows"] > count // 4
+    assert became["dead_letters"] > count // 10
+    assert became["rows"] > count // 10
 
 
 @pytest.mark.parametrize(
