@@ -231,6 +231,7 @@ class LocalDrive:
         """Leave a topic alone for a while, longer each time; say why once."""
         if self._stop.is_set():
             return
+        kafka_reader.close_consumers()  # connections of before may be dead, and nobody told them
         before = self._pauses.get(topic.info.name)
         if before is None:
             self.display.note(f"{error}; trying again until it is back")

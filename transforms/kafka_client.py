@@ -86,11 +86,13 @@ class ClientLog:
             self.hangs_up = True
 
     def failed(self, error: KafkaError) -> None:
-        """Remember an error; ``refused`` tells that trying again is of no use."""
+        """Remember an error, and the first one that makes trying again useless: ``refused``."""
+        if self._refusal is not None:
+            return
         code, text = error.code(), error.str().partition(" (after ")[0]
         if code == KafkaError._AUTHENTICATION:  # noqa: SLF001 - its name
             self._refusal = "refuses the login", "the login"
-        elif "SSL routines" in text:  # certificates; a broker that is going away says other things
+        elif "SSL routines" in text and "unexpected eof" not in text:  # not one that goes away
             self._refusal = "and we can't agree on TLS", "security.protocol and ssl.*"
         if code != KafkaError._ALL_BROKERS_DOWN or not self.reason:  # noqa: SLF001
             self.reason = text
