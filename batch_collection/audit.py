@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from array import array
-from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
+from batch_collection.audit_account import Account
 from batch_collection.audit_log import LogAudit
+from batch_collection.audit_manifests import ManifestAudit
 from batch_collection.checksum import file_crc32c
 from batch_collection.collection import no_collection
 from batch_collection.errors import CollectionError, LogError
@@ -25,39 +23,21 @@ from batch_collection.evidence import (
     spans,
 )
 from batch_collection.expiry import undisturbed
-from batch_collection.expiry_audit import (
-    LatePane,
-    check_stubs,
-    is_folded,
-    is_left_over,
-    late_manifests,
-    left_over,
-)
+from batch_collection.expiry_audit import check_stubs, is_folded, is_left_over, left_over
 from batch_collection.known_names import KnownNames
 from batch_collection.log import newest_cycle, read_entry
-from batch_collection.names import (
-    DATA,
-    DEAD_LETTERS,
-    WINDOWS,
-    entry_path,
-    manifest_path,
-    manifest_window,
-)
-from batch_collection.positions import Positions
-from batch_collection.publish import early_files, manifest_of
-from batch_collection.windows import format_instant, microseconds
+from batch_collection.names import DATA, DEAD_LETTERS, WINDOWS, entry_path
+from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
-    from batch_collection.entry import BatchFile, DeadLetterFile, Entry, Pane, PartitionRead
-    from batch_collection.expiry import Expiry, Folded
+    from batch_collection.entry import BatchFile, DeadLetterFile, Entry, Pane
+    from batch_collection.expiry import Expiry
     from batch_collection.storage import Storage
 
 __all__ = ["Audit", "Counts", "audit"]
-
-_MOST = 20  # of findings of one kind about one partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,33 +104,13 @@ class _Auditor:
         self._carry: dict[str, FileRows | None] = {}
         self._interval: timedelta | None = None
         self._known = KnownNames()
-        self._closed = array("q")  # windows that an on-time pane gave a manifest, sorted
-        self._revisions: Counter[datetime] = Counter()  # of late panes
-        self._late: list[LatePane] = []
         self._letters: dict[str, tuple[Entry, DeadLetterFile]] = {}
         self._redriven: dict[str, int] = {}
-        self._starts: dict[int, int] = {}
-        self._totals: dict[int, Counter[str]] = defaultdict(Counter)
-        self._dead: Counter[int] = Counter()
-        self._uncounted: set[int] = set()  # partitions with dead letters of entries that are folded
-        self._came: Counter[int] = Counter()  # rows, by the log
-        self._filed: Counter[int] = Counter()  # rows in batches, by the log, and in the carry
-        self._expired_to: dict[int, int] = {}  # offsets from here on have all their rows
-        self._positions: dict[int, Positions] = defaultdict(Positions)
-        self._is_blind = False  # files without positions
-        self._incomplete: set[int] = set()  # partitions whose files could not all be read
+        self._account = Account(None if expiry is None else expiry.folded)
+        self._manifests = ManifestAudit(storage, expiry, findings.append)
         if expiry is not None and expiry.folded is not None:
-            self._go_on_after(expiry.folded)
-
-    def _go_on_after(self, folded: Folded) -> None:
-        """Begin where the stub ends."""
-        for read in folded.last.reads:
-            self._starts[read.partition] = read.start
-            self._expired_to[read.partition] = read.end
-            self._came[read.partition] = read.rows
-        self._came.update({read.partition: read.rows for read in folded.last.became})
-        self._filed.update(folded.filed)
-        self._counts.update(expired_files=folded.files, expired_rows=folded.rows)
+            folded = expiry.folded
+            self._counts.update(expired_files=folded.files, expired_rows=folded.rows)
 
     def start(self, newest: int) -> int:
         """Settle where the audit ends, and read that entry's carry, which later ones may remove."""
@@ -171,7 +131,7 @@ class _Auditor:
         self._counts["entries"] += 1
         self._interval = entry.interval
         for read in entry.reads:
-            self._add_read(read)
+            self._account.read(read)
         for pane in entry.panes:
             self._check_pane(entry, pane)
         self._take_letters(entry)
@@ -182,22 +142,20 @@ class _Auditor:
         """Check what only the whole tells: later entries may have redriven dead letters."""
         for entry, letters in self._letters.values():
             self._check_dead_letters(entry, letters)
-        for partition in sorted(self._totals):
-            self._check_account(partition)
+        self._findings += self._account.findings(self._places)
         self._check_unknown()
 
     def summed(self) -> Counts:
         """Return what was looked at."""
-        totals = [self._totals[partition] for partition in self._totals]
         return Counts(
             entries=self._counts["entries"],
             files=self._counts["files"],
             rows=self._counts["rows"],
             bytes=self._counts["bytes"],
             carried_rows=self._counts["carried_rows"],
-            messages=sum(total["messages"] for total in totals),
-            dead_letters=sum(total["dead_letters"] for total in totals),
-            positions_checked=not self._is_blind,
+            messages=self._account.total("messages"),
+            dead_letters=self._account.total("dead_letters"),
+            positions_checked=not self._account.is_blind,
             expired_entries=0 if self._expiry is None else self._expiry.first,
             expired_files=self._counts["expired_files"],
             expired_rows=self._counts["expired_rows"],
@@ -205,6 +163,9 @@ class _Auditor:
 
     def _find(self, finding: str) -> None:
         self._findings.append(finding)
+
+    def _find_of(self, path: str, findings: Iterable[str]) -> None:
+        self._findings += (f"{path} {finding}" for finding in findings)
 
     # the log
 
@@ -214,44 +175,22 @@ class _Auditor:
         except LogError:
             return None
 
-    def _add_read(self, read: PartitionRead) -> None:
-        self._starts.setdefault(read.partition, read.start)
-        self._came[read.partition] += read.rows
-        self._totals[read.partition].update(
-            messages=read.messages,
-            dead_letters=read.dead_letters,
-            without_rows=read.tombstones + read.empty,
-        )
-
     # batches
 
     def _check_pane(self, entry: Entry, pane: Pane) -> None:
         name = f"{entry_path(entry.cycle)}: window {format_instant(pane.window_start)}"
         if pane.rows != sum(file.rows for file in pane.files):
             self._find(f"{name} has {pane.rows} rows, its files have others")
-        for file in pane.files:
-            self._filed.update({p: rows for p, (_, _, rows) in file.offsets.items()})
+        self._account.filed(pane)
         if self._expiry is not None and self._expiry.hides(entry.cycle, pane.window_end):
-            self._pass_over(pane)
+            self._account.expired(pane)
+            self._counts.update(expired_files=len(pane.files), expired_rows=pane.rows)
             return
         for file in pane.files:
             self._check_batch(entry, pane, file)
-        if self._is_after_expiry(pane) and pane.files:
-            self._late.append(LatePane(entry, pane))
-        elif _has_manifest(pane):
-            self._check_manifest(entry, pane)
-
-    def _pass_over(self, pane: Pane) -> None:
-        """Take in what the log says of files that are expired."""
-        for file in pane.files:
-            self._counts.update(expired_files=1, expired_rows=file.rows)
-            for partition, (_, last, _) in file.offsets.items():
-                upto = self._expired_to.get(partition, 0)
-                self._expired_to[partition] = max(upto, last + 1)
-
-    def _is_after_expiry(self, pane: Pane) -> bool:
-        """Say whether a pane that is there is of a window of which earlier ones were expired."""
-        return self._expiry is not None and pane.window_end <= self._expiry.before
+        manifest = self._manifests.check(entry, pane, is_last=entry.cycle == self._last)
+        if manifest is not None:
+            self._known.add(manifest)
 
     def _check_batch(self, entry: Entry, pane: Pane, file: BatchFile) -> None:
         self._known.add(file.path)
@@ -263,17 +202,17 @@ class _Auditor:
             )
         rows = self._rows_of(entry, file, batch_rows)
         if rows is None:
-            self._incomplete |= set(file.offsets)
+            self._account.lacks(file.offsets)
             return
         if rows.total != file.rows:
             self._find(f"{file.path} has {rows.total} rows, the log says {file.rows}")
         if rows.partitions is None:
-            self._is_blind = True
+            self._account.is_blind = True
             return
         said = {p: tuple(span) for p, span in file.offsets.items()}
         if said != spans(rows):
             self._find(f"{file.path} holds other offsets than the log says")
-        self._add_rows(entry, file.path, rows)
+        self._find_of(file.path, self._account.rows(rows, entry.ends))
 
     def _rows_of(
         self,
@@ -300,61 +239,6 @@ class _Auditor:
             self._find(f"{file.path} cannot be read: {error}")
             return None
 
-    def _add_rows(self, entry: Entry, path: str, rows: FileRows) -> None:
-        for partition in np.unique(rows.partitions).tolist():
-            chosen = rows.partitions == partition
-            offsets = rows.offsets[chosen]
-            self._check_inside(entry, path, partition, offsets)
-            self._positions[partition].add(offsets, rows.indexes[chosen])
-
-    def _check_inside(self, entry: Entry, path: str, partition: int, offsets: Any) -> None:
-        start, end = self._starts.get(partition), entry.ends.get(partition)
-        if start is None or end is None:
-            self._find(f"{path} holds partition={partition}, which was never read")
-        elif len(offsets) and (offsets.min() < start or offsets.max() >= end):
-            self._find(
-                f"{path} holds offsets {offsets.min()} to {offsets.max()} of "
-                f"partition={partition}, read were {start} to {end - 1}"
-            )
-
-    def _check_manifest(self, entry: Entry, pane: Pane) -> None:
-        revision = self._next_revision(pane)
-        path = manifest_path(pane.window_start, revision)
-        self._known.add(path)
-        try:
-            content = json.loads(self._storage.read(path))
-            files = self._earlier_files(pane, revision)
-            agrees = files is None or content == manifest_of(entry, pane, revision, files)
-        except FileNotFoundError:
-            if entry.cycle < self._last:
-                self._find(f"{path} is missing")
-        except ValueError:
-            self._find(f"{path} is not JSON")
-        else:
-            if not agrees:
-                self._find(f"{path} does not agree with {entry_path(entry.cycle)}")
-
-    def _next_revision(self, pane: Pane) -> int:
-        """Return which manifest of its window a pane has; there are too many windows for a dict."""
-        start = microseconds(pane.window_start)
-        place = bisect_left(self._closed, start)
-        is_closed = place < len(self._closed) and self._closed[place] == start
-        if not is_closed and pane.timing == "on_time":
-            self._closed.insert(place, start)  # at the end: windows are closed in order
-            return 1
-        self._revisions[pane.window_start] += 1
-        return self._revisions[pane.window_start] + is_closed
-
-    def _earlier_files(self, pane: Pane, revision: int) -> list[dict[str, Any]] | None:
-        """Return what a manifest names beside the pane's own files, None if that can't be told."""
-        try:
-            if revision == 1:
-                return early_files(self._storage, pane)
-            last = json.loads(self._storage.read(manifest_path(pane.window_start, revision - 1)))
-            return list(last["files"])
-        except (FileNotFoundError, LogError, ValueError, KeyError, TypeError):
-            return None  # found already, where that entry or manifest was looked at
-
     # dead letters and carry
 
     def _take_letters(self, entry: Entry) -> None:
@@ -374,13 +258,7 @@ class _Auditor:
                 f"{entry_path(entry.cycle)}: {messages} messages were redriven, it tells of {again}"
             )
         for read in entry.became:
-            self._came[read.partition] += read.rows
-            if not is_told:
-                self._uncounted.add(read.partition)
-            self._totals[read.partition].update(
-                dead_letters=read.dead_letters - read.messages,
-                without_rows=read.tombstones + read.empty,
-            )
+            self._account.redriven(read, is_whole=is_told)
         if entry.dead_letters:
             alone = replace(entry, panes=(), carry=(), schema={})  # nothing more is asked for
             self._letters |= {file.path: (alone, file) for file in entry.dead_letters}
@@ -390,17 +268,13 @@ class _Auditor:
         already = len(self._findings)
         rows = self._rows_of(entry, file, dead_letter_rows)
         if rows is None:
-            self._incomplete |= set(entry.ends)
+            self._account.lacks(entry.ends)
             if file.path in self._redriven_since():  # it went while it was looked at
                 del self._findings[already:]
             return
         if rows.total != file.messages:
             self._find(f"{file.path} has {rows.total} messages, the log says {file.messages}")
-        for partition in np.unique(rows.partitions).tolist():
-            offsets = rows.offsets[rows.partitions == partition]
-            self._dead[partition] += len(offsets)
-            self._check_inside(entry, file.path, partition, offsets)
-            self._positions[partition].add_whole(offsets)
+        self._find_of(file.path, self._account.letters(rows, entry.ends))
 
     def _read_carry(self, entry: Entry) -> Iterator[str]:
         """Read the newest entry's carry; yield what is wrong with it."""
@@ -424,45 +298,11 @@ class _Auditor:
             self._counts["carried_rows"] += file.rows
             rows = self._carry.get(file.path)
             if rows is None:
-                self._incomplete |= set(entry.ends)
+                self._account.lacks(entry.ends)
             else:
-                self._add_rows(entry, file.path, rows)
-                self._filed.update(rows.partitions.tolist())
+                self._find_of(file.path, self._account.waiting(rows, entry.ends))
 
     # the whole
-
-    def _check_account(self, partition: int) -> None:
-        total, positions = self._totals[partition], self._positions[partition]
-        seen, torn = positions.messages(), positions.torn()
-        for start, end in positions.repeated[:_MOST]:
-            self._find(
-                f"partition={partition}: rows of offsets {start} to {end - 1} are in more than one "
-                f"place{self._places(partition, start)}"
-            )
-        if self._is_blind or partition in self._incomplete:
-            return
-        complete_from = self._expired_to.get(partition, 0)
-        for start, end in [place for place in torn if place.start >= complete_from][:_MOST]:
-            self._find(
-                f"partition={partition}: some rows of offsets {start} to {end - 1} are nowhere"
-            )
-        came, filed = self._came[partition], self._filed[partition]
-        expected = total["messages"] - total["without_rows"]
-        if partition in self._expired_to and came != filed:
-            self._find(
-                f"partition={partition}: {came} rows should be in batches, expired or not, and in "
-                f"the carry, {filed} are"
-            )
-        elif partition not in self._expired_to and seen != expected:
-            self._find(
-                f"partition={partition}: {expected} messages should be in batches, carry or dead "
-                f"letters, {seen} are"
-            )
-        if partition not in self._uncounted and self._dead[partition] != total["dead_letters"]:
-            self._find(
-                f"partition={partition}: {self._dead[partition]} dead letters are there, the log "
-                f"says {total['dead_letters']}"
-            )
 
     def _places(self, partition: int, offset: int) -> str:
         """Name the files that, by the log, may hold an offset."""
@@ -480,7 +320,8 @@ class _Auditor:
             for folder in (DATA, DEAD_LETTERS, WINDOWS)
             for path in self._known.unknown(self._storage.list(folder))
         }
-        unknown -= self._check_late(path for path in unknown if path.startswith(WINDOWS))
+        manifests = (path for path in unknown if path.startswith(WINDOWS))
+        unknown -= self._manifests.check_late(manifests, self._last)
         for path in sorted(unknown - self._named_since() if unknown else ()):
             expiry, interval = self._expiry, self._interval
             cycle = self._redriven.get(path)
@@ -491,19 +332,6 @@ class _Auditor:
                 self._find(left_over(path))
             else:
                 self._find(f"{path} is in no entry")
-
-    def _check_late(self, paths: Iterable[str]) -> set[str]:
-        """Check the manifests of late panes of expired windows; return their paths."""
-        found = list(late_manifests(self._storage, self._late, sorted(paths)))
-        for path, cycle, agrees in found:
-            if not agrees:
-                self._find(f"{path} does not agree with {entry_path(cycle)}")
-        placed = {(manifest_window(path), cycle) for path, cycle, _ in found}
-        for entry, pane in self._late:
-            if entry.cycle < self._last and (pane.window_start, entry.cycle) not in placed:
-                window = format_instant(pane.window_start)
-                self._find(f"the manifest of cycle={entry.cycle} of window {window} is missing")
-        return {path for path, _, _ in found}
 
     def _since(self) -> Iterator[Entry]:
         """Yield the entries that were committed since the audit began."""
@@ -520,16 +348,5 @@ class _Auditor:
         named: set[str] = set()
         for entry in self._since():
             named.update(visible for _, visible in entry.moves)
-            named.update(
-                manifest_path(
-                    pane.window_start,
-                    entry.cycle if self._is_after_expiry(pane) else self._next_revision(pane),
-                )
-                for pane in entry.panes
-                if _has_manifest(pane)
-            )
+            named |= self._manifests.to_come(entry)
         return named
-
-
-def _has_manifest(pane: Pane) -> bool:
-    return pane.timing != "early" and bool(pane.files or pane.earlier)

@@ -1,0 +1,117 @@
+"""The manifests of an audit: each closed window's, and that it says what the entries say."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from batch_collection.errors import LogError
+from batch_collection.expiry_audit import LatePane, late_manifests
+from batch_collection.names import entry_path, manifest_path, manifest_window
+from batch_collection.publish import early_files, manifest_of
+from batch_collection.windows import format_instant, microseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from batch_collection.entry import Entry, Pane
+    from batch_collection.expiry import Expiry
+    from batch_collection.storage import Storage
+
+__all__ = ["ManifestAudit"]
+
+
+class ManifestAudit:
+    """Looks at the manifest of one pane after the other, as the log has them."""
+
+    def __init__(
+        self, storage: Storage, expiry: Expiry | None, find: Callable[[str], None]
+    ) -> None:
+        """Tell ``find`` what is wrong."""
+        self._storage, self._expiry, self._find = storage, expiry, find
+        self._closed = array("q")  # windows that an on-time pane gave a manifest, sorted
+        self._revisions: Counter[datetime] = Counter()  # of late panes
+        self._late: list[LatePane] = []
+
+    def check(self, entry: Entry, pane: Pane, *, is_last: bool) -> str | None:
+        """Check a pane's manifest, and return its path; None if it has none, or no certain one.
+
+        That of the last entry may still be to come.
+        """
+        if self._is_after_expiry(pane) and pane.files:
+            self._late.append(LatePane(entry, pane))
+            return None
+        if not _has_manifest(pane):
+            return None
+        revision = self._next_revision(pane)
+        path = manifest_path(pane.window_start, revision)
+        try:
+            content = json.loads(self._storage.read(path))
+            files = self._earlier_files(pane, revision)
+            agrees = files is None or content == manifest_of(entry, pane, revision, files)
+        except FileNotFoundError:
+            if not is_last:
+                self._find(f"{path} is missing")
+        except ValueError:
+            self._find(f"{path} is not JSON")
+        else:
+            if not agrees:
+                self._find(f"{path} does not agree with {entry_path(entry.cycle)}")
+        return path
+
+    def check_late(self, paths: Iterable[str], last: int) -> set[str]:
+        """Check the manifests of late panes of expired windows; return which of ``paths`` are."""
+        found = list(late_manifests(self._storage, self._late, sorted(paths)))
+        for path, cycle, agrees in found:
+            if not agrees:
+                self._find(f"{path} does not agree with {entry_path(cycle)}")
+        placed = {(manifest_window(path), cycle) for path, cycle, _ in found}
+        for entry, pane in self._late:
+            if entry.cycle < last and (pane.window_start, entry.cycle) not in placed:
+                window = format_instant(pane.window_start)
+                self._find(f"the manifest of cycle={entry.cycle} of window {window} is missing")
+        return {path for path, _, _ in found}
+
+    def to_come(self, entry: Entry) -> set[str]:
+        """Return the paths of the manifests of a later entry, which are not checked."""
+        return {
+            manifest_path(
+                pane.window_start,
+                entry.cycle if self._is_after_expiry(pane) else self._next_revision(pane),
+            )
+            for pane in entry.panes
+            if _has_manifest(pane)
+        }
+
+    def _is_after_expiry(self, pane: Pane) -> bool:
+        """Say whether a pane that is there is of a window of which earlier ones were expired."""
+        return self._expiry is not None and pane.window_end <= self._expiry.before
+
+    def _next_revision(self, pane: Pane) -> int:
+        """Return which manifest of its window a pane has; there are too many windows for a dict."""
+        start = microseconds(pane.window_start)
+        place = bisect_left(self._closed, start)
+        is_closed = place < len(self._closed) and self._closed[place] == start
+        if not is_closed and pane.timing == "on_time":
+            self._closed.insert(place, start)  # at the end: windows are closed in order
+            return 1
+        self._revisions[pane.window_start] += 1
+        return self._revisions[pane.window_start] + is_closed
+
+    def _earlier_files(self, pane: Pane, revision: int) -> list[dict[str, Any]] | None:
+        """Return what a manifest names beside the pane's own files, None if that can't be told."""
+        try:
+            if revision == 1:
+                return early_files(self._storage, pane)
+            last = json.loads(self._storage.read(manifest_path(pane.window_start, revision - 1)))
+            return list(last["files"])
+        except (FileNotFoundError, LogError, ValueError, KeyError, TypeError):
+            return None  # found already, where that entry or manifest was looked at
+
+
+def _has_manifest(pane: Pane) -> bool:
+    return pane.timing != "early" and bool(pane.files or pane.earlier)
