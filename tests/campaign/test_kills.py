@@ -55,7 +55,7 @@ class Rivals:
         collector = self._running[place]
         collector.send(signal.SIGKILL)
         collector.end()
-        assert "Traceback" not in "".join(collector.lines)
+        assert "Traceback" not in "".join(collector.lines), collector.lines
         self._running[place] = self._start()
 
     def wait_for_entries(self, count: int, seconds: float = 120) -> None:
@@ -165,7 +165,7 @@ def test_a_collector_that_slept_while_others_committed_stops_and_says_so(
             assert sleeper.end() == 1, sleeper.lines
             assert OTHER in sleeper.lines[-1]
             assert f"pid={successor.pid})" in sleeper.lines[-1]
-            assert "Traceback" not in "".join(sleeper.lines)
+            assert "Traceback" not in "".join(sleeper.lines), sleeper.lines
             sleeper = successor
         sleeper.send(signal.SIGTERM)
         assert sleeper.end() == 0, sleeper.lines
