@@ -82,7 +82,7 @@ def _run(command: str, words: Sequence[str]) -> int:
     if pass_on is not None:  # an engine has flags of its own
         unknown, others, wrong = pass_on(args, unknown)
         known, errors = known + others, errors + wrong
-    errors += unknown_flags(unknown, known)
+    errors += unknown_flags(unknown, known, may_be_secret="-X" in words)
     check = getattr(module, "check", None)
     try:
         options = check(args) if check is not None else args

@@ -161,14 +161,22 @@ def normalised(argv: Sequence[str]) -> list[str]:
     ]
 
 
-def unknown_flags(words: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Say of each flag that nobody knows which known one is nearest."""
+def unknown_flags(
+    words: Iterable[str], known: Iterable[str], *, may_be_secret: bool = False
+) -> list[str]:
+    """Say of each flag that nobody knows which known one is nearest.
+
+    ``may_be_secret``: a word that is no flag may be the value of a property, and is not shown.
+    """
     flags = list(known)
+    unexpected = "unexpected {!r}"
+    if may_be_secret:
+        unexpected = "unexpected word (not shown, as it may be a secret); -X takes key=value"
     unknown = (word.partition("=")[0] for word in words)
     return [
         f"unknown flag {flag}{_nearest(flag, flags)}"
         if flag.startswith("-")
-        else f"unexpected {flag!r}"
+        else unexpected.format(flag)
         for flag in unknown
     ]
 

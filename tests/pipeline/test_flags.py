@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batch_collection.errors import CollectionError
+from pipeline.cli import main
 from pipeline.flags import Flags, from_config_file, normalised, properties, unknown_flags
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ def test_an_unknown_flag_is_named_with_the_nearest_known_one() -> None:
         "unknown flag --zzz",
         "unexpected 'word'",
     ]
+
+
+def test_a_stray_word_beside_a_property_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a password, where a blank was written for the equals sign."""
+    assert main(["collect", "-X", "sasl.password", "hunter2"]) == 2
+    said = capsys.readouterr().err
+    assert "unexpected word (not shown, as it may be a secret); -X takes key=value" in said
+    assert "hunter2" not in said
 
 
 def test_all_mistakes_are_told_together() -> None:
