@@ -7,6 +7,8 @@ import itertools
 import threading
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import pytest
+
 from batch_collection.storage import Sink
 
 if TYPE_CHECKING:
@@ -16,10 +18,16 @@ if TYPE_CHECKING:
 
     from batch_collection.storage import Storage
 
-__all__ = ["ActingStorage", "BusyStorage", "Died", "DyingStorage"]
+__all__ = ["ActingStorage", "BusyStorage", "Died", "DyingStorage", "some_points"]
 
 _living: dict[int, DyingStorage] = {}
 _numbers = itertools.count()
+
+
+def some_points(every: int) -> pytest.MarkDecorator:
+    """Let a test take ``every``-th point only; ``make faults`` takes each."""
+    each = pytest.param(1, id="each", marks=[pytest.mark.faults, pytest.mark.timeout(900)])
+    return pytest.mark.parametrize("every", [pytest.param(every, id="some"), each])
 
 
 class Died(BaseException):

@@ -16,7 +16,7 @@ from tests.builders import at
 from tests.collecting import Collecting, Sending, Stream, check, entries_of, sending, strays_of
 from tests.interposed import interposed
 from tests.jobs import Job
-from tests.storages import ActingStorage
+from tests.storages import ActingStorage, some_points
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +44,9 @@ def rows(clock: str, count: int) -> list[Sending]:
     return [sending(at(clock) + n * TENTH, n % 4, id=f"{clock}+{n}") for n in range(count)]
 
 
+@some_points(5)
 def test_wherever_in_a_cycle_a_command_commits_the_collector_goes_on(
-    embedded: EmbeddedBroker, tmp_path: Path
+    embedded: EmbeddedBroker, tmp_path: Path, every: int
 ) -> None:
     """Carry, dead letters and all three kinds of panes: nothing lost, doubled or left behind."""
     stream, before, flags = Stream(embedded), tmp_path / "before", (*FLAGS, "--shards=2")
@@ -74,7 +75,7 @@ def test_wherever_in_a_cycle_a_command_commits_the_collector_goes_on(
         collecting.once(at("10:30:32"))
         assert strays_of(collecting.path) == [], k
         check(collecting.path, stream.produced, dead=dead)
-        k += 3
+        k += every
     assert k > 40
     assert cycles == {-1, 0, 1}  # before the cycle's own entry, behind it, not at all
 

@@ -37,7 +37,7 @@ from tests.collecting import (
 )
 from tests.interposed import REDRIVING, interposed
 from tests.services.gcs import BUCKET
-from tests.storages import ActingStorage, Died, DyingStorage
+from tests.storages import ActingStorage, Died, DyingStorage, some_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +207,8 @@ def test_status_counts_the_dead_letters_that_still_are(scene: Scene) -> None:
     scene.check(collecting)
 
 
-def test_a_redrive_that_dies_anywhere_is_run_again(scene: Scene) -> None:
+@some_points(4)
+def test_a_redrive_that_dies_anywhere_is_run_again(scene: Scene, every: int) -> None:
     """Each message is a row once; what was staged goes when the log is far enough."""
     k, died, committed = 0, True, set()
     while died:
@@ -228,12 +229,13 @@ def test_a_redrive_that_dies_anywhere_is_run_again(scene: Scene) -> None:
         )
         shutil.rmtree(collecting.path / lease, ignore_errors=True)
         scene.check(collecting, k)
-        k += 1
+        k += every
     assert k > 20
     assert committed == {0, 1}
 
 
-def test_of_two_redrives_at_once_each_message_becomes_rows_once(scene: Scene) -> None:
+@some_points(6)
+def test_of_two_redrives_at_once_each_message_becomes_rows_once(scene: Scene, every: int) -> None:
     """Wherever in the one the other is run: one of them wins, and the other has nothing to do."""
     k, acted, said = 0, True, set[str]()
     while acted:
@@ -248,7 +250,7 @@ def test_of_two_redrives_at_once_each_message_becomes_rows_once(scene: Scene) ->
         acted = other.has_acted
         assert [entry.cause for entry in entries_of(collecting.path)].count("redrive") == 1
         scene.check(collecting, k)
-        k += 3
+        k += every
     assert k > 20
     assert said == {"redrive: 9 messages of 1 file", "nothing to redrive"}
 
@@ -265,7 +267,10 @@ def _redrive_within(storage: ActingStorage, said: set[str], collecting: Collecti
     said.add(run("redrive", collecting.path).partition(": 8")[0].partition(": no")[0])
 
 
-def test_a_collector_that_commits_anywhere_in_a_redrive_changes_nothing(scene: Scene) -> None:
+@some_points(6)
+def test_a_collector_that_commits_anywhere_in_a_redrive_changes_nothing(
+    scene: Scene, every: int
+) -> None:
     """The window that was open may be closed meanwhile: its rows are a late pane then."""
     k, acted, timings = 0, True, set()
     while acted:
@@ -283,12 +288,13 @@ def test_a_collector_that_commits_anywhere_in_a_redrive_changes_nothing(scene: S
         assert entry.panes[1].timing == ("late" if is_closed else "early"), k
         timings.add(entry.panes[1].timing)
         scene.check(collecting, k)
-        k += 3
+        k += every
     assert k > 20
     assert timings == {"early", "late"}
 
 
-def test_a_type_that_is_pinned_meanwhile_is_what_the_rows_get(scene: Scene) -> None:
+@some_points(8)
+def test_a_type_that_is_pinned_meanwhile_is_what_the_rows_get(scene: Scene, every: int) -> None:
     """The redrive begins again under it: no entry names rows of a type that is no longer."""
     k, acted = 0, True
     while acted:
@@ -311,7 +317,7 @@ def test_a_type_that_is_pinned_meanwhile_is_what_the_rows_get(scene: Scene) -> N
         }
         assert [str(type_) for type_ in types] == ["float" if is_before else "double"]
         scene.check(collecting, k)
-        k += 5
+        k += every
     assert k > 20
 
 
@@ -492,7 +498,7 @@ def test_a_redrive_anywhere_in_a_cycle_does_not_disturb_the_collector(scene: Sce
         orders.add(tuple(causes[3:]))
         if acted:
             scene.check(collecting, k)
-        k += 5
+        k += every
     assert orders == {
         ("pin", "redrive", "interval"),
         ("pin", "interval", "redrive"),
