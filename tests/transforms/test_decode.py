@@ -523,7 +523,7 @@ def test_a_reason_is_short_however_long_the_value() -> None:
     done = decoded(*bad, pinned=pinned)
 
     assert max(map(len, errors(done).values())) < 1000
-    assert errors(done)[0].endswith("or give the column another type with --schema=FILE")
+    assert errors(done)[0].endswith("with `batch-collection schema --pin` and `redrive`")
     assert errors(done)[1].endswith("stands twice in one object; send each key once")
 
 

@@ -111,7 +111,7 @@ def test_a_file_that_is_gone_is_a_failure_and_not_a_crash(tmp_path: Path) -> Non
 
     assert tables == []
     assert report.failure is not None
-    assert report.failure.kind == "StorageError"
+    assert report.failure.kind == "FileGoneError"
     assert "gone.parquet is gone" in report.failure.text
 
 
