@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from batch_collection.entry import BatchFile, Entry
+    from pipeline.local import LocalDrive
     from pipeline.options import CollectOptions
     from pipeline.planner import Planned
 
@@ -109,7 +110,8 @@ def _collect(options: DemoOptions, output: Path, console: Console) -> bool:
     """Let windows close, then take what is left; return False if a signal came before."""
     from pipeline.embedded import EmbeddedBroker  # noqa: PLC0415 - not needed for --help
 
-    with EmbeddedBroker() as broker:
+    stop = _Stop()
+    with stopped_by_signals(stop), EmbeddedBroker() as broker:
         broker.create_topic(TOPIC)
         flags = [
             f"--bootstrap_servers={broker.bootstrap_servers}",
@@ -121,17 +123,17 @@ def _collect(options: DemoOptions, output: Path, console: Console) -> bool:
         with _Feed(broker.bootstrap_servers) as feed:
             _begin(flags, console)
             lines = _WindowLines(console, options.windows)
-            _drive(flags, lines)
-        if lines.closed < options.windows:
+            _drive(flags, lines, stop)
+        if stop.is_called:
             return False
         lines.enough = lambda: None
         console.print(
             f"\nstopped producing after {feed.messages:,} messages of {RECORDS} rows: "
             f"{feed.messages * RECORDS:,} rows; the same with --once --flush takes the rest"
         )
-        _drive([*flags, "--once", "--flush"], lines)
+        _drive([*flags, "--once", "--flush"], lines, stop)
         lines.print_open()
-    return True
+    return not stop.is_called
 
 
 def _begin(flags: Sequence[str], console: Console) -> None:
@@ -144,7 +146,20 @@ def _begin(flags: Sequence[str], console: Console) -> None:
     console.print("\ntime UTC  window                 rows  files  seconds after its end")
 
 
-def _drive(flags: Sequence[str], lines: _WindowLines) -> None:
+@dataclass
+class _Stop:
+    """What a signal calls, whenever it comes: while Beam is imported it would be lost."""
+
+    is_called: bool = False
+    drive: LocalDrive | None = None
+
+    def __call__(self) -> None:
+        self.is_called = True
+        if self.drive is not None:
+            self.drive.stop()
+
+
+def _drive(flags: Sequence[str], lines: _WindowLines, stop: _Stop) -> None:
     """Run the collector, as ``collect`` does, with a display of our own."""
     from pipeline import collect_command  # noqa: PLC0415 - imports Beam
     from pipeline.broker import Broker  # noqa: PLC0415
@@ -165,8 +180,10 @@ def _drive(flags: Sequence[str], lines: _WindowLines) -> None:
         )
         if not options.once:
             lines.enough = drive.stop
-        with lines, stopped_by_signals(drive.stop):
-            drive.run()
+        stop.drive = drive
+        with lines:
+            if not stop.is_called:
+                drive.run()
     finally:
         broker.close()
 
