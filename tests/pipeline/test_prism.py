@@ -159,9 +159,9 @@ def test_the_collector_starts_a_prism_and_takes_it_along(
         wait_until(lambda: len(log_of(tmp_path / stream.name)) > 1, collector)
         children = psutil.Process(collector.pid).children(recursive=True)
         assert [child.name() for child in children] == ["prism"]
+        collector.send(signal.SIGINT)
         for child in children:
             child.send_signal(signal.SIGINT)  # as Ctrl-C does on a terminal
-        collector.send(signal.SIGINT)
         assert collector.end() == 0, collector.lines
     assert not any("Traceback" in line for line in collector.lines), collector.lines
     assert not any(child.is_running() for child in children)
