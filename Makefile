@@ -32,7 +32,7 @@ bench: $(TRAINING) ## measure: topics collected, batches read, Cloud Storage, a 
 	@$(VENV)/bin/python -m bench.storage
 	@$(VENV)/bin/python -m bench.log_for_years
 
-faults: $(STAMP) ## the long campaign of faults: some half an hour
+faults: $(STAMP) ## the long campaign of faults: up to an hour
 	@$(VENV)/bin/pytest -rs -m faults
 
 format: $(STAMP) ## format the code, and mend what the linter can mend
