@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import gc
 import importlib
 import logging
 import os
 import sys
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch_collection import __version__
@@ -59,8 +62,32 @@ def main(argv: Sequence[str]) -> int:
 
 
 def entry_point() -> None:
-    """Run the command that the shell gave."""
-    sys.exit(main(sys.argv[1:]))
+    """Run the command that the shell gave, and end the process.
+
+    It ends as soon as everybody has cleaned up, before the interpreter is taken apart: a thread of
+    Arrow's that lets go of a Python file meanwhile aborts the process (arrow 34314).
+    """
+    end = _End()
+    atexit.register(end)  # the first one to come is the last one called
+    try:
+        end.code = main(sys.argv[1:])
+    except SystemExit as asked:  # by argparse, after --help
+        end.code = asked.code if isinstance(asked.code, int) else int(bool(asked.code))
+        raise
+    sys.exit(end.code)
+
+
+@dataclass(slots=True)
+class _End:
+    """Ends the process at once, with an exit code."""
+
+    code: int = 1
+
+    def __call__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                stream.flush()
+        os._exit(self.code)
 
 
 def _run(command: str, words: Sequence[str]) -> int:
