@@ -149,6 +149,7 @@ class TerminalDisplay:
         self._planned = sum(item.messages for item in planned)
         self._left = sum(item.left for item in planned)
         self._began = self.clock()
+        self._live.refresh()  # a short cycle would come and go between two moments of its own
 
     def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:
         """Write the cycle's line above."""
