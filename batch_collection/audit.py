@@ -22,7 +22,7 @@ from batch_collection.evidence import (
     published_crc32c,
     spans,
 )
-from batch_collection.expiry import undisturbed
+from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.expiry_audit import check_stubs, is_folded, is_left_over, left_over
 from batch_collection.known_names import KnownNames
 from batch_collection.log import newest_cycle, read_entry
@@ -156,7 +156,7 @@ class _Auditor:
             messages=self._account.total("messages"),
             dead_letters=self._account.total("dead_letters"),
             positions_checked=not self._account.is_blind,
-            expired_entries=0 if self._expiry is None else self._expiry.first,
+            expired_entries=first_kept(self._expiry),
             expired_files=self._counts["expired_files"],
             expired_rows=self._counts["expired_rows"],
         )
@@ -307,7 +307,7 @@ class _Auditor:
     def _places(self, partition: int, offset: int) -> str:
         """Name the files that, by the log, may hold an offset."""
         paths = []
-        for cycle in range(0 if self._expiry is None else self._expiry.first, self._last + 1):
+        for cycle in range(first_kept(self._expiry), self._last + 1):
             entry = self._entry_or_none(cycle)
             for file in entry.files if entry is not None else ():
                 first, last, _ = file.offsets.get(partition, (1, 0, 0))

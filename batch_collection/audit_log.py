@@ -19,6 +19,7 @@ from batch_collection.checkpoint import (
 )
 from batch_collection.entry import Entry
 from batch_collection.errors import LogError
+from batch_collection.expiry import first_kept
 from batch_collection.expiry_audit import left_over
 from batch_collection.log import digest
 from batch_collection.names import LOG, checkpoint_range, entry_cycle, entry_path, is_checkpoint
@@ -50,7 +51,7 @@ class LogAudit:
     ) -> None:
         """List the log; it begins where the expiry has left it."""
         self._storage, self._find = storage, find
-        self._first = 0 if expiry is None else expiry.first
+        self._first = first_kept(expiry)
         self._folded = None if expiry is None else expiry.folded
         self.newest = None if expiry is None else expiry.first
         checkpoints, old = set(), []

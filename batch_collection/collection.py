@@ -26,7 +26,7 @@ from batch_collection.batches import (
 from batch_collection.cursor import Cursor
 from batch_collection.dataset import dataset_of
 from batch_collection.errors import CollectionError, ExpiredError, LogError
-from batch_collection.expiry import newest_stub, undisturbed
+from batch_collection.expiry import first_kept, newest_stub, undisturbed
 from batch_collection.extras import extra
 from batch_collection.following import Following
 from batch_collection.listing import hidden, listing
@@ -404,7 +404,7 @@ class Collection:
 
     def _left(self, expiry: Expiry | None) -> pa.Table:
         """List the batches that an expiry leaves of this view."""
-        self._expiry, first = expiry, expiry.first if expiry is not None else 0
+        self._expiry, first = expiry, first_kept(expiry)
         if self.newest.cycle < first:
             message = f"{self!r} was expired: the log begins with cycle={first}; open it again"
             raise ExpiredError(message)

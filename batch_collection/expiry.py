@@ -25,6 +25,7 @@ __all__ = [
     "Expiry",
     "Folded",
     "first_cycle",
+    "first_kept",
     "fold",
     "newest_expiry",
     "newest_stub",
@@ -201,7 +202,11 @@ def read_stub(storage: Storage, number: int) -> Expiry:
 
 def first_cycle(storage: Storage) -> int:
     """Return the first cycle whose entry expiring has left in the log."""
-    expiry = newest_expiry(storage)
+    return first_kept(newest_expiry(storage))
+
+
+def first_kept(expiry: Expiry | None) -> int:
+    """Return the first cycle whose entry an expiry has left in the log; None: nothing ever was."""
     return 0 if expiry is None else expiry.first
 
 

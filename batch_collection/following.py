@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from batch_collection.batch import batches_of
 from batch_collection.cursor import Place
 from batch_collection.errors import ExpiredError
-from batch_collection.expiry import Expiry, Folded, newest_expiry, read_stub
+from batch_collection.expiry import Expiry, Folded, first_kept, newest_expiry, read_stub
 from batch_collection.log import read_entry
 from batch_collection.names import entry_path
 
@@ -65,7 +65,7 @@ class Following:
     def _begin(self) -> Place:
         """Take the place up; a new cursor begins with what is left."""
         self._expiry = newest_expiry(self.storage)
-        kept = 0 if self._expiry is None else self._expiry.first
+        kept = first_kept(self._expiry)
         number = None if self._expiry is None else self._expiry.number
         place = self.cursor.load(Place(self.latest or kept, 0, number), kept)
         if self.skips and number is not None and number != place.stub:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from batch_collection.entry import Entry
 from batch_collection.errors import AlreadyExistsError, ExpiredError, LogError
@@ -30,8 +30,6 @@ __all__ = [
     "read_kept",
     "read_since",
 ]
-
-T = TypeVar("T")
 
 
 def digest(content: bytes) -> str:

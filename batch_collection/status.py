@@ -15,7 +15,7 @@ from batch_collection.batch_table import batches_in
 from batch_collection.collection import no_collection
 from batch_collection.dead_letters import entries_with_letters, live_dead_letters, reasons_of
 from batch_collection.errors import StorageError
-from batch_collection.expiry import undisturbed
+from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.gathered import gathered
 from batch_collection.listing import hidden, listing
 from batch_collection.log import newest_entry, read_entries
@@ -178,7 +178,7 @@ def _status(
     newest = newest_entry(storage)
     if newest is None:
         raise no_collection(storage)
-    first = max(0 if expiry is None else expiry.first, newest.cycle - last + 1)
+    first = max(first_kept(expiry), newest.cycle - last + 1)
     entries = tuple(read_entries(storage, first, newest.cycle))
     sums = _summed(storage, newest, expiry)
     try:
@@ -210,7 +210,7 @@ def _summed(storage: Storage, newest: Entry, expiry: Expiry | None) -> Sums:
     """Sum all entries up, those that were folded, too."""
     parts = gathered(
         storage,
-        0 if expiry is None else expiry.first,
+        first_kept(expiry),
         newest.cycle,
         lambda summary: summary.sums,
         lambda entries: Sums.total(map(Sums.of, entries)),
@@ -220,7 +220,7 @@ def _summed(storage: Storage, newest: Entry, expiry: Expiry | None) -> Sums:
 
 def _reasons(storage: Storage, newest: Entry, expiry: Expiry | None, sums: Sums) -> Counter[str]:
     """Count the dead letters that are there by their reason."""
-    first = 0 if expiry is None else expiry.first
+    first = first_kept(expiry)
     if sums.taken_up:  # which of them still are is told by entries alone
         live = live_dead_letters(entries_with_letters(storage, first, newest.cycle))
         return reasons_of(storage, live.values())
@@ -287,7 +287,7 @@ def _open_windows(storage: Storage, newest: Entry, expiry: Expiry | None) -> tup
     early: Counter[datetime] = Counter()
     if starts:  # none of them is expired
         narrowing = Narrowing(starts[0], starts[-1] + newest.interval)
-        first = 0 if expiry is None else expiry.first
+        first = first_kept(expiry)
         table = listing(storage, first, newest.cycle, narrowing)
         for batch in batches_in(storage, table.filter(pc.field("timing") == "early")):
             early[batch.window_start] += batch.rows

@@ -12,7 +12,7 @@ from batch_collection import errors
 from batch_collection.collection import no_collection
 from batch_collection.dead_letters import entries_with_letters, live_dead_letters, reasons_of
 from batch_collection.errors import CollectionError, LogError, StorageError
-from batch_collection.expiry import undisturbed
+from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.log import newest_entry, read_since
 from batch_collection.maintenance import finish
 from batch_collection.names import new_token, outcome_path
@@ -153,7 +153,7 @@ class _Letters:
         newest = newest_entry(storage)
         if newest is None:
             raise no_collection(storage)
-        first = 0 if expiry is None else expiry.first
+        first = first_kept(expiry)
         entries = entries_with_letters(storage, first, newest.cycle)
         return cls(storage, newest, live_dead_letters(entries))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_collection.collection import no_collection
 from batch_collection.errors import CollectionError
-from batch_collection.expiry import undisturbed
+from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.log import newest_entry, read_entries, read_entry
 from batch_collection.maintenance import append, successor
 from batch_collection.names import RESERVED_COLUMNS
@@ -101,7 +101,7 @@ def _look(storage: Storage, expiry: Expiry | None) -> tuple[Entry, tuple[ColumnH
     newest = newest_entry(storage)
     if newest is None:
         raise no_collection(storage)
-    first = 0 if expiry is None else expiry.first
+    first = first_kept(expiry)
     folded = expiry.folded.last if expiry is not None and expiry.folded is not None else None
     return newest, schema_history(read_entries(storage, first, newest.cycle), folded)
 
