@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 CLOSED = re.compile(r"\d\d:\d\d:\d\d  \d\d:\d\d:\d\d-\d\d:\d\d:\d\d +([\d,]+) +(\d+)  (\d+\.\d)")
 PRODUCED = re.compile(r"stopped producing after [\d,]+ messages of 10 rows: ([\d,]+) rows")
-RESULT = re.compile(r"(?m)^ +rows  least   most   mean\n +([\d,]+)  ")
+RESULT = re.compile(r"(?m)^ +rows +least +most +mean\n +([\d,]+)  ")  # as wide as the values
 VERDICT = re.compile(r"(?m)^  ok: \d+ entries, \d+ files .* ([\d,]+) rows and 0 waiting")
 
 
