@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
+from concurrent.futures import wait
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -272,7 +273,8 @@ class Broker:
         self._log.forget()
         deadline = time.monotonic() + seconds + 1
         while not answer.done() and not self._log.refused and time.monotonic() < deadline:
-            self._client.poll(_POLL_SECONDS)
+            wait([answer], _POLL_SECONDS)
+            self._client.poll(0)
             if is_interrupted():
                 deadline = min(deadline, time.monotonic() + _LAST_SECONDS)
         if not answer.done():
