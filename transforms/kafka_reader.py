@@ -11,6 +11,7 @@ import gc
 import time
 from contextlib import contextmanager
 from datetime import timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pyarrow as pa
@@ -61,6 +62,7 @@ UNREADABLE = "(header names are not UTF-8)"
 
 _WAIT_SECONDS = 0.2
 _FIRST_REQUEST = 1  # it doubles; the size of messages is not known yet
+_MOST_REQUESTED = 2_000  # their objects stay in a CPU's cache, and their memory is used again
 _SPARED = 9  # times that a broker which answers may stay silent for the whole stall
 
 
@@ -77,7 +79,7 @@ def read_slices(
     slices: Sequence[Slice],
     *,
     skip_lost: bool,
-    chunk_messages: int = 20_000,
+    chunk_messages: int = 40_000,
     chunk_bytes: int = 16 << 20,
     stall: timedelta = timedelta(seconds=30),
 ) -> Iterator[pa.RecordBatch | Gap]:
@@ -266,7 +268,7 @@ class _Chunk:
         self._bytes += batch.nbytes
         self._average = batch.nbytes / len(messages)
         if len(messages) >= self._request:
-            self._request = min(2 * self._request, self._most_messages)
+            self._request = min(2 * self._request, _MOST_REQUESTED)
 
     def take(self) -> Iterator[pa.RecordBatch]:
         """Yield what was gathered as one batch, if anything was."""
@@ -357,12 +359,10 @@ def _headers(messages: list[Message]) -> list[HeadersType | None]:
 
 def _batch(messages: list[Message], partitions: list[int], offsets: list[int]) -> pa.RecordBatch:
     """Turn messages into columns; no Python runs per message but confluent-kafka's getters."""
-    kinds, stamps = zip(*map(Message.timestamp, messages), strict=True)
-    if TIMESTAMP_NOT_AVAILABLE in kinds:
-        stamps = tuple(
-            None if kind == TIMESTAMP_NOT_AVAILABLE else stamp
-            for kind, stamp in zip(kinds, stamps, strict=True)
-        )
+    stamped = list(map(Message.timestamp, messages))
+    stamps: list[int | None] = list(map(itemgetter(1), stamped))
+    if TIMESTAMP_NOT_AVAILABLE in map(itemgetter(0), stamped):
+        stamps = [None if kind == TIMESTAMP_NOT_AVAILABLE else stamp for kind, stamp in stamped]
     columns: tuple[Sequence[Any], ...] = (
         partitions,
         offsets,
