@@ -45,6 +45,7 @@ _MOST_MESSAGES = 50_000  # pyarrow's parser stops at 100,000 rows a block
 _PARSERS = min(os.cpu_count() or 1, 4)
 _parsers = ThreadPoolExecutor(_PARSERS, "parsing")
 _WORTH_A_THREAD = 2_000  # messages
+_NOTHING = pa.array([b""])
 _ROW = re.compile(r" in row (\d+)$")
 
 
@@ -303,14 +304,13 @@ def parse(values: pa.Array, type_: pa.DataType, *, vetted: bool = False) -> Any:
         pyarrow.ArrowInvalid: any of them is not exactly one JSON text of that type.
     """
     values.cast(pa.string())  # not UTF-8? pyarrow.json would let it pass into binary
-    joined = pc.binary_join(pa.ListArray.from_arrays([0, len(values)], values), b'}\n{"v":')
-    text = b"".join((b'{"v":', joined[0].as_buffer(), b"}\n"))
-    if b"\0" in text:  # the parser takes it for the end
+    text = _framed(values)
+    if not np.frombuffer(text, np.uint8).all():  # the parser takes a NUL for the end
         message = "a NUL byte is no JSON"
         raise pa.ArrowInvalid(message)
     table = pj.read_json(
         pa.BufferReader(text),
-        pj.ReadOptions(use_threads=False, block_size=len(text) + 1),
+        pj.ReadOptions(use_threads=False, block_size=text.size + 1),
         pj.ParseOptions(
             pa.schema([("v", type_)]), unexpected_field_behavior="ignore" if vetted else "error"
         ),
@@ -321,6 +321,14 @@ def parse(values: pa.Array, type_: pa.DataType, *, vetted: bool = False) -> Any:
         message = f"{table.num_rows} JSON texts in {len(values)} messages"
         raise pa.ArrowInvalid(message)
     return column.chunk(0)
+
+
+def _framed(values: pa.Array) -> pa.Buffer:
+    """Return one line a message, ``{"v":MESSAGE}``; in Arrow's memory, which is used again."""
+    end, begin = b"}\n", b'{"v":'
+    fringed = pa.concat_arrays([_NOTHING, values, _NOTHING])
+    joined = pc.binary_join(pa.ListArray.from_arrays([0, len(fringed)], fringed), end + begin)
+    return joined.buffers()[2][len(end) : -len(begin)]
 
 
 def _at_once(numbers: npt.NDArray[np.int64]) -> int:
