@@ -165,7 +165,7 @@ def _joined(reading: Reading) -> Piece:
     none = np.zeros(0, np.int64)
     if not pieces:
         return Piece(none, none, None, pa.array([], type_))
-    read = np.sort(np.concatenate([piece.read for piece in pieces]))
+    read = np.sort(np.concatenate([piece.read for piece in pieces]), kind="stable")  # runs
     messages = np.concatenate([piece.messages for piece in pieces])
     index = None
     if any(piece.index is not None for piece in pieces):
