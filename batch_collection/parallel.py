@@ -1,23 +1,24 @@
-"""Calls that wait for a storage, several at once."""
+"""What goes on beside the thread that asks for it: calls that wait for a storage, reading ahead."""
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from batch_collection.storage import Storage
 
-__all__ = ["AT_ONCE", "ahead", "each", "in_parallel"]
+__all__ = ["AT_ONCE", "ahead", "each", "in_parallel", "prefetched"]
 
 AT_ONCE = 16
 """Calls in flight: enough to hide an object store's latency, few enough for its client."""
 
 T = TypeVar("T")
 R = TypeVar("R")
+_END: Any = object()
 
 
 def ahead(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -64,3 +65,18 @@ def in_parallel(act: Callable[[T], object], items: Iterable[T]) -> None:
     for call in calls:
         if not call.cancelled():
             call.result()
+
+
+def prefetched(elements: Generator[T, None, None]) -> Iterator[T]:
+    """Yield what a generator yields; while one element is used, a thread has the next one made.
+
+    What it raises is raised in its place. Left early, it is closed once it has made what it is at.
+    """
+    with ThreadPoolExecutor(1, "prefetching") as thread:
+        try:
+            coming = thread.submit(next, elements, _END)
+            while (element := coming.result()) is not _END:
+                coming = thread.submit(next, elements, _END)
+                yield element
+        finally:
+            thread.submit(elements.close).result()

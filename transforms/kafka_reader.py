@@ -35,7 +35,7 @@ from transforms.kafka_client import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from confluent_kafka._types import HeadersType
 
@@ -82,7 +82,7 @@ def read_slices(
     chunk_messages: int = 40_000,
     chunk_bytes: int = 16 << 20,
     stall: timedelta = timedelta(seconds=30),
-) -> Iterator[pa.RecordBatch | Gap]:
+) -> Generator[pa.RecordBatch | Gap, None, None]:
     """Slices of a topic in, record batches of schema ``MESSAGES`` out, a ``Gap`` for what is gone.
 
     Every message of every slice, from its ``first`` on, comes exactly once, those of a partition in

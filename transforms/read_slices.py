@@ -12,6 +12,7 @@ import pyarrow as pa
 from batch_collection.entry import PartitionRead
 from batch_collection.errors import CollectionError
 from batch_collection.names import entry_path, new_token
+from batch_collection.parallel import prefetched
 from batch_collection.storage import open_storage
 from transforms.chunk import MESSAGES, Chunk
 from transforms.kafka_reader import Gap, read_slices
@@ -37,7 +38,8 @@ class ReadSlices(beam.PTransform):
 
     In: ``Task``. Out: ``Chunk`` of messages, then one marked ``last``; tagged ``reports``: a
     ``Report``. A task whose cycle has an entry already is dropped. Read again, a task gives the
-    same messages under a new attempt. What can't be read travels on as a report's failure.
+    same messages under a new attempt. What can't be read travels on as a report's failure. A thread
+    reads the next chunk while one is decoded.
 
     Attributes:
         consumer: librdkafka properties.
@@ -65,7 +67,7 @@ class _ReadFn(beam.DoFn):
         tally = _Count()
         try:
             slices = read_slices(self.consumer, task.slices, skip_lost=self.skip_lost)
-            for found in clocked("read_milliseconds", slices):
+            for found in clocked("read_milliseconds", prefetched(slices)):
                 if isinstance(found, Gap):
                     tally.lost[found.partition] += found.end - found.start
                 else:

@@ -193,7 +193,7 @@ def test_a_read_that_is_given_up_leaves_no_consumer(embedded: EmbeddedBroker) ->
         config(embedded), [Slice(name, 0, 0, 100)], skip_lost=False, chunk_messages=10
     )
     next(found)
-    found.close()  # type: ignore[attr-defined]
+    found.close()
     assert list(kafka_client._idle) == []  # noqa: SLF001
 
 
