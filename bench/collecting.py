@@ -127,9 +127,14 @@ def run(way: str, servers: str, topic: str, messages: int) -> Run:
 
 
 def _python(*arguments: str) -> str:
-    """Run Python in the project; return what it printed."""
+    """Run Python in the project, with bytecode, as it has installed; return what it printed."""
     done = subprocess.run(  # noqa: S603 - this project's programs
-        [sys.executable, *arguments], cwd=HERE.parent, capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        cwd=HERE.parent,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         sys.exit(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
