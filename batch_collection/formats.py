@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -74,6 +75,7 @@ class Format(Protocol):
 
 
 _TIMESTAMP = "_timestamp"
+_GZIP = 16 + zlib.MAX_WBITS  # with a header, which has no time of day in it
 
 
 class Parquet:
@@ -116,13 +118,20 @@ class Parquet:
 
 class _ParquetWriter:
     def __init__(self, sink: WritableFile, schema: pa.Schema, compression: str) -> None:
-        self._writer = pq.ParquetWriter(sink, schema, compression=compression)
+        self._writer = _Unforced(sink, schema, compression=compression)
 
     def write(self, rows: pa.Table) -> None:
         self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
 
     def close(self) -> None:
         self._writer.close()
+
+
+class _Unforced(pq.ParquetWriter):  # type: ignore[misc]
+    """pyarrow's writer, which does not finish a file that is given up."""
+
+    def __del__(self) -> None:
+        """Let it go: to be closed, it would write to a sink that is gone, and complain."""
 
 
 class JsonLines:
@@ -205,17 +214,19 @@ class _JsonWriter:
 
         self._dumps: Callable[..., bytes] = orjson.dumps
         self._options = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
-        self._gzip = gzip.GzipFile(fileobj=sink, mode="wb", mtime=0) if gzipped else None
-        self._sink = self._gzip or sink
+        # a gzip.GzipFile that is given up would write to a sink that is gone
+        self._gzip = zlib.compressobj(zlib.Z_BEST_COMPRESSION, wbits=_GZIP) if gzipped else None
+        self._sink = sink
 
     def write(self, rows: pa.Table) -> None:
         # pyarrow writes no JSON: Python runs once a row here, and only here
         lines = (self._dumps(row, _base64, self._options) for row in rows.to_pylist())
-        self._sink.write(b"".join(lines))
+        content = b"".join(lines)
+        self._sink.write(content if self._gzip is None else self._gzip.compress(content))
 
     def close(self) -> None:
         if self._gzip is not None:
-            self._gzip.close()
+            self._sink.write(self._gzip.flush())
 
 
 def _base64(value: Any) -> str:

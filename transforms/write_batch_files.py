@@ -197,15 +197,11 @@ def _write_batch(
     with _abandoned_on_failure(sink):
         schema = rows.visible(rows.schema.empty_table(), output.metadata).schema
         writer = file_format.writer(sink, schema, output.compression)
-        try:
-            for table in rows.groups():
-                summary.add(table)
-                if last:
-                    writer.write(last.pop())
-                last.append(rows.visible(table, output.metadata))
-        except pa.ArrowInvalid:
-            writer.close()  # its destructor would, and then the sink is gone
-            raise
+        for table in rows.groups():
+            summary.add(table)
+            if last:
+                writer.write(last.pop())
+            last.append(rows.visible(table, output.metadata))
     # what finishes a file must not hold its rows
     count, timing, number = rows.count, batch.cut.timing, batch.number
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_collection.checksum import file_crc32c
+from batch_collection.checksum import ChecksumFile, file_crc32c
 from batch_collection.entry import CarryFile
 from batch_collection.errors import StorageError
 from batch_collection.schema import PRIMITIVES, to_arrow
@@ -24,9 +25,11 @@ from transforms import write_batch_files
 from transforms.chunk import Chunk
 from transforms.cut_batches import CutBatches
 from transforms.into_windows import IntoWindows
+from transforms.rows import Carried
 from transforms.write_batch_files import ENCODERS, MOST_CLOSING, Output, WriteBatchFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -161,6 +164,58 @@ def test_carry_that_is_gone_is_a_failure_and_not_a_crash(tmp_path: Path) -> None
     (report,) = write([end(of)])
     assert report.failure is not None
     assert "gone.arrow" in report.failure.text
+
+
+def test_carry_that_goes_while_it_is_read_is_a_failure_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left of the file, and no destructor complains that it is gone."""
+    first = task(plan(tmp_path, boundary=NOON - MINUTE))
+    (report,) = write([chunk(rows([0, 0]), first), end(first)])
+    (carry,) = report.carried
+    second = task(plan(tmp_path, cycle=2), carry=[carry])
+    before = set(tmp_path.rglob("*"))
+
+    def gone(carried: Carried, *_: int) -> Iterator[pa.Table]:
+        raise FileNotFoundError(carried.file.path)
+
+    monkeypatch.setattr(Carried, "pieces", gone)
+    (failed,) = write([end(second)])
+    gc.collect()
+
+    assert failed.failure is not None
+    assert carry.path in failed.failure.text
+    assert not [path for path in set(tmp_path.rglob("*")) - before if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "output", [Output("parquet", "zstd"), Output("jsonl", "gzip"), Output("jsonl", "none")]
+)
+@pytest.mark.parametrize("works", range(4))
+def test_a_write_that_fails_is_one_failure_whichever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: Output, works: int
+) -> None:
+    """Its report is all that is told, and a file that could be written is whole."""
+    left, write_content = [None] * works, ChecksumFile.write
+
+    def limited(file: ChecksumFile, content: Buffer) -> int:
+        if not left:
+            message = "cannot write: the disk is full"
+            raise StorageError(message)
+        left.pop()
+        return write_content(file, content)
+
+    monkeypatch.setattr(ChecksumFile, "write", limited)
+    of = task(plan(tmp_path))
+    (report,) = write([chunk(rows([1, 2]), of), end(of)], output)
+    gc.collect()
+
+    staged = [path for path in tmp_path.rglob("*") if path.is_file()]
+    if report.failure is None:
+        assert [tmp_path / batch.file.staged for batch in report.batches] == staged
+    else:
+        assert report.failure.text == "cannot write: the disk is full"
+        assert staged == []
 
 
 @pytest.mark.parametrize(
