@@ -6,10 +6,7 @@ is turned into before batches are cut from it.
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
@@ -18,9 +15,10 @@ import pyarrow as pa
 from batch_collection.arrays import ArrayRules, Arrays
 from batch_collection.errors import CollectionError
 from batch_collection.order import blocks, permutation, shard_range, worker_range
+from batch_collection.parallel import ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -291,8 +289,7 @@ class Batches(Generic[_Cut]):
             for number, block in enumerate(found)
             if block.first < high and block.first + block.rows > low
         ]
-        reads = (partial(self._read, epoch, number, block) for number, block in wanted)
-        loaded = _read_ahead(reads, rules.prefetch)
+        loaded = ahead(lambda place: self._read(epoch, *place), wanted, rules.prefetch)
         for (_, block), made in zip(wanted, loaded, strict=True):
             yield block.first, block.rows, made
 
@@ -302,25 +299,6 @@ class Batches(Generic[_Cut]):
             key = (self.rules.shuffle, epoch, self.rules.shard[0], number + 1)
             rows = rows.combine_chunks().take(pa.array(permutation(block.rows, *key)))
         return self._kind.made(rows)
-
-
-def _read_ahead(reads: Iterable[Callable[[], Any]], count: int) -> Iterator[Any]:
-    """Call one after the other, threads up to ``count`` calls ahead; results keep their order."""
-    if not count:
-        for read in reads:
-            yield read()
-        return
-    pool = ThreadPoolExecutor(count, thread_name_prefix="batches")
-    waiting: deque[Any] = deque()
-    try:
-        for read in reads:
-            waiting.append(pool.submit(read))
-            if len(waiting) > count:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def check_names(options: Mapping[str, Any], known: type) -> None:

@@ -21,17 +21,20 @@ R = TypeVar("R")
 _END: Any = object()
 
 
-def ahead(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield ``call(item)`` for each item, in order; ``AT_ONCE`` calls go on ahead of the reader.
+def ahead(call: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
+    """Yield ``call(item)`` for each item, in order; ``count`` calls go on ahead of the reader.
 
-    The first error is raised in its place.
+    With 0 none is made before it is asked for. The first error is raised in its place.
     """
+    if not count:
+        yield from map(call, items)
+        return
     waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(AT_ONCE, "ahead") as pool:
+    with ThreadPoolExecutor(count, "ahead") as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(call, item))
-                if len(waiting) > AT_ONCE:
+                if len(waiting) > count:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -43,7 +46,7 @@ def ahead(call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 def each(storage: Storage, call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield ``call(item)``, which reads from ``storage``, in order; where it is far, some ahead."""
     is_far = "://" in storage.uri  # a disk answers sooner than a thread
-    return ahead(call, items) if is_far else map(call, items)
+    return ahead(call, items, AT_ONCE if is_far else 0)
 
 
 def in_parallel(act: Callable[[T], object], items: Iterable[T]) -> None:
