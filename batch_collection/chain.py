@@ -24,7 +24,9 @@ def check_link(entry: Entry, before: Entry | None) -> Iterator[str]:
         return
     if before.boundary and (entry.boundary is None or entry.boundary < before.boundary):
         yield f"{name}: the boundary went back, it was {format_instant(before.boundary)} before"
-    for rule in ("source", "interval", "row_time"):
+    if entry.format < before.format:
+        yield f"{name}: the format went back, it was {before.format} before"
+    for rule in ("source", "interval", "row_time", "layout", "headers", "fold"):
         if getattr(entry, rule) != getattr(before, rule):
             yield f"{name}: {rule} differs from that of the entry before"
     for finding in _check_rows(entry, before):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from batch_collection.errors import LogError
 from batch_collection.windows import format_instant, parse_instant
@@ -21,19 +21,41 @@ except ImportError:  # whoever only reads may have pyarrow alone
 
 __all__ = [
     "FORMAT",
+    "FORMS",
     "MAINTENANCE",
     "BatchFile",
     "CarryFile",
     "DeadLetterFile",
     "Entry",
+    "Form",
     "Pane",
     "PartitionRead",
     "Source",
 ]
 
-FORMAT = 1
+FORMAT = 2
+"""The format of collections that are begun now; older ones go on under theirs."""
 
-MAINTENANCE = frozenset({"pin", "redrive"})
+
+class Form(NamedTuple):
+    """How the files of a collection look, pinned by its entry 0 for all of them.
+
+    ``layout``: hours in paths are ``padded`` (``window_hour=04``, which DuckDB takes for text or a
+    number by the hours that are there) or ``plain`` (``window_hour=4``, always a number).
+    ``headers``: the type of those columns is ``map``, which can't hold a name twice, or ``list``,
+    of key and value. ``fold``: which names are taken for one: ``none``, or those that differ by the
+    case of ``ascii`` letters.
+    """
+
+    layout: str
+    headers: str
+    fold: str
+
+
+FORMS = {1: Form("padded", "map", "none"), 2: Form("plain", "list", "ascii")}
+"""What collections of each format are begun with."""
+
+MAINTENANCE = frozenset({"pin", "redrive", "upgrade"})
 """Causes of entries that read nothing from the topic: those of commands."""
 
 
@@ -136,7 +158,8 @@ class Entry:
     whose messages were decoded again, removed likewise; ``became`` says, by partition, what became
     of those messages (``start`` and ``end`` tell where they lay). ``row_time`` is the pinned
     ``--timestamp`` rule, ``start`` the ``--start`` that entry 0 was made with. ``pinned`` are the
-    columns whose type a user has said anew.
+    columns whose type a user has said anew. ``layout``, ``headers`` and ``fold`` are the ``form``
+    that the collection was begun with.
     """
 
     cycle: int
@@ -163,7 +186,34 @@ class Entry:
     became: tuple[PartitionRead, ...] = ()
     schema: dict[str, Any] = field(default_factory=dict)
     pinned: tuple[str, ...] = ()
-    format: int = FORMAT
+    layout: str = FORMS[1].layout
+    headers: str = FORMS[1].headers
+    fold: str = FORMS[1].fold
+    format: int = 1
+
+    def following(self, previous: str, **changes: Any) -> Entry:
+        """Return an entry that follows this one, which reads nothing and gives no window anything.
+
+        What a collection keeps (its source, rules, form and types, what waits) is carried over, all
+        else of this entry is not; ``changes`` are what is new. ``previous`` is the digest of this
+        entry's bytes.
+        """
+        kept = {name: getattr(self, name) for name in _KEPT}
+        own = {"cycle": self.cycle + 1, "previous": previous, "reads": self.standing_reads}
+        return Entry(**{**kept, **own, **changes})
+
+    @property
+    def standing_reads(self) -> tuple[PartitionRead, ...]:
+        """The reads of an entry behind this one that reads nothing: from each end to that end."""
+        return tuple(
+            PartitionRead(read.partition, read.end, read.end, max_time=read.max_time)
+            for read in self.reads
+        )
+
+    @property
+    def form(self) -> Form:
+        """How the collection's files look."""
+        return Form(self.layout, self.headers, self.fold)
 
     @property
     def is_maintenance(self) -> bool:
@@ -212,6 +262,25 @@ class Entry:
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             message = f"not a log entry: {type(error).__name__}: {error}"
             raise LogError(message) from error
+
+
+_KEPT = frozenset(
+    {
+        "source",
+        "interval",
+        "row_time",
+        "start",
+        "boundary",
+        "open",
+        "carry",
+        "schema",
+        "layout",
+        "headers",
+        "fold",
+        "format",
+    }
+)
+"""The fields of an entry that the next one has, too, unless it says otherwise."""
 
 
 def _names(record: type) -> tuple[str, ...]:

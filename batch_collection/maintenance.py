@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from batch_collection.collection import no_collection
-from batch_collection.entry import PartitionRead
 from batch_collection.errors import FileGoneError, LogError
 from batch_collection.log import create_entry, digest, newest_entry
 from batch_collection.names import entry_path, new_token
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from batch_collection.entry import Entry
     from batch_collection.storage import Storage
 
-__all__ = ["MOST_RACES", "append", "standing_reads", "successor"]
+__all__ = ["MOST_RACES", "append", "successor"]
 
 MOST_RACES = 20
 """How often a collector may be faster before a command gives up."""
@@ -69,30 +67,12 @@ def finish(storage: Storage, entry: Entry) -> None:
 
 def successor(newest: Entry, newest_digest: str, cause: str) -> Entry:
     """Return an entry that reads nothing and leaves all as it is after ``newest``."""
-    return replace(
-        newest,
-        cycle=newest.cycle + 1,
+    return newest.following(
+        newest_digest,
         run=new_token(),
         plan=new_token(),
-        previous=newest_digest,
         host=socket.gethostname(),
         pid=os.getpid(),
         committed_at=datetime.now(timezone.utc),
         cause=cause,
-        reads=standing_reads(newest),
-        panes=(),
-        closed_empty=(),
-        released=(),
-        dead_letters=(),
-        redriven=(),
-        became=(),
-        pinned=(),
-    )
-
-
-def standing_reads(newest: Entry) -> tuple[PartitionRead, ...]:
-    """Return the reads of an entry that reads nothing: each partition from its end to its end."""
-    return tuple(
-        PartitionRead(read.partition, read.end, read.end, max_time=read.max_time)
-        for read in newest.reads
     )

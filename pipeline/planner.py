@@ -130,6 +130,8 @@ def make_plan(
         tasks=rules.shards,
         flush=asked.flush and cause != "backlog",
         pinned=asked.pinned,
+        format=newest.format,
+        form=newest.form,
     )
     slices = [Slice(rules.topic, p, starts[p], ends[p], lost[p]) for p in sorted(starts)]
     read = sum(ends.values()) - sum(firsts.values())

@@ -263,6 +263,8 @@ def _plan(
         tasks=1,
         flush=True,  # rows of open windows do not wait
         pinned=newly_pinned(asked.schema, types, newest.schema),
+        format=newest.format,
+        form=newest.form,
         letters=tuple(group),
         behind=newest.cycle,
     )

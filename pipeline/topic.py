@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from batch_collection import errors
-from batch_collection.entry import Entry, PartitionRead, Source
+from batch_collection.entry import FORMAT, FORMS, Entry, PartitionRead, Source
 from batch_collection.errors import CollectionError, FileGoneError, LogError, OtherCollectorError
 from batch_collection.log import create_entry, newest_cycle, newest_entry, read_since
 from batch_collection.mend import mend
@@ -279,6 +279,8 @@ class TopicCollection:
             reads=tuple(PartitionRead(p, offsets[p], offsets[p]) for p in sorted(offsets)),
             schema=self.pins.schema,
             pinned=tuple(self.pins.schema),
+            format=FORMAT,
+            **FORMS[FORMAT]._asdict(),
         )
 
     def _source(self) -> Source:

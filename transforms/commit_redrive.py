@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from batch_collection.entry import Entry
 from batch_collection.log import read_since
-from batch_collection.maintenance import append, standing_reads
+from batch_collection.maintenance import append
 from batch_collection.names import of_cycle
 from batch_collection.schema import merge
 from batch_collection.storage import open_storage
@@ -93,7 +93,7 @@ def redriven(
     if isinstance(settled, Entry):
         return replace(
             settled,
-            reads=standing_reads(newest),
+            reads=newest.standing_reads,
             redriven=tuple(file.path for file in plan.letters),
             became=tuple(replace(read, max_time=None) for read in settled.reads),
         )

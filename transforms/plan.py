@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from batch_collection.entry import FORMAT, FORMS, Form
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -42,7 +44,7 @@ class Plan:
     ``flush`` no rows do. ``planned_at`` is the clock when planning, the row time of
     ``--timestamp=collected``. ``schema`` is the pinned payload schema
     (``batch_collection.schema``), ``pinned`` the columns whose type ``--schema`` says anew.
-    ``tasks`` is how many tasks it has.
+    ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's.
     """
 
     collection: str
@@ -58,6 +60,8 @@ class Plan:
     tasks: int
     flush: bool = False
     pinned: tuple[str, ...] = ()
+    format: int = FORMAT
+    form: Form = FORMS[FORMAT]
 
 
 @dataclass(frozen=True, slots=True)

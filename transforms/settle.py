@@ -83,12 +83,11 @@ def _entry(
     panes = (*_panes(previous, batches), *_panes_without_rows(plan, previous, batches))
     taken = {file.path for task in tasks for file in task.taken}
     carried = [file for task in tasks for file in task.carried]
-    return replace(
-        previous,
+    return previous.following(
+        previous_digest,
         cycle=plan.cycle,
         run=plan.run,
         plan=plan.id,
-        previous=previous_digest,
         host=socket.gethostname(),
         pid=os.getpid(),
         committed_at=committed_at,
@@ -101,8 +100,6 @@ def _entry(
         carry=(*(file for file in previous.carry if file.path not in taken), *carried),
         released=tuple(sorted(taken)),
         dead_letters=tuple(file for task in tasks for file in task.dead_letters),
-        redriven=(),
-        became=(),
         schema=schema,
         pinned=plan.pinned,
     )

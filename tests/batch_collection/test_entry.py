@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import MISSING
+from dataclasses import fields as fields_of
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_collection.entry import (
+    FORMAT,
     BatchFile,
     CarryFile,
     DeadLetterFile,
@@ -76,6 +79,10 @@ ENTRIES = st.builds(
     redriven=tuples(TEXTS),
     became=tuples(READS),
     pinned=tuples(TEXTS),
+    layout=TEXTS,
+    headers=TEXTS,
+    fold=TEXTS,
+    format=st.integers(1, FORMAT),
     schema=st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=2), max_size=3),
 )
 
@@ -87,6 +94,36 @@ def test_entries_round_trip(entry: Entry) -> None:
 
     assert Entry.from_json(content) == entry
     assert Entry.from_json(content).to_json() == content
+
+
+KEPT = (
+    *("source", "interval", "row_time", "start", "boundary", "open", "carry", "schema"),
+    *("layout", "headers", "fold", "format"),
+)
+NEW = {
+    **dict.fromkeys(("run", "plan", "host", "cause"), "new"),
+    "pid": 7,
+    "committed_at": datetime(2026, 11, 22, tzinfo=timezone.utc),
+}
+
+
+@given(ENTRIES)
+def test_an_entry_that_follows_has_only_what_is_kept(entry: Entry) -> None:
+    """Every field is carried over by name, said anew, or what it is in an entry of nothing."""
+    after = entry.following("digest", **NEW)
+
+    for field in fields_of(Entry):
+        found = getattr(after, field.name)
+        if field.name in KEPT:
+            assert found == getattr(entry, field.name)
+        elif field.name in NEW:
+            assert found == NEW[field.name]
+        elif field.name not in {"cycle", "previous", "reads"}:
+            assert found == (field.default if field.default is not MISSING else {})
+    assert (after.cycle, after.previous) == (entry.cycle + 1, "digest")
+    assert [(read.partition, read.start, read.end) for read in after.reads] == [
+        (read.partition, read.end, read.end) for read in entry.reads
+    ]
 
 
 @pytest.fixture
@@ -118,9 +155,9 @@ def test_unknown_fields_are_ignored(fields: dict[str, object]) -> None:
 
 def test_a_newer_format_is_refused(fields: dict[str, object]) -> None:
     """With the cure."""
-    fields["format"] = 2
+    fields["format"] = 3
 
-    with pytest.raises(LogError, match=re.escape("format=2, this version reads up to 1; update")):
+    with pytest.raises(LogError, match=re.escape("format=3, this version reads up to 2; update")):
         Entry.from_json(json.dumps(fields).encode())
 
 
