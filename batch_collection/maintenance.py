@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batch_collection.collection import no_collection
 from batch_collection.errors import FileGoneError, LogError
@@ -65,8 +65,8 @@ def finish(storage: Storage, entry: Entry) -> None:
         publish(storage, entry, without_gone=True, leave_strays=True)
 
 
-def successor(newest: Entry, newest_digest: str, cause: str) -> Entry:
-    """Return an entry that reads nothing and leaves all as it is after ``newest``."""
+def successor(newest: Entry, newest_digest: str, cause: str, **changes: Any) -> Entry:
+    """Return an entry that reads nothing and leaves all but ``changes`` as it is."""
     return newest.following(
         newest_digest,
         run=new_token(),
@@ -75,4 +75,5 @@ def successor(newest: Entry, newest_digest: str, cause: str) -> Entry:
         pid=os.getpid(),
         committed_at=datetime.now(timezone.utc),
         cause=cause,
+        **changes,
     )

@@ -111,17 +111,27 @@ def stub_number(path: str) -> int | None:
 
 
 def batch_path(
-    window_start: datetime, cycle: int, shard: int, number: int, token: str, suffix: str
+    window_start: datetime,
+    cycle: int,
+    shard: int,
+    number: int,
+    token: str,
+    suffix: str,
+    layout: str = "plain",
 ) -> str:
-    """Return the visible path of a batch file; names sort by window, then cycle."""
+    """Return the visible path of a batch file; names sort by window, then cycle.
+
+    ``layout`` says how the hour is written; see ``entry.Form``.
+    """
     name = f"{compact_instant(window_start)}-{cycle_name(cycle)}-{shard:02d}-{number:04d}-{token}"
-    return f"{DATA}/{_partition(window_start)}/{name}{suffix}"
+    hour = f"{window_start:%H}" if layout == "padded" else str(window_start.hour)
+    return f"{DATA}/{_date(window_start)}/window_hour={hour}/{name}{suffix}"
 
 
 def dead_letters_path(planned_at: datetime, cycle: int, shard: int, token: str) -> str:
     """Return the visible path of a file of dead letters, by the time their cycle was planned."""
     name = f"{compact_instant(planned_at)}-{cycle_name(cycle)}-{shard:02d}-{token}"
-    return f"{DEAD_LETTERS}/{_partition(planned_at).split('/', maxsplit=1)[0]}/{name}.parquet"
+    return f"{DEAD_LETTERS}/{_date(planned_at)}/{name}.parquet"
 
 
 def of_cycle(path: str, cycle: int) -> str:
@@ -196,5 +206,5 @@ def _number(path: str, folder: str) -> int | None:
     return int(name) if name.isdecimal() else None
 
 
-def _partition(instant: datetime) -> str:
-    return f"window_date={instant.year:04d}-{instant:%m-%d}/window_hour={instant:%H}"
+def _date(instant: datetime) -> str:
+    return f"window_date={instant.year:04d}-{instant:%m-%d}"

@@ -26,6 +26,7 @@ from confluent_kafka import Producer, TopicPartition
 from batch_collection.audit import audit
 from batch_collection.expiry import first_cycle
 from batch_collection.log import newest_cycle, read_entries
+from batch_collection.names import METADATA_COLUMNS
 from batch_collection.storage import LocalStorage
 from batch_collection.windows import parse_compact_instant
 from pipeline import collect_command
@@ -75,7 +76,8 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).parent.parent
-POSITION = ("_partition", "_offset", "_timestamp", "_index")
+
+METADATA = METADATA_COLUMNS["full"]
 
 
 class Sending(NamedTuple):
@@ -386,7 +388,7 @@ def payloads_of(*tables: pa.Table) -> dict[Place, dict[str, Any]]:
     for row in (row for table in tables for row in table.to_pylist()):
         place = row["_partition"], row["_offset"], row.get("_index")
         assert place not in found, f"{place} is there twice"
-        found[place] = _without_nulls({k: v for k, v in row.items() if k not in POSITION})
+        found[place] = _without_nulls({k: v for k, v in row.items() if k not in METADATA})
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 import polars as pl
@@ -14,6 +14,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+import batch_collection
+from batch_collection.names import batch_path
 from batch_collection.storage import LocalStorage
 from pipeline.local import utc_now
 from tests.builders import at
@@ -191,6 +193,65 @@ def test_a_column_added_later_needs_the_readers_options(
         query = f"SELECT count(y) FROM read_parquet('{files}', union_by_name = true)"
         assert connection.execute(query).fetchone() == (2,)
     check(collecting.path, stream.produced)
+
+
+@pytest.mark.parametrize("metadata", ["none", "full"])
+def test_a_header_name_that_stands_twice_is_read_by_all(
+    embedded: EmbeddedBroker, tmp_path: Path, metadata: str
+) -> None:
+    """A map with a name twice is refused by DuckDB, and Polars keeps its last value."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", f"--metadata={metadata}")
+    twice: Any = [("trace", b"1"), ("trace", None), ("trace", b"\xff")]
+    stream.send(Sending(b'{"x": 1}', at("10:30:01"), headers=twice))
+    stream.send(Sending(b"bad", at("10:30:01"), headers=twice))
+
+    collecting.once(at("10:30:12"))
+
+    kept = [{"key": name, "value": value} for name, value in twice]
+    folders = {"headers": collecting.path / "dead_letters"}
+    if metadata == "full":
+        folders["_headers"] = collecting.path / "data"
+        opened = batch_collection.open(collecting.path)
+        (found,) = opened.to_duckdb().project("_headers").fetchall()
+        assert found == (kept,)
+        assert opened.table(["_headers"]).to_pylist() == [{"_headers": kept}]
+    for column, folder in folders.items():
+        (file,) = folder.rglob("*.parquet")
+        with duckdb.connect() as connection:
+            query = f"SELECT {column} FROM read_parquet('{file}')"
+            assert connection.execute(query).fetchall() == [(kept,)]
+        assert pl.read_parquet(file)[column].to_list() == [kept]
+        assert pq.read_table(file, partitioning=None)[column].to_pylist() == [kept]
+
+
+def types_of_hour(data: Path) -> tuple[object, ...]:
+    """Return the type that each reader gives ``window_hour``."""
+    files = f"{data}/**/*.parquet"
+    with duckdb.connect() as connection:
+        query = f"SELECT DISTINCT typeof(window_hour) FROM read_parquet('{files}')"
+        (in_duckdb,) = connection.execute(query).fetchone() or ()
+    in_polars = pl.scan_parquet(data).collect_schema()["window_hour"]
+    in_pyarrow = ds.dataset(data, partitioning="hive").schema.field("window_hour").type
+    return in_duckdb, in_polars, in_pyarrow
+
+
+@pytest.mark.parametrize(
+    "hours",
+    [*([hour] for hour in range(24)), [4, 9], [4, 10], [9, 23], [0, 8, 10], [*range(24)]],
+    ids=str,
+)
+def test_the_hour_is_a_number_whatever_hours_there_are(tmp_path: Path, hours: list[int]) -> None:
+    """Padded, it was a number where all hours had two digits, and text elsewhere."""
+    for hour in hours:
+        path = tmp_path / batch_path(at(f"{hour:02d}:00:00"), 1, 0, 0, "token", ".parquet")
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.table({"x": [hour]}), path)
+
+    assert types_of_hour(tmp_path / "data") == ("BIGINT", pl.Int64, pa.int32())
+    with duckdb.connect() as connection:
+        query = f"FROM read_parquet('{tmp_path}/data/**/*.parquet') WHERE window_hour = {hours[0]}"
+        assert len(connection.execute(query).fetchall()) == 1
 
 
 @pytest.mark.integration

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from apache_beam import coders
 
+from transforms.headers import HEADERS
+
 if TYPE_CHECKING:
     from transforms.plan import Task
 
@@ -23,7 +25,7 @@ MESSAGES = pa.schema(
         pa.field("timestamp", pa.int64()),
         pa.field("value", pa.binary()),
         pa.field("key", pa.binary()),
-        pa.field("headers", pa.map_(pa.string(), pa.binary())),
+        pa.field("headers", HEADERS),
     ]
 )
 """Messages as read. ``timestamp``: milliseconds since the Unix epoch, null if the record has none.
@@ -37,7 +39,7 @@ POSITION = pa.schema(
         pa.field("timestamp", pa.timestamp("ms", "UTC")),
         pa.field("index", pa.int32()),
         pa.field("key", pa.binary()),
-        pa.field("headers", pa.map_(pa.string(), pa.binary())),
+        pa.field("headers", HEADERS),
     ]
 )
 """What every row has beside its ``payload``, one struct column that follows these.

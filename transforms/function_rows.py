@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from batch_collection.errors import CollectionError
 from batch_collection.schema import conform, from_arrow, is_changed, to_arrow
+from transforms.headers import headers_as_map
 from transforms.json_value import Misfit
 from transforms.reading import Piece, Reading, SchemaChange, grow, halves, reason_of, too_much
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "MESSAGE", "read_bytes", "read_function"]
 
 COLUMNS = ("value", "key", "headers", "timestamp", "offset", "partition")
-"""The columns of the table that a function is called with."""
+"""The columns of the table that a function is called with; ``headers`` is a map."""
 
 MESSAGE = "_message"
 """The column, if any, in which a function tells each row's message, by its place in the table."""
@@ -54,7 +55,8 @@ def read_function(
         CollectionError: it returns something else.
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
-    reader = _Reader(function, name, messages.select(COLUMNS), pinned, known, reserved)
+    shown = headers_as_map(messages.select(COLUMNS))
+    reader = _Reader(function, name, shown, pinned, known, reserved)
     live = messages.column("value").is_valid().to_numpy()
     reader.read(np.flatnonzero(live))
     return Reading(reader.pieces, reader.faults, reader.known)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import pyarrow as pa
 
 from transforms.chunk import read_ipc, write_ipc
+from transforms.headers import headers_as_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +107,7 @@ class Carried:
                 piece = batch.slice(start, rows)
                 start, rows = max(start - batch.num_rows, 0), rows - piece.num_rows
                 if piece.num_rows:
-                    yield pa.Table.from_batches([piece])
+                    yield headers_as_list(pa.Table.from_batches([piece]))
                 if not rows:
                     return
 

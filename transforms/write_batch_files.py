@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.checksum import ChecksumFile
-from batch_collection.entry import BatchFile, CarryFile
+from batch_collection.entry import FORMAT, FORMS, BatchFile, CarryFile
 from batch_collection.errors import CollectionError
 from batch_collection.formats import FORMATS
 from batch_collection.names import batch_path, carry_path, new_token, staged_path
@@ -26,6 +26,7 @@ from batch_collection.storage import open_storage
 from batch_collection.windows import from_microseconds
 from transforms.chunk import COMPRESSED, POSITION
 from transforms.cut import CARRY, LATE, Segment
+from transforms.headers import headers_by
 from transforms.metrics import count, timed
 from transforms.progress import progress
 from transforms.report import Report, WrittenBatch
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from apache_beam.pvalue import PCollection
 
+    from batch_collection.entry import Form
     from batch_collection.storage import Storage
     from transforms.cut_batches import Batch
 
@@ -189,19 +191,20 @@ def _write_batch(
     file_format = FORMATS[output.format]
     cycle, shard = batch.task.plan.cycle, batch.task.number
     suffix = file_format.suffix(output.compression)
-    path = batch_path(start, cycle, shard, batch.number, new_token(), suffix)
+    form = batch.task.plan.form
+    path = batch_path(start, cycle, shard, batch.number, new_token(), suffix, form.layout)
     staged = staged_path(cycle, path)
     summary = _Summary()
     sink = ChecksumFile(storage.write(staged))
     last: list[pa.Table] = []
     with _abandoned_on_failure(sink):
-        schema = rows.visible(rows.schema.empty_table(), output.metadata).schema
+        schema = rows.visible(rows.schema.empty_table(), output.metadata, form).schema
         writer = file_format.writer(sink, schema, output.compression)
         for table in rows.groups():
             summary.add(table)
             if last:
                 writer.write(last.pop())
-            last.append(rows.visible(table, output.metadata))
+            last.append(rows.visible(table, output.metadata, form))
     # what finishes a file must not hold its rows
     count, timing, number = rows.count, batch.cut.timing, batch.number
 
@@ -232,12 +235,14 @@ def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -
     """Write rows that wait; there is nothing left to write then."""
     path = carry_path(batch.task.plan.cycle, new_token())
     sink = ChecksumFile(storage.write(path))
+    form = batch.task.plan.form
+    schema = headers_by(form, rows.schema.empty_table()).schema
     with (
         _abandoned_on_failure(sink),
-        pa.ipc.new_stream(sink, rows.schema, options=COMPRESSED) as writer,
+        pa.ipc.new_stream(sink, schema, options=COMPRESSED) as writer,
     ):
         for table in rows.groups():
-            writer.write_table(table)
+            writer.write_table(headers_by(form, table))
     count, shard, indexed = rows.count, batch.task.number, rows.indexed
 
     def finish() -> dict[str, Any]:
@@ -257,13 +262,16 @@ def _abandoned_on_failure(sink: ChecksumFile) -> Iterator[None]:
         raise
 
 
-def visible_rows(rows: pa.Table, metadata: str, *, indexed: bool) -> pa.Table:
+def visible_rows(
+    rows: pa.Table, metadata: str, *, indexed: bool, form: Form = FORMS[FORMAT]
+) -> pa.Table:
     """Return rows as they stand in a batch file: the payload's columns, then the metadata's.
 
     Args:
         rows: ``POSITION`` and ``payload``.
         metadata: ``none``, ``position`` or ``full``.
         indexed: whether messages hold arrays, so that a row's place in its message counts.
+        form: how the collection's files look.
     """
     payload = rows.column("payload")
     columns = dict(zip([f.name for f in payload.type], payload.flatten(), strict=True))
@@ -272,7 +280,8 @@ def visible_rows(rows: pa.Table, metadata: str, *, indexed: bool) -> pa.Table:
         if indexed:
             columns["_index"] = rows.column("index")
     if metadata == "full":
-        columns |= {"_key": rows.column("key"), "_headers": rows.column("headers")}
+        headers = headers_by(form, rows.select(["headers"])).column(0)
+        columns |= {"_key": rows.column("key"), "_headers": headers}
     return pa.table(columns)
 
 
@@ -327,9 +336,9 @@ class _Rows:
         except pa.ArrowInvalid:
             return False
 
-    def visible(self, rows: pa.Table, metadata: str) -> pa.Table:
+    def visible(self, rows: pa.Table, metadata: str, form: Form) -> pa.Table:
         """Return rows as they stand in the file."""
-        return visible_rows(rows, metadata, indexed=self.indexed)
+        return visible_rows(rows, metadata, indexed=self.indexed, form=form)
 
     def groups(self) -> Iterator[pa.Table]:
         """Yield tables of one schema, each of about a row group's rows or bytes.

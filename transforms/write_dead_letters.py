@@ -15,6 +15,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.formats import FORMATS
 from batch_collection.names import dead_letters_path, new_token, staged_path
 from batch_collection.storage import open_storage
+from transforms.headers import headers_by
 from transforms.report import Report, report_on
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class _Open:
 
     def add(self, table: pa.Table) -> None:
         times = table.column("timestamp").cast(pa.timestamp("ms", "UTC"))
-        self.writer.write(table.set_column(2, "timestamp", times))
+        letters = headers_by(self.chunk.task.plan.form, table)
+        self.writer.write(letters.set_column(2, "timestamp", times))
         self.messages += table.num_rows
 
     def close(self) -> Report:
@@ -101,6 +103,6 @@ def _start(chunk: Chunk) -> _Open:
     planned_at = plan.planned_at.replace(microsecond=0)
     path = dead_letters_path(planned_at, plan.cycle, chunk.task.number, new_token())
     sink = ChecksumFile(storage.write(staged_path(plan.cycle, path)))
-    columns = chunk.table.schema
+    columns = headers_by(plan.form, chunk.table).schema
     schema = columns.set(2, pa.field("timestamp", pa.timestamp("ms", "UTC")))
     return _Open(chunk, path, sink, FORMATS["parquet"].writer(sink, schema, "zstd"))

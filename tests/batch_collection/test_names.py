@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from batch_collection.names import (
     batch_path,
     carry_path,
@@ -33,8 +35,16 @@ def test_a_batch_lies_in_the_folder_of_its_window() -> None:
     )
 
 
+@pytest.mark.parametrize(("layout", "hour"), [("padded", "04"), ("plain", "4")])
+def test_hours_are_written_as_the_collection_was_begun(layout: str, hour: str) -> None:
+    """Format 1 pads them, which readers take for text or numbers by the hours that are there."""
+    path = batch_path(at("04:30:00"), 42, 1, 7, "3fa9c1d2", ".parquet", layout)
+
+    assert path.startswith(f"data/window_date=2026-11-22/window_hour={hour}/20261122T043000Z-")
+
+
 def test_batches_sort_by_window_then_cycle() -> None:
-    """A listing in the order of names is in the order of time."""
+    """Files in the order of their names are in the order of time."""
     windows = [at("09:59:00"), at("10:00:00"), at("10:01:00")]
     paths = [
         batch_path(window, cycle, 0, number, new_token(), ".parquet")
@@ -43,7 +53,7 @@ def test_batches_sort_by_window_then_cycle() -> None:
         for number in (0, 11)
     ]
 
-    assert paths == sorted(paths)
+    assert paths == sorted(paths, key=lambda path: path.rsplit("/", maxsplit=1)[1])
 
 
 def test_a_file_is_staged_under_its_cycle() -> None:

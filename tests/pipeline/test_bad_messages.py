@@ -117,7 +117,7 @@ def test_a_bad_message_is_one_dead_letter_among_untouched_neighbours(
     letter = dead_letters_of(collecting.path)[0, 2]
     assert letter["value"] == value
     assert letter["key"] == b"key"
-    assert dict(letter["headers"]) == {"trace": b"1"}
+    assert letter["headers"] == [{"key": "trace", "value": b"1"}]
     assert letter["timestamp"] == STAMP
     assert letter["stage"] == "decode"
     assert reason in letter["error"]

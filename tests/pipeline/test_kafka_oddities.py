@@ -259,7 +259,7 @@ def test_keys_headers_and_nulls_come_to_their_columns(kafka: KafkaBroker, tmp_pa
     rows = rows_of(collecting.path).select(["id", "_offset", "_key", "_headers"]).to_pylist()
     assert [tuple(row.values()) for row in rows] == [
         (0, 0, None, None),
-        (1, 1, b"\x80", [("a", b"\xff"), ("none", None)]),
+        (1, 1, b"\x80", [{"key": "a", "value": b"\xff"}, {"key": "none", "value": None}]),
         (3, 3, b"", None),
     ]
     assert (read_of(collecting).messages, read_of(collecting).tombstones) == (5, 2)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from batch_collection.entry import DeadLetterFile, PartitionRead
+from batch_collection.entry import FORMAT, FORMS, DeadLetterFile, PartitionRead
 from batch_collection.errors import StorageError
 from batch_collection.storage import LocalStorage
 from tests.pipelines import MAIN, run
@@ -22,6 +22,7 @@ from transforms.write_dead_letters import WriteDeadLetters
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_collection.entry import Form
     from transforms.report import Report
 
 LETTERS: list[dict[str, Any]] = [
@@ -31,7 +32,7 @@ LETTERS: list[dict[str, Any]] = [
         "timestamp": 1_700_000_000_123,
         "value": b"\xff\x00",
         "key": None,
-        "headers": [("a", b"\xff"), ("a", None)],
+        "headers": [{"key": "a", "value": b"\xff"}, {"key": "a", "value": None}],
     },
     {
         "partition": 0,
@@ -44,7 +45,9 @@ LETTERS: list[dict[str, Any]] = [
 ]
 
 
-def redrive_plan(collection: Path, *letters: DeadLetterFile) -> RedrivePlan:
+def redrive_plan(
+    collection: Path, *letters: DeadLetterFile, form: Form = FORMS[FORMAT]
+) -> RedrivePlan:
     """Build the plan of a redrive."""
     return RedrivePlan(
         collection=str(collection),
@@ -59,13 +62,14 @@ def redrive_plan(collection: Path, *letters: DeadLetterFile) -> RedrivePlan:
         schema={},
         tasks=1,
         flush=True,
+        form=form,
         letters=letters,
     )
 
 
-def written(collection: Path, *chunks: pa.Table) -> DeadLetterFile:
+def written(collection: Path, *chunks: pa.Table, form: Form = FORMS[FORMAT]) -> DeadLetterFile:
     """Write a file as the collector does: a chunk a row group."""
-    of = task(redrive_plan(collection))
+    of = task(redrive_plan(collection, form=form))
     out = run(WriteDeadLetters(), [*(chunk(table, of) for table in chunks), end(of)])
     (report,) = (seen.element for seen in out[MAIN])
     return report.dead_letters[0]
@@ -85,10 +89,11 @@ def read(task: Task) -> tuple[list[pa.Table], list[bool], Report]:
     return [each.table for each in chunks], [each.last for each in chunks], report
 
 
-def test_messages_come_back_as_they_were_a_chunk_a_row_group(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", FORMS.values())
+def test_messages_come_back_as_they_were_a_chunk_a_row_group(tmp_path: Path, form: Form) -> None:
     """All columns, nulls and header keys that stand twice; the report counts by partition."""
     one, other = dead(LETTERS), dead([LETTERS[1] | {"offset": 9}])
-    files = [written(tmp_path, one, other), written(tmp_path, other)]
+    files = [written(tmp_path, one, other, form=form), written(tmp_path, other, form=form)]
 
     tables, last, report = read(Task(redrive_plan(tmp_path, *files), 0, (), ()))
 
