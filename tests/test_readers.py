@@ -230,7 +230,7 @@ def types_of_hour(data: Path) -> tuple[object, ...]:
     files = f"{data}/**/*.parquet"
     with duckdb.connect() as connection:
         query = f"SELECT DISTINCT typeof(window_hour) FROM read_parquet('{files}')"
-        (in_duckdb,) = connection.execute(query).fetchone() or ()
+        in_duckdb = connection.execute(query).fetchall()
     in_polars = pl.scan_parquet(data).collect_schema()["window_hour"]
     in_pyarrow = ds.dataset(data, partitioning="hive").schema.field("window_hour").type
     return in_duckdb, in_polars, in_pyarrow
@@ -248,7 +248,7 @@ def test_the_hour_is_a_number_whatever_hours_there_are(tmp_path: Path, hours: li
         path.parent.mkdir(parents=True)
         pq.write_table(pa.table({"x": [hour]}), path)
 
-    assert types_of_hour(tmp_path / "data") == ("BIGINT", pl.Int64, pa.int32())
+    assert types_of_hour(tmp_path / "data") == ([("BIGINT",)], pl.Int64, pa.int32())
     with duckdb.connect() as connection:
         query = f"FROM read_parquet('{tmp_path}/data/**/*.parquet') WHERE window_hour = {hours[0]}"
         assert len(connection.execute(query).fetchall()) == 1
