@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from batch_collection.errors import CollectionError, LogError
 from batch_collection.names import cursor_path, entry_path
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cursor", "Place"]
 
+_FORMAT = 1
+_MOST = 10**20  # names of entries have twenty digits
 _CURSOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -68,7 +70,7 @@ class Cursor:
 
     def store(self, place: Place) -> None:
         """Remember a place, durably."""
-        content = json.dumps({"format": 1, **asdict(place)})
+        content = json.dumps({"format": _FORMAT, **asdict(place)})
         self._storage.replace(self._path, content.encode() + b"\n")
 
     @property
@@ -76,15 +78,39 @@ class Cursor:
         """The file it is remembered in."""
         return self._path
 
+    def refuse(self, why: str) -> NoReturn:
+        """Say what is wrong with what the file holds.
+
+        Raises:
+            CollectionError: always.
+        """
+        message = (
+            f"cannot read cursor {self._storage.uri}/{self._path}: {why}; remove it to start again"
+        )
+        raise CollectionError(message)
+
     def _parse(self, content: bytes) -> Place:
         try:
-            fields: dict[str, Any] = json.loads(content)
-            return Place(int(fields["cycle"]), int(fields["index"]), fields.get("stub"))
-        except (ValueError, KeyError, TypeError) as error:
+            fields = json.loads(content)
+        except (ValueError, RecursionError):
+            self.refuse("it is no JSON")
+        if not isinstance(fields, dict):
+            self.refuse("it is no JSON object")
+        if not _is_count(fields.get("format")):
+            self.refuse("it has no format")
+        if fields["format"] > _FORMAT:
             message = (
-                f"cannot read cursor {self._storage.uri}/{self._path}; remove it to start again"
+                f"cursor {self._path} of format={fields['format']}, this version reads up to "
+                f"{_FORMAT}; update batch-collection"
             )
-            raise CollectionError(message) from error
+            raise CollectionError(message)
+        for name in ("cycle", "index"):
+            if not _is_count(fields.get(name)):
+                self.refuse(f"{name} must be a whole number, got {fields.get(name)!r:.80}")
+        stub = fields.get("stub")
+        if stub is not None and not _is_count(stub):
+            self.refuse(f"stub must be a whole number or null, got {stub!r:.80}")
+        return Place(fields["cycle"], fields["index"], stub)
 
     def _check_reached(self, cycle: int) -> None:
         """Refuse a place that the log never had: the collection was made anew under the cursor."""
@@ -94,3 +120,7 @@ class Cursor:
                 f"{self._storage.uri} does not have; remove it to start again"
             )
             raise LogError(message)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST

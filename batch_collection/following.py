@@ -56,7 +56,13 @@ class Following:
                 elif self.wait is None or self.wait():
                     return
             entry = read_entry(self.storage, place.cycle)
-            for batch in batches_of(self.storage, entry)[place.index :]:
+            batches = batches_of(self.storage, entry)
+            if place.index > len(batches):
+                self.cursor.refuse(
+                    f"it stands after {place.index} batches of cycle={place.cycle}, which has "
+                    f"{len(batches)}"
+                )
+            for batch in batches[place.index :]:
                 if self._is_there(batch):
                     yield batch
                     self._store(Place(batch.cycle, batch.number + 1))

@@ -372,11 +372,48 @@ def test_a_place_that_the_log_never_had_is_refused(collector: Collector, tmp_pat
         list(batch_collection.open(other).follow("a", once=True))
 
 
-def test_a_damaged_cursor_is_refused(collector: Collector) -> None:
-    """Beginning anew in silence would process everything twice."""
-    collector.storage.replace(cursor_path("a"), b"{}")
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "it is no JSON"),
+        ("[" * 100_000, "it is no JSON"),
+        ("\xff", "it is no JSON"),
+        ("[]", "it is no JSON object"),
+        ("null", "it is no JSON object"),
+        ("{}", "it has no format"),
+        ('{"format": "1", "cycle": 1, "index": 0}', "it has no format"),
+        ('{"format": 1, "index": 0}', "cycle must be a whole number, got None"),
+        ('{"format": 1, "cycle": -1, "index": 0}', "cycle must be a whole number, got -1"),
+        ('{"format": 1, "cycle": 1.0, "index": 0}', "cycle must be a whole number, got 1.0"),
+        ('{"format": 1, "cycle": true, "index": 0}', "cycle must be a whole number, got True"),
+        ('{"format": 1, "cycle": "1", "index": 0}', "cycle must be a whole number, got '1'"),
+        ('{"format": 1, "cycle": 1e999, "index": 0}', "cycle must be a whole number, got inf"),
+        ('{"format": 1, "cycle": 1' + "0" * 20 + ', "index": 0}', "cycle must be a whole number"),
+        ('{"format": 1, "cycle": 1, "index": -1}', "index must be a whole number, got -1"),
+        ('{"format": 1, "cycle": 1, "index": 0.5}', "index must be a whole number, got 0.5"),
+        ('{"format": 1, "cycle": 1, "index": 0, "stub": -1}', "stub must be a whole number or"),
+        (
+            '{"format": 1, "cycle": 1, "index": 9}',
+            "it stands after 9 batches of cycle=1, which has",
+        ),
+    ],
+)
+def test_a_damaged_cursor_is_refused(collector: Collector, content: str, why: str) -> None:
+    """Beginning anew in silence would process everything twice, or going on leave batches out."""
+    collector.storage.replace(cursor_path("a"), content.encode("latin-1"))
 
-    with pytest.raises(CollectionError, match=r"cannot read cursor .*; remove it to start again"):
+    with pytest.raises(CollectionError, match=r"cannot read cursor .*; remove it") as error:
+        ids(collector, "a")
+
+    assert f"cursors/a.json: {why}" in str(error.value)
+
+
+def test_a_cursor_of_a_newer_version_says_update(collector: Collector) -> None:
+    """What it means is not known here."""
+    place = b'{"format": 2, "cycle": "one", "index": 0}'
+    collector.storage.replace(cursor_path("a"), place)
+
+    with pytest.raises(CollectionError, match="format=2, this version reads up to 1; update"):
         ids(collector, "a")
 
 
