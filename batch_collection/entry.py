@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from batch_collection.errors import LogError
+from batch_collection.names import CARRY, DATA, DEAD_LETTERS, STAGING, lies_in
 from batch_collection.windows import format_instant, parse_instant
 
 try:
@@ -258,7 +259,7 @@ class Entry:
                     "update batch-collection"
                 )
                 raise LogError(message)
-            return cls(**_entry_fields(fields))
+            return _with_our_paths(cls(**_entry_fields(fields)))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             message = f"not a log entry: {type(error).__name__}: {error}"
             raise LogError(message) from error
@@ -281,6 +282,30 @@ _KEPT = frozenset(
     }
 )
 """The fields of an entry that the next one has, too, unless it says otherwise."""
+
+
+def _with_our_paths(entry: Entry) -> Entry:
+    """Return an entry whose paths lead to where such files lie: they are moved, and deleted.
+
+    Raises:
+        LogError: it names one.
+    """
+    for folder, paths in (
+        (DATA, (file.path for file in entry.files)),
+        (DEAD_LETTERS, (file.path for file in entry.dead_letters)),
+        (DEAD_LETTERS, entry.redriven),
+        (STAGING, (staged for staged, _ in entry.moves)),
+        (CARRY, (file.path for file in entry.carry)),
+        (CARRY, entry.released),
+    ):
+        for path in paths:
+            if not lies_in(path, folder):
+                message = (
+                    f"it names {path!r:.200}, which is no path below {folder}/: somebody has "
+                    "changed it; put it back as it was, or collect into another --output"
+                )
+                raise LogError(message)
+    return entry
 
 
 def _names(record: type) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batch_collection.windows import compact_instant, parse_compact_instant
 
@@ -35,6 +35,7 @@ __all__ = [
     "entry_cycle",
     "entry_path",
     "is_checkpoint",
+    "lies_in",
     "manifest_path",
     "manifest_window",
     "new_token",
@@ -59,9 +60,20 @@ METADATA_COLUMNS: dict[str, frozenset[str]] = {
 PATH_KEYS = frozenset({"window_date", "window_hour"})
 """A column named like a key of the path breaks pyarrow's readers and is masked by DuckDB's."""
 RESERVED_COLUMNS = METADATA_COLUMNS["full"] | PATH_KEYS
+_LEAVES = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)")
 _DRAFTS = f"{STAGING}/drafts"
 _CHECKPOINT = f"{LOG}/checkpoint-"
 _CHECKPOINT_NAME = re.compile(rf"{_CHECKPOINT}(\d{{20}})-(\d{{20}})\.(?:json|parquet)")
+
+
+def lies_in(path: Any, folder: str) -> bool:
+    """Tell whether a path that was read from a file leads to a place below a folder."""
+    return (
+        isinstance(path, str)
+        and path.startswith(f"{folder}/")
+        and "\0" not in path
+        and not _LEAVES.search(path)
+    )
 
 
 def new_token() -> str:

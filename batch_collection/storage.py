@@ -6,12 +6,13 @@ import contextlib
 import errno
 import io
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from batch_collection.errors import AlreadyExistsError, FileGoneError, StorageError
-from batch_collection.names import draft_path, new_token
+from batch_collection.names import CARRY, LOG, STAGING, draft_path, new_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalStorage", "Sink", "Storage", "open_storage"]
 
+_OURS = {CARRY, LOG, STAGING}
 _TRIES = 10  # others may remove a draft, or a folder that is empty, between two steps of ours
 
 
@@ -145,13 +147,13 @@ class LocalStorage:
 
     def read(self, path: str) -> bytes:
         """Return a file's content."""
-        with _failing("read", path), io.FileIO(f"{self.root}/{path}") as file:
+        with _failing("read", path), io.FileIO(f"{self.root}/{path}", opener=_regular) as file:
             return file.readall()
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading."""
         with _failing("read", path):
-            return self._path(path).open("rb")
+            return io.BufferedReader(io.FileIO(f"{self.root}/{path}", opener=_regular))
 
     def size(self, path: str) -> int | None:
         """Return a file's size, None if there is none."""
@@ -166,6 +168,7 @@ class LocalStorage:
         left, reached = set(), set()
         for source, target in moves:
             with _failing("move", source):
+                self._check_is_ours(source)
                 left.add(self._path(source).parent)
                 reached.add(self._path(target).parent)
                 self._rename(source, target)
@@ -202,9 +205,20 @@ class LocalStorage:
         folders = set()
         for path in paths:
             with _failing("delete", path):
+                self._check_is_ours(path)
                 self._path(path).unlink(missing_ok=True)
             folders.add(self._path(path).parent)
         _remove_empty(folders)
+
+    def _check_is_ours(self, path: str) -> None:
+        """See that a file that goes away lies where it seems to, not behind a link to elsewhere."""
+        parts = path.split("/")[:-1]
+        if parts and parts[0] in _OURS:
+            for depth in range(1, len(parts) + 1):
+                folder = "/".join(parts[:depth])
+                if self._path(folder).is_symlink():
+                    message = f"{folder} is a symbolic link, whose files are not the collection's"
+                    raise OSError(errno.ELOOP, message)
 
     def _path(self, path: str) -> Path:
         return Path(self.root, path)
@@ -299,6 +313,15 @@ def _failing(verb: str, path: str) -> Iterator[None]:
     except OSError as error:
         message = f"cannot {verb} {path}: {error.strerror or error}"
         raise StorageError(message) from error
+
+
+def _regular(path: str, flags: int) -> int:
+    """Open a file, but nothing that is no file: a pipe would be waited for, for ever."""
+    handle = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return handle
 
 
 def _in_folder(folder: Path, act: Callable[[], Any]) -> Any:

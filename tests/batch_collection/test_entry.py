@@ -7,7 +7,7 @@ import re
 from dataclasses import MISSING
 from dataclasses import fields as fields_of
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -36,6 +36,14 @@ INSTANTS = st.datetimes(
 )
 COUNTS = st.integers(0, 2**63 - 1)
 TEXTS = st.text(max_size=8)
+
+
+def paths(folder: str) -> st.SearchStrategy[str]:
+    """Return paths below a folder."""
+    parts = st.text(max_size=8).filter(lambda part: not {"/", "\0"} & {*part}).map("x".__add__)
+    return st.lists(parts, min_size=1, max_size=3).map(lambda found: "/".join([folder, *found]))
+
+
 READS = st.builds(PartitionRead, *[COUNTS] * 9, max_time=st.none() | INSTANTS)
 
 
@@ -46,7 +54,7 @@ def tuples(strategy: st.SearchStrategy[object]) -> st.SearchStrategy[tuple[objec
 
 FILES = st.builds(
     BatchFile,
-    *(TEXTS, TEXTS, COUNTS, COUNTS, TEXTS, INSTANTS, INSTANTS),
+    *(paths("data"), paths("staging"), COUNTS, COUNTS, TEXTS, INSTANTS, INSTANTS),
     offsets=st.dictionaries(COUNTS, st.tuples(COUNTS, COUNTS, COUNTS), max_size=3),
 )
 PANES = st.builds(
@@ -73,10 +81,12 @@ ENTRIES = st.builds(
     panes=tuples(PANES),
     closed_empty=tuples(st.tuples(INSTANTS, INSTANTS)),
     open=st.dictionaries(INSTANTS, tuples(COUNTS), max_size=3),
-    carry=tuples(st.builds(CarryFile, TEXTS, INSTANTS, COUNTS, COUNTS, COUNTS, TEXTS)),
-    released=tuples(TEXTS),
-    dead_letters=tuples(st.builds(DeadLetterFile, TEXTS, TEXTS, COUNTS, COUNTS, TEXTS)),
-    redriven=tuples(TEXTS),
+    carry=tuples(st.builds(CarryFile, paths("carry"), INSTANTS, COUNTS, COUNTS, COUNTS, TEXTS)),
+    released=tuples(paths("carry")),
+    dead_letters=tuples(
+        st.builds(DeadLetterFile, paths("dead_letters"), paths("staging"), COUNTS, COUNTS, TEXTS)
+    ),
+    redriven=tuples(paths("dead_letters")),
     became=tuples(READS),
     pinned=tuples(TEXTS),
     layout=TEXTS,
@@ -166,6 +176,26 @@ def test_what_is_no_entry_is_said_to_be_none(content: bytes) -> None:
     """One clear error, whatever the bytes."""
     with pytest.raises(LogError, match="not a log entry"):
         Entry.from_json(content)
+
+
+OUTSIDE = ["../a", "data/../../a", "/etc/a", "", "data", "data/", "log/a", "data//a", "data/./a", 7]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+@pytest.mark.parametrize("name", ["path", "staged", "carry", "released", "letters", "redriven"])
+def test_a_path_that_leads_out_of_its_folder_is_refused(
+    fields: dict[str, Any], name: str, path: object
+) -> None:
+    """What it names would be moved, or deleted."""
+    if name in {"path", "staged"}:
+        fields["panes"][0]["files"][0][name] = path
+    elif name in {"carry", "letters"}:
+        fields["carry" if name == "carry" else "dead_letters"][0]["path"] = path
+    else:
+        fields[name] = [path]
+
+    with pytest.raises(LogError, match=re.escape(f"it names {path!r}, which is no path below")):
+        Entry.from_json(json.dumps(fields).encode())
 
 
 def test_moves_name_every_file_to_publish(tmp_path: Path) -> None:

@@ -218,3 +218,35 @@ def test_open_storage_takes_a_url_of_cloud_storage() -> None:
         open_storage("gs:///x")
     with pytest.raises(StorageError, match="a Path drops a slash"):
         open_storage(str(Path("gs://bucket/x")))
+
+
+@pytest.mark.parametrize("folder", ["staging", "carry", "log", "staging/0000000001"])
+def test_a_file_behind_a_link_to_elsewhere_is_neither_deleted_nor_moved(
+    storage: LocalStorage, tmp_path: Path, folder: str
+) -> None:
+    """It is somebody else's, whatever a file of the collection says."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "theirs").write_text("precious")
+    link = Path(storage.root, folder)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    expected = f"{folder} is a symbolic link, whose files are not the collection's"
+
+    with pytest.raises(StorageError, match=re.escape(f"cannot delete {folder}/theirs: {expected}")):
+        storage.delete([f"{folder}/theirs"])
+    with pytest.raises(StorageError, match=re.escape(f"cannot move {folder}/theirs: {expected}")):
+        storage.move([(f"{folder}/theirs", "data/theirs")])
+
+    assert (elsewhere / "theirs").read_text() == "precious"
+
+
+def test_what_is_no_regular_file_is_refused_at_once(storage: LocalStorage) -> None:
+    """A pipe in the place of an entry would be read for ever."""
+    storage.replace("log/0.json", b"")
+    Path(storage.root, "log/0.json").unlink()
+    os.mkfifo(Path(storage.root, "log/0.json"))
+
+    for read in (storage.read, storage.open):
+        with pytest.raises(StorageError, match=r"cannot read log/0\.json: it is no regular file"):
+            read("log/0.json")
