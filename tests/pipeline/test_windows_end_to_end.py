@@ -169,6 +169,23 @@ def test_a_record_within_the_grace_is_on_time(embedded: EmbeddedBroker, tmp_path
     check(collecting.path, stream.produced)
 
 
+def test_a_window_longer_than_max_ahead_is_one_file(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Its rows wait though its end is hours away; only one hours ahead of the clock does not."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=6h")
+    for clock in ("06:30:00", "08:30:00", "10:30:00"):
+        stream.send(sending(at(clock), 1, id=clock))
+        assert panes(collecting.once(at(clock) + SECOND)) == []
+    stream.send(sending(at("11:59:00"), 2, id="wrong clock"), sending(at("11:30:00"), 2, id="fast"))
+    assert panes(collecting.once(at("10:30:02"))) == [("06:00:00", "early", [1])]
+
+    assert panes(collecting.once(at("12:00:02"))) == [("06:00:00", "on_time", [4])]
+
+    check(collecting.path, stream.produced)
+
+
 def test_an_interval_without_messages_is_recorded_and_has_no_file(
     embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:
