@@ -217,8 +217,8 @@ MISFITS = {
     b'{"f":1e300}': f"column f is float and can't hold 1e+300; give it type double {SCHEMA}",
     b'{"b":1}': f"column b is bool and can't hold 1; give it type int64 {SCHEMA}",
     b'{"t":1}': f"column t is timestamp and can't hold 1; give it type int64 {SCHEMA}",
-    b'{"t":"noon"}': "couldn't parse:noon; mend the sender, or give the column another type",
-    b'{"t":"2026-11-22T10:30:00.1234567Z"}': "couldn't parse:2026-11-22T10:30:00.1234567Z; mend",
+    b'{"t":"noon"}': "column t is timestamp (RFC 3339 texts within years 1 to 9999, at most micro",
+    b'{"t":"2026-11-22T10:30:00.1234567Z"}': 'can\'t hold "2026-11-22T10:30:00.1234567Z"; give it',
 }
 
 
