@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam import coders
 from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Duration, Timestamp
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
-    from transforms.plan import Task
+    from transforms.plan import Plan, Task
 
-__all__ = ["MEMORY_LIMIT", "Batch", "BatchCoder", "CutBatches"]
+__all__ = ["MEMORY_LIMIT", "Batch", "BatchCoder", "CutBatches", "split_ahead"]
 
 MEMORY_LIMIT = 256 << 20
 """Bytes of rows of a bundle that may wait in memory; more go to a temporary file."""
@@ -102,6 +103,22 @@ class CutBatches(beam.PTransform):
         return batches
 
 
+def split_ahead(
+    rows: pa.Table, start: datetime, interval: timedelta, plan: Plan
+) -> Iterator[tuple[pa.Table, bool]]:
+    """Yield the rows of one window that may wait, then, with True, those too far ahead to.
+
+    Only in the one window that the plan's ``ahead_limit`` lies in are rows told apart.
+    """
+    if start > plan.ahead_limit or start + interval <= plan.ahead_limit:
+        yield rows, start > plan.ahead_limit
+        return
+    ahead = pc.greater(rows.column("row_time"), microseconds(plan.ahead_limit))
+    for part, is_ahead in ((rows.filter(pc.invert(ahead)), False), (rows.filter(ahead), True)):
+        if part.num_rows:
+            yield part, is_ahead
+
+
 @dataclass
 class _Cutting:
     """One attempt that is being cut."""
@@ -136,7 +153,9 @@ class _CutFn(beam.DoFn):
             return
         attempt.bytes += chunk.table.nbytes
         start = from_microseconds(window.start.micros)
-        yield from self._batches(attempt, attempt.cutter.add(start, InMemory(chunk.table)))
+        for rows, ahead in split_ahead(chunk.table, start, self.interval, chunk.task.plan):
+            cuts = attempt.cutter.add(start, InMemory(rows), ahead=ahead)
+            yield from self._batches(attempt, cuts)
         if sum(cutting.bytes for cutting in self._cutting.values()) > self.memory_limit:
             self._spill_all()
 

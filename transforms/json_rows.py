@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from batch_collection.schema import is_changed, merge, prune, to_arrow
+from transforms.json_instants import as_texts, with_instants
 from transforms.json_value import MAX_DEPTH, Misfit, check, depth, infer, load
 from transforms.reading import Piece, Reading, SchemaChange, grow, reason_of, too_much
 
@@ -312,7 +313,8 @@ def parse(values: pa.Array, type_: pa.DataType, *, vetted: bool = False) -> Any:
         pa.BufferReader(text),
         pj.ReadOptions(use_threads=False, block_size=text.size + 1),
         pj.ParseOptions(
-            pa.schema([("v", type_)]), unexpected_field_behavior="ignore" if vetted else "error"
+            pa.schema([("v", as_texts(type_))]),
+            unexpected_field_behavior="ignore" if vetted else "error",
         ),
     )
     table.validate(full=True)  # offsets and UTF-8, which the parser doesn't vouch for
@@ -320,7 +322,7 @@ def parse(values: pa.Array, type_: pa.DataType, *, vetted: bool = False) -> Any:
     if table.num_rows != len(values) or column.null_count or column.num_chunks != 1:
         message = f"{table.num_rows} JSON texts in {len(values)} messages"
         raise pa.ArrowInvalid(message)
-    return column.chunk(0)
+    return with_instants(column.chunk(0), type_)
 
 
 def _framed(values: pa.Array) -> pa.Buffer:

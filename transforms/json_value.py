@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from batch_collection.instants import is_exact_instant
 from batch_collection.schema import merge_types
 
 __all__ = ["MAX_DEPTH", "RETYPE", "Misfit", "check", "depth", "infer", "load"]
@@ -27,7 +28,8 @@ _BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
 _RANGES = {name: (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for name, bits in _BITS.items()}
 _RANGES |= {f"u{name}": (0, 2**bits - 1) for name, bits in _BITS.items()}
 _LARGEST = {"double": float(np.finfo(np.float64).max), "float": float(np.finfo(np.float32).max)}
-_TEXTS = {"binary", "string", "timestamp"}
+_INSTANT = "RFC 3339 texts within years 1 to 9999, at most microseconds"
+_TEXTS = {"binary", "string"}
 _CURES = ("bool", "int64", "uint64", "double", "string")
 _UNMARKED = bytes(set(range(256)) - set(b'[]{}"'))
 _SHOWN = 80
@@ -106,6 +108,8 @@ def check(value: Any, type_: Any, path: str = "") -> None:
             check(element, type_[0], f"{path}[]")
     elif not isinstance(type_, str) or not _fits(value, type_):
         name = type_ if isinstance(type_, str) else _shown(type_)
+        if type_ == "timestamp" and isinstance(value, str):
+            name = f"timestamp ({_INSTANT})"
         _refuse(f"column {path} is {name} and can't hold {_shown(value)}; {_cure(value)}")
     elif isinstance(value, str):
         _check_text(value, f"column {path}")
@@ -116,7 +120,7 @@ def _fits(value: Any, type_: str) -> bool:
     if isinstance(value, bool):
         return type_ == "bool"
     if isinstance(value, str):
-        return type_ in _TEXTS
+        return type_ in _TEXTS or (type_ == "timestamp" and is_exact_instant(value))
     if isinstance(value, int) and type_ in _RANGES:
         return _RANGES[type_][0] <= value <= _RANGES[type_][1]
     if isinstance(value, (int, float)) and type_ in _LARGEST:

@@ -169,6 +169,23 @@ def test_a_record_within_the_grace_is_on_time(embedded: EmbeddedBroker, tmp_path
     check(collecting.path, stream.produced)
 
 
+def test_a_window_longer_than_max_ahead_is_one_file(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Its rows wait though its end is hours away; only one hours ahead of the clock does not."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=6h")
+    for clock in ("06:30:00", "08:30:00", "10:30:00"):
+        stream.send(sending(at(clock), 1, id=clock))
+        assert panes(collecting.once(at(clock) + SECOND)) == []
+    stream.send(sending(at("11:59:00"), 2, id="wrong clock"), sending(at("11:30:00"), 2, id="fast"))
+    assert panes(collecting.once(at("10:30:02"))) == [("06:00:00", "early", [1])]
+
+    assert panes(collecting.once(at("12:00:02"))) == [("06:00:00", "on_time", [4])]
+
+    check(collecting.path, stream.produced)
+
+
 def test_an_interval_without_messages_is_recorded_and_has_no_file(
     embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:
@@ -220,6 +237,25 @@ def test_a_record_of_1970_is_a_late_pane_of_its_own_window(
     assert entry.boundary == at("10:30:10")
     assert sorted(files_by_window(collecting.path)) == [EPOCH, at("10:30:00")]
     check(collecting.path, stream.produced)
+
+
+def test_rows_of_the_first_and_the_last_window_of_the_calendar_are_collected(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Years 1 and 9999 stop nothing, in a backlog either, whatever grace and limit."""
+    stream = Stream(embedded)
+    flags = ("--interval=1h", "--grace=3h", "--timestamp=field:t")
+    collecting = Collecting.of(stream, tmp_path, *flags, "--max_messages_per_cycle=2")
+    ends = ("0001-01-01T00:00:00Z", "9999-12-31T22:59:59.999999Z")
+    for partition, instant in enumerate(ends):
+        stream.send(*[sending(at("10:30:00"), partition, t=instant)] * 4)
+    (beyond,) = stream.send(sending(at("10:30:00"), t="9999-12-31T23:00:00Z"))
+
+    entries = collecting.once(at("10:30:12"))
+    entries += collecting.once(at("13:30:12"))
+
+    check(collecting.path, stream.produced, dead=[(0, beyond.offset)])
+    assert {start for start, _, _ in panes(entries)} == {"00:00:00", "22:00:00"}
 
 
 def test_a_record_hours_ahead_is_written_at_once_and_moves_nothing(
@@ -359,6 +395,56 @@ def test_until_ends_a_backfill_at_its_instant(kafka: KafkaBroker, tmp_path: Path
     assert entries_of(collecting.path)[-1].boundary == at("10:30:20")
     assert [len(all_) for all_ in manifests_of(collecting.path).values()] == [1, 1]
     assert collecting.once(at("12:00:30")) == []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("flag", "first"),
+    [
+        ("--start=earliest", "10:30:00"),
+        ("--start=2026-11-22T10:30:30Z", "10:30:30"),
+        ("--start=latest", "10:30:40"),
+    ],
+)
+def test_an_end_before_what_was_read_is_nothing_to_do(
+    kafka: KafkaBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, first: str
+) -> None:
+    """Read already, or begun behind it: one line says so, and no topic was truncated."""
+    stream = Stream(kafka, partitions=2)
+    stream.send(*every_second("10:30:00", "10:30:40"))
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", flag)
+    if flag == "--start=earliest":
+        collecting.once(at("10:30:42"))
+
+    words = (f"--bootstrap_servers={kafka.bootstrap_servers}", f"--output={tmp_path}")
+    until = f"--until={at('10:30:20').isoformat()}"
+    assert main([*words, f"--topics={stream.name}", "--interval=10s", flag, until]) == 0
+
+    told = capsys.readouterr().err
+    assert f"{stream.name} was read beyond --until before, or begins behind it" in told
+    stream.send(*every_second("10:30:40", "10:30:50"))
+    collecting.once(at("10:30:52"))
+    check(collecting.path, [m for m in stream.produced if (m.at or EPOCH) >= at(first)])
+
+
+@pytest.mark.integration
+def test_until_reads_up_to_the_first_message_stamped_then(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    """A message stamped before it, but behind that one, is left to the next run, as a late row."""
+    stream = Stream(kafka, partitions=1)
+    before = stream.send(sending(at("10:30:00"), id=0), sending(at("10:30:05"), id=1))
+    stream.send(sending(at("10:30:20"), id=2), sending(at("10:30:06"), id=3))
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+
+    collecting.once(at("10:30:42"), f"--until={at('10:30:20').isoformat()}")
+    check(collecting.path, before)
+
+    assert panes(collecting.once(at("10:30:42"))) == [
+        ("10:30:00", "late", [1]),
+        ("10:30:20", "on_time", [1]),
+    ]
+    check(collecting.path, stream.produced)
 
 
 @pytest.mark.integration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import apache_beam as beam
@@ -10,7 +11,7 @@ import pytest
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
 from transforms.chunk import Chunk
-from transforms.cut_batches import Batch, BatchCoder, CutBatches
+from transforms.cut_batches import Batch, BatchCoder, CutBatches, split_ahead
 from transforms.into_windows import IntoWindows
 from transforms.rows import InMemory, Spilled
 
@@ -77,6 +78,25 @@ def test_rows_that_do_not_fit_in_memory_are_spilled_and_come_back() -> None:
     out = cut([chunk(rows(range(7))), chunk(later), chunk(rows([7, 8])), end()], memory_limit=0)
     batches = [seen.element for seen in out[MAIN]]
     assert {type(segment.source) for b in batches for segment in b.cut.segments} == {Spilled}
+
+
+def test_only_rows_whose_own_time_is_beyond_the_limit_do_not_wait() -> None:
+    """In the window that the limit lies in, rows are told apart; at the limit they still wait."""
+    limit = NOON + MINUTE + timedelta(seconds=2)
+    until = task(plan(ahead_limit=limit))
+    table = rows(range(6), NOON + MINUTE, step=timedelta(seconds=1))
+    out = cut([chunk(table, until), end(until)])
+    found = [(seen.element.cut.timing, values(seen.element)) for seen in out[MAIN]]
+    assert found == [("early", [3, 4, 5]), ("carry", [0, 1, 2])]
+
+
+@pytest.mark.parametrize(("seconds", "ahead"), [(-60, True), (-1, True), (59, False), (60, False)])
+def test_windows_the_limit_does_not_lie_in_are_not_looked_into(seconds: int, ahead: bool) -> None:  # noqa: FBT001 - a case
+    """What begins after it is ahead as a whole, what ends by it is not; else nobody looks."""
+    limit = NOON + timedelta(seconds=seconds)
+    table = rows(range(3), NOON, step=timedelta(seconds=1))
+    ((kept, is_ahead),) = split_ahead(table, NOON, MINUTE, plan(ahead_limit=limit))
+    assert (kept.num_rows, is_ahead) == (3, ahead)
 
 
 class Recoded(Windowed):
