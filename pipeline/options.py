@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch_collection.errors import CollectionError
+from batch_collection.field_path import split_path
 from batch_collection.formats import FORMATS
 from batch_collection.functions import load_function
 from batch_collection.schema import read_schema_file
@@ -24,6 +25,7 @@ from pipeline.engine_options import (
 )
 from pipeline.flags import Flags
 from transforms.decode import RowRules
+from transforms.row_time import FIELD
 from transforms.write_batch_files import METADATA, Output
 
 if TYPE_CHECKING:
@@ -142,7 +144,8 @@ def _configure_windows(group: argparse._ArgumentGroup) -> None:
         "--timestamp",
         metavar="RULE",
         default="record",
-        help="a row's time: record (Kafka's), field:NAME, or collected (arrival) (default: record)",
+        help="a row's time: record (Kafka's), field:NAME (dots lead into objects; "
+        'field:"meta.ts".x keeps a dot), or collected (arrival) (default: record)',
     )
     group.add_argument(
         "--timestamp_unit",
@@ -332,11 +335,15 @@ def _start(flags: Flags) -> str:
 
 def _rules(flags: Flags, interval: timedelta) -> RowRules:
     rule, unit = flags.args.timestamp, flags.args.timestamp_unit
-    is_field = rule.startswith("field:") and len(rule) > len("field:")
+    is_field = rule.startswith(FIELD) and len(rule) > len(FIELD)
     flags.check(
         is_field or rule in {"record", "collected"},
         f"--timestamp must be record, collected or field:NAME, got {rule!r}",
     )
+    try:
+        split_path(rule.removeprefix(FIELD), lambda _: False)
+    except CollectionError as error:
+        flags.errors.append(f"--timestamp: {error}")
     if unit is not None:
         flags.choice("timestamp_unit", UNITS)
         flags.check(is_field, "--timestamp_unit goes with --timestamp=field:NAME")

@@ -20,7 +20,7 @@ from transforms.chunk import MESSAGES, POSITION
 from transforms.function_rows import read_bytes, read_function
 from transforms.json_rows import read_json
 from transforms.reading import Piece, Reading, SchemaChange
-from transforms.row_time import limits, row_times, why_no_time
+from transforms.row_time import row_times, why_no_time, within_years
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -200,7 +200,12 @@ def _rows(
         stamp, number = stamps[int(row)].as_py(), int(piece.messages[row])
         if number not in faults:
             reason = why_no_time(
-                rules.row_time, rules.timestamp_unit, stamp, piece.payload, int(row)
+                rules.row_time,
+                rules.timestamp_unit,
+                rules.interval,
+                stamp,
+                piece.payload,
+                int(row),
             )
             faults[number] = _fault("row_time", reason)
     rows = pa.Table.from_arrays(
@@ -216,8 +221,7 @@ def _position(
     piece: Piece, table: pa.Table, rules: RowRules, times: pa.Array, stamps: pa.Array
 ) -> list[pa.Array]:
     """Return the columns of ``POSITION``."""
-    first, last = (limit // 1000 for limit in limits(timedelta()))
-    within = pc.and_(pc.greater_equal(stamps, first), pc.less_equal(stamps, last))
+    within = within_years(stamps)
     index = pa.nulls(len(times), pa.int32())
     if piece.index is not None:
         index = pa.array(piece.index, mask=piece.index == _NO_INDEX)

@@ -86,6 +86,13 @@ def test_an_interval_must_be_whole_seconds(capsys: pytest.CaptureFixture[str]) -
     ]
 
 
+def test_the_name_of_a_time_field_may_be_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    """A quote that is not closed is found before anything starts."""
+    assert options('--timestamp=field:"meta.ts".x').rules.row_time == 'field:"meta.ts".x'
+    (error,) = errors(capsys, *NEEDED, '--timestamp=field:"meta.ts')
+    assert error.startswith("error: --timestamp: cannot read the field name '\"meta.ts': a name")
+
+
 def test_an_unknown_runner_is_refused_with_those_there_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

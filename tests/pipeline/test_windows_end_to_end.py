@@ -239,6 +239,25 @@ def test_a_record_of_1970_is_a_late_pane_of_its_own_window(
     check(collecting.path, stream.produced)
 
 
+def test_rows_of_the_first_and_the_last_window_of_the_calendar_are_collected(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Years 1 and 9999 stop nothing, in a backlog either, whatever grace and limit."""
+    stream = Stream(embedded)
+    flags = ("--interval=1h", "--grace=3h", "--timestamp=field:t")
+    collecting = Collecting.of(stream, tmp_path, *flags, "--max_messages_per_cycle=2")
+    ends = ("0001-01-01T00:00:00Z", "9999-12-31T22:59:59.999999Z")
+    for partition, instant in enumerate(ends):
+        stream.send(*[sending(at("10:30:00"), partition, t=instant)] * 4)
+    (beyond,) = stream.send(sending(at("10:30:00"), t="9999-12-31T23:00:00Z"))
+
+    entries = collecting.once(at("10:30:12"))
+    entries += collecting.once(at("13:30:12"))
+
+    check(collecting.path, stream.produced, dead=[(0, beyond.offset)])
+    assert {start for start, _, _ in panes(entries)} == {"00:00:00", "22:00:00"}
+
+
 def test_a_record_hours_ahead_is_written_at_once_and_moves_nothing(
     embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:

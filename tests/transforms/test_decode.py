@@ -605,12 +605,23 @@ YEAR_1 = -62135596800000
 
 
 def test_the_row_time_is_the_records_by_default() -> None:
-    """Within years 1 to 9999, an interval to spare; nanoseconds taken for milliseconds are not."""
-    for stamp in (YEAR_1 + 60_000, 0, LAST - 60_000):
+    """Within years 1 to 9999 in whole windows; nanoseconds taken for milliseconds are not."""
+    for stamp in (YEAR_1, 0, LAST - 60_000):
         assert times(decoded(b"{}", timestamp=stamp)) == [stamp * 1000]
-    for stamp in (YEAR_1 + 59_999, LAST - 59_998, STAMP * 1_000_000, -(2**63)):
+    in_windows = ", in windows of 1m 0001-01-01T00:00:00Z to 9999-12-31T23:58:59.999999Z"
+    for stamp, more in (
+        (YEAR_1 - 1, ""),
+        (LAST - 59_999, in_windows),
+        (LAST, in_windows),
+        (STAMP * 1000, ""),
+        (STAMP * 1_000_000, ""),
+        (-(2**63), ""),
+    ):
         done = decoded(b'{"a":1}', b'[{"a":1},{"a":2}]', timestamp=stamp)
-        reason = f"record timestamp {stamp} ms is not within years 1 to 9999; mend the sender"
+        reason = (
+            f"record timestamp {stamp} ms is not within years 1 to 9999{more}; mend the sender, "
+            "or use --timestamp=field:NAME or collected"
+        )
         assert errors(done) == {0: reason, 1: reason}
         assert done.dead_letters.column("stage").to_pylist() == ["row_time"] * 2
     (without,) = errors(decoded(b"{}", timestamp=None)).values()
@@ -638,14 +649,22 @@ def test_the_row_time_may_be_the_planning_s() -> None:
         ("us", "1760000000123457", 1_760_000_000_123_457),
         ("ns", "1760000000123456999", 1_760_000_000_123_456),
         ("ns", "-1", -1),
-        ("s", "1760000000.1234567", 1_760_000_000_123_457),
-        ("ms", "0.0004", 0),
-        ("ms", "0.0006", 1),
+        ("s", "1760000000.1234567", 1_760_000_000_123_456),
+        ("s", "1700000000.1", 1_700_000_000_099_999),  # the double is that much less
+        ("s", "-0.0000001", -1),
+        ("ms", "0.0009999", 0),
+        ("ms", "-1.5", -1500),
+        ("us", "-1.5", -2),
+        ("ns", "-0.5", -1),
+        ("ns", "1760000000123456800.0", 1_760_000_000_123_456),
         (None, '"2026-11-22T10:30:00Z"', 1795343400_000_000),
         ("s", '"2026-11-22T10:30:00"', 1795343400_000_000),
         (None, '"2026-11-22 11:30:00.123456789+01:00"', 1795343400_123_456),
         (None, '"2026-11-22t10:30:00.1z"', 1795343400_100_000),
         (None, '"2026-11-22"', 1795305600_000_000),
+        (None, '"2026-11-22T10:30Z"', 1795343400_000_000),
+        (None, '"0001-01-01T00:00:00Z"', YEAR_1 * 1000),
+        (None, '"9999-12-31T23:58:59Z"', LAST * 1000 - 60_999_000),
     ],
 )
 def test_the_row_time_may_be_a_field(unit: str | None, text: str, microseconds: int) -> None:
@@ -672,8 +691,17 @@ def test_the_row_time_may_be_a_field(unit: str | None, text: str, microseconds: 
         ("s", '{"x":1}', "field at is no time within years 1 to 9999: {'x': 1}"),
         ("s", '"1760000000"', "field at is no time within years 1 to 9999: '1760000000'; send RFC"),
         (None, '"2026-02-30T00:00:00Z"', "field at is no time within years 1 to 9999: '2026-02-30"),
-        (None, '"2026-11-22T10:30"', "field at is no time within years 1 to 9999: '2026-11-22T10"),
-        (None, '"0001-01-01T00:00:59Z"', "field at is no time within years 1 to 9999: '0001-01-01"),
+        (None, '"2026-11-22T1030"', "field at is no time within years 1 to 9999: '2026-11-22T10"),
+        (
+            None,
+            '"9999-12-31T23:59:59-01:00"',
+            "field at is no time within years 1 to 9999: '9999-1",
+        ),
+        (
+            None,
+            '"9999-12-31T23:59:59Z"',
+            "field at is no time within years 1 to 9999, in windows of 1m 0001-01-01T00:00:00Z to ",
+        ),
         (None, "1", "field at is the number 1; say its unit with --timestamp_unit=s|ms|us|ns"),
     ],
 )
