@@ -73,7 +73,17 @@ def _collect(drive: LocalDrive) -> int:
         return 1
     if stopped.is_set():
         drive.display.note("stopped; the next run goes on from here")
+    for topic in drive.topics:
+        if topic.is_beyond_until:
+            drive.display.note(_beyond_until(topic))
     return 0
+
+
+def _beyond_until(topic: TopicCollection) -> str:
+    return (
+        f"{topic.info.name} was read beyond --until before, or begins behind it (--start): nothing "
+        "before it is left to collect there"
+    )
 
 
 def _where(topic: TopicCollection) -> str:

@@ -227,7 +227,8 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--until",
         metavar="INSTANT",
-        help="collect only messages stamped before it, then stop (a backfill's end)",
+        help="read each partition up to its first message stamped then or later, and stop "
+        "(a backfill's end)",
     )
     group.add_argument(
         "--max_messages_per_cycle",

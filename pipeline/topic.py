@@ -59,6 +59,7 @@ class TopicCollection:
         newest: the newest log entry, which is published.
         warning: what a user should know of how it was found; empty if all is well.
         lag: messages that waited when the broker was last asked.
+        is_beyond_until: whether messages stamped at or after ``--until`` were read before.
     """
 
     broker: Broker
@@ -70,6 +71,7 @@ class TopicCollection:
     newest: Entry = field(init=False)
     warning: str = ""
     lag: int = 0
+    is_beyond_until: bool = False
     _goal: dict[int, int] | None = None
     _schema: dict[str, Any] | None = None
     _tries: int = 0
@@ -239,16 +241,20 @@ class TopicCollection:
         return Seen(now, offsets, self._offsets_at)
 
     def _offsets(self) -> dict[int, tuple[int, int]]:
-        """Return the earliest offset and the end of each partition, ``--until`` at the most."""
+        """Return the earliest offset and the end of each partition.
+
+        With ``--until`` that is the first message stamped at or after it; where more was read
+        before, what was read.
+        """
         offsets = dict(self.broker.offsets(self.info.name, self.info.partitions))
         if self.rules.until is None:
             return offsets
         for partition, answer in self._offsets_at(self.rules.until).items():
             earliest, end = offsets[partition]
-            offsets[partition] = (
-                earliest,
-                end if answer.offset is None else min(end, answer.offset),
-            )
+            if answer.offset is not None:
+                reached = self.newest.ends.get(partition, earliest)
+                self.is_beyond_until |= reached > answer.offset
+                offsets[partition] = (earliest, min(end, max(answer.offset, reached)))
         return offsets
 
     def _offsets_at(self, instant: datetime) -> Mapping[int, Answer]:

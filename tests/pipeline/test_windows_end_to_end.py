@@ -398,6 +398,56 @@ def test_until_ends_a_backfill_at_its_instant(kafka: KafkaBroker, tmp_path: Path
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("flag", "first"),
+    [
+        ("--start=earliest", "10:30:00"),
+        ("--start=2026-11-22T10:30:30Z", "10:30:30"),
+        ("--start=latest", "10:30:40"),
+    ],
+)
+def test_an_end_before_what_was_read_is_nothing_to_do(
+    kafka: KafkaBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, first: str
+) -> None:
+    """Read already, or begun behind it: one line says so, and no topic was truncated."""
+    stream = Stream(kafka, partitions=2)
+    stream.send(*every_second("10:30:00", "10:30:40"))
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", flag)
+    if flag == "--start=earliest":
+        collecting.once(at("10:30:42"))
+
+    words = (f"--bootstrap_servers={kafka.bootstrap_servers}", f"--output={tmp_path}")
+    until = f"--until={at('10:30:20').isoformat()}"
+    assert main([*words, f"--topics={stream.name}", "--interval=10s", flag, until]) == 0
+
+    told = capsys.readouterr().err
+    assert f"{stream.name} was read beyond --until before, or begins behind it" in told
+    stream.send(*every_second("10:30:40", "10:30:50"))
+    collecting.once(at("10:30:52"))
+    check(collecting.path, [m for m in stream.produced if (m.at or EPOCH) >= at(first)])
+
+
+@pytest.mark.integration
+def test_until_reads_up_to_the_first_message_stamped_then(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    """A message stamped before it, but behind that one, is left to the next run, as a late row."""
+    stream = Stream(kafka, partitions=1)
+    before = stream.send(sending(at("10:30:00"), id=0), sending(at("10:30:05"), id=1))
+    stream.send(sending(at("10:30:20"), id=2), sending(at("10:30:06"), id=3))
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+
+    collecting.once(at("10:30:42"), f"--until={at('10:30:20').isoformat()}")
+    check(collecting.path, before)
+
+    assert panes(collecting.once(at("10:30:42"))) == [
+        ("10:30:00", "late", [1]),
+        ("10:30:20", "on_time", [1]),
+    ]
+    check(collecting.path, stream.produced)
+
+
+@pytest.mark.integration
 def test_start_latest_begins_with_what_comes_after(kafka: KafkaBroker, tmp_path: Path) -> None:
     """What was there at the first start is not collected; the start is pinned by then."""
     stream = Stream(kafka, partitions=2)
