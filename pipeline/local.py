@@ -197,6 +197,11 @@ class LocalDrive:
                 self._is_away(topic, error)
             except CollectionError as error:
                 failures.append(error)
+        if progress.undated:
+            self.display.note(
+                f"warning: rows without _timestamp: {progress.undated:,}; those of their records "
+                "are missing, or not milliseconds within years 1 to 9999; mend the sender"
+            )
         if failures:  # only now: one topic's trouble must not keep another's place from being known
             raise failures[0]
 

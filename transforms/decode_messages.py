@@ -11,6 +11,7 @@ from batch_collection.errors import CollectionError
 from transforms.chunk import Chunk
 from transforms.decode import RowRules, SchemaChange, decode
 from transforms.metrics import count
+from transforms.progress import progress
 from transforms.read_slices import REPORTS
 from transforms.report import Report, report_on
 
@@ -77,6 +78,10 @@ class _DecodeFn(beam.DoFn):
         self._known[report.key] = decoded.schema
         count("rows", sum(read.rows for read in decoded.counts))
         count("dead_letters", sum(read.dead_letters for read in decoded.counts))
+        if self.rules.metadata != "none":
+            undated = decoded.rows.column("timestamp").null_count
+            progress.undated += undated
+            count("undated_rows", undated)
         yield from _outputs(chunk, decoded, report)
 
 

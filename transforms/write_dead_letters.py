@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.transforms.window import GlobalWindows
 
 from batch_collection.checksum import ChecksumFile
@@ -16,6 +17,7 @@ from batch_collection.formats import FORMATS
 from batch_collection.names import dead_letters_path, new_token, staged_path
 from batch_collection.storage import open_storage
 from transforms.report import Report, report_on
+from transforms.row_time import within_years
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +28,30 @@ if TYPE_CHECKING:
     from batch_collection.formats import BatchWriter
     from transforms.chunk import Chunk
 
-__all__ = ["WriteDeadLetters"]
+__all__ = ["RAW_STAMP", "WriteDeadLetters", "filed"]
+
+RAW_STAMP = ("; record timestamp ", " ms")
+"""What stands around a stamp behind the reasons of format 1."""
+
+
+def filed(letters: pa.Table, format_: int) -> pa.Table:
+    """Return dead letters as they stand in a file of a collection of some format.
+
+    ``timestamp`` is an instant, null where it is beyond what readers can show. The milliseconds as
+    they came are in ``timestamp_ms``, in format 1, which has no such column, behind the reason.
+    """
+    place = letters.schema.get_field_index("timestamp")
+    stamps = letters.column(place)
+    fits = within_years(stamps)
+    shown = pc.if_else(fits, stamps, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC"))
+    table = letters.set_column(place, "timestamp", shown)
+    if format_ > 1:
+        return table.add_column(place + 1, "timestamp_ms", stamps)
+    errors = letters.column("error")
+    beyond = pc.if_else(fits, pa.scalar(None, pa.int64()), stamps).cast(pa.string())
+    told = pc.binary_join_element_wise(errors, RAW_STAMP[0], beyond, RAW_STAMP[1], "")
+    place = letters.schema.get_field_index("error")
+    return table.set_column(place, "error", pc.coalesce(told, errors))
 
 
 @dataclass(eq=False)
@@ -53,8 +78,7 @@ class _Open:
     messages: int = 0
 
     def add(self, table: pa.Table) -> None:
-        times = table.column("timestamp").cast(pa.timestamp("ms", "UTC"))
-        self.writer.write(table.set_column(2, "timestamp", times))
+        self.writer.write(filed(table, self.chunk.task.plan.format))
         self.messages += table.num_rows
 
     def close(self) -> Report:
@@ -101,6 +125,5 @@ def _start(chunk: Chunk) -> _Open:
     planned_at = plan.planned_at.replace(microsecond=0)
     path = dead_letters_path(planned_at, plan.cycle, chunk.task.number, new_token())
     sink = ChecksumFile(storage.write(staged_path(plan.cycle, path)))
-    columns = chunk.table.schema
-    schema = columns.set(2, pa.field("timestamp", pa.timestamp("ms", "UTC")))
+    schema = filed(chunk.table.schema.empty_table(), plan.format).schema
     return _Open(chunk, path, sink, FORMATS["parquet"].writer(sink, schema, "zstd"))

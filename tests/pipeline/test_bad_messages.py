@@ -6,8 +6,15 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
+from confluent_kafka import Producer
 
+from batch_collection.audit import audit
+from batch_collection.storage import LocalStorage
 from tests.builders import at
 from tests.collecting import (
     Collecting,
@@ -272,6 +279,63 @@ def test_a_message_is_bad_as_a_whole(embedded: EmbeddedBroker, tmp_path: Path) -
         "decode",
         "row_time",
     ]
+
+
+MICROSECONDS = 1_795_343_401_000_000
+"""A stamp of a producer that takes Kafka's milliseconds for microseconds."""
+
+
+def stamped(stream: Stream, *values: bytes) -> None:
+    """Produce messages stamped in microseconds, to partition 0."""
+    producer = Producer({"bootstrap.servers": stream.broker.bootstrap_servers})
+    for value in values:
+        producer.produce(stream.name, value, partition=0, timestamp=MICROSECONDS)
+    assert producer.flush(30) == 0
+
+
+def test_stamps_in_microseconds_are_dead_letters_that_all_can_read(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """The number is in the reason and in a column; the date is null."""
+    stream = Stream(embedded)
+    stamped(stream, b'{"v": 1}', b"no JSON")
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+
+    collecting.once(at("10:30:12"))
+
+    (file,) = map(str, collecting.path.glob("dead_letters/**/*.parquet"))
+    assert audit(LocalStorage(str(collecting.path))).findings == ()
+    columns = ["timestamp", "timestamp_ms", "stage"]
+    with duckdb.connect() as connection:
+        by_duckdb = connection.sql(f"SELECT {', '.join(columns)} FROM '{file}'").fetchall()
+    table = pq.read_table(file)
+    assert table.select(columns).to_pylist() == pl.read_parquet(file)[columns].to_dicts()
+    assert [tuple(row.values()) for row in table.select(columns).to_pylist()] == by_duckdb
+    assert pd.read_parquet(file)["timestamp"].isna().all()
+    assert by_duckdb == [(None, MICROSECONDS, "row_time"), (None, MICROSECONDS, "decode")]
+    reasons = table["error"].to_pylist()
+    assert f"timestamp {MICROSECONDS} ms is not within years 1 to 9999; mend the" in reasons[0]
+    assert reasons[1].startswith("not JSON")
+
+
+@pytest.mark.parametrize("rule", ["collected", "field:t"])
+def test_rows_without_a_timestamp_are_told(
+    embedded: EmbeddedBroker, tmp_path: Path, rule: str
+) -> None:
+    """Their time is another, and they are rows; but a column of theirs is empty."""
+    stream = Stream(embedded)
+    stamped(stream, b'{"v": 1, "t": "2026-11-22T10:30:01Z"}')
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", f"--timestamp={rule}")
+
+    collecting.once(at("10:30:12"), "--flush")
+    stream.send(sending(STAMP, v=2, t="2026-11-22T10:30:02Z"))
+    collecting.once(at("10:30:32"), "--flush")
+
+    (told,) = [note for note in collecting.recorder.notes if "_timestamp" in note]
+    assert told.startswith(
+        "warning: rows without _timestamp: 1; those of their records are missing"
+    )
+    assert rows_of(collecting.path)["_timestamp"].to_pylist() == [None, STAMP]
 
 
 def test_nothing_but_bad_messages_is_a_cycle_without_files(
