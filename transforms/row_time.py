@@ -156,8 +156,8 @@ def _of_integers(column: pa.Array, factor: int, divisor: int) -> pa.Int64Array:
         column, divisor = pc.divide(column, pa.scalar(divisor, pa.uint64())), 1
         column = pc.if_else(pc.less_equal(column, pa.scalar(_INT64_MAX, pa.uint64())), column, None)
     numbers = column.cast(pa.int64())
-    most = _INT64_MAX // factor
-    bearable = pc.and_(pc.greater_equal(numbers, -most), pc.less_equal(numbers, most))
+    least, most = -(2**63 // factor), _INT64_MAX // factor
+    bearable = pc.and_(pc.greater_equal(numbers, least), pc.less_equal(numbers, most))
     numbers = pc.if_else(bearable, numbers, pa.scalar(None, pa.int64()))
     micros = numbers.fill_null(0).to_numpy() * factor // divisor
     return pa.array(micros, mask=_missing(numbers))
@@ -169,13 +169,19 @@ def _of_fractions(column: pa.Array, factor: int, divisor: int) -> pa.Int64Array:
     missing = ~(np.abs(numbers) < 2.0**62 / factor * divisor)
     numbers = np.where(missing, 0.0, numbers)
     if divisor > 1:
-        whole = np.floor(numbers)
-        rest = np.fmod(whole, divisor)
-        micros = ((whole - rest) / divisor).astype(np.int64) - (rest < 0)
+        micros = _thousandths(np.floor(numbers))
     else:
         whole = np.trunc(numbers)
         micros = whole.astype(np.int64) * factor + _floor_of_product(numbers - whole, factor)
     return pa.array(micros, mask=missing)
+
+
+def _thousandths(whole: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return whole numbers by 1000, rounded down; those of 2**62 or more are multiples of 1024."""
+    is_long = np.abs(whole) >= 2.0**62
+    parts = np.where(is_long, whole / 1024, 0).astype(np.int64)
+    of_long = parts // 125 * 128 + parts % 125 * 128 // 125
+    return np.where(is_long, of_long, np.where(is_long, 0, whole).astype(np.int64) // 1000)
 
 
 def _floor_of_product(fractions: npt.NDArray[np.float64], factor: int) -> npt.NDArray[np.int64]:

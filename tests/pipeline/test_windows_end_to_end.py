@@ -540,6 +540,26 @@ def test_a_field_gives_the_row_time(
     check(collecting.path, stream.produced, dead=[(dead.partition, dead.offset)])
 
 
+@pytest.mark.parametrize("name", ["meta.ts", '"meta.ts"'])
+def test_a_key_with_a_dot_gives_the_row_time(
+    embedded: EmbeddedBroker, tmp_path: Path, name: str
+) -> None:
+    """As it stands or quoted; a path of the same letters serves rows that have no such key."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", f"--timestamp=field:{name}")
+    moment = at("10:30:05").isoformat()
+    both = json_of({"meta.ts": moment, "meta": {"ts": "no time"}})
+    stream.send(Sending(both, at("09:00:00")))
+    (nested,) = stream.send(sending(at("09:00:00"), meta={"ts": moment}))
+    is_path = name == "meta.ts"
+
+    entries = collecting.once(at("10:30:12")) + collecting.once(at("10:30:22"))
+
+    assert panes(entries) == [("10:30:00", "on_time", [1 + is_path])]
+    dead = [] if is_path else [(nested.partition, nested.offset)]
+    check(collecting.path, stream.produced, dead=dead)
+
+
 def test_an_array_message_may_belong_to_several_windows(
     embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:
