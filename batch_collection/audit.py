@@ -134,6 +134,7 @@ class _Auditor:
             self._account.read(read)
         for pane in entry.panes:
             self._check_pane(entry, pane)
+        self._manifests.check_empty(entry)
         self._take_letters(entry)
         if entry.cycle == self._last:
             self._add_carry(entry)
@@ -142,6 +143,7 @@ class _Auditor:
         """Check what only the whole tells: later entries may have redriven dead letters."""
         for entry, letters in self._letters.values():
             self._check_dead_letters(entry, letters)
+        self._manifests.finish()
         self._findings += self._account.findings(self._places)
         self._check_unknown()
 
