@@ -131,7 +131,7 @@ class _Auditor:
         self._counts["entries"] += 1
         self._interval = entry.interval
         for read in entry.reads:
-            self._account.read(read)
+            self._account.read(read, begins=entry.cause == "start")
         for pane in entry.panes:
             self._check_pane(entry, pane)
         self._manifests.check_empty(entry)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from batch_collection.entry import Entry, Pane
 from batch_collection.schema import is_changed, merge
 from transforms.cut import EARLY, ON_TIME, timing_of
+from transforms.plan import RedrivePlan
 from transforms.reading import too_much
+from transforms.refusal import refusal
 from transforms.report import Failure, Report, add_up
 
 if TYPE_CHECKING:
@@ -76,6 +78,8 @@ def settle(
     if too_much(schema, plan.schema):
         some = _columns_of_some(plan.schema, tasks)
         return Failure("SchemaChange", "tasks of one cycle saw too many columns together", some)
+    if not isinstance(plan, RedrivePlan) and (refused := refusal(plan, previous, tasks, schema)):
+        return refused
     return _entry(plan, previous, previous_digest, tasks, schema, committed_at)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
@@ -15,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 
 from batch_collection.audit import audit
+from batch_collection.chain import check_link
 from batch_collection.checksum import file_crc32c
-from batch_collection.entry import PartitionRead
+from batch_collection.entry import PartitionRead, Source
 from batch_collection.errors import LogError
 from batch_collection.log import digest, read_entry
 from batch_collection.maintenance import append, successor
@@ -32,6 +34,9 @@ from tests.storages import BusyStorage
 if TYPE_CHECKING:
     from batch_collection.entry import Entry
     from batch_collection.storage import Storage
+
+
+START = (PartitionRead(0, 7, 7), PartitionRead(1, 0, 0))
 
 
 @pytest.fixture
@@ -334,6 +339,28 @@ def test_entries_that_do_not_fit_are_found(
     forge(collector, 3, **changes)
 
     assert f"{entry_path(3)}: {expected}" in findings(collector)
+
+
+@pytest.mark.parametrize(
+    ("cycle", "changes", "said"),
+    [
+        (1, {"interval": timedelta(seconds=10), "row_time": "field:ts", "reads": START}, None),
+        (1, {"source": Source("kafka", "other"), "reads": START}, "source differs"),
+        (1, {}, "it begins the collection anew, and collects something"),
+        (2, {"reads": START}, "it begins the collection anew, though the entry before it holds"),
+    ],
+)
+def test_only_a_collection_that_holds_nothing_is_begun_anew(
+    collector: Collector, cycle: int, changes: dict[str, Any], said: str | None
+) -> None:
+    """Then all but its source may be pinned again, and reading may start elsewhere."""
+    before, entry = entry_of(collector, cycle - 1), entry_of(collector, cycle)
+    if changes:
+        nothing: dict[str, Any] = dict.fromkeys(("panes", "carry", "dead_letters"), ())
+        entry = replace(entry, **nothing, **changes)
+    found = list(check_link(replace(entry, cause="start"), before))
+    told = [] if said is None else [f"{entry_path(cycle)}: {said}"]
+    assert [finding[: len(told[0])] if told else finding for finding in found] == told
 
 
 def test_reads_that_do_not_meet_are_found(collector: Collector) -> None:
