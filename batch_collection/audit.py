@@ -131,9 +131,10 @@ class _Auditor:
         self._counts["entries"] += 1
         self._interval = entry.interval
         for read in entry.reads:
-            self._account.read(read)
+            self._account.read(read, begins=entry.cause == "start")
         for pane in entry.panes:
             self._check_pane(entry, pane)
+        self._manifests.check_empty(entry)
         self._take_letters(entry)
         if entry.cycle == self._last:
             self._add_carry(entry)
@@ -142,6 +143,7 @@ class _Auditor:
         """Check what only the whole tells: later entries may have redriven dead letters."""
         for entry, letters in self._letters.values():
             self._check_dead_letters(entry, letters)
+        self._manifests.finish()
         self._findings += self._account.findings(self._places)
         self._check_unknown()
 

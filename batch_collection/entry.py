@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from batch_collection.errors import LogError
-from batch_collection.windows import format_instant, parse_instant
+from batch_collection.windows import EPOCH, format_instant, parse_instant
 
 try:
     from orjson import loads  # three times as fast
@@ -152,14 +152,16 @@ class Entry:
     """The outcome of one cycle.
 
     ``boundary`` is B, None as long as no window was ever due. ``open`` gives, for windows that have
-    early panes but are not closed, the cycles of those. ``closed_empty`` are ranges of windows that
-    were due and had no row. ``carry`` is all that waits; ``released`` are carry files that no
-    longer do and are removed once this entry is published. ``redriven`` are files of dead letters
-    whose messages were decoded again, removed likewise; ``became`` says, by partition, what became
-    of those messages (``start`` and ``end`` tell where they lay). ``row_time`` is the pinned
-    ``--timestamp`` rule, ``start`` the ``--start`` that entry 0 was made with. ``pinned`` are the
-    columns whose type a user has said anew. ``layout``, ``headers`` and ``fold`` are the ``form``
-    that the collection was begun with.
+    early panes but are not closed, the cycles of those; of windows far ahead it names none, and
+    ``forgotten`` is the start of the earliest of these. Windows that end by ``unsure`` were closed
+    by a version that did not know of those: its manifests and ranges may lack such panes.
+    ``closed_empty`` are ranges of windows that were due and had no row. ``carry`` is all that
+    waits; ``released`` are carry files that no longer do and are removed once this entry is
+    published. ``redriven`` are files of dead letters whose messages were decoded again, removed
+    likewise; ``became`` says, by partition, what became of those messages (``start`` and ``end``
+    tell where they lay). ``row_time`` is the pinned ``--timestamp`` rule, ``start`` the ``--start``
+    that entry 0 was made with. ``pinned`` are the columns whose type a user has said anew.
+    ``layout``, ``headers`` and ``fold`` are the ``form`` that the collection was begun with.
     """
 
     cycle: int
@@ -179,6 +181,8 @@ class Entry:
     panes: tuple[Pane, ...] = ()
     closed_empty: tuple[tuple[datetime, datetime], ...] = ()
     open: dict[datetime, tuple[int, ...]] = field(default_factory=dict)
+    forgotten: datetime | None = None
+    unsure: datetime | None = None
     carry: tuple[CarryFile, ...] = ()
     released: tuple[str, ...] = ()
     dead_letters: tuple[DeadLetterFile, ...] = ()
@@ -264,6 +268,8 @@ class Entry:
             raise LogError(message) from error
 
 
+_EARLIEST = EPOCH.replace(year=1)
+
 _KEPT = frozenset(
     {
         "source",
@@ -272,6 +278,8 @@ _KEPT = frozenset(
         "start",
         "boundary",
         "open",
+        "forgotten",
+        "unsure",
         "carry",
         "schema",
         "layout",
@@ -316,7 +324,10 @@ _RECORDS: tuple[type, ...] = (
 _FIELDS = {record: frozenset(_names(record)) for record in _RECORDS}
 _INSTANTS = {
     record: names
-    & {"window_start", "window_end", "min_time", "max_time", "committed_at", "boundary"}
+    & {
+        *("window_start", "window_end", "min_time", "max_time", "committed_at"),
+        *("boundary", "forgotten", "unsure"),
+    }
     for record, names in _FIELDS.items()
 }
 
@@ -364,4 +375,7 @@ def _entry_fields(fields: dict[str, Any]) -> dict[str, Any]:
     }
     for name in ("released", "redriven", "pinned"):
         known[name] = tuple(fields.get(name, ()))
+    if "forgotten" not in fields:  # a version wrote it that does not know what it left out
+        known["unsure"] = known.get("boundary")
+        known["forgotten"] = known["unsure"] or _EARLIEST
     return known

@@ -254,7 +254,7 @@ def _summed(before: Entry | None, entry: Entry) -> Entry:
     """Return an entry without what it gave away, its counts with those of all before it."""
     return replace(
         entry,
-        reads=_joined(before.reads if before else (), entry.reads),
+        reads=_joined(before.reads if before and entry.cause != "start" else (), entry.reads),
         panes=(),
         closed_empty=(),
         open={},

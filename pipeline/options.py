@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from pipeline.engine_options import (
 )
 from pipeline.flags import Flags
 from transforms.decode import RowRules
+from transforms.plan import DeadLetterLimit
 from transforms.row_time import FIELD
 from transforms.write_batch_files import METADATA, Output
 
@@ -73,6 +75,7 @@ class CollectOptions:
     files: Output
     once: bool
     flush: bool
+    max_dead_letters: DeadLetterLimit | None
     engine: EngineOptions | None = None
 
 
@@ -231,6 +234,12 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
         "(a backfill's end)",
     )
     group.add_argument(
+        "--max_dead_letters",
+        metavar="N|P%",
+        help="stop before a cycle is committed with which this run would have more than N dead "
+        "letters, or whose messages (100 or more) would be more than P%% of them (default: none)",
+    )
+    group.add_argument(
         "--max_messages_per_cycle",
         metavar="N",
         default="2000000",
@@ -293,6 +302,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
         files=files_of(flags),
         once=args.once,
         flush=args.flush,
+        max_dead_letters=_dead_letter_limit(flags),
         engine=check_engine(flags),
     )
     flags.check(args.once or not args.flush, "--flush goes with --once")
@@ -310,6 +320,22 @@ def check_decoding(flags: Flags) -> None:
     """Check the words among what ``configure_decoding`` and ``configure_files`` declare."""
     flags.choice("metadata", METADATA)
     flags.choice("numbers", ("infer", "double"))
+
+
+def _dead_letter_limit(flags: Flags) -> DeadLetterLimit | None:
+    text = flags.args.max_dead_letters
+    if text is None:
+        return None
+    digits = text.replace("_", "").replace(",", "")
+    if digits.isdecimal():
+        return DeadLetterLimit(most=int(digits))
+    share = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    percent = float(share[1]) if share else -1.0
+    flags.check(
+        0 <= percent <= 100,  # noqa: PLR2004 - percent
+        f"--max_dead_letters must be a number as 1000, or a share from 0% to 100%, got {text!r}",
+    )
+    return DeadLetterLimit(percent=percent)
 
 
 def _consumer(flags: Flags) -> Mapping[str, object]:

@@ -135,16 +135,20 @@ class _CutFn(beam.DoFn):
     batch_size: int
     memory_limit: int
     _cutting: dict[tuple[str, int, str], _Cutting] = field(default_factory=dict)
+    _failed: set[tuple[str, int, str]] = field(default_factory=set)
     _spill: SpillFile | None = None
 
     def start_bundle(self) -> None:
         self._cutting = {}
+        self._failed = set()
 
     def process(
         self,
         chunk: Chunk,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
+        if report_on(chunk).key in self._failed:
+            return
         attempt = self._attempt(chunk)
         if chunk.last:
             batches, report = self._finish(chunk)
@@ -157,7 +161,8 @@ class _CutFn(beam.DoFn):
             cuts = attempt.cutter.add(start, InMemory(rows), ahead=ahead)
             yield from self._batches(attempt, cuts)
         if sum(cutting.bytes for cutting in self._cutting.values()) > self.memory_limit:
-            self._spill_all()
+            for report in self._spill_all():
+                yield beam.pvalue.TaggedOutput(REPORTS, report)
 
     def finish_bundle(self) -> Iterator[Any]:
         for cutting in list(self._cutting.values()):
@@ -193,7 +198,8 @@ class _CutFn(beam.DoFn):
         window = IntervalWindow(begin, begin + Duration(micros=microseconds(self.interval)))
         return WindowedValue(value, begin, (window,))
 
-    def _spill_all(self) -> None:
+    def _spill_all(self) -> Iterator[Report]:
+        """Take the rows of all attempts out of memory; yield reports on those that can't be."""
         spill = self._spill = self._spill or SpillFile()
 
         def spilled(segment: Segment) -> Segment:
@@ -202,6 +208,11 @@ class _CutFn(beam.DoFn):
             rows = segment.source.table.slice(segment.start, segment.rows)
             return Segment(spill.spill(InMemory(rows)), 0, segment.rows)
 
-        for cutting in self._cutting.values():
-            cutting.cutter.replace_fresh(spilled)
-            cutting.bytes = 0
+        for key, cutting in list(self._cutting.items()):
+            try:
+                cutting.cutter.replace_fresh(spilled)
+                cutting.bytes = 0
+            except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
+                del self._cutting[key]
+                self._failed.add(key)
+                yield report_on(cutting.first).unwritten(error, "rows that wait in memory")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
 from transforms.chunk import Chunk
@@ -85,13 +87,20 @@ class _DecodeFn(beam.DoFn):
         yield from _outputs(chunk, decoded, report)
 
 
+def _commonest(reasons: pa.ChunkedArray) -> tuple[int, str]:
+    return max((each["counts"], each["values"]) for each in reasons.value_counts().to_pylist())
+
+
 def _outputs(
     chunk: Chunk, decoded: Decoded, report: Report
 ) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
     if decoded.rows.num_rows:
         yield replace(chunk, table=decoded.rows)
-    if decoded.dead_letters.num_rows:
-        yield beam.pvalue.TaggedOutput(DEAD_LETTERS, replace(chunk, table=decoded.dead_letters))
+    letters = decoded.dead_letters
+    if letters.num_rows:
+        yield beam.pvalue.TaggedOutput(DEAD_LETTERS, replace(chunk, table=letters))
+        untimed = pc.sum(pc.equal(letters.column("stage"), "row_time")).as_py()
+        report = replace(report, untimed=untimed, commonest=_commonest(letters.column("error")))
     yield beam.pvalue.TaggedOutput(
         REPORTS, replace(report, decoded=decoded.counts, schema=decoded.schema)
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from batch_collection.entry import CarryFile, DeadLetterFile
 
-__all__ = ["Plan", "RedrivePlan", "Slice", "Task"]
+__all__ = ["DeadLetterLimit", "Plan", "RedrivePlan", "Slice", "Task"]
 
 
 class Slice(NamedTuple):
@@ -33,6 +33,18 @@ class Slice(NamedTuple):
         return self.start + self.lost
 
 
+class DeadLetterLimit(NamedTuple):
+    """How many messages may become dead letters (``--max_dead_letters``): one of both is given.
+
+    ``most`` are those of a run, of which there were some ``before`` this cycle; ``percent`` is
+    their share of a cycle's messages.
+    """
+
+    most: int | None = None
+    percent: float | None = None
+    before: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One planning of one cycle; planned again, the same cycle has another ``id``.
@@ -44,7 +56,8 @@ class Plan:
     ``flush`` no rows do. ``planned_at`` is the clock when planning, the row time of
     ``--timestamp=collected``. ``schema`` is the pinned payload schema
     (``batch_collection.schema``), ``pinned`` the columns whose type ``--schema`` says anew.
-    ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's.
+    ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's. With more dead
+    letters than ``max_dead_letters`` it comes to no entry.
     """
 
     collection: str
@@ -62,6 +75,7 @@ class Plan:
     pinned: tuple[str, ...] = ()
     format: int = FORMAT
     form: Form = FORMS[FORMAT]
+    max_dead_letters: DeadLetterLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)

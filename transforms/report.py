@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from batch_collection.errors import CollectionError, WriteError
 from batch_collection.schema import merge
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Report:
 
     ``reads`` are the task's slices, all of them, once they are read (``read``): messages and lost
     offsets. ``decoded`` says what became of messages, by partition. Once all rows are cut
-    (``cut``), ``taken`` are the carry files that were taken up.
+    (``cut``), ``taken`` are the carry files that were taken up. Of the dead letters ``untimed`` had
+    no row time; ``commonest`` is the reason that one chunk gave most often, and how often.
     """
 
     plan: Plan
@@ -63,6 +65,8 @@ class Report:
     batches: tuple[WrittenBatch, ...] = ()
     carried: tuple[CarryFile, ...] = ()
     dead_letters: tuple[DeadLetterFile, ...] = ()
+    untimed: int = 0
+    commonest: tuple[int, str] = (0, "")
     schema: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
 
@@ -76,6 +80,17 @@ class Report:
         failure = Failure(type(error).__name__, str(error), getattr(error, "schema", None))
         return replace(self, failure=failure)
 
+    def unwritten(self, error: Exception, what: str) -> Report:
+        """Return the same after an error of whatever kind while ``what`` was written.
+
+        Those that have a kind of their own keep it, all others are a ``WriteError`` in one line.
+        """
+        if isinstance(error, (CollectionError, FileNotFoundError)):
+            return self.failed(error)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        text = f"cannot write {what} of {self.plan.collection}, cycle={self.plan.cycle}: {reason}"
+        return self.failed(WriteError(text))
+
     def __add__(self, other: Report) -> Report:
         """Return the sum of two parts of one attempt's report."""
         return replace(
@@ -88,6 +103,8 @@ class Report:
             batches=self.batches + other.batches,
             carried=self.carried + other.carried,
             dead_letters=self.dead_letters + other.dead_letters,
+            untimed=self.untimed + other.untimed,
+            commonest=max(self.commonest, other.commonest),
             schema=merge(self.schema, other.schema),
             failure=self.failure or other.failure,
         )

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from batch_collection.entry import Entry, Pane
 from batch_collection.schema import is_changed, merge
 from transforms.cut import EARLY, ON_TIME, timing_of
+from transforms.plan import RedrivePlan
 from transforms.reading import too_much
+from transforms.refusal import refusal
 from transforms.report import Failure, Report, add_up
 
 if TYPE_CHECKING:
@@ -23,11 +25,26 @@ if TYPE_CHECKING:
     from transforms.plan import Plan
     from transforms.report import WrittenBatch
 
-__all__ = ["OPEN_HORIZON", "settle"]
+__all__ = ["OPEN_HORIZON", "is_forgetful", "open_horizon", "settle"]
 
 OPEN_HORIZON = timedelta(days=1)
-"""Windows that end later than this after B are not remembered as open: a clock decades ahead must
-not make every entry longer for ever."""
+"""Windows that start later than this after B are not named as open: a clock decades ahead must not
+make every entry longer for ever. The earliest of them is (``Entry.forgotten``)."""
+
+
+def open_horizon(plan: Plan) -> datetime:
+    """Return where the windows begin that the plan's entry does not name as open."""
+    return (plan.boundary or plan.planned_at) + OPEN_HORIZON
+
+
+def is_forgetful(plan: Plan, previous: Entry) -> bool:
+    """Tell whether a plan closes a window of which ``previous`` may not name the early panes."""
+    forgotten = previous.forgotten
+    return (
+        forgotten is not None
+        and plan.boundary is not None
+        and forgotten + previous.interval <= plan.boundary
+    )
 
 
 def settle(
@@ -38,6 +55,8 @@ def settle(
     committed_at: datetime,
 ) -> Entry | Failure | None:
     """Return the entry of a plan whose account is closed.
+
+    ``previous`` names all early panes of windows that the plan closes: see ``is_forgetful``.
 
     Returns:
         The entry; a ``Failure`` if the plan can't come to one; None as long as reports are missing.
@@ -59,6 +78,8 @@ def settle(
     if too_much(schema, plan.schema):
         some = _columns_of_some(plan.schema, tasks)
         return Failure("SchemaChange", "tasks of one cycle saw too many columns together", some)
+    if not isinstance(plan, RedrivePlan) and (refused := refusal(plan, previous, tasks, schema)):
+        return refused
     return _entry(plan, previous, previous_digest, tasks, schema, committed_at)
 
 
@@ -80,6 +101,7 @@ def _entry(
     committed_at: datetime,
 ) -> Entry:
     batches = [batch for task in tasks for batch in task.batches]
+    opened, forgotten = _open(plan, previous, batches)
     panes = (*_panes(previous, batches), *_panes_without_rows(plan, previous, batches))
     taken = {file.path for task in tasks for file in task.taken}
     carried = [file for task in tasks for file in task.carried]
@@ -96,7 +118,8 @@ def _entry(
         reads=_reads(previous, tasks),
         panes=tuple(sorted(panes, key=lambda pane: pane.window_start)),
         closed_empty=_closed_empty(plan, previous, batches),
-        open=_open(plan, previous, batches),
+        open=opened,
+        forgotten=forgotten,
         carry=(*(file for file in previous.carry if file.path not in taken), *carried),
         released=tuple(sorted(taken)),
         dead_letters=tuple(file for task in tasks for file in task.dead_letters),
@@ -156,16 +179,20 @@ def _panes_without_rows(plan: Plan, previous: Entry, batches: Iterable[WrittenBa
 
 def _open(
     plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]
-) -> dict[datetime, tuple[int, ...]]:
-    """Give the windows with early panes that stay open, and the cycles of those."""
+) -> tuple[dict[datetime, tuple[int, ...]], datetime | None]:
+    """Give the windows with early panes that stay open, and the earliest one that is not named."""
     now_early = {batch.window_start: (plan.cycle,) for batch in batches if batch.timing == EARLY}
     cycles = {
         start: (*previous.open.get(start, ()), *now_early.get(start, ()))
         for start in sorted({*previous.open, *now_early})
         if timing_of(plan, start + previous.interval) == EARLY
     }
-    horizon = (plan.boundary or plan.planned_at) + OPEN_HORIZON
-    return {start: seen for start, seen in cycles.items() if start < horizon}
+    horizon = open_horizon(plan)
+    far = [start for start in cycles if start >= horizon]
+    if previous.forgotten is not None:
+        far.append(previous.forgotten)
+    named = {start: seen for start, seen in cycles.items() if start < horizon}
+    return named, min(far, default=None)
 
 
 def _closed_empty(

@@ -6,7 +6,7 @@ import operator
 import os
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,12 +18,11 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.checksum import ChecksumFile
 from batch_collection.entry import FORMAT, FORMS, BatchFile, CarryFile
-from batch_collection.errors import CollectionError
 from batch_collection.formats import FORMATS
 from batch_collection.names import batch_path, carry_path, new_token, staged_path
 from batch_collection.schema import conform, conform_exactly, from_arrow, merge, to_arrow
 from batch_collection.storage import open_storage
-from batch_collection.windows import from_microseconds
+from batch_collection.windows import format_instant, from_microseconds
 from transforms.chunk import COMPRESSED, POSITION
 from transforms.cut import CARRY, LATE, Segment
 from transforms.headers import headers_by
@@ -98,9 +97,10 @@ _closers = ThreadPoolExecutor(MOST_CLOSING, "closing")
 
 
 class _Closing(NamedTuple):
-    """A report that will be given, in a window, once its file is encoded, then durable."""
+    """A report on ``what``, given in a window once the file is encoded, then durable."""
 
     report: Report
+    what: str
     file: Future[Future[dict[str, Any]]]
     window: Any
 
@@ -119,8 +119,8 @@ class _Closing(NamedTuple):
                 count("files")
                 count("bytes", batch.file.bytes)
                 count("late_rows", batch.file.rows if batch.timing == LATE else 0)
-        except (CollectionError, FileNotFoundError) as error:
-            report = self.report.failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
+            report = self.report.unwritten(error, self.what)
         return WindowedValue(report, self.window.start, (self.window,))
 
 
@@ -141,15 +141,16 @@ class _WriteFn(beam.DoFn):
         report = Report(plan, batch.task.number, batch.attempt)
         storage = open_storage(plan.collection)
         start = from_microseconds(window.start.micros)
+        what = _what(batch, start, self.output)
         try:
             encodes = _write(storage, batch, start, self.output)
             if batch.cut.timing != CARRY:
                 with timed("write_milliseconds"):
                     self._wait_for_encoder()
-        except (CollectionError, FileNotFoundError) as error:
-            yield report.failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
+            yield report.unwritten(error, _column_of(storage, batch, self.output) + what)
             return
-        self._closing += (_Closing(report, _submitted(encode), window) for encode in encodes)
+        self._closing += (_Closing(report, what, _submitted(encode), window) for encode in encodes)
         while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].is_done):
             yield self._closing.popleft().given()
 
@@ -166,6 +167,36 @@ class _WriteFn(beam.DoFn):
 
 def _submitted(encode: _Encode) -> Future[Future[dict[str, Any]]]:
     return _encoders.submit(lambda: _closers.submit(encode()))
+
+
+def _what(batch: Batch, start: datetime, output: Output) -> str:
+    """Say what a batch is written as, for errors."""
+    kind = "waiting rows" if batch.cut.timing == CARRY else f"a {output.format} file"
+    return f"{kind} of window {format_instant(start)}"
+
+
+def _column_of(storage: Storage, batch: Batch, output: Output) -> str:
+    """Name the column whose type is what can't be written, as ``column NAME in ``, if one is."""
+    with suppress(Exception):  # what broke the batch may break this as well
+        for column in _Rows.of(storage, batch).schema.field("payload").type:
+            if not _is_writable(column, batch, output):
+                return f"column {column.name} in "
+    return ""
+
+
+def _is_writable(column: pa.Field, batch: Batch, output: Output) -> bool:
+    sink = pa.BufferOutputStream()
+    try:
+        if batch.cut.timing == CARRY:
+            table = pa.table({"payload": pa.nulls(1, pa.struct([column]))})
+            with pa.ipc.new_stream(sink, table.schema) as stream:
+                stream.write_table(table)
+        else:
+            table = pa.table({column.name: pa.nulls(1, column.type)})
+            FORMATS[output.format].writer(sink, table.schema, output.compression).write(table)
+    except Exception:  # noqa: BLE001 - it can't, for whatever reason
+        return False
+    return True
 
 
 def _write(storage: Storage, batch: Batch, start: datetime, output: Output) -> list[_Encode]:

@@ -12,7 +12,6 @@ from apache_beam.transforms.window import GlobalWindows
 
 from batch_collection.checksum import ChecksumFile
 from batch_collection.entry import DeadLetterFile
-from batch_collection.errors import CollectionError
 from batch_collection.formats import FORMATS
 from batch_collection.names import dead_letters_path, new_token, staged_path
 from batch_collection.storage import open_storage
@@ -107,16 +106,18 @@ class _WriteFn(beam.DoFn):
                 self._open[key].add(chunk.table)
             elif key in self._open:
                 yield self._open.pop(key).close()
-        except (CollectionError, FileNotFoundError) as error:
-            self._open.pop(key, None)
-            yield report_on(chunk).failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
+            if (file := self._open.pop(key, None)) is not None:
+                file.sink.abandon()
+            yield report_on(chunk).unwritten(error, "dead letters")
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for file in self._open.values():
             try:
                 report = file.close()
-            except (CollectionError, FileNotFoundError) as error:
-                report = report_on(file.chunk).failed(error)
+            except Exception as error:  # noqa: BLE001 - likewise
+                file.sink.abandon()
+                report = report_on(file.chunk).unwritten(error, "dead letters")
             yield GlobalWindows.windowed_value(report)
         self._open = {}
 

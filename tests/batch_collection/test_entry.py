@@ -73,6 +73,8 @@ ENTRIES = st.builds(
     panes=tuples(PANES),
     closed_empty=tuples(st.tuples(INSTANTS, INSTANTS)),
     open=st.dictionaries(INSTANTS, tuples(COUNTS), max_size=3),
+    forgotten=st.none() | INSTANTS,
+    unsure=st.none() | INSTANTS,
     carry=tuples(st.builds(CarryFile, TEXTS, INSTANTS, COUNTS, COUNTS, COUNTS, TEXTS)),
     released=tuples(TEXTS),
     dead_letters=tuples(st.builds(DeadLetterFile, TEXTS, TEXTS, COUNTS, COUNTS, TEXTS)),
@@ -98,7 +100,7 @@ def test_entries_round_trip(entry: Entry) -> None:
 
 KEPT = (
     *("source", "interval", "row_time", "start", "boundary", "open", "carry", "schema"),
-    *("layout", "headers", "fold", "format"),
+    *("forgotten", "unsure", "layout", "headers", "fold", "format"),
 )
 NEW = {
     **dict.fromkeys(("run", "plan", "host", "cause"), "new"),

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka.admin import NewPartitions
 
 from batch_collection.audit import audit
-from batch_collection.errors import LogError
+from batch_collection.errors import DeadLettersError, LogError, RowTimeError
 from batch_collection.storage import LocalStorage
 from batch_collection.windows import EPOCH, window_start
 from pipeline.cli import main
@@ -676,6 +676,107 @@ def test_what_a_collection_was_begun_with_is_kept(
 
     assert len(entries_of(path)) == 2
     check(path, stream.produced)
+
+
+def test_a_wrong_row_time_is_said_and_can_be_mended(
+    embedded: EmbeddedBroker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is committed, exit code 2; as long as that is so all can be pinned anew."""
+    stream = Stream(embedded)
+    stream.send(
+        *(sending(at("10:30:00"), n % 4, id=n, ts="2026-11-22T10:30:00Z") for n in range(9))
+    )
+    flags = (
+        f"--bootstrap_servers={embedded.bootstrap_servers}",
+        *(f"--topics={stream.name}", f"--output={tmp_path}", "--once"),
+    )
+    path = tmp_path / stream.name
+
+    for wrong in ("nope", "tz"):
+        assert main([*flags, f"--timestamp=field:{wrong}"]) == 2
+        last = capfd.readouterr().err.splitlines()[-1]
+        assert f"error: --timestamp=field:{wrong}: none of the 9 messages of topic=" in last
+        assert last.endswith(
+            f"nothing was committed; field {wrong} is missing or null; send it, or use "
+            "--timestamp=record; their fields are id, ts"
+        )
+        assert sum(read.messages for entry in entries_of(path) for read in entry.reads) == 0
+
+    assert main([*flags, "--timestamp=field:ts", "--interval=10s"]) == 0
+    entries = entries_of(path)
+    assert [entry.cause for entry in entries] == ["start", "start", "start", "interval"]
+    assert (entries[-1].row_time, entries[-1].interval) == ("field:ts", TEN)
+    check(path, stream.produced)
+    assert main([*flags, "--timestamp=field:nope", "--interval=10s"]) == 2
+    assert "was begun with --timestamp=field:ts" in capfd.readouterr().err
+
+
+def test_where_a_collection_starts_can_be_said_anew_before_it_holds_anything(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """What lies before is not missed; afterwards another start is refused as ever."""
+    stream = Stream(embedded)
+    stream.send(*(sending(at("10:30:00"), n % 4, id=n) for n in range(9)))
+    with pytest.raises(RowTimeError):
+        Collecting.of(stream, tmp_path, "--timestamp=field:nope").once(at("10:31:12"))
+    collecting = Collecting.of(stream, tmp_path, "--start=latest")
+    collecting.take_up(at("10:31:13"))
+    later = stream.send(*(sending(at("10:31:20"), n % 4, id=n) for n in range(5)))
+
+    collecting.once(at("10:32:12"))
+
+    check(collecting.path, later)
+    with pytest.raises(LogError, match="was begun with --start=latest"):
+        Collecting.of(stream, tmp_path, "--start=earliest").once(at("10:32:22"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "committed"), [("3", 0), ("4", 1), ("0", 0), ("1.9%", 0), ("2%", 1), ("0%", 0)]
+)
+def test_a_cycle_with_too_many_dead_letters_is_not_committed(
+    embedded: EmbeddedBroker,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    limit: str,
+    committed: int,
+) -> None:
+    """Exit code 1 before its commit; a run with a higher limit has all of it."""
+    stream = Stream(embedded)
+    bad = [Sending(b"{", at("10:30:00"), n) for n in range(4)]
+    stream.send(*(sending(at("10:30:00"), n % 4, id=n) for n in range(196)), *bad)
+    flags = (
+        f"--bootstrap_servers={embedded.bootstrap_servers}",
+        *(f"--topics={stream.name}", f"--output={tmp_path}", "--once"),
+    )
+
+    assert main([*flags, f"--max_dead_letters={limit}"]) == 1 - committed
+
+    told = f"topic={stream.name}, cycle=1, became dead letters"
+    assert (told in capfd.readouterr().err) != bool(committed)
+    assert len(entries_of(tmp_path / stream.name)) == 1 + committed
+    assert main([*flags, "--max_dead_letters=100%"]) == 0
+    check(tmp_path / stream.name, stream.produced, dead={(n, 49) for n in range(4)})
+
+
+def test_dead_letters_are_counted_over_all_cycles_of_a_run(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """A run that goes on stops before the one too many; the next one begins to count anew."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--max_dead_letters=2")
+    stream.send(sending(at("10:30:00"), id=0))
+
+    def arrive(now: datetime) -> None:
+        if now.second % 10 == 0 and now.microsecond == 0:
+            stream.send(Sending(b"{", now))
+
+    with pytest.raises(DeadLettersError, match=re.escape("(3 of this run), more than --max_dead_")):
+        collecting.run(at("10:30:01"), at("10:31:30"), arrive)
+    dead = [sum(read.dead_letters for read in entry.reads) for entry in entries_of(collecting.path)]
+    assert sum(dead) == 2
+
+    collecting.once(at("10:32:02"))
+    check(collecting.path, stream.produced, dead={(0, n) for n in range(1, 4)})
 
 
 def test_another_cluster_is_refused(embedded: EmbeddedBroker, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
 from transforms.chunk import Chunk
 from transforms.cut_batches import Batch, BatchCoder, CutBatches, split_ahead
 from transforms.into_windows import IntoWindows
-from transforms.rows import InMemory, Spilled
+from transforms.rows import InMemory, Spilled, SpillFile
 
 
 class Windowed(beam.PTransform):
@@ -55,6 +55,35 @@ def test_batches_come_out_in_their_windows_and_the_report_says_that_all_is_cut()
     assert {seen.window_start for seen in out[MAIN]} == {(NOON - MINUTE).timestamp()}
     (report,) = (seen.element for seen in out["reports"])
     assert report.cut
+
+
+def test_rows_that_cannot_leave_memory_fail_their_task_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk for temporary files is full, say; an attempt that needs none of it is whole."""
+
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SpillFile, "spill", full)
+    large, small = (task(plan("collected/" + name, id=name)) for name in ("large", "small"))
+    out = cut(
+        [
+            *(chunk(rows(range(100)), large), chunk(rows(range(9)), large), end(large)),
+            *(chunk(rows(range(3)), small), end(small)),
+        ],
+        batch_size=1000,
+        memory_limit=2000,
+    )
+    reports = {seen.element.plan.id: seen.element for seen in out["reports"]}
+    failure = reports["large"].failure
+    assert failure.kind == "WriteError"
+    assert failure.text == (
+        "cannot write rows that wait in memory of collected/large, cycle=1: "
+        "[Errno 28] No space left on device"
+    )
+    assert reports["small"].cut
+    assert [values(seen.element) for seen in out[MAIN]] == [[0, 1, 2]]
 
 
 def test_tasks_in_one_bundle_are_cut_apart() -> None:

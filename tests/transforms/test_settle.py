@@ -217,11 +217,22 @@ def test_a_window_whose_rows_left_early_is_closed_without_rows() -> None:
 
 
 def test_early_panes_are_remembered_until_their_window_closes() -> None:
-    """But not those of a clock that is far ahead, or entries would grow for ever."""
-    early = (batch(NOON, 5, "early"), batch(NOON + OPEN_HORIZON, 5, "early", 1))
+    """Of a clock that is far ahead only the earliest window is, or entries would grow for ever."""
+    far = NOON + OPEN_HORIZON
+    early = (batch(NOON, 5, "early"), *(batch(far + n * MINUTE, 5, "early", n) for n in (2, 1)))
     previous = entry(open={NOON: (3,), NOON + MINUTE: (4,)})
-    found = settled([replace(whole(rows=10), batches=early)], previous)
+    found = settled([replace(whole(rows=15), batches=early)], previous)
     assert found.open == {NOON: (3, 8), NOON + MINUTE: (4,)}
+    assert found.forgotten == far + MINUTE
+    assert settled([whole()], entry(forgotten=far)).forgotten == far
+
+
+def test_a_boundary_of_the_past_makes_no_window_forgotten_for_good() -> None:
+    """Before the first boundary the clock stands for it, and a backlog's may be years behind."""
+    past = NOON - timedelta(days=400)
+    previous = entry(boundary=None, open={NOON: (3,), past: (4,)})
+    found = settled([whole(rows=0)], previous, boundary=past, previous_boundary=None)
+    assert (found.open, found.forgotten) == ({past: (4,)}, NOON)
 
 
 def test_carry_is_named_again_until_it_is_taken_up() -> None:

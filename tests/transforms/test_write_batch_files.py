@@ -17,6 +17,7 @@ import pytest
 from batch_collection.checksum import ChecksumFile, file_crc32c
 from batch_collection.entry import CarryFile
 from batch_collection.errors import StorageError
+from batch_collection.formats import FORMATS, Parquet
 from batch_collection.schema import PRIMITIVES, to_arrow
 from batch_collection.storage import LocalStorage, open_storage
 from tests.pipelines import MAIN, run
@@ -100,6 +101,58 @@ def test_carry_is_written_and_taken_up_again(tmp_path: Path) -> None:
     (report,) = write([chunk(rows([3]), second), end(second)])
     read = pq.read_table(tmp_path / report.batches[0].file.staged)
     assert read["value"].to_pylist() == [1, 2, 3]
+
+
+def test_waiting_rows_that_cannot_be_written_fail_their_task(tmp_path: Path) -> None:
+    """Arrow's streams hold no more than 64 levels; the report names the column, nothing is left."""
+    deep: Any = "int64"
+    for _ in range(70):
+        deep = {"a": deep}
+    asked = plan(tmp_path, boundary=NOON - MINUTE, schema={"value": "int64", "deep": deep})
+    of = task(asked)
+    (report,) = write([chunk(rows([1, 2]), of), end(of)])
+    assert report.failure is not None
+    assert report.failure.kind == "WriteError"
+    assert report.failure.text.startswith(
+        f"cannot write column deep in waiting rows of window 2026-11-22T11:59:00Z of {tmp_path}, "
+        "cycle=1: "
+    )
+    assert "\n" not in report.failure.text
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), pa.ArrowInvalid("broken"), ValueError()])
+def test_whatever_goes_wrong_while_rows_are_encoded_fails_their_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """In the thread that writes the last rows, of dead letters too; others are written."""
+
+    class Breaking(Parquet):
+        def writer(self, sink: Any, schema: pa.Schema, compression: str) -> Any:
+            writer = super().writer(sink, schema, compression)
+            if "bad" in schema.names:
+                monkeypatch.setattr(writer, "write", _raising(error), raising=False)
+            return writer
+
+    monkeypatch.setitem(FORMATS, "parquet", Breaking())
+    bad, good = (task(plan(tmp_path / name, id=name)) for name in ("bad", "good"))
+    table = rows([0], payload={"bad": [1]})
+    reports = write([chunk(table, bad), end(bad), chunk(rows([1]), good), end(good)])
+    found = {report.plan.id: report for report in reports}
+    assert found["bad"].failure is not None
+    assert found["bad"].failure.kind == "WriteError"
+    assert found["bad"].failure.text == (
+        f"cannot write a parquet file of window 2026-11-22T11:59:00Z of {tmp_path}/bad, cycle=1: "
+        f"{str(error) or 'ValueError'}"
+    )
+    assert len(found["good"].batches) == 1
+
+
+def _raising(error: Exception) -> Any:
+    def write(_: Any) -> None:
+        raise error
+
+    return write
 
 
 @pytest.mark.parametrize(
