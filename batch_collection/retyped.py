@@ -11,7 +11,7 @@ import base64
 import json
 import shlex
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 from batch_collection.schema import type_text
 from batch_collection.windows import format_instant
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+__all__ = ["ELEMENT", "MisfitError", "Path", "can_retype", "is_plain_cast", "pin_of", "retyped"]
 
-__all__ = ["ELEMENT", "MisfitError", "can_retype", "is_plain_cast", "pin_of", "retyped"]
+Path: TypeAlias = tuple[str | None, ...]
+"""A column, and what leads on from there: fields of structs, and ``ELEMENT``."""
 
-ELEMENT = "[]"
+ELEMENT = None
 """The step of a path from a list to its elements."""
 
 _NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
@@ -36,19 +36,16 @@ _ZONE = r"[Tt ].*([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$"
 class MisfitError(Exception):
     """A value that its column's type can't say; ``path`` leads to it."""
 
-    def __init__(self, message: str, path: tuple[str, ...]) -> None:
+    def __init__(self, message: str, path: Path) -> None:
         """Say which."""
         super().__init__(message)
         self.path = path
 
 
-def pin_of(path: Sequence[str], type_: Any) -> str:
-    """Return the flag, for a shell, that gives a type to what a path leads to: ``--pin id=string``.
-
-    A path is a column and what leads on from there, fields of structs and ``ELEMENT``s of lists.
-    """
+def pin_of(path: Path, type_: Any) -> str:
+    """Return the flag, for a shell, that gives what a path leads to a type: ``--pin id=string``."""
     for step in reversed(path[1:]):
-        type_ = [type_] if step == ELEMENT else {step: type_}
+        type_ = [type_] if step is ELEMENT else {step: type_}
     pin = f"{path[0]}={type_text(type_)}"
     return f"--pin={shlex.quote(pin)}" if pin.startswith("-") else f"--pin {shlex.quote(pin)}"
 
@@ -87,7 +84,7 @@ def is_plain_cast(old: pa.DataType, new: pa.DataType) -> bool:
     return _is_number(old) and _is_number(new)
 
 
-def retyped(array: pa.Array, type_: pa.DataType, path: tuple[str, ...]) -> pa.Array:
+def retyped(array: pa.Array, type_: pa.DataType, path: Path) -> pa.Array:
     """Return the same values as ``type_``; ``path`` leads to them from the column on.
 
     Raises:
@@ -106,7 +103,7 @@ def retyped(array: pa.Array, type_: pa.DataType, path: tuple[str, ...]) -> pa.Ar
         raise MisfitError(str(error).splitlines()[0], path) from error
 
 
-def _structs(array: pa.StructArray, type_: pa.StructType, path: tuple[str, ...]) -> pa.StructArray:
+def _structs(array: pa.StructArray, type_: pa.StructType, path: Path) -> pa.StructArray:
     values = dict(zip((each.name for each in array.type), array.flatten(), strict=True))
     children = [
         retyped(values[each.name], each.type, (*path, each.name))
@@ -117,7 +114,7 @@ def _structs(array: pa.StructArray, type_: pa.StructType, path: tuple[str, ...])
     return pa.StructArray.from_arrays(children, fields=list(type_), mask=array.is_null())
 
 
-def _lists(array: pa.Array, type_: pa.ListType, path: tuple[str, ...]) -> pa.ListArray:
+def _lists(array: pa.Array, type_: pa.ListType, path: Path) -> pa.ListArray:
     """Return lists, of one element where there was a single value."""
     if pa.types.is_list(array.type):
         values, lengths = array.flatten(), array.value_lengths().fill_null(0).to_numpy()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import batch_collection
 from batch_collection.errors import CollectionError
 from batch_collection.export import export
-from batch_collection.retyped import MisfitError, can_retype, pin_of, retyped
+from batch_collection.retyped import ELEMENT, MisfitError, can_retype, pin_of, retyped
 from batch_collection.schema import PRIMITIVES, Schema, read_type, to_arrow
 from pipeline.schema_command import pin
 from tests.tables import TableCollector
@@ -139,7 +139,7 @@ def test_what_another_type_does_not_hold_is_an_error_that_leads_to_it(
     assert error.value.path == ("x",)
     with pytest.raises(MisfitError) as error:
         said([{"a": [value]}], f'{{"a": ["{old}"]}}', f'{{"a": ["{new}"]}}')
-    assert error.value.path == ("x", "a", "[]")
+    assert error.value.path == ("x", "a", ELEMENT)
 
 
 def test_lists_and_structs_are_no_single_values() -> None:
@@ -159,7 +159,7 @@ def test_a_pin_is_written_as_a_shell_takes_it() -> None:
     """Of fields and elements, too."""
     assert pin_of(("id",), "string") == "--pin id=string"
     assert pin_of(("-id",), "string") == "--pin=-id=string"
-    assert pin_of(("a", "b c", "[]"), "string") == """--pin 'a={"b c": ["string"]}'"""
+    assert pin_of(("a", "b c", ELEMENT), "string") == """--pin 'a={"b c": ["string"]}'"""
 
 
 def collected(root: Path, *steps: pa.Table | Schema) -> TableCollector:
