@@ -130,6 +130,7 @@ def make_plan(
         tasks=rules.shards,
         flush=asked.flush and cause != "backlog",
         pinned=asked.pinned,
+        dropped=newest.dropped,
         format=newest.format,
         form=newest.form,
     )

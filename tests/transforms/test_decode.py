@@ -539,6 +539,56 @@ def test_a_reason_is_short_however_long_the_value() -> None:
     assert errors(done)[1].endswith("stands twice in one object; send each key once")
 
 
+DROPPED = {"x": {"y": "int64"}, "z": "double"}
+HELD: dict[str, st.SearchStrategy[Any]] = {
+    "x": st.fixed_dictionaries({}, optional={"y": st.integers(0, 9), "new": st.text(max_size=2)})
+    | st.recursive(st.none() | st.booleans(), lambda inner: st.lists(inner, max_size=2)),
+    "z": st.floats(0, 1) | st.integers() | st.text(max_size=2),
+}
+KEPT = {"a": st.integers(0, 9), "b": st.lists(st.floats(0, 1), max_size=2), "_offset": st.none()}
+OBJECTS = st.fixed_dictionaries({}, optional=HELD | KEPT)
+
+
+@given(st.lists(OBJECTS | st.lists(OBJECTS, max_size=3), min_size=1, max_size=6))
+def test_what_was_dropped_is_as_if_it_had_not_been_sent(values: list[Any]) -> None:
+    """Whatever it holds; all else is learned and refused as ever."""
+
+    def left(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(left, value))
+        return {name: each for name, each in value.items() if name not in DROPPED}
+
+    values = values * 40  # more than are looked at closely
+
+    done = decoded(*(json.dumps(value).encode() for value in values), dropped=DROPPED)
+    expected = decoded(*(json.dumps(left(value)).encode() for value in values))
+
+    assert done.schema == expected.schema
+    assert done.rows.equals(expected.rows)
+    assert errors(done) == errors(expected)
+
+
+def test_what_was_dropped_may_be_deeper_than_any_batch_holds() -> None:
+    """Up to the limit of a message."""
+    deep: Any = "string"
+    for _ in range(70):
+        deep = [deep]
+    value = b"[" * 70 + b'"x"' + b"]" * 70
+
+    done = decoded(b'{"a":1,"x":%s}' % value, b'{"a":2,"x":[1]}', dropped={"x": deep})
+
+    assert rows(done) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_function_need_not_know_what_was_dropped() -> None:
+    """Its columns are left out, if they are all that it returns, too."""
+    name = returning(pa.table({"x": ["1", "2"], "a": [1, 2]}))
+    assert rows(decoded(b"", b"", input_format=name, dropped=DROPPED)) == [{"a": 1}, {"a": 2}]
+
+    name = returning(pa.table({"x": ["1", "2"]}))
+    assert rows(decoded(b"", b"", input_format=name, dropped=DROPPED)) == [{}, {}]
+
+
 @pytest.mark.parametrize("pinned", [{}, {"i": "int64", "d": "double", "s": "string"}])
 def test_an_integer_of_thousands_of_digits_is_a_dead_letter(pinned: dict[str, str]) -> None:
     """Python would take hours for millions of digits, and refuses."""
