@@ -161,7 +161,7 @@ def _written_once(array: pa.Array) -> pa.Array:
     """Write fractions with the fewest digits that tell them from their neighbours."""
     kind = np.float32 if array.type == pa.float32() else np.float64
     found = array.dictionary_encode()
-    texts = [repr(float(str(kind(value)))) for value in found.dictionary.to_pylist()]
+    texts = [json.dumps(float(str(kind(value)))) for value in found.dictionary.to_pylist()]
     return pa.array(texts, pa.string()).take(found.indices)
 
 

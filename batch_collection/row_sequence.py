@@ -75,7 +75,8 @@ class RowSequence:
         found = outlines(batches, collection.known_outlines)
         typed = found or outlines(collection.whole().in_window_order(), collection.known_outlines)
         newest = collection.newest
-        known = unified((outline.schema for outline in typed), newest.schema)
+        types = {**newest.dropped, **newest.schema}
+        known = unified((outline.schema for outline in typed), types)
         if not typed:
             known = Unified({each.name: each.type for each in to_arrow(newest.schema)})
         return cls(batches, found, collection.sides, known)

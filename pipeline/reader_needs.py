@@ -46,8 +46,8 @@ def reader_needs(uri: str, history: Mapping[str, Sequence[Any]], *, parquet: boo
         polars = f"scan_pyarrow_dataset({pyarrow})"
     if parquet and all(each is not None for each in casts):
         options = ", ".join(_joined(cast for each in casts if each for cast in each))
-        cast_options = f", cast_options=ScanCastOptions({options})" if options else ""
-        polars = f"scan_parquet('{data}/**/*.parquet', schema=SCHEMA{cast_options})"
+        needs = f"schema=SCHEMA, missing_columns='insert', cast_options=ScanCastOptions({options})"
+        polars = f"scan_parquet('{data}/**/*.parquet', {needs})"
     return [
         *seen,
         f"  batch_collection  {ours}.table()",

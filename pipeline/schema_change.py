@@ -58,13 +58,13 @@ def _without(schema: Schema, names: Sequence[str] | Schema) -> Schema:
     return {name: type_ for name, type_ in schema.items() if name not in names}
 
 
-def dropping(storage: Storage, names: Sequence[str]) -> Change:
+def dropping(names: Sequence[str]) -> Change:
     """Return what leaves columns out of all that is collected from then on."""
 
     def dropped(newest: Entry, digest: str) -> Entry | None:
         leaving = [name for name in dict.fromkeys(names) if name not in newest.dropped]
         for name in leaving:
-            _check_drop(name, newest, storage.uri)
+            _check_drop(name, newest)
         if not leaving:
             return None
         return successor(
@@ -78,12 +78,12 @@ def dropping(storage: Storage, names: Sequence[str]) -> Change:
     return dropped
 
 
-def _check_drop(name: str, newest: Entry, uri: str) -> None:
+def _check_drop(name: str, newest: Entry) -> None:
     """Refuse to drop what is no column, or what rows can't do without."""
     if name not in newest.schema:
         message = (
-            f"--drop={name}: {uri} has no such column, columns are dropped whole; "
-            f"there are: {', '.join(newest.schema) or 'none'}"
+            f"--drop={name}: there is no such column, and columns are dropped whole; "
+            f"the collection has: {', '.join(newest.schema) or 'none'}"
         )
         raise CollectionError(message)
     field = newest.row_time.removeprefix("field:")
@@ -92,8 +92,8 @@ def _check_drop(name: str, newest: Entry, uri: str) -> None:
         raise CollectionError(message)
     if newest.format < _FIRST_FORMAT:
         message = (
-            f"--drop={name}: {uri} is of format {newest.format}, whose collectors would learn the "
-            f"column again; first run `batch-collection upgrade {uri}`"
+            f"--drop={name}: the collection is of format {newest.format}, whose collectors would "
+            "learn the column again; first run `batch-collection upgrade PATH`"
         )
         raise CollectionError(message)
 

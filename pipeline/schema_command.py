@@ -137,7 +137,7 @@ def _change(storage: Storage, options: SchemaOptions) -> Change | None:
     if options.pins:
         return pinning(options.pins)
     if options.drops:
-        return dropping(storage, options.drops)
+        return dropping(options.drops)
     return undoing(storage) if options.undo else None
 
 

@@ -78,6 +78,7 @@ def test_every_value_is_said_as_text_and_back(data: st.DataObject) -> None:
     [
         ("int64", "string", [5, None, -(2**63)], ["5", None, "-9223372036854775808"]),
         ("double", "string", [1.0, 0.1, 1e300], ["1.0", "0.1", "1e+300"]),
+        ("double", "string", [float("nan"), float("-inf")], ["NaN", "-Infinity"]),
         ("float", "string", [1.0, 0.1], ["1.0", "0.1"]),
         ("bool", "string", [True, False], ["true", "false"]),
         (
@@ -232,6 +233,16 @@ def test_a_cycle_of_before_has_the_type_of_then(tmp_path: Path) -> None:
 
     assert view.at(1).table().column("id").to_pylist() == [1, None, 20]
     assert view.between(end="2026-11-22T10:01Z").scan().schema.field("id").type == STRING
+
+
+def test_a_column_that_was_dropped_is_read_as_it_was_last(tmp_path: Path) -> None:
+    """Older files still have it."""
+    collector = collected(tmp_path / "c", OLD, {"id": "string"}, NEW)
+    collector.newest = replace(collector.newest, schema={}, dropped={"id": "string"})
+
+    view = collector.collect((9, pa.table({"n": [5]})))
+
+    assert view.table(["id"]).column("id").to_pylist() == [*IDS, None]
 
 
 def test_a_file_written_late_under_an_older_type_changes_nothing(tmp_path: Path) -> None:

@@ -6,16 +6,14 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-import polars as pl
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pytest
 
 import batch_collection
 from batch_collection.schema import read_type, to_arrow
 from pipeline import cli
 from tests.tables import TableCollector
+from tests.told import answers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +46,7 @@ PAIRS = [
     *((one, other) for one in NUMBERS for other in NUMBERS if one != other),
     *(pair for name in NESTED for pair in ((name, "string"), ("int64", name))),
     *((f'["{one}"]', f'["{other}"]') for one, other in (("int64", "double"), ("int64", "string"))),
+    ("double", "float"),
     ('{"a": "int64"}', '{"a": "double"}'),
     ('{"a": "int64"}', '{"a": "string", "b": "bool"}'),
 ]
@@ -61,36 +60,6 @@ def table(type_: str, value: Any) -> pa.Table:
 def arrow(type_: str) -> pa.DataType:
     """Return a type of Arrow."""
     return to_arrow({"x": read_type(type_, "x")}).field("x").type
-
-
-def asked(name: str, words: str, schema: pa.Schema | None) -> list[Any]:
-    """Do what a line says; return the column ``x``."""
-    if name == "DuckDB" and words.startswith("read_parquet"):
-        return [row[0] for row in duckdb.sql(f"SELECT x FROM {words}").fetchall()]
-    known: dict[str, Any] = {
-        "batch_collection": batch_collection,
-        "dataset": ds.dataset,
-        "scan_parquet": pl.scan_parquet,
-        "scan_pyarrow_dataset": pl.scan_pyarrow_dataset,
-        "ScanCastOptions": pl.ScanCastOptions,
-        "SCHEMA": schema,
-    }
-    if schema is not None and words.startswith("scan_parquet"):
-        known["SCHEMA"] = pl.from_arrow(schema.empty_table()).schema
-    found = eval(words, known)  # noqa: S307 - our own words
-    if isinstance(found, pl.LazyFrame):
-        return found.collect()["x"].to_list()
-    if isinstance(found, duckdb.DuckDBPyRelation):
-        return [row[0] for row in found.project("x").fetchall()]
-    return (found if isinstance(found, pa.Table) else found.to_table())["x"].to_pylist()
-
-
-def answers(lines: list[str]) -> dict[str, list[Any]]:
-    """Do what all lines say."""
-    words = dict(line.split(maxsplit=1) for line in lines if line.startswith("  "))
-    schema = words.pop("SCHEMA", None)
-    known = None if schema is None else eval(schema, {"batch_collection": batch_collection})  # noqa: S307
-    return {name: asked(name, text, known) for name, text in words.items()}
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
