@@ -43,7 +43,7 @@ def reader_needs(uri: str, history: Mapping[str, Sequence[Any]], *, parquet: boo
         duckdb = f"read_parquet('{data}/**/*.parquet', union_by_name=true)"
     if by_pyarrow:
         pyarrow = f"dataset({data!r}, schema=SCHEMA, format='parquet')"
-        polars = f"scan_pyarrow_dataset({pyarrow})"
+        polars = f"scan_pyarrow_dataset({pyarrow}, allow_pyarrow_filter=False)"
     if parquet and all(each is not None for each in casts):
         options = ", ".join(_joined(cast for each in casts if each for cast in each))
         needs = f"schema=SCHEMA, missing_columns='insert', cast_options=ScanCastOptions({options})"
@@ -132,15 +132,23 @@ _NOTES = (
     ),
     (
         lambda old, new: not _is_text(old) and _is_text(new),
-        "as JSON writes it, DuckDB and pyarrow write fractions and instants in their own way",
+        "as JSON writes it",
+    ),
+    (
+        lambda old, new: _is_text(new) and (_is_fraction(old) or pa.types.is_timestamp(old)),
+        "DuckDB and pyarrow write fractions and instants in their own way",
     ),
     (
         lambda old, new: _is_text(old) and not _is_text(new),
-        "other text than JSON writes for it is an error; DuckDB reads all of it as text",
+        "other text than JSON writes for it is an error, DuckDB reads all of it as text",
     ),
     (
         lambda old, new: _is_whole(old) and _is_whole(new) and not _is_wider(old, new),
         "a number out of its range is an error, except in DuckDB",
+    ),
+    (
+        lambda old, new: _is_text(old) != _is_text(new),
+        "pyarrow can't filter by it",
     ),
     (
         lambda old, new: not pa.types.is_list(old) and pa.types.is_list(new),

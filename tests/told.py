@@ -30,7 +30,10 @@ def _asked(name: str, words: str, schema: pa.Schema | None) -> list[Any]:
         known["SCHEMA"] = pl.from_arrow(schema.empty_table()).schema
     found = eval(words, known)  # noqa: S307 - our own words
     if isinstance(found, pl.LazyFrame):
-        return found.collect()["x"].to_list()
+        values = found.collect()["x"].to_list()
+        kept = found.filter(pl.col("x") == values[0]).collect()
+        assert values[0] in kept["x"].to_list()  # it can filter, too
+        return values
     if isinstance(found, duckdb.DuckDBPyRelation):
         return [row[0] for row in found.project("x").fetchall()]
     return (found if isinstance(found, pa.Table) else found.to_table())["x"].to_pylist()

@@ -13,7 +13,7 @@ import batch_collection
 from batch_collection.audit import audit
 from batch_collection.errors import LogError
 from batch_collection.log import newest_entry
-from batch_collection.maintenance import append
+from batch_collection.maintenance import append, successor
 from batch_collection.storage import LocalStorage, open_storage
 from pipeline import cli
 from pipeline.schema_change import dropping, pinning
@@ -307,6 +307,29 @@ def test_what_rows_need_or_older_collectors_would_learn_again_is_not_dropped(
     (command,) = re.findall("`batch-collection (.*)`", error)
     assert cli.main(command.replace("PATH", path).split()) == 0
     assert cli.main(["schema", path, "--drop=x"]) == 0
+
+
+def test_a_column_deeper_than_a_carry_file_holds_can_be_dropped(collecting: Collecting) -> None:
+    """An older version took it up; its messages wait, and become rows, without it."""
+    stream, deep = collecting.streams[0], "string"
+    for _ in range(70):
+        deep = [deep]  # type: ignore[assignment]
+    taken_up = {"value": "int64", "deep": deep}
+    append(
+        LocalStorage(str(collecting.path)),
+        lambda newest, digest: successor(newest, digest, "pin", schema=taken_up),
+    )
+    value = json.loads("[" * 70 + '"x"' + "]" * 70)
+    stream.send(*(sending(at("10:30:12"), value=n, deep=value) for n in range(3)))
+
+    assert cli.main(["schema", str(collecting.path), "--drop=deep"]) == 0
+    collecting.once(at("10:30:13"))
+    assert sum(file.rows for file in entries_of(collecting.path)[-1].carry) == 4
+    collecting.once(at("10:30:22"))
+
+    table = batch_collection.open(collecting.path).table()
+    assert (table.num_rows, "deep" in table.column_names) == (7, False)
+    assert audit(LocalStorage(str(collecting.path))).findings == ()
 
 
 def test_a_schema_file_does_not_take_up_again_what_was_dropped(
