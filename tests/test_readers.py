@@ -165,7 +165,6 @@ def test_a_fraction_after_an_integer_is_a_dead_letter_and_no_reader_rounds(
         (True, "on", ["true", "on"]),
         (1, 0.5, [1.0, 0.5]),
         (1, 2**63, [1, 2**63]),
-        (True, 0.5, [1.0, 0.5]),
         ([1], ["dev-1"], [["1"], ["dev-1"]]),
         ({"a b": [1]}, {"a b": ["dev-1"]}, [{"a b": ["1"]}, {"a b": ["dev-1"]}]),
     ],

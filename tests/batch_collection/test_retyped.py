@@ -43,7 +43,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "timestamp": st.datetimes(timezones=st.just(UTC)),
 }
 
-SCANNED = ("binary", "bool", "double", "int64", "string", "timestamp", "uint64")
+SCANNED = ("bool", "double", "int64", "string", "timestamp")
 
 
 def type_of(text: str) -> pa.DataType:
