@@ -24,7 +24,7 @@ from batch_collection.batches import (
     numpy_batches,
 )
 from batch_collection.cursor import Cursor
-from batch_collection.dataset import dataset_of
+from batch_collection.dataset import dataset_of, filterable
 from batch_collection.errors import CollectionError, ExpiredError, LogError
 from batch_collection.expiry import first_kept, newest_stub, undisturbed
 from batch_collection.extras import extra
@@ -235,11 +235,11 @@ class Collection:
                 type holds exactly.
         """
         sequence, schema = self._sequence(), self._schema(columns)
-        usable = sequence.unified.usable()
+        wanted = schema if where is None else filterable(sequence, schema, where)
         if where is not None and not sequence.sides:
-            return dataset_of(sequence, usable).to_table(columns=schema.names, filter=where)
-        tables = sequence.tables(schema if where is None else usable)
-        rows = pa.concat_tables([(schema if where is None else usable).empty_table(), *tables])
+            return dataset_of(sequence, wanted).to_table(columns=schema.names, filter=where)
+        tables = sequence.tables(wanted)
+        rows = pa.concat_tables([wanted.empty_table(), *tables])
         return rows if where is None else rows.filter(where).select(schema.names)
 
     def to_pandas(

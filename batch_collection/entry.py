@@ -55,7 +55,7 @@ class Form(NamedTuple):
 FORMS = {1: Form("padded", "map", "none"), 2: Form("plain", "list", "ascii")}
 """What collections of each format are begun with."""
 
-MAINTENANCE = frozenset({"pin", "redrive", "upgrade"})
+MAINTENANCE = frozenset({"drop", "pin", "redrive", "upgrade"})
 """Causes of entries that read nothing from the topic: those of commands."""
 
 
@@ -160,7 +160,8 @@ class Entry:
     published. ``redriven`` are files of dead letters whose messages were decoded again, removed
     likewise; ``became`` says, by partition, what became of those messages (``start`` and ``end``
     tell where they lay). ``row_time`` is the pinned ``--timestamp`` rule, ``start`` the ``--start``
-    that entry 0 was made with. ``pinned`` are the columns whose type a user has said anew.
+    that entry 0 was made with. ``pinned`` are the columns whose type a user has said anew;
+    ``dropped`` those that are left out of rows from then on, with the types that they had.
     ``layout``, ``headers`` and ``fold`` are the ``form`` that the collection was begun with.
     """
 
@@ -190,6 +191,7 @@ class Entry:
     became: tuple[PartitionRead, ...] = ()
     schema: dict[str, Any] = field(default_factory=dict)
     pinned: tuple[str, ...] = ()
+    dropped: dict[str, Any] = field(default_factory=dict)
     layout: str = FORMS[1].layout
     headers: str = FORMS[1].headers
     fold: str = FORMS[1].fold
@@ -282,6 +284,7 @@ _KEPT = frozenset(
         "unsure",
         "carry",
         "schema",
+        "dropped",
         "layout",
         "headers",
         "fold",

@@ -14,6 +14,7 @@ import pyarrow as pa
 from batch_collection.batch import reading
 from batch_collection.formats import format_of
 from batch_collection.schema import to_arrow
+from batch_collection.splits import leaf
 from batch_collection.unified import Unified, conformed, unified
 
 if TYPE_CHECKING:
@@ -73,9 +74,11 @@ class RowSequence:
         batches = collection.in_window_order()
         found = outlines(batches, collection.known_outlines)
         typed = found or outlines(collection.whole().in_window_order(), collection.known_outlines)
-        known = unified(outline.schema for outline in typed)
+        newest = collection.newest
+        types = {**newest.dropped, **newest.schema}
+        known = unified((outline.schema for outline in typed), types)
         if not typed:
-            known = Unified({each.name: each.type for each in to_arrow(collection.newest.schema)})
+            known = Unified({each.name: each.type for each in to_arrow(newest.schema)})
         return cls(batches, found, collection.sides, known)
 
     @cached_property
@@ -104,7 +107,11 @@ class RowSequence:
     def tables(self, schema: pa.Schema) -> Iterator[pa.Table]:
         """Read file by file."""
         for batch in range(len(self.batches)):
-            yield conformed(self._read_chosen(batch, None, schema.names), schema)
+            yield self.table(batch, schema)
+
+    def table(self, batch: int, schema: pa.Schema) -> pa.Table:
+        """Read a file."""
+        return conformed(self._read_chosen(batch, None, schema.names), schema)
 
     def _runs(self, slices: Sequence[Slice]) -> list[_Run]:
         """Join slices of one file that follow one another, so that it is opened once for them.
@@ -154,8 +161,23 @@ class RowSequence:
     def _chosen(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
         chosen = np.ones(rows.num_rows, np.bool_)
         for side in self.sides:
-            chosen &= side.chosen(rows)
+            chosen &= side.chosen(self._keyed(rows, side.by))
         return chosen
+
+    def _keyed(self, rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+        """Return rows whose keys have the type that they were collected under.
+
+        So no row changes sides when a type is changed. What no side can be told of by its type then
+        has the one that it has now.
+        """
+        for key in keys:
+            found = leaf(rows, key).type
+            if pa.types.is_floating(found) or pa.types.is_nested(found):
+                name = key if key in rows.column_names else key.split(".")[0]
+                schema = pa.schema([(name, self.unified.fields[name])])
+                column = conformed(rows.select([name]), schema).column(0)
+                rows = rows.set_column(rows.column_names.index(name), name, column)
+        return rows
 
     def _count(self, batch: int) -> list[int]:
         groups = self.outlines[batch].groups

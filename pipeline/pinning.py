@@ -6,30 +6,35 @@ import shlex
 from typing import TYPE_CHECKING
 
 from batch_collection.errors import LogError
+from batch_collection.retyped import pin_of
 from batch_collection.schema import is_changed, merge, type_text
 
 if TYPE_CHECKING:
+    from batch_collection.entry import Entry
     from batch_collection.schema import Schema
 
 __all__ = ["check_schema", "newly_pinned"]
 
 
-def check_schema(given: Schema, known: Schema, uri: str) -> None:
-    """Refuse a ``--schema`` that gives a column another type than its collection has.
+def check_schema(given: Schema, newest: Entry, uri: str) -> None:
+    """Refuse a ``--schema`` that gives a column another type than its collection has, or no more.
 
     Raises:
         LogError: it names the column and the cures.
     """
+    known = newest.schema
     merged = merge(known, given, widen=False)
     for name, type_ in given.items():
-        if is_changed({name: type_}, merged):
-            pin = shlex.quote(f"{name}={type_text(type_)}")
-            message = (
-                f"--schema gives column {name} the type {type_text(type_)}, but in {uri} it is "
-                f"{type_text(known[name])}; leave it, pin it for the future with "
-                f"`batch-collection schema {uri} --pin {pin}`, or use another --output"
-            )
-            raise LogError(message)
+        if name not in newest.dropped and not is_changed({name: type_}, merged):
+            continue
+        held = f"it is {type_text(known[name])}" if name in known else "it was dropped"
+        message = (
+            f"--schema gives column {name} the type {type_text(type_)}, but in {uri} {held}; "
+            "leave it, pin it for the future with "
+            f"`batch-collection schema {shlex.quote(uri)} {pin_of((name,), type_)}`, "
+            "or use another --output"
+        )
+        raise LogError(message)
 
 
 def newly_pinned(given: Schema, wanted: Schema, known: Schema) -> tuple[str, ...]:

@@ -134,6 +134,7 @@ def make_plan(
         tasks=rules.shards,
         flush=asked.flush and cause != "backlog",
         pinned=asked.pinned,
+        dropped=newest.dropped,
         format=newest.format,
         form=newest.form,
         max_dead_letters=limit and limit._replace(before=asked.dead_letters),

@@ -168,7 +168,7 @@ class _Letters:
 
     def schema(self, asked: Asked) -> Schema:
         """Return the types to decode under: the collection's, and what ``--schema`` adds."""
-        check_schema(asked.schema, self.newest.schema, self.storage.uri)
+        check_schema(asked.schema, self.newest, self.storage.uri)
         return merge(self.newest.schema, asked.schema, widen=False)
 
 
@@ -191,7 +191,7 @@ def _decoded(
     now, rules = datetime.now(timezone.utc), asked.rules(letters.newest)
     found, known = Outcome(), pinned
     for messages in read_letters(letters.storage, file):
-        decoded = decode(messages, pinned, known, rules, now)
+        decoded = decode(messages, pinned, known, rules, now, letters.newest.dropped)
         known = decoded.schema
         found.messages += messages.num_rows
         found.rows += decoded.rows.num_rows
@@ -263,6 +263,7 @@ def _plan(
         tasks=1,
         flush=True,  # rows of open windows do not wait
         pinned=newly_pinned(asked.schema, types, newest.schema),
+        dropped=newest.dropped,
         format=newest.format,
         form=newest.form,
         letters=tuple(group),

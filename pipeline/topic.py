@@ -106,7 +106,7 @@ class TopicCollection:
         sweep(self.storage, newest)
         mend(self.storage, newest.cycle)
         self.newest = newest
-        check_schema(self.pins.schema, newest.schema, self.storage.uri)
+        check_schema(self.pins.schema, newest, self.storage.uri)
         self._schema = self._pinned_schema()
 
     @property
@@ -394,9 +394,12 @@ class TopicCollection:
     def _pinned_schema(self) -> dict[str, Any] | None:
         """Return the collection's schema with what ``--schema`` adds, None if that is nothing.
 
-        A type that was pinned since this collector began stands against its ``--schema``.
+        A type that was pinned since this collector began stands against its ``--schema``, and so
+        does a column that was dropped.
         """
-        merged = merge(self.newest.schema, self.pins.schema, widen=False)
+        dropped = self.newest.dropped
+        given = {name: type_ for name, type_ in self.pins.schema.items() if name not in dropped}
+        merged = merge(self.newest.schema, given, widen=False)
         return merged if merged != self.newest.schema else None
 
     def _pinned(self, newest: Entry) -> list[tuple[str, str, str]]:

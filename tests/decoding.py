@@ -68,13 +68,13 @@ def decoded(
     pinned: dict[str, Any] | None = None,
     known: dict[str, Any] | None = None,
     timestamp: int | None = STAMP,
+    dropped: dict[str, Any] | None = None,
     **rules: Any,
 ) -> Decoded:
     """Decode messages and see that they are all accounted for, in order."""
     pinned = pinned or {}
-    done = decode(
-        chunk(*values, timestamp=timestamp), pinned, known or pinned, RowRules(**rules), NOW
-    )
+    messages = chunk(*values, timestamp=timestamp)
+    done = decode(messages, pinned, known or pinned, RowRules(**rules), NOW, dropped)
     done.rows.validate(full=True)
     done.dead_letters.validate(full=True)
     assert done.rows.schema == POSITION.append(pa.field("payload", to_arrow(done.schema)))

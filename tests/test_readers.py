@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import threading
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
@@ -15,8 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import batch_collection
+from batch_collection.audit import audit
 from batch_collection.names import batch_path
 from batch_collection.storage import LocalStorage
+from pipeline import cli
 from pipeline.local import utc_now
 from tests.builders import at
 from tests.collecting import (
@@ -29,6 +34,7 @@ from tests.collecting import (
     sending,
 )
 from tests.storages import Died, DyingStorage
+from tests.told import answers
 from transforms import write_batch_files
 
 if TYPE_CHECKING:
@@ -150,6 +156,56 @@ def test_a_fraction_after_an_integer_is_a_dead_letter_and_no_reader_rounds(
     assert "column x is int64 and can't hold 0.6" in letter["error"]
     assert "--numbers=double" in letter["error"]
     check(collecting.path, stream.produced, dead=[(0, 1)])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "seen"),
+    [
+        (1, "dev-1", ["1", "dev-1"]),
+        (True, "on", ["true", "on"]),
+        (1, 0.5, [1.0, 0.5]),
+        (1, 2**63, [1, 2**63]),
+        ([1], ["dev-1"], [["1"], ["dev-1"]]),
+        ({"a b": [1]}, {"a b": ["dev-1"]}, [{"a b": ["1"]}, {"a b": ["dev-1"]}]),
+    ],
+)
+def test_the_advice_of_a_dead_letter_leads_to_rows_for_every_reader(
+    embedded: EmbeddedBroker,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    before: object,
+    after: object,
+    seen: list[object],
+) -> None:
+    """Its commands are run as they stand, and what they print for readers is done."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+    stream.send(sending(at("10:30:01"), x=before))
+    collecting.once(at("10:30:12"))
+    stream.send(sending(at("10:30:11"), x=after))
+    collecting.once(at("10:30:22"))
+    (letter,) = dead_letters_of(collecting.path).values()
+    commands = re.findall("`batch-collection ([^`]*)`", letter["error"])
+    printed = []
+
+    for command in commands:
+        capsys.readouterr()
+        words = [word.replace("PATH", str(collecting.path)) for word in shlex.split(command)]
+        assert cli.main(words) == 0
+        printed += capsys.readouterr().out.splitlines()
+
+    found = answers(printed)
+    assert found.keys() == {"batch_collection", "DuckDB", "pyarrow", "Polars"}
+    for name, values in found.items():
+        assert list(map(plain, values)) == seen, name
+    check_values = batch_collection.open(collecting.path).table(["x"]).column("x").to_pylist()
+    assert check_values == seen
+    assert audit(LocalStorage(str(collecting.path))).findings == ()
+
+
+def plain(value: object) -> object:
+    """Return a value as JSON has it: DuckDB gives large integers as decimals."""
+    return int(value) if isinstance(value, Decimal) else value
 
 
 def test_numbers_pinned_as_doubles_read_alike(embedded: EmbeddedBroker, tmp_path: Path) -> None:

@@ -92,13 +92,15 @@ def decode(
     known: Schema,
     rules: RowRules,
     planned_at: datetime,
+    dropped: Schema | None = None,
 ) -> Decoded:
     """Make rows of messages (``MESSAGES``).
 
     A message makes rows as a whole or none: each is rows, a dead letter, a tombstone or empty, at
     its own partition and offset whatever its bytes or its neighbours'. ``known`` is ``pinned`` (the
     plan's) and what earlier chunks of this task added; given the types, what a message makes does
-    not depend on the chunk it is in.
+    not depend on the chunk it is in. Columns that were ``dropped``, which have the types that they
+    had, are left out, whatever messages hold under their names.
 
     Raises:
         SchemaChange: a column in ``known`` but not ``pinned`` holds integers and now a fraction.
@@ -113,7 +115,7 @@ def decode(
     schema = merge(pinned, known, widen=False)
     while True:
         try:
-            return _decode(table, pinned, schema, rules, planned_at)
+            return _decode(table, pinned, schema, rules, planned_at, dropped or {})
         except SchemaChange as change:  # only the chunk's own columns: begin again with doubles
             if is_changed(known, change.schema):
                 raise
@@ -121,9 +123,14 @@ def decode(
 
 
 def _decode(
-    table: pa.Table, pinned: Schema, known: Schema, rules: RowRules, planned_at: datetime
+    table: pa.Table,
+    pinned: Schema,
+    known: Schema,
+    rules: RowRules,
+    planned_at: datetime,
+    dropped: Schema,
 ) -> Decoded:
-    reading = _read(table, pinned, known, rules)
+    reading = _read(table, pinned, known, rules, dropped)
     faults = {number: _fault("decode", reason) for number, reason in reading.faults.items()}
     piece = _joined(reading)
     live = table.num_rows - table.column("value").null_count
@@ -143,13 +150,15 @@ def _decode(
     )
 
 
-def _read(table: pa.Table, pinned: Schema, known: Schema, rules: RowRules) -> Reading:
+def _read(
+    table: pa.Table, pinned: Schema, known: Schema, rules: RowRules, dropped: Schema
+) -> Reading:
     if rules.input_format == "json":
         values = _array(table.column("value"))
-        return read_json(values, pinned, known, rules.numbers, rules.reserved)
+        return read_json(values, pinned, known, rules.numbers, rules.reserved, dropped)
     name = rules.input_format
     function = read_bytes if name == "bytes" else load_function("input_format", name)
-    return read_function(function, name, table, pinned, known, rules.reserved)
+    return read_function(function, name, table, pinned, known, rules.reserved, dropped.keys())
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

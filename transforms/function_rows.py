@@ -15,7 +15,7 @@ from transforms.json_value import Misfit
 from transforms.reading import Piece, Reading, SchemaChange, grow, halves, reason_of, too_much
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import numpy.typing as npt
 
@@ -44,19 +44,21 @@ def read_function(
     pinned: Schema,
     known: Schema,
     reserved: frozenset[str],
+    dropped: Collection[str] = (),
 ) -> Reading:
     """Return the rows that ``function`` makes of messages; tombstones are not shown to it.
 
     In: a table of ``COLUMNS``. It returns a table with one row a message in their order, or with a
     column ``_message`` that tells each row's message. Where it raises, or a value does not fit
-    its column, it is called again with halves, until the bad messages stand alone.
+    its column, it is called again with halves, until the bad messages stand alone. What was
+    ``dropped`` is left out of its table.
 
     Raises:
         CollectionError: it returns something else.
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
     shown = headers_as_map(messages.select(COLUMNS))
-    reader = _Reader(function, name, shown, pinned, known, reserved)
+    reader = _Reader(function, name, shown, pinned, known, reserved, dropped)
     live = messages.column("value").is_valid().to_numpy()
     reader.read(np.flatnonzero(live))
     return Reading(reader.pieces, reader.faults, reader.known)
@@ -70,6 +72,7 @@ class _Reader:
     pinned: Schema
     known: Schema
     reserved: frozenset[str]
+    dropped: Collection[str] = ()
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
 
@@ -103,6 +106,7 @@ class _Reader:
         if not isinstance(rows, pa.Table):
             self._refuse(f"returned {type(rows).__name__}; return a pyarrow.Table")
         places, rows = self._places(rows, len(numbers))
+        rows = rows.drop_columns([name for name in rows.column_names if name in self.dropped])
         payload = self._payload(rows)
         if places is None:
             return Piece(numbers, numbers, None, payload)

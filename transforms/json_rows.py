@@ -51,18 +51,25 @@ _ROW = re.compile(r" in row (\d+)$")
 
 
 def read_json(
-    values: pa.Array, pinned: Schema, known: Schema, numbers: str, reserved: frozenset[str]
+    values: pa.Array,
+    pinned: Schema,
+    known: Schema,
+    numbers: str,
+    reserved: frozenset[str],
+    dropped: Schema | None = None,
 ) -> Reading:
     """Return what the messages ``values`` hold; nulls among them are left alone.
 
     New columns are learned from the messages in their order, those that are objects before those
     that are arrays: integers int64 (double with ``numbers="double"``), fractions double, text
-    string. A type once known refuses other values; see ``json_value.check``.
+    string. A type once known refuses other values; see ``json_value.check``. What was ``dropped``
+    is left out, whatever it holds, quickly where that is of the type that it had.
 
     Raises:
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
-    reader = _Reader(values, pinned, known, "double" if numbers == "double" else "int64", reserved)
+    integers = "double" if numbers == "double" else "int64"
+    reader = _Reader(values, pinned, known, integers, reserved, dropped or {})
     reader.read()
     return Reading(reader.pieces, reader.faults, reader.known)
 
@@ -86,12 +93,13 @@ class _Reader:
     known: Schema
     integers: str
     reserved: frozenset[str]
+    dropped: Schema = field(default_factory=dict)
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._shape = self.known  # and the nulls and empty things met in this chunk
-        self._type = to_arrow(self._shape)
+        self._type = to_arrow({**self._shape, **self.dropped})
         self._lengths = pc.binary_length(self.values).fill_null(0).to_numpy()
 
     def read(self) -> None:
@@ -238,7 +246,7 @@ class _Reader:
         long = pc.match_substring_regex(values, f"[0-9]{{{digits}}}")
         for place in np.flatnonzero(_true(long)):
             try:
-                for value in _objects(load(values[int(place)].as_py())):
+                for value in self._objects(values[int(place)].as_py()):
                     check(value, self._shape)
             except Misfit as misfit:
                 message = f"{misfit} in row {place}"
@@ -256,7 +264,7 @@ class _Reader:
         return good
 
     def _learn(self, message: bytes) -> None:
-        objects = _objects(load(message))
+        objects = self._objects(message)
         grown = self.known
         for value in objects:
             if clash := self.reserved & value.keys():
@@ -266,6 +274,16 @@ class _Reader:
             check(value, grown)
         if grown != self.known:
             self._adopt(grown, message)
+
+    def _objects(self, message: bytes) -> list[dict[str, Any]]:
+        """Return the objects that a message holds, without what was dropped from them."""
+        objects = _objects(load(message))
+        if not self.dropped:
+            return objects
+        return [
+            {name: value for name, value in each.items() if name not in self.dropped}
+            for each in objects
+        ]
 
     def _adopt(self, grown: Schema, message: bytes) -> None:
         """Take up what a message adds, if it is good and there is room."""
@@ -284,14 +302,18 @@ class _Reader:
         shape = merge(self.known, merge(self._shape, grown, widen=False), widen=False)
         if not too_much(shape, self.known, times=2):  # else nulls under ever new names: no help
             self._shape = shape
-            self._type = to_arrow(shape)
+            self._type = to_arrow({**shape, **self.dropped})
 
     def _prove(self, grown: Schema, message: bytes) -> None:
         """See that pyarrow would make a row of a message, before its columns are taken up."""
         nested = message.lstrip(b" \t\r\n").startswith(b"[")
         type_ = to_arrow(grown)
         try:
-            parse(pa.array([message], pa.binary()), pa.list_(type_) if nested else type_)
+            parse(
+                pa.array([message], pa.binary()),
+                pa.list_(type_) if nested else type_,
+                vetted=bool(self.dropped),
+            )
         except pa.ArrowInvalid as error:
             raise Misfit(reason_of(error)) from error
 

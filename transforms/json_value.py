@@ -9,19 +9,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from functools import reduce
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from batch_collection.instants import is_exact_instant
+from batch_collection.retyped import ELEMENT, pin_of
 from batch_collection.schema import merge_types
+
+if TYPE_CHECKING:
+    from batch_collection.retyped import Path
 
 __all__ = ["MAX_DEPTH", "RETYPE", "Misfit", "check", "depth", "infer", "load"]
 
 MAX_DEPTH = 100
 """How deep a message may nest objects and arrays; deeper ones would crash Arrow."""
 
-RETYPE = "`batch-collection schema --pin` and `redrive`"
+_REDRIVE = "then `batch-collection redrive PATH`"
+RETYPE = f"`batch-collection schema PATH --pin NAME=TYPE`, {_REDRIVE}"
 """How a column is given another type, and dead letters of before become rows."""
 _KEEP = "--input_format=bytes keeps messages as they are"
 _BITS = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
@@ -30,7 +35,8 @@ _RANGES |= {f"u{name}": (0, 2**bits - 1) for name, bits in _BITS.items()}
 _LARGEST = {"double": float(np.finfo(np.float64).max), "float": float(np.finfo(np.float32).max)}
 _INSTANT = "RFC 3339 texts within years 1 to 9999, at most microseconds"
 _TEXTS = {"binary", "string"}
-_CURES = ("bool", "int64", "uint64", "double", "string")
+_SENT_AS_TEXT = {*_TEXTS, "timestamp"}
+_NUMBERS = ("int64", "uint64", "double")
 _UNMARKED = bytes(set(range(256)) - set(b'[]{}"'))
 _SHOWN = 80
 
@@ -92,7 +98,7 @@ def infer(value: Any, *, integers: str) -> Any:
     return "null" if value is None else "string"
 
 
-def check(value: Any, type_: Any, path: str = "") -> None:
+def check(value: Any, type_: Any, path: Path = ()) -> None:
     """See that a value's columns hold it exactly.
 
     Raises:
@@ -102,17 +108,22 @@ def check(value: Any, type_: Any, path: str = "") -> None:
         return
     if isinstance(value, dict) and isinstance(type_, dict):
         for name, field in value.items():
-            check(field, type_[name], f"{path}.{name}" if path else name)
+            check(field, type_[name], (*path, name))
     elif isinstance(value, list) and isinstance(type_, list):
         for element in value:
-            check(element, type_[0], f"{path}[]")
+            check(element, type_[0], (*path, ELEMENT))
     elif not isinstance(type_, str) or not _fits(value, type_):
         name = type_ if isinstance(type_, str) else _shown(type_)
         if type_ == "timestamp" and isinstance(value, str):
             name = f"timestamp ({_INSTANT})"
-        _refuse(f"column {path} is {name} and can't hold {_shown(value)}; {_cure(value)}")
+        cure = _cure(value, type_, path)
+        _refuse(f"column {_named(path)} is {name} and can't hold {_shown(value)}; {cure}")
     elif isinstance(value, str):
-        _check_text(value, f"column {path}")
+        _check_text(value, f"column {_named(path)}")
+
+
+def _named(path: Path) -> str:
+    return "".join("[]" if step is ELEMENT else f".{step}" for step in path).removeprefix(".")
 
 
 def _fits(value: Any, type_: str) -> bool:
@@ -140,14 +151,28 @@ def _nearest(value: float, type_: str) -> float:
         return float(np.float32(double))
 
 
-def _cure(value: Any) -> str:
-    if isinstance(value, (dict, list)):
+def _cure(value: Any, type_: Any, path: Path) -> str:
+    """Say what makes rows of such messages, and leaves the column's older rows readable."""
+    if isinstance(value, (dict, list)) or not isinstance(type_, str):
         return "send values of one kind in it, or read messages whole with --input_format=bytes"
-    type_ = next((name for name in _CURES if _fits(value, name)), None)
-    if type_ is None:
+    if isinstance(value, str):
+        return _retyped(path, "string")
+    if isinstance(value, bool) and type_ not in _SENT_AS_TEXT:
+        return "send a number"
+    if type_ in _SENT_AS_TEXT:
         return "send it as text"
-    cure = f"give it type {type_} with {RETYPE}"
-    return f"{cure}, or all new numbers with --numbers=double" if type_ == "double" else cure
+    wider = ("double",) if type_ in _LARGEST else _NUMBERS
+    number = next((each for each in wider if each != type_ and _fits(value, each)), None)
+    if number is None:
+        pin = pin_of(path, "string")
+        return f"send it as text, with type string: `batch-collection schema PATH {pin}`"
+    cure = _retyped(path, number)
+    return f"{cure}, or all new numbers with --numbers=double" if number == "double" else cure
+
+
+def _retyped(path: Path, type_: str) -> str:
+    command = f"batch-collection schema PATH {pin_of(path, type_)}"
+    return f"give it type {type_}: `{command}`, {_REDRIVE}"
 
 
 def _check_text(text: str, where: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.entry import FORMAT, FORMS, Form
@@ -56,6 +56,7 @@ class Plan:
     ``flush`` no rows do. ``planned_at`` is the clock when planning, the row time of
     ``--timestamp=collected``. ``schema`` is the pinned payload schema
     (``batch_collection.schema``), ``pinned`` the columns whose type ``--schema`` says anew.
+    ``dropped`` are the columns that are left out of rows, with the types that they had.
     ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's. With more dead
     letters than ``max_dead_letters`` it comes to no entry.
     """
@@ -73,6 +74,7 @@ class Plan:
     tasks: int
     flush: bool = False
     pinned: tuple[str, ...] = ()
+    dropped: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
     form: Form = FORMS[FORMAT]
     max_dead_letters: DeadLetterLimit | None = None

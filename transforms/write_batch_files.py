@@ -323,6 +323,7 @@ class _Rows:
     segments: tuple[Segment, ...]
     schema: pa.Schema
     indexed: bool
+    dropped: frozenset[str]
 
     @classmethod
     def of(cls, storage: Storage, batch: Batch) -> _Rows:
@@ -339,7 +340,8 @@ class _Rows:
             if source.schema is not None:
                 payload = merge(payload, from_arrow(source.schema.field("payload").type))
         schema = POSITION.append(pa.field("payload", to_arrow(payload)))
-        return cls(segments, schema, any(source.indexed for source in sources))
+        indexed = any(source.indexed for source in sources)
+        return cls(segments, schema, indexed, frozenset(batch.task.plan.dropped))
 
     @property
     def count(self) -> int:
@@ -355,7 +357,7 @@ class _Rows:
         if any(fits):
             yield replace(self, segments=tuple(compress(self.segments, fits)))
         for segment in compress(self.segments, map(operator.not_, fits)):
-            own = from_arrow(segment.source.stored_payload())  # type: ignore[attr-defined]
+            own = from_arrow(_without(segment.source.stored_payload(), self.dropped))  # type: ignore[attr-defined]
             types = merge(own, from_arrow(self.schema.field("payload").type), widen=False)
             schema = POSITION.append(pa.field("payload", to_arrow(types)))
             yield replace(self, segments=(segment,), schema=schema)
@@ -397,9 +399,16 @@ class _Rows:
     def _conformed(self, rows: pa.Table, into: Callable[[Any, pa.StructType], Any]) -> pa.Table:
         payload = self.schema.field("payload")
         column = rows.column("payload")
+        if self.dropped:  # rows that waited may hold it
+            column = conform(column, _without(column.type, self.dropped))
         if column.type != payload.type:
             column = into(column, payload.type)
         return rows.select(POSITION.names).append_column(payload, column)
+
+
+def _without(type_: pa.StructType, names: frozenset[str]) -> pa.StructType:
+    """Return a payload's type without some columns."""
+    return pa.struct([each for each in type_ if each.name not in names])
 
 
 @dataclass(slots=True)

@@ -81,6 +81,7 @@ ENTRIES = st.builds(
     redriven=tuples(TEXTS),
     became=tuples(READS),
     pinned=tuples(TEXTS),
+    dropped=st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=2), max_size=3),
     layout=TEXTS,
     headers=TEXTS,
     fold=TEXTS,
@@ -99,7 +100,7 @@ def test_entries_round_trip(entry: Entry) -> None:
 
 
 KEPT = (
-    *("source", "interval", "row_time", "start", "boundary", "open", "carry", "schema"),
+    *("source", "interval", "row_time", "start", "boundary", "open", "carry", "schema", "dropped"),
     *("forgotten", "unsure", "layout", "headers", "fold", "format"),
 )
 NEW = {

@@ -187,36 +187,48 @@ PINNED = {
     "f": "float",
     "b": "bool",
 }
-SCHEMA = "with `batch-collection schema --pin` and `redrive`"
+REDRIVE = "then `batch-collection redrive PATH`"
+
+
+def cure(pin: str) -> str:
+    """Return the advice to give a column another type."""
+    type_ = pin.partition("=")[2]
+    return f"give it type {type_}: `batch-collection schema PATH --pin {pin}`, {REDRIVE}"
+
+
+AS_TEXT = "send it as text, with type string: `batch-collection schema PATH --pin"
 MISFITS = {
-    b'{"i":0.5}': f"column i is int64 and can't hold 0.5; give it type double {SCHEMA}, "
+    b'{"i":0.5}': f"column i is int64 and can't hold 0.5; {cure('i=double')}, "
     "or all new numbers with --numbers=double",
     b'{"i":1.0}': "column i is int64 and can't hold 1.0; give it type double",
-    b'{"i":"x"}': f'column i is int64 and can\'t hold "x"; give it type string {SCHEMA}',
-    b'{"i":true}': f"column i is int64 and can't hold true; give it type bool {SCHEMA}",
+    b'{"i":"x"}': f'column i is int64 and can\'t hold "x"; {cure("i=string")}',
+    b'{"i":true}': "column i is int64 and can't hold true; send a number",
     b'{"i":{}}': "column i is int64 and can't hold {}; send values of one kind in it",
     b'{"i":[]}': "column i is int64 and can't hold []; send values of one kind in it",
-    b'{"i":9223372036854775808}': "can't hold 9223372036854775808; give it type uint64",
-    b'{"i":18446744073709551616}': "can't hold 18446744073709551616; give it type double",
-    b'{"i":18446744073709551617}': "can't hold 18446744073709551617; send it as text",
-    b'{"d":9007199254740993}': f"column d is double and can't hold 9007199254740993; "
-    f"give it type int64 {SCHEMA}",
-    b'{"d":-9007199254740993}': "can't hold -9007199254740993; give it type int64",
-    b'{"d":1e400}': "column d is double and can't hold Infinity; send it as text",
+    b'{"i":9223372036854775808}': f"can't hold 9223372036854775808; {cure('i=uint64')}",
+    b'{"i":18446744073709551616}': f"can't hold 18446744073709551616; {cure('i=double')}",
+    b'{"i":18446744073709551617}': f"can't hold 18446744073709551617; {AS_TEXT} i=string`",
+    b'{"d":9007199254740993}': "column d is double and can't hold 9007199254740993; "
+    f"{AS_TEXT} d=string`",
+    b'{"d":-9007199254740993}': f"can't hold -9007199254740993; {AS_TEXT} d=string`",
+    b'{"d":1e400}': f"column d is double and can't hold Infinity; {AS_TEXT} d=string`",
     b'{"d":1.7976931348623159e308}': "can't hold Infinity; send it as text",
     b'{"d":%s}' % (b"9" * 400): f"can't hold {'9' * 80}...; send it as text",
-    b'{"d":"1"}': f'column d is double and can\'t hold "1"; give it type string {SCHEMA}',
-    b'{"s":1}': f"column s is string and can't hold 1; give it type int64 {SCHEMA}",
-    b'{"s":0.5}': f"column s is string and can't hold 0.5; give it type double {SCHEMA}",
-    b'{"n":{"x":[1,0.5]}}': "column n.x[] is int64 and can't hold 0.5; give it type double",
-    b'{"n":{"x":1}}': 'column n.x is ["int64"] and can\'t hold 1; give it type int64',
-    b'{"n":[]}': 'column n is {"x": ["int64"]} and can\'t hold []',
-    b'{"u":256}': f"column u is uint8 and can't hold 256; give it type int64 {SCHEMA}",
-    b'{"u":-1}': f"column u is uint8 and can't hold -1; give it type int64 {SCHEMA}",
-    b'{"f":16777217}': f"column f is float and can't hold 16777217; give it type int64 {SCHEMA}",
-    b'{"f":1e300}': f"column f is float and can't hold 1e+300; give it type double {SCHEMA}",
-    b'{"b":1}': f"column b is bool and can't hold 1; give it type int64 {SCHEMA}",
-    b'{"t":1}': f"column t is timestamp and can't hold 1; give it type int64 {SCHEMA}",
+    b'{"d":"1"}': f'column d is double and can\'t hold "1"; {cure("d=string")}',
+    b'{"d":true}': "column d is double and can't hold true; send a number",
+    b'{"s":1}': "column s is string and can't hold 1; send it as text",
+    b'{"s":0.5}': "column s is string and can't hold 0.5; send it as text",
+    b'{"s":true}': "column s is string and can't hold true; send it as text",
+    b'{"n":{"x":[1,0.5]}}': "column n.x[] is int64 and can't hold 0.5; give it type double: "
+    """`batch-collection schema PATH --pin 'n={"x": ["double"]}'`""",
+    b'{"n":{"x":1}}': 'column n.x is ["int64"] and can\'t hold 1; send values of one kind in it',
+    b'{"n":[]}': 'column n is {"x": ["int64"]} and can\'t hold []; send values of one kind in it',
+    b'{"u":256}': f"column u is uint8 and can't hold 256; {cure('u=int64')}",
+    b'{"u":-1}': f"column u is uint8 and can't hold -1; {cure('u=int64')}",
+    b'{"f":16777217}': f"column f is float and can't hold 16777217; {cure('f=double')}",
+    b'{"f":1e300}': f"column f is float and can't hold 1e+300; {cure('f=double')}",
+    b'{"b":1}': f"column b is bool and can't hold 1; {cure('b=int64')}",
+    b'{"t":1}': "column t is timestamp and can't hold 1; send it as text",
     b'{"t":"noon"}': "column t is timestamp (RFC 3339 texts within years 1 to 9999, at most micro",
     b'{"t":"2026-11-22T10:30:00.1234567Z"}': 'can\'t hold "2026-11-22T10:30:00.1234567Z"; give it',
 }
@@ -523,8 +535,58 @@ def test_a_reason_is_short_however_long_the_value() -> None:
     done = decoded(*bad, pinned=pinned)
 
     assert max(map(len, errors(done).values())) < 1000
-    assert errors(done)[0].endswith("with `batch-collection schema --pin` and `redrive`")
+    assert errors(done)[0].endswith(REDRIVE)
     assert errors(done)[1].endswith("stands twice in one object; send each key once")
+
+
+DROPPED = {"x": {"y": "int64"}, "z": "double"}
+HELD: dict[str, st.SearchStrategy[Any]] = {
+    "x": st.fixed_dictionaries({}, optional={"y": st.integers(0, 9), "new": st.text(max_size=2)})
+    | st.recursive(st.none() | st.booleans(), lambda inner: st.lists(inner, max_size=2)),
+    "z": st.floats(0, 1) | st.integers() | st.text(max_size=2),
+}
+KEPT = {"a": st.integers(0, 9), "b": st.lists(st.floats(0, 1), max_size=2), "_offset": st.none()}
+OBJECTS = st.fixed_dictionaries({}, optional=HELD | KEPT)
+
+
+@given(st.lists(OBJECTS | st.lists(OBJECTS, max_size=3), min_size=1, max_size=6))
+def test_what_was_dropped_is_as_if_it_had_not_been_sent(values: list[Any]) -> None:
+    """Whatever it holds; all else is learned and refused as ever."""
+
+    def left(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(left, value))
+        return {name: each for name, each in value.items() if name not in DROPPED}
+
+    values = values * 40  # more than are looked at closely
+
+    done = decoded(*(json.dumps(value).encode() for value in values), dropped=DROPPED)
+    expected = decoded(*(json.dumps(left(value)).encode() for value in values))
+
+    assert done.schema == expected.schema
+    assert done.rows.equals(expected.rows)
+    assert errors(done) == errors(expected)
+
+
+def test_what_was_dropped_may_be_deeper_than_any_batch_holds() -> None:
+    """Up to the limit of a message."""
+    deep: Any = "string"
+    for _ in range(70):
+        deep = [deep]
+    value = b"[" * 70 + b'"x"' + b"]" * 70
+
+    done = decoded(b'{"a":1,"x":%s}' % value, b'{"a":2,"x":[1]}', dropped={"x": deep})
+
+    assert rows(done) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_function_need_not_know_what_was_dropped() -> None:
+    """Its columns are left out, if they are all that it returns, too."""
+    name = returning(pa.table({"x": ["1", "2"], "a": [1, 2]}))
+    assert rows(decoded(b"", b"", input_format=name, dropped=DROPPED)) == [{"a": 1}, {"a": 2}]
+
+    name = returning(pa.table({"x": ["1", "2"]}))
+    assert rows(decoded(b"", b"", input_format=name, dropped=DROPPED)) == [{}, {}]
 
 
 @pytest.mark.parametrize("pinned", [{}, {"i": "int64", "d": "double", "s": "string"}])
