@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_collection.instants import exact_instants_of
 from batch_collection.schema import type_text
 from batch_collection.windows import format_instant
 
@@ -30,7 +31,6 @@ ELEMENT = None
 
 _NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _INTEGER = r"^-?(0|[1-9][0-9]*)$"
-_ZONE = r"[Tt ].*([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$"
 
 
 class MisfitError(Exception):
@@ -180,10 +180,8 @@ def _as_in_json_lines(value: Any) -> str:
 def _read_texts(array: pa.StringArray, type_: pa.DataType) -> pa.Array:
     """Read values from what JSON would write for them."""
     if pa.types.is_timestamp(type_):
-        has_zone = pc.match_substring_regex(array, _ZONE)
-        zoned = pc.if_else(has_zone, array, None).cast(type_)
-        plain = pc.if_else(has_zone, None, array).cast(pa.timestamp(type_.unit))
-        return pc.coalesce(zoned, pc.assume_timezone(plain, "UTC"))
+        instants = exact_instants_of(array).cast(type_)
+        return _same(array, instants, type_, pc.if_else(instants.is_valid(), array, None))
     if not pa.types.is_floating(type_):
         values = array.cast(type_)
         return _same(array, values, type_, values.cast(pa.string()))

@@ -298,6 +298,7 @@ def test_stamps_in_microseconds_are_dead_letters_that_all_can_read(
 ) -> None:
     """The number is in the reason and in a column; the date is null."""
     stream = Stream(embedded)
+    stream.send(sending(STAMP, 1, v=0))
     stamped(stream, b'{"v": 1}', b"no JSON")
     collecting = Collecting.of(stream, tmp_path, "--interval=10s")
 
