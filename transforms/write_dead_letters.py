@@ -58,7 +58,9 @@ class _Open:
         self.messages += table.num_rows
 
     def close(self) -> Report:
-        self.writer.close()
+        if (held := self.writer.close()) != self.messages:
+            message = f"{self.path} was written with rows={held} of {self.messages}"
+            raise CollectionError(message)
         self.sink.close()
         staged = staged_path(self.chunk.task.plan.cycle, self.path)
         file = DeadLetterFile(self.path, staged, self.messages, self.sink.bytes, self.sink.crc32c)
