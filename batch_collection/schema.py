@@ -8,6 +8,7 @@ has no type and is left out. Columns keep the order in which they were first see
 from __future__ import annotations
 
 import json
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -31,8 +32,10 @@ __all__ = [
     "prune",
     "read_schema_file",
     "read_type",
+    "shape_of",
     "to_arrow",
     "type_text",
+    "untyped",
 ]
 
 Schema: TypeAlias = dict[str, Any]
@@ -58,6 +61,7 @@ PRIMITIVES: dict[str, pa.DataType] = {
 date, or a time without a zone, is UTC); ``binary`` read from JSON holds the text's UTF-8 bytes."""
 
 _NULL = "null"
+_EMPTY = "empty"
 _NESTED = "nested"
 _NAMES = {type_: name for name, type_ in PRIMITIVES.items()} | {pa.null(): _NULL}
 
@@ -76,7 +80,12 @@ def _to_arrow(type_: Any) -> pa.DataType:
 
 
 def from_arrow(type_: pa.StructType) -> Schema:
-    """Return the payload schema of a struct type, columns without a type left out.
+    """Return the payload schema of a struct type, as ``shape_of`` and ``prune`` do together."""
+    return prune(shape_of(type_))
+
+
+def shape_of(type_: pa.StructType) -> Schema:
+    """Return the payload schema of a struct type, and of what has no type yet its shape.
 
     Wider relatives become what a batch holds: ``large_string`` a string, any instant or date a
     timestamp, a half float a float, a dictionary the type of its values.
@@ -84,7 +93,7 @@ def from_arrow(type_: pa.StructType) -> Schema:
     Raises:
         CollectionError: a batch can't hold one of its types.
     """
-    return prune({field.name: _from_arrow(field.type, field.name) for field in type_})
+    return {field.name: _from_arrow(field.type, field.name) for field in type_}
 
 
 def _from_arrow(type_: pa.DataType, path: str) -> Any:
@@ -122,7 +131,29 @@ def _prune(type_: Any) -> Any:
     if isinstance(type_, list):
         element = _prune(type_[0])
         return None if element is None else [element]
-    return None if type_ == _NULL else type_
+    return None if type_ in {_NULL, _EMPTY} else type_
+
+
+def untyped(shape: Schema, typed: Schema) -> Schema:
+    """Return where ``shape`` has a struct or a list of no type, and ``typed`` no column.
+
+    ``shape`` is a schema, or a row as Python objects. Rows of that shape say null there. So if the
+    place becomes a struct or a list later on, as ``is_changed`` tells of what is returned, they
+    must be read again to say what they hold.
+    """
+    places = ((name, _untyped(type_, typed.get(name))) for name, type_ in shape.items())
+    return {name: place for name, place in places if place is not None}
+
+
+def _untyped(shape: Any, typed: Any) -> Any:
+    if typed is None:
+        return _EMPTY if isinstance(shape, (dict, list)) else None
+    if isinstance(shape, dict) and isinstance(typed, dict):
+        return untyped(shape, typed) or None
+    if isinstance(shape, list) and isinstance(typed, list):
+        places = [place for each in shape if (place := _untyped(each, typed[0])) is not None]
+        return [reduce(merge_types, places)] if places else None
+    return None
 
 
 def merge(first: Schema, second: Schema, *, widen: bool = True) -> Schema:
@@ -161,6 +192,8 @@ def _is_changed(before: Any, after: Any) -> bool:
         return is_changed(before, after)
     if isinstance(before, list) and isinstance(after, list):
         return _is_changed(before[0], after[0])
+    if before == _EMPTY:
+        return isinstance(after, (dict, list))
     return bool(before != after)
 
 

@@ -66,12 +66,14 @@ class Decoded(NamedTuple):
     ``rows``: ``POSITION`` and ``payload``, in the order of the messages. ``dead_letters``:
     ``DEAD_LETTERS``, likewise. ``counts``: by partition, from the chunk's first offset to beyond
     its last, what its messages became. ``schema``: known before, and what this chunk added.
+    ``untyped``: where rows say null for objects and arrays of no type (``schema.untyped``).
     """
 
     rows: pa.Table
     dead_letters: pa.Table
     counts: tuple[PartitionRead, ...]
     schema: Schema
+    untyped: Schema
 
 
 class _Fault(NamedTuple):
@@ -97,8 +99,9 @@ def decode(
 
     A message makes rows as a whole or none: each is rows, a dead letter, a tombstone or empty, at
     its own partition and offset whatever its bytes or its neighbours'. ``known`` is ``pinned`` (the
-    plan's) and what earlier chunks of this task added; given the types, what a message makes does
-    not depend on the chunk it is in.
+    plan's) and what earlier chunks of this task added. Given the types that a cycle ends with, what
+    a message makes does not depend on the chunk it is in: if rows say null for an object or array
+    whose column got a type only later (``untyped``), the cycle is planned again with that type.
 
     Raises:
         SchemaChange: a column in ``known`` but not ``pinned`` holds integers and now a fraction.
@@ -113,11 +116,15 @@ def decode(
     schema = merge(pinned, known, widen=False)
     while True:
         try:
-            return _decode(table, pinned, schema, rules, planned_at)
+            decoded = _decode(table, pinned, schema, rules, planned_at)
         except SchemaChange as change:  # only the chunk's own columns: begin again with doubles
             if is_changed(known, change.schema):
                 raise
             schema = change.schema
+        else:
+            if not is_changed(decoded.untyped, decoded.schema):
+                return decoded
+            schema = decoded.schema
 
 
 def _decode(
@@ -140,6 +147,7 @@ def _decode(
         _dead_letters(table, faults),
         _counts(table, rows, sorted(faults), empty),
         reading.schema,
+        reading.untyped,
     )
 
 

@@ -88,5 +88,6 @@ def _outputs(
     if decoded.dead_letters.num_rows:
         yield beam.pvalue.TaggedOutput(DEAD_LETTERS, replace(chunk, table=decoded.dead_letters))
     yield beam.pvalue.TaggedOutput(
-        REPORTS, replace(report, decoded=decoded.counts, schema=decoded.schema)
+        REPORTS,
+        replace(report, decoded=decoded.counts, schema=decoded.schema, untyped=decoded.untyped),
     )

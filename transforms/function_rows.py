@@ -9,7 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 from batch_collection.errors import CollectionError
-from batch_collection.schema import conform, from_arrow, is_changed, to_arrow
+from batch_collection.schema import (
+    conform,
+    is_changed,
+    merge,
+    prune,
+    shape_of,
+    to_arrow,
+    untyped,
+)
 from transforms.json_value import Misfit
 from transforms.reading import Piece, Reading, SchemaChange, grow, halves, reason_of, too_much
 
@@ -57,7 +65,7 @@ def read_function(
     reader = _Reader(function, name, messages.select(COLUMNS), pinned, known, reserved)
     live = messages.column("value").is_valid().to_numpy()
     reader.read(np.flatnonzero(live))
-    return Reading(reader.pieces, reader.faults, reader.known)
+    return Reading(reader.pieces, reader.faults, reader.known, reader.untyped)
 
 
 @dataclass
@@ -70,6 +78,7 @@ class _Reader:
     reserved: frozenset[str]
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
+    untyped: Schema = field(default_factory=dict)
 
     def read(self, numbers: npt.NDArray[np.int64]) -> None:
         """Read messages whole, or half by half."""
@@ -136,7 +145,8 @@ class _Reader:
             self._refuse("returned two columns of one name; rename one")
         array = _struct_of(rows)
         try:
-            grown = grow(self.known, self.pinned, from_arrow(array.type))
+            shape = shape_of(array.type)
+            grown = grow(self.known, self.pinned, prune(shape))
         except CollectionError as error:
             self._refuse(f"returned what a batch can't hold: {error}")
         if what := too_much(grown, self.known):
@@ -146,6 +156,7 @@ class _Reader:
         if is_changed(self.known, grown):
             raise SchemaChange(grown)
         self.known = grown
+        self.untyped = merge(self.untyped, untyped(shape, grown))
         return payload
 
     def _refuse(self, problem: str) -> Any:

@@ -24,8 +24,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from batch_collection.schema import is_changed, merge, prune, to_arrow
-from transforms.json_value import MAX_DEPTH, Misfit, check, depth, infer, load
+from batch_collection.schema import is_changed, merge, prune, to_arrow, untyped
+from transforms.json_value import (
+    MAX_DEPTH,
+    Misfit,
+    check,
+    depth,
+    fitted,
+    infer,
+    load,
+    written,
+)
 from transforms.reading import Piece, Reading, SchemaChange, grow, reason_of, too_much
 
 if TYPE_CHECKING:
@@ -63,7 +72,7 @@ def read_json(
     """
     reader = _Reader(values, pinned, known, "double" if numbers == "double" else "int64", reserved)
     reader.read()
-    return Reading(reader.pieces, reader.faults, reader.known)
+    return Reading(reader.pieces, reader.faults, reader.known, reader.untyped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +96,12 @@ class _Reader:
     reserved: frozenset[str]
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
+    untyped: Schema = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._shape = self.known  # and the nulls and empty things met in this chunk
         self._type = to_arrow(self._shape)
+        self._rewritten: dict[int, bytes] = {}  # messages with null for what their columns aren't
         self._lengths = pc.binary_length(self.values).fill_null(0).to_numpy()
 
     def read(self) -> None:
@@ -132,7 +143,8 @@ class _Reader:
         return deep
 
     def _bytes(self, number: Any) -> bytes:
-        return self.values[int(number)].as_py()
+        number = int(number)
+        return self._rewritten.get(number) or self.values[number].as_py()
 
     def _read(self, numbers: npt.NDArray[np.int64], *, nested: bool) -> None:
         """Read messages of one kind: some parts at once, smaller ones if they fail.
@@ -181,8 +193,7 @@ class _Reader:
             return [self._sifted(numbers)]
         if len(numbers) > 1:
             return [_Part(each) for each in np.array_split(numbers, _PARTS)]
-        self.faults[int(numbers[0])] = reason_of(error)
-        return []
+        return self._sifted_alone(numbers, error)
 
     def _sifted(self, numbers: npt.NDArray[np.int64]) -> _Part:
         """Look closely at the first messages; return all but the bad."""
@@ -191,6 +202,15 @@ class _Reader:
         good = np.array(self._close_look(numbers[:looked_at]), np.int64)
         rest = numbers[looked_at:]
         return _Part(np.concatenate([good, rest]), looked_at=True, vetted=not len(rest))
+
+    def _sifted_alone(self, numbers: npt.NDArray[np.int64], error: pa.ArrowInvalid) -> list[_Part]:
+        """Look once more at a message that failed alone: more types may be known by now."""
+        before = self._bytes(numbers[0])
+        if self._close_look(numbers):
+            if self._bytes(numbers[0]) != before:
+                return [_Part(numbers, looked_at=True, vetted=True)]
+            self.faults[int(numbers[0])] = reason_of(error)
+        return []
 
     def _piece(self, part: _Part, *, nested: bool) -> Piece:
         numbers = part.numbers
@@ -213,8 +233,14 @@ class _Reader:
     def _taken(self, numbers: npt.NDArray[np.int64]) -> pa.Array:
         first, last = int(numbers[0]), int(numbers[-1])
         if last - first + 1 == len(numbers):
-            return self.values.slice(first, len(numbers))
-        return self.values.take(pa.array(numbers))
+            values = self.values.slice(first, len(numbers))
+        else:
+            values = self.values.take(pa.array(numbers))
+        rewritten = np.isin(numbers, list(self._rewritten))
+        if not rewritten.any():
+            return values
+        texts = pa.array([self._bytes(number) for number in numbers[rewritten]], values.type)
+        return pc.replace_with_mask(values, pa.array(rewritten), texts)
 
     def _check_size(self, numbers: npt.NDArray[np.int64]) -> None:
         """Refuse more than one parse bears, unless it is one message; then it is tried."""
@@ -245,17 +271,21 @@ class _Reader:
 
     def _close_look(self, numbers: npt.NDArray[np.int64]) -> list[int]:
         """Learn from messages one by one; return those that are not known to be bad."""
-        good = []
+        good: dict[int, Any] = {}
         for number in map(int, numbers):
             try:
-                self._learn(self._bytes(number))
-                good.append(number)
+                good[number] = self._learn(self._bytes(number))
             except Misfit as misfit:
                 self.faults[number] = str(misfit)
-        return good
+        for number, message in good.items():
+            if (fits := _fitted(message, self.known)) != message:
+                self._rewritten[number] = written(fits)
+        return list(good)
 
-    def _learn(self, message: bytes) -> None:
-        objects = _objects(load(message))
+    def _learn(self, text: bytes) -> Any:
+        """Take up what a message adds; return its value."""
+        message = load(text)
+        objects = _objects(message)
         grown = self.known
         for value in objects:
             if clash := self.reserved & value.keys():
@@ -265,8 +295,17 @@ class _Reader:
             check(value, grown)
         if grown != self.known:
             self._adopt(grown, message)
+            for value in objects:
+                self._note_untyped(value)
+        return message
 
-    def _adopt(self, grown: Schema, message: bytes) -> None:
+    def _note_untyped(self, value: dict[str, Any]) -> None:
+        places = merge(self.untyped, untyped(value, self.known))
+        # ever new names that never get a type are not worth more
+        if places != self.untyped and not too_much(places, {}, times=2):
+            self.untyped = places
+
+    def _adopt(self, grown: Schema, message: Any) -> None:
         """Take up what a message adds, if it is good and there is room."""
         if what := too_much(grown, self.known):
             reason = (
@@ -276,21 +315,21 @@ class _Reader:
             raise Misfit(reason)
         typed = prune(grown)
         if typed != self.known:
-            self._prove(grown, message)
+            self._prove(typed, message)
             if is_changed(self.known, typed):
                 raise SchemaChange(typed)
             self.known = typed
         shape = merge(self.known, merge(self._shape, grown, widen=False), widen=False)
         if not too_much(shape, self.known, times=2):  # else nulls under ever new names: no help
             self._shape = shape
-            self._type = to_arrow(shape)
+            self._type = to_arrow(_parsable(shape))
 
-    def _prove(self, grown: Schema, message: bytes) -> None:
+    def _prove(self, typed: Schema, message: Any) -> None:
         """See that pyarrow would make a row of a message, before its columns are taken up."""
-        nested = message.lstrip(b" \t\r\n").startswith(b"[")
-        type_ = to_arrow(grown)
+        text = pa.array([written(_fitted(message, typed))], pa.binary())
+        type_ = to_arrow(typed)
         try:
-            parse(pa.array([message], pa.binary()), pa.list_(type_) if nested else type_)
+            parse(text, pa.list_(type_) if isinstance(message, list) else type_, vetted=True)
         except pa.ArrowInvalid as error:
             raise Misfit(reason_of(error)) from error
 
@@ -350,6 +389,20 @@ def _objects(value: Any) -> list[dict[str, Any]]:
             )
             raise Misfit(reason)
     return objects
+
+
+def _fitted(message: Any, types: Schema) -> Any:
+    """Return a message's value as ``fitted`` does that of each of its objects."""
+    return fitted(message, [types] if isinstance(message, list) else types)
+
+
+def _parsable(shape: Any) -> Any:
+    """Return a shape that pyarrow.json reads alike: a list of nulls makes it lose count of them."""
+    if isinstance(shape, dict):
+        return {name: _parsable(type_) for name, type_ in shape.items()}
+    if isinstance(shape, list):
+        return [{}] if shape == ["null"] else [_parsable(shape[0])]
+    return shape
 
 
 def _clash(name: str) -> str:

@@ -47,6 +47,8 @@ class Failure(NamedTuple):
 class Report:
     """What became of one attempt at a task, or a part of it.
 
+    ``schema`` is the payload schema that was known then, ``untyped`` where rows say null for what
+    has no type in it (``schema.untyped``).
     ``reads`` are the task's slices, all of them, once they are read (``read``): messages and lost
     offsets. ``decoded`` says what became of messages, by partition. Once all rows are cut
     (``cut``), ``taken`` are the carry files that were taken up.
@@ -64,6 +66,7 @@ class Report:
     carried: tuple[CarryFile, ...] = ()
     dead_letters: tuple[DeadLetterFile, ...] = ()
     schema: dict[str, Any] = field(default_factory=dict)
+    untyped: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
 
     @property
@@ -89,6 +92,7 @@ class Report:
             carried=self.carried + other.carried,
             dead_letters=self.dead_letters + other.dead_letters,
             schema=merge(self.schema, other.schema),
+            untyped=merge(self.untyped, other.untyped),
             failure=self.failure or other.failure,
         )
 

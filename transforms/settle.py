@@ -54,7 +54,7 @@ def settle(
     schema = plan.schema
     for task in tasks:
         schema = merge(schema, task.schema)
-    if any(is_changed(task.schema, schema) for task in tasks):
+    if any(is_changed(types, schema) for task in tasks for types in (task.schema, task.untyped)):
         return Failure("SchemaChange", "tasks of one cycle saw different types", schema)
     if too_much(schema, plan.schema):
         some = _columns_of_some(plan.schema, tasks)
