@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "MAX_LEVELS",
     "PRIMITIVES",
     "Schema",
     "conform",
@@ -59,6 +60,10 @@ PRIMITIVES: dict[str, pa.DataType] = {
 }
 """The types a column may be given. ``timestamp`` is an instant in microseconds, read from text (a
 date, or a time without a zone, is UTC); ``binary`` read from JSON holds the text's UTF-8 bytes."""
+
+MAX_LEVELS = 63
+"""How deep structs and lists may nest, a row itself counted: Arrow's IPC, in which rows wait,
+writes 64 levels, of which one is the table's."""
 
 _NULL = "null"
 _EMPTY = "empty"
@@ -306,7 +311,7 @@ def read_schema_file(path: str) -> Schema:
         schema = _parse(content, yaml=path.endswith((".yaml", ".yml")))
         if not isinstance(schema, dict):
             _refuse("not a mapping from columns to types")
-        _check(schema, "")
+        _check(schema, "", 0)
     except (OSError, ValueError) as error:
         message = f"--schema={path}: {getattr(error, 'strerror', None) or error}"
         raise CollectionError(message) from error
@@ -324,22 +329,29 @@ def read_type(text: str, column: str) -> Any:
     Raises:
         ValueError: it is no type of a column.
     """
-    type_ = json.loads(text, object_pairs_hook=_unique) if text[:1] in {"{", "["} else text
-    _check(type_, column)
+    type_ = _loaded(text) if text[:1] in {"{", "["} else text
+    _check(type_, column, 1)
     return type_
 
 
 def _parse(content: str, *, yaml: bool) -> Any:
     if not yaml:
-        return json.loads(content, object_pairs_hook=_unique)
+        return _loaded(content)
     try:
         import yaml as yaml_  # noqa: PLC0415 - only those who write YAML need it
     except ImportError:
         _refuse("reading YAML needs PyYAML; install it or write JSON")
     try:
         return yaml_.safe_load(content)
-    except yaml_.YAMLError as error:
+    except (yaml_.YAMLError, RecursionError) as error:
         raise ValueError(str(error).replace("\n", " ")) from error
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -349,19 +361,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _check(type_: Any, path: str) -> None:
-    """Refuse what is no type."""
+def _check(type_: Any, path: str, above: int) -> None:
+    """Refuse what is no type, or has too many levels, of which some are ``above``."""
+    if not isinstance(type_, str) and above == MAX_LEVELS:
+        _refuse(f"a field is nested more than {MAX_LEVELS} levels deep; make it flatter")
     if isinstance(type_, dict):
         if not type_:
             _refuse(f"{f'field {path}' if path else 'it'} has no fields; name at least one")
         for name, field in type_.items():
             if not isinstance(name, str):
                 _refuse(f"field name {name!r} is not text; put it in quotes")
-            _check(field, f"{path}.{name}" if path else name)
+            _check(field, f"{path}.{name}" if path else name, above + 1)
     elif isinstance(type_, list):
         if len(type_) != 1:
             _refuse(f"field {path} is a list of {len(type_)} types; give the one of its elements")
-        _check(type_[0], f"{path}[]")
+        _check(type_[0], f"{path}[]", above + 1)
     elif type_ not in PRIMITIVES:
         _refuse(f"field {path} has unknown type {type_!r}; use one of: {', '.join(PRIMITIVES)}")
 

@@ -19,6 +19,7 @@ from batch_collection.storage import open_storage
 from batch_collection.unified import unified
 from batch_collection.windows import format_instant
 from pipeline.flags import Flags
+from transforms.additions import folded, refusal
 
 if TYPE_CHECKING:
     import argparse
@@ -117,13 +118,17 @@ def pin(storage: Storage, pins: Schema) -> Entry | None:
     """
 
     def pinned(newest: Entry, digest: str) -> Entry | None:
-        taken = sorted((RESERVED_COLUMNS & pins.keys()) - newest.schema.keys())
+        new = sorted(pins.keys() - newest.schema.keys())
+        taken = [name for name in new if folded(name, newest.fold) in RESERVED_COLUMNS]
         if taken:
             message = f"--pin={taken[0]}=...: a name of the metadata or path; choose another"
             raise CollectionError(message)
         types = {name: _with_fields(type_, newest.schema, name) for name, type_ in pins.items()}
         changed = tuple(name for name, type_ in types.items() if newest.schema.get(name) != type_)
         schema = {**newest.schema, **types}
+        if problem := refusal(newest.schema, schema, newest.fold):
+            message = f"--pin: {problem}"
+            raise CollectionError(message)
         entry = replace(successor(newest, digest, "pin"), schema=schema, pinned=changed)
         return entry if changed else None
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_collection.entry import PartitionRead
+from batch_collection.entry import FORMAT, FORMS, PartitionRead
 from batch_collection.errors import CollectionError
 from batch_collection.functions import load_function
 from batch_collection.names import METADATA_COLUMNS, PATH_KEYS
@@ -94,6 +94,7 @@ def decode(
     known: Schema,
     rules: RowRules,
     planned_at: datetime,
+    fold: str = FORMS[FORMAT].fold,
 ) -> Decoded:
     """Make rows of messages (``MESSAGES``).
 
@@ -102,6 +103,7 @@ def decode(
     plan's) and what earlier chunks of this task added. Given the types that a cycle ends with, what
     a message makes does not depend on the chunk it is in: if rows say null for an object or array
     whose column got a type only later (``untyped``), the cycle is planned again with that type.
+    ``fold`` is the collection's (``Form``): new columns whose names it takes for one are refused.
 
     Raises:
         SchemaChange: a column in ``known`` but not ``pinned`` holds integers and now a fraction.
@@ -116,7 +118,7 @@ def decode(
     schema = merge(pinned, known, widen=False)
     while True:
         try:
-            decoded = _decode(table, pinned, schema, rules, planned_at)
+            decoded = _decode(table, pinned, schema, rules, planned_at, fold)
         except SchemaChange as change:  # only the chunk's own columns: begin again with doubles
             if is_changed(known, change.schema):
                 raise
@@ -128,9 +130,14 @@ def decode(
 
 
 def _decode(
-    table: pa.Table, pinned: Schema, known: Schema, rules: RowRules, planned_at: datetime
+    table: pa.Table,
+    pinned: Schema,
+    known: Schema,
+    rules: RowRules,
+    planned_at: datetime,
+    fold: str,
 ) -> Decoded:
-    reading = _read(table, pinned, known, rules)
+    reading = _read(table, pinned, known, rules, fold)
     faults = {number: _fault("decode", reason) for number, reason in reading.faults.items()}
     piece = _joined(reading)
     live = table.num_rows - table.column("value").null_count
@@ -151,13 +158,13 @@ def _decode(
     )
 
 
-def _read(table: pa.Table, pinned: Schema, known: Schema, rules: RowRules) -> Reading:
+def _read(table: pa.Table, pinned: Schema, known: Schema, rules: RowRules, fold: str) -> Reading:
     if rules.input_format == "json":
         values = _array(table.column("value"))
-        return read_json(values, pinned, known, rules.numbers, rules.reserved)
+        return read_json(values, pinned, known, rules.numbers, rules.reserved, fold)
     name = rules.input_format
     function = read_bytes if name == "bytes" else load_function("input_format", name)
-    return read_function(function, name, table, pinned, known, rules.reserved)
+    return read_function(function, name, table, pinned, known, rules.reserved, fold)
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

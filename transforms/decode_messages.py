@@ -69,7 +69,9 @@ class _DecodeFn(beam.DoFn):
             return
         try:
             plan = chunk.task.plan
-            decoded = decode(chunk.table, plan.schema, known, self.rules, plan.planned_at)
+            decoded = decode(
+                chunk.table, plan.schema, known, self.rules, plan.planned_at, plan.form.fold
+            )
         except (SchemaChange, CollectionError) as error:
             self._failed.add(report.key)
             yield beam.pvalue.TaggedOutput(REPORTS, report.failed(error))

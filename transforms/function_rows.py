@@ -18,6 +18,7 @@ from batch_collection.schema import (
     to_arrow,
     untyped,
 )
+from transforms.additions import folded, refusal
 from transforms.json_value import Misfit
 from transforms.reading import Piece, Reading, SchemaChange, grow, halves, reason_of, too_much
 
@@ -51,18 +52,20 @@ def read_function(
     pinned: Schema,
     known: Schema,
     reserved: frozenset[str],
+    fold: str,
 ) -> Reading:
     """Return the rows that ``function`` makes of messages; tombstones are not shown to it.
 
     In: a table of ``COLUMNS``. It returns a table with one row a message in their order, or with a
-    column ``_message`` that tells each row's message. Where it raises, or a value does not fit
-    its column, it is called again with halves, until the bad messages stand alone.
+    column ``_message`` that tells each row's message; without any column, it is one row a message.
+    Where it raises, or a value does not fit its column, it is called again with halves, until the
+    bad messages stand alone.
 
     Raises:
         CollectionError: it returns something else.
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
-    reader = _Reader(function, name, messages.select(COLUMNS), pinned, known, reserved)
+    reader = _Reader(function, name, messages.select(COLUMNS), pinned, known, reserved, fold)
     live = messages.column("value").is_valid().to_numpy()
     reader.read(np.flatnonzero(live))
     return Reading(reader.pieces, reader.faults, reader.known, reader.untyped)
@@ -76,6 +79,7 @@ class _Reader:
     pinned: Schema
     known: Schema
     reserved: frozenset[str]
+    fold: str
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
     untyped: Schema = field(default_factory=dict)
@@ -110,7 +114,7 @@ class _Reader:
         if not isinstance(rows, pa.Table):
             self._refuse(f"returned {type(rows).__name__}; return a pyarrow.Table")
         places, rows = self._places(rows, len(numbers))
-        payload = self._payload(rows)
+        payload = self._payload(rows, len(numbers) if places is None else len(places))
         if places is None:
             return Piece(numbers, numbers, None, payload)
         order = np.argsort(places, kind="stable")
@@ -123,7 +127,7 @@ class _Reader:
     def _places(self, rows: pa.Table, messages: int) -> tuple[Any, pa.Table]:
         """Return each row's message, None if they go one by one, and the other columns."""
         if MESSAGE not in rows.column_names:
-            if rows.num_rows != messages:
+            if rows.num_columns and rows.num_rows != messages:  # else it can't tell how many
                 self._refuse(
                     f"returned {rows.num_rows} rows for {messages} messages; "
                     f"name each row's message in a column {MESSAGE}"
@@ -137,13 +141,14 @@ class _Reader:
             self._refuse(f"returned a {MESSAGE} beyond its {messages} messages; count from 0")
         return places, rows.drop_columns([MESSAGE])
 
-    def _payload(self, rows: pa.Table) -> pa.StructArray:
+    def _payload(self, rows: pa.Table, count: int) -> pa.StructArray:
         names = rows.column_names
-        if clash := self.reserved.intersection(names):
-            self._refuse(f"returned a column {min(clash)!r} of the metadata or path; rename it")
+        for name in names:
+            if name not in self.known and folded(name, self.fold) in self.reserved:
+                self._refuse(f"returned a column {name!r} of the metadata or path; rename it")
         if len(set(names)) < len(names):
             self._refuse("returned two columns of one name; rename one")
-        array = _struct_of(rows)
+        array = _struct_of(rows) if names else pa.array([{}] * count, pa.struct([]))
         try:
             shape = shape_of(array.type)
             grown = grow(self.known, self.pinned, prune(shape))
@@ -151,6 +156,9 @@ class _Reader:
             self._refuse(f"returned what a batch can't hold: {error}")
         if what := too_much(grown, self.known):
             reason = f"{self.name} returned {what}; return fewer"
+            raise Misfit(reason)
+        if problem := refusal(self.known, grown, self.fold):
+            reason = f"{self.name} returned what a batch can't hold: {problem}"
             raise Misfit(reason)
         payload = conform(array, to_arrow(grown))
         if is_changed(self.known, grown):
@@ -166,8 +174,6 @@ class _Reader:
 
 def _struct_of(rows: pa.Table) -> pa.StructArray:
     """Return the rows as one struct array."""
-    if not rows.num_columns:
-        return pa.array([{}] * rows.num_rows, pa.struct([]))
     columns = [
         column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         for column in rows.columns

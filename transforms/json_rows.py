@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from batch_collection.schema import is_changed, merge, prune, to_arrow, untyped
+from batch_collection.schema import MAX_LEVELS, is_changed, merge, prune, to_arrow, untyped
+from transforms.additions import folded, refusal
 from transforms.json_value import (
     MAX_DEPTH,
     Misfit,
@@ -54,12 +55,18 @@ _MOST_MESSAGES = 50_000  # pyarrow's parser stops at 100,000 rows a block
 _PARSERS = min(os.cpu_count() or 1, 4)
 _parsers = ThreadPoolExecutor(_PARSERS, "parsing")
 _WORTH_A_THREAD = 2_000  # messages
+_OR_KEEP = "or keep messages as they are with --input_format=bytes"
 _NOTHING = pa.array([b""])
 _ROW = re.compile(r" in row (\d+)$")
 
 
 def read_json(
-    values: pa.Array, pinned: Schema, known: Schema, numbers: str, reserved: frozenset[str]
+    values: pa.Array,
+    pinned: Schema,
+    known: Schema,
+    numbers: str,
+    reserved: frozenset[str],
+    fold: str = "none",
 ) -> Reading:
     """Return what the messages ``values`` hold; nulls among them are left alone.
 
@@ -70,7 +77,8 @@ def read_json(
     Raises:
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
-    reader = _Reader(values, pinned, known, "double" if numbers == "double" else "int64", reserved)
+    integers = "double" if numbers == "double" else "int64"
+    reader = _Reader(values, pinned, known, integers, reserved, fold)
     reader.read()
     return Reading(reader.pieces, reader.faults, reader.known, reader.untyped)
 
@@ -94,13 +102,14 @@ class _Reader:
     known: Schema
     integers: str
     reserved: frozenset[str]
+    fold: str
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
     untyped: Schema = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._shape = self.known  # and the nulls and empty things met in this chunk
-        self._type = to_arrow(self._shape)
+        self._typed_shape, self._type = self._shape, to_arrow(self._shape)
         self._rewritten: dict[int, bytes] = {}  # messages with null for what their columns aren't
         self._lengths = pc.binary_length(self.values).fill_null(0).to_numpy()
 
@@ -137,8 +146,8 @@ class _Reader:
             if levels > MAX_DEPTH:
                 deep[number] = True
                 self.faults[int(number)] = (
-                    f"nested {levels} levels deep, the limit is {MAX_DEPTH}; send it flatter, "
-                    "or keep messages as they are with --input_format=bytes"
+                    f"nested {levels} levels deep, the limit is {MAX_LEVELS}; make it flatter, "
+                    f"{_OR_KEEP}"
                 )
         return deep
 
@@ -167,6 +176,8 @@ class _Reader:
 
     def _tried(self, parts: list[_Part], *, nested: bool) -> list[Piece | pa.ArrowInvalid | None]:
         """Return of each part what it makes, or why it makes nothing; the parser frees the GIL."""
+        if self._typed_shape is not self._shape:
+            self._typed_shape, self._type = self._shape, to_arrow(_parsable(self._shape))
 
         def tried(part: _Part) -> Piece | pa.ArrowInvalid | None:
             try:
@@ -288,8 +299,7 @@ class _Reader:
         objects = _objects(message)
         grown = self.known
         for value in objects:
-            if clash := self.reserved & value.keys():
-                raise Misfit(_clash(min(clash)))
+            self._check_names(value)
             grown = grow(grown, self.pinned, infer(value, integers=self.integers))
         for value in objects:
             check(value, grown)
@@ -298,6 +308,11 @@ class _Reader:
             for value in objects:
                 self._note_untyped(value)
         return message
+
+    def _check_names(self, value: dict[str, Any]) -> None:
+        for name in value:
+            if name not in self.known and folded(name, self.fold) in self.reserved:
+                raise Misfit(_clash(name))
 
     def _note_untyped(self, value: dict[str, Any]) -> None:
         places = merge(self.untyped, untyped(value, self.known))
@@ -310,11 +325,14 @@ class _Reader:
         if what := too_much(grown, self.known):
             reason = (
                 f"{what} with this message's; send what varies as a list "
-                "of keys and values, or keep messages as they are with --input_format=bytes"
+                f"of keys and values, {_OR_KEEP}"
             )
             raise Misfit(reason)
         typed = prune(grown)
         if typed != self.known:
+            if problem := refusal(self.known, typed, self.fold):
+                reason = f"{problem}, {_OR_KEEP}"
+                raise Misfit(reason)
             self._prove(typed, message)
             if is_changed(self.known, typed):
                 raise SchemaChange(typed)
@@ -322,12 +340,12 @@ class _Reader:
         shape = merge(self.known, merge(self._shape, grown, widen=False), widen=False)
         if not too_much(shape, self.known, times=2):  # else nulls under ever new names: no help
             self._shape = shape
-            self._type = to_arrow(_parsable(shape))
 
     def _prove(self, typed: Schema, message: Any) -> None:
         """See that pyarrow would make a row of a message, before its columns are taken up."""
-        text = pa.array([written(_fitted(message, typed))], pa.binary())
-        type_ = to_arrow(typed)
+        names = {name for value in _objects(message) for name in value}
+        own = {name: type_ for name, type_ in typed.items() if name in names}
+        text, type_ = pa.array([written(_fitted(message, own))], pa.binary()), to_arrow(own)
         try:
             parse(text, pa.list_(type_) if isinstance(message, list) else type_, vetted=True)
         except pa.ArrowInvalid as error:
@@ -383,10 +401,7 @@ def _objects(value: Any) -> list[dict[str, Any]]:
             kind = "null" if each is None else type(each).__name__
             kind = {"str": "string", "bool": "boolean", "list": "array"}.get(kind, kind)
             where = "an array with an element" if isinstance(value, list) else "a JSON text"
-            reason = (
-                f"{where} of type {kind}; send an object or an array of objects, "
-                "or keep messages as they are with --input_format=bytes"
-            )
+            reason = f"{where} of type {kind}; send an object or an array of objects, {_OR_KEEP}"
             raise Misfit(reason)
     return objects
 
@@ -407,9 +422,11 @@ def _parsable(shape: Any) -> Any:
 
 def _clash(name: str) -> str:
     """Say why a field can't be a column."""
-    if name.startswith("window_"):
-        return f"field {name!r} would mask the path's {name}=; rename it in the sender"
-    return f"field {name!r} is a column of the metadata; rename it, or use --metadata=none"
+    lower = folded(name, "ascii")
+    if lower.startswith("window_"):
+        return f"field {name!r} would mask the path's {lower}=; rename it in the sender"
+    case = "" if name == lower else f" {lower!r}, but for its case, which DuckDB and Spark ignore"
+    return f"field {name!r} is a column of the metadata{case}; rename it, or use --metadata=none"
 
 
 def _floats(array: pa.Array) -> Iterator[pa.Array]:

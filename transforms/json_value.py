@@ -21,7 +21,7 @@ from batch_collection.schema import merge_types
 __all__ = ["MAX_DEPTH", "RETYPE", "Misfit", "check", "depth", "fitted", "infer", "load", "written"]
 
 MAX_DEPTH = 100
-"""How deep a message may nest objects and arrays; deeper ones would crash Arrow."""
+"""How deep a message may nest objects and arrays; its columns less (``schema.MAX_LEVELS``)."""
 
 RETYPE = "`batch-collection schema --pin` and `redrive`"
 """How a column is given another type, and dead letters of before become rows."""

@@ -285,6 +285,9 @@ def test_a_schema_file_is_json_or_yaml(tmp_path: Path) -> None:
     assert list(read_schema_file(as_yaml).items()) == list(read_schema_file(as_json).items())
 
 
+DEEP = "a field is nested more than 63 levels deep"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
@@ -299,6 +302,10 @@ def test_a_schema_file_is_json_or_yaml(tmp_path: Path) -> None:
         ("s.json", "{", "Expecting property name"),
         ("s.yml", "on: bool", "field name True is not text; put it in quotes"),
         ("s.yml", "a: [", "while parsing"),
+        ("s.json", f'{{"a":{"[" * 63}"bool"{"]" * 63}}}', f"{DEEP}; make it flatter"),
+        ("s.json", '{"a":' * 900 + '"bool"' + "}" * 900, DEEP),
+        ("s.json", '{"a":' * 100_000 + '"bool"' + "}" * 100_000, "maximum recursion depth"),
+        ("s.yml", "a: &a {x: *a}", DEEP),
         ("s.yml", "", "not a mapping from columns to types"),
     ],
 )
