@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
 
@@ -217,10 +218,11 @@ def conform(rows: pa.StructArray | pa.ChunkedArray, type_: pa.StructType) -> Any
     """Return the same rows as ``type_``, in the shape they came in (array or chunked array).
 
     Children stand in the order of ``type_``, missing ones are null, further ones are dropped;
-    structs and lists keep their nulls. What has the right type already is not copied.
+    structs and lists keep their nulls. Fractions are the nearest value of their type, integers stay
+    exact. What has the right type already is not copied.
 
     Raises:
-        pyarrow.ArrowInvalid: a value has no exact equivalent in its column.
+        pyarrow.ArrowInvalid: its column can't hold a value.
     """
     if isinstance(rows, pa.ChunkedArray):
         return pa.chunked_array([_conform(chunk, type_, "") for chunk in rows.chunks], type_)
@@ -251,7 +253,18 @@ def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
         return _conform_list(array, type_, path)
     if not _kind(array.type) == _kind(type_) != _NESTED:
         return _conform_to_another(array, type_, path)
-    return array.cast(type_)
+    values = array.cast(type_)
+    if type_ == pa.float32() and pa.types.is_float64(array.type):
+        _check_range(array, values, path)
+    return values
+
+
+def _check_range(doubles: pa.Array, floats: pa.Array, path: str) -> None:
+    """Refuse numbers that are infinite now: pyarrow's cast only asks that of integers."""
+    beyond = doubles.filter(pc.and_(pc.is_finite(doubles), pc.is_inf(floats)))
+    if len(beyond):
+        message = f"column {path[1:]} is float and can't hold {beyond[0]}"
+        raise pa.ArrowInvalid(message)
 
 
 def _conform_to_another(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:

@@ -22,7 +22,7 @@ from pipeline.engine_options import (
     check_engine,
     consumer_on_engine,
 )
-from pipeline.flags import Flags
+from pipeline.flags import EXACTNESS, Flags
 from transforms.decode import RowRules
 from transforms.write_batch_files import METADATA, Output
 
@@ -204,7 +204,9 @@ def configure_decoding(group: argparse._ArgumentGroup) -> None:
         help="json (objects or arrays of them), bytes, or MODULE:FUNCTION (default: json)",
     )
     group.add_argument(
-        "--schema", metavar="FILE", help="file of column types to pin, JSON or YAML (default: none)"
+        "--schema",
+        metavar="FILE",
+        help=f"file of column types to pin, JSON or YAML; {EXACTNESS} (default: none)",
     )
     group.add_argument(
         "--numbers",

@@ -18,7 +18,7 @@ from batch_collection.schema_history import schema_history
 from batch_collection.storage import open_storage
 from batch_collection.unified import unified
 from batch_collection.windows import format_instant
-from pipeline.flags import Flags
+from pipeline.flags import EXACTNESS, Flags
 from transforms.additions import folded, refusal
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=TYPE",
         action="append",
         default=[],
-        help="give a column a type from now on, as in a file of --schema; may be repeated",
+        help="give a column a type from now on, as in a file of --schema; may be repeated; "
+        f"{EXACTNESS}",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from batch_collection.formats import FORMATS
 from batch_collection.schema import MAX_LEVELS, to_arrow
-from transforms.chunk import write_ipc
 
 if TYPE_CHECKING:
     from batch_collection.schema import Schema
@@ -117,7 +116,9 @@ def _unwritable(schema: Schema) -> str | None:
     """Write a row as carry and in each format; say what goes wrong."""
     try:
         payload = pa.array([_sample(schema)], to_arrow(schema))
-        write_ipc(pa.table({"payload": payload}))
+        waiting = pa.table({"payload": payload})
+        with pa.ipc.new_stream(io.BytesIO(), waiting.schema) as stream:
+            stream.write_table(waiting)
         columns = pa.Table.from_arrays(payload.flatten(), schema=pa.schema(list(payload.type)))
         for file_format in FORMATS.values():
             writer = file_format.writer(io.BytesIO(), columns.schema, "none")

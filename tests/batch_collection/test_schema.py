@@ -257,16 +257,27 @@ def test_conforming_to_no_columns_keeps_the_rows() -> None:
         (pa.array([1]), "bool"),
         (pa.array([b"\xff"]), "string"),
         (pa.array([1], pa.timestamp("ns")), "timestamp"),
+        (pa.array([2.0**128]), "float"),
+        (pa.array([0.5, None, -1e300]), "float"),
         (pa.array([[1]]), "int64"),
         (pa.array([{"a": 1}]), ["int64"]),
     ],
 )
 def test_no_value_is_changed_to_conform(array: pa.Array, type_: Any) -> None:
-    """What its column can't hold exactly is an error, never a rounded or a parsed value."""
+    """What its column can't hold is an error, never a rounded integer or a parsed value."""
     rows = pa.StructArray.from_arrays([array], ["a"])
 
     with pytest.raises(pa.ArrowInvalid):
         conform(rows, to_arrow({"a": type_}))
+
+
+def test_fractions_become_the_nearest_float() -> None:
+    """And what was no number stays none."""
+    rows = pa.StructArray.from_arrays([pa.array([0.1, float("inf"), 1e-300, None])], ["a"])
+
+    found = conform(rows, to_arrow({"a": "float"})).field("a")
+
+    assert found.to_pylist() == [0.10000000149011612, float("inf"), 0.0, None]
 
 
 def write(folder: Path, name: str, content: str) -> str:

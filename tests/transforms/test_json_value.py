@@ -1,17 +1,20 @@
-"""What has no type: objects and arrays that hold nothing but nulls and each other."""
+"""Values without a type, and numbers: what their columns say of them."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.entry import CarryFile, DeadLetterFile, Entry
-from tests.decoding import NOW, chunk, decoded, errors, expected, rows, shown
+from tests.decoding import NOW, chunk, decoded, errors, expected, offsets, rows, shown
 from tests.transforms.test_settle import NOON, entry, plan
 from transforms import json_rows
 from transforms.decode import Decoded, RowRules, SchemaChange, decode
@@ -156,3 +159,80 @@ def test_it_makes_no_difference_how_what_has_no_type_is_cut_into_chunks_and_task
             assert list(errors(done)) == [place for place, made in wanted.items() if made is None]
             made = [shown(row, schema) for row in rows(done)]
             assert made == [row for of_one in wanted.values() for row in of_one or ()]
+
+
+# Integers are exact or dead letters; fractions are the nearest value that their column's type has.
+
+INTEGERS = st.builds("{}{}".format, st.sampled_from(["", "-"]), st.integers(0, 10**25)) | st.builds(
+    lambda base, more: str(base + more),
+    st.sampled_from([2**24, -(2**24), 2**31, 2**53, -(2**53), 2**63, 2**64, 10**22, 10**23]),
+    st.integers(-2, 2),
+)
+FRACTIONS = st.builds(
+    "{}{}{}".format,
+    INTEGERS,
+    st.sampled_from(["", ".0", ".5", ".78", ".000000000000000000001"]),
+    st.sampled_from(["e0", "E+2", "e-3", "e15", "e-45", "e300", "e-340", "e400"]),
+) | st.builds("{}.{}".format, INTEGERS, st.integers(0, 10**18))
+RANGES = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1), "uint64": (0, 2**64 - 1)}
+FLOATS: dict[str, Any] = {"double": np.float64, "float": np.float32}
+PLACES: dict[bytes, tuple[Any, ...]] = {
+    b'{"x":%s}': ("x",),
+    b'{"n":{"l":[%s]}}': ("n", "l", 0),
+    b'[{"m":[[{"y":%s}]]}]': ("m", 0, 0, "y"),
+}
+
+
+def types_of(type_: str) -> dict[str, Any]:
+    """Give each place of a number that type."""
+    return {"x": type_, "n": {"l": [type_]}, "m": [[{"y": type_}]]}
+
+
+def exact(text: str) -> Fraction:
+    """Return what a JSON number says."""
+    digits, _, exponent = text.lower().partition("e")
+    return Fraction(digits) * Fraction(10) ** int(exponent or 0)
+
+
+def is_right(text: str, type_: str, found: float | None) -> bool:
+    """Tell whether a number's column rightly says ``found`` of it, or rightly refuses it (None)."""
+    said, is_integer = exact(text), not set(text.lower()) & {".", "e"}
+    if type_ in RANGES:
+        least, most = RANGES[type_]
+        fits = is_integer and least <= said <= most and (text != "-0" or least < 0)
+        return found == (said if fits else None)
+    of = FLOATS[type_]
+    largest = Fraction(float(np.finfo(of).max))
+    if found is None:
+        double = float(said) if abs(said) < 2**1024 else math.inf
+        rounded = abs(double) > largest or Fraction(float(of(double))) != said
+        return abs(said) > largest or (is_integer and rounded)
+    beside = (np.nextafter(of(found), of(side * np.inf)) for side in (-1, 1))
+    gap = abs(Fraction(found) - said)
+    is_nearest = all(gap <= abs(Fraction(float(b)) - said) for b in beside if np.isfinite(b))
+    return is_nearest and (gap == 0 or not is_integer)
+
+
+@settings(deadline=None)  # machines pause
+@given(
+    st.lists(INTEGERS | FRACTIONS, min_size=1, max_size=8),
+    st.sampled_from([*RANGES, *FLOATS]),
+    st.sampled_from(sorted(PLACES)),
+    st.sampled_from([[], [b"{"]]),
+)
+def test_integers_are_exact_and_fractions_the_nearest_value(
+    texts: list[str], type_: str, template: bytes, bad: list[bytes]
+) -> None:
+    """Wherever they stand, and whether their chunk was looked at closely or parsed at once."""
+    values = [template % text.encode() for text in texts]
+    place = PLACES[template]
+
+    done = decoded(*bad, *values, b"{}", pinned=types_of(type_))
+
+    made = dict(zip(offsets(done), rows(done), strict=True))
+    for number, text in enumerate(texts, len(bad)):
+        found: Any = made.get(number)
+        for step in place if number in made else ():
+            found = found[step]
+        assert is_right(text, type_, found), (text, type_, found)
+        assert (number in errors(done)) == (number not in made)
