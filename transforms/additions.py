@@ -113,12 +113,13 @@ def _levels(type_: Any) -> int:
 
 
 def _unwritable(schema: Schema) -> str | None:
-    """Write a row as carry and in each format; say what goes wrong."""
+    """Write a row as carry, and read it; write it in each format; say what goes wrong."""
     try:
         payload = pa.array([_sample(schema)], to_arrow(schema))
         waiting = pa.table({"payload": payload})
-        with pa.ipc.new_stream(io.BytesIO(), waiting.schema) as stream:
+        with pa.ipc.new_stream(sink := pa.BufferOutputStream(), waiting.schema) as stream:
             stream.write_table(waiting)
+        pa.ipc.open_stream(sink.getvalue()).read_all()
         columns = pa.Table.from_arrays(payload.flatten(), schema=pa.schema(list(payload.type)))
         for file_format in FORMATS.values():
             writer = file_format.writer(io.BytesIO(), columns.schema, "none")

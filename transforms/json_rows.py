@@ -247,9 +247,9 @@ class _Reader:
             values = self.values.slice(first, len(numbers))
         else:
             values = self.values.take(pa.array(numbers))
-        rewritten = np.isin(numbers, list(self._rewritten))
-        if not rewritten.any():
+        if not self._rewritten:
             return values
+        rewritten = np.isin(numbers, list(self._rewritten))
         texts = pa.array([self._bytes(number) for number in numbers[rewritten]], values.type)
         return pc.replace_with_mask(values, pa.array(rewritten), texts)
 

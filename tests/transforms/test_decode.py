@@ -906,6 +906,16 @@ def test_a_function_s_types_and_names_are_looked_at_like_those_of_json() -> None
         decoded(b'{"Window_Date":1}', input_format=rule)
 
 
+def test_what_a_function_returns_without_a_type_fits_every_column() -> None:
+    """As of JSON; and it is told where rows are null for want of a type."""
+    rule = f"{__name__}:as_json"
+
+    for pinned, found in (({}, {}), ({"c": "bool"}, {"c": None}), ({"c": ["bool"]}, {"c": []})):
+        done = decoded(b'{"c":[]}', pinned=pinned, input_format=rule)
+        assert rows(done) == [found]
+        assert done.untyped == ({} if pinned else {"c": "empty"})
+
+
 @pytest.mark.parametrize("metadata", ["none", "position"])
 def test_a_function_may_return_rows_without_columns(metadata: str) -> None:
     """One a message, or as many as it says; columns may come later."""

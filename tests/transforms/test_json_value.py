@@ -85,9 +85,8 @@ SOMETHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xy"), inner),
     max_leaves=4,
 )
-MESSAGES = st.dictionaries(st.sampled_from("cd"), NOTHING | SOMETHING).map(
-    lambda value: json.dumps(value).encode()
-)
+ROWS = st.dictionaries(st.sampled_from("cd"), NOTHING | SOMETHING)
+MESSAGES = (ROWS | st.lists(ROWS, max_size=3)).map(lambda value: json.dumps(value).encode())
 SPLITS = st.lists(
     st.lists(st.lists(MESSAGES, min_size=1, max_size=6), max_size=3), min_size=1, max_size=3
 )
