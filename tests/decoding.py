@@ -11,6 +11,7 @@ import pyarrow as pa
 from batch_collection.schema import to_arrow
 from transforms.chunk import MESSAGES, POSITION
 from transforms.decode import DEAD_LETTERS, Decoded, RowRules, decode
+from transforms.json_value import MAX_DEPTH
 from transforms.reading import MAX_SCHEMA_TEXT
 
 if TYPE_CHECKING:
@@ -180,9 +181,18 @@ def expected(message: bytes, types: dict[str, Any] = LAW) -> list[Any] | None:
     objects = value if isinstance(value, list) else [value]
     if any(isinstance(each, dict) and "_offset" in each for each in objects):
         return None
+    if _levels(value) > MAX_DEPTH:
+        return None
     if all(isinstance(each, dict) and _fits(each, types) for each in objects):
         return [shown(each, types) for each in objects]
     return None
+
+
+def _levels(value: Any) -> int:
+    """Count how deep a value nests objects and arrays."""
+    if not isinstance(value, (dict, list)):
+        return 0
+    return 1 + max(map(_levels, value.values() if isinstance(value, dict) else value), default=0)
 
 
 def _by_offset(done: Decoded) -> dict[int, list[Any]]:
