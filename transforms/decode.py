@@ -119,14 +119,14 @@ def decode(
     while True:
         try:
             decoded = _decode(table, pinned, schema, rules, planned_at, fold)
-        except SchemaChange as change:  # only the chunk's own columns: begin again with doubles
-            if is_changed(known, change.schema):
-                raise
+        except SchemaChange as change:  # begin again with doubles
             schema = change.schema
-        else:
-            if not is_changed(decoded.untyped, decoded.schema):
-                return decoded
-            schema = decoded.schema
+            continue
+        if is_changed(known, decoded.schema):  # not only the chunk's own columns
+            raise SchemaChange(decoded.schema)
+        if not is_changed(decoded.untyped, decoded.schema):
+            return decoded
+        schema = decoded.schema
 
 
 def _decode(

@@ -110,16 +110,19 @@ class _Reader:
     def __post_init__(self) -> None:
         self._shape = self.known  # and the nulls and empty things met in this chunk
         self._typed_shape, self._type = self._shape, to_arrow(self._shape)
+        self._is_changed = False
         self._rewritten: dict[int, bytes] = {}  # messages with null for what their columns aren't
         self._lengths = pc.binary_length(self.values).fill_null(0).to_numpy()
 
     def read(self) -> None:
-        """Read everything."""
+        """Read everything; all types that change are told together."""
         objects, arrays, others = self._by_kind()
         self._read(objects, nested=False)
         self._read(arrays, nested=True)
         for number in self._close_look(others):  # can't be: they are neither
             self.faults[number] = "neither an object nor an array; send JSON objects"
+        if self._is_changed:
+            raise SchemaChange(self.known)
 
     def _by_kind(self) -> Iterator[npt.NDArray[np.int64]]:
         """Yield the messages that can only be objects, arrays, and neither, by their first byte."""
@@ -334,8 +337,7 @@ class _Reader:
                 reason = f"{problem}, {_OR_KEEP}"
                 raise Misfit(reason)
             self._prove(typed, message)
-            if is_changed(self.known, typed):
-                raise SchemaChange(typed)
+            self._is_changed |= is_changed(self.known, typed)
             self.known = typed
         shape = merge(self.known, merge(self._shape, grown, widen=False), widen=False)
         if not too_much(shape, self.known, times=2):  # else nulls under ever new names: no help

@@ -8,6 +8,7 @@ import re
 import time
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -142,3 +143,38 @@ def test_without_twins_there_is_nothing_to_refuse(
     assert without_twins(known, grown, "none") == grown
     if refusal(known, grown, "ascii") is None:
         assert kept == grown
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a", "A"),
+        ("userId", "userID"),
+        ("é", "É"),
+        ("ß", "ss"),
+        ("ẞ", "ß"),
+        ("\N{LATIN SMALL LETTER DOTLESS I}", "I"),
+        ("\N{KELVIN SIGN}", "k"),
+        ("\N{LATIN SMALL LETTER LONG S}", "s"),
+        ("İ", "i"),
+        ("a_", "A_"),
+        ("[", "{"),
+        ("@", "`"),
+        ("a ", "a"),
+    ],
+)
+def test_names_are_told_apart_as_duckdb_tells_them(names: tuple[str, str]) -> None:
+    """As columns and as fields of structs."""
+    fields = ", ".join(f'"{name}" INT' for name in names)
+    for columns, types in (
+        (fields, dict.fromkeys(names, "int32")),
+        (f"s STRUCT({fields})", {"s": dict.fromkeys(names, "int32")}),
+    ):
+        with duckdb.connect() as connection:
+            try:
+                connection.execute(f"CREATE TABLE t ({columns})")
+                is_one = False
+            except (duckdb.CatalogException, duckdb.BinderException):
+                is_one = True
+
+        assert (refusal({}, types, "ascii") is not None) == is_one

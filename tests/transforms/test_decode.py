@@ -348,6 +348,18 @@ def test_a_fraction_in_a_column_of_this_cycle_changes_the_schema(
     assert errors(decoded(message, pinned=pinned | known)).keys() == {0}
 
 
+def test_all_columns_of_a_chunk_that_must_be_doubles_are_told_together() -> None:
+    """A cycle is planned again only so often; also those that other chunks have only begun."""
+    names = [f"c{place}" for place in range(100)]
+    known = dict.fromkeys(names[:50], "int64")
+    chunks = [b'{"%s":%s}' % (n.encode(), v) for v in (b"1", b"0.5") for n in names]
+
+    with pytest.raises(SchemaChange) as raised:
+        decoded(*chunks, pinned={}, known=known)
+
+    assert raised.value.schema == dict.fromkeys(names, "double")
+
+
 def test_a_bad_message_does_not_change_the_schema() -> None:
     """Neither new columns nor a double come from a message that makes no row."""
     bad = [b'{"a":0.5,"p":1}', b'{"a":0.5,"t":"noon"}', b'{"x":1,"p":1}', b'{"x":1,"t":"noon"}']
