@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from batch_collection.names import PLACEHOLDER
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -36,8 +38,8 @@ class BatchWriter(Protocol):
     def write(self, rows: pa.Table) -> None:
         """Append rows."""
 
-    def close(self) -> None:
-        """Write what is left; the sink stays open."""
+    def close(self) -> int:
+        """Write what is left; return how many rows the file holds. The sink stays open."""
 
 
 class Outline(NamedTuple):
@@ -118,13 +120,17 @@ class Parquet:
 
 class _ParquetWriter:
     def __init__(self, sink: WritableFile, schema: pa.Schema, compression: str) -> None:
-        self._writer = _Unforced(sink, schema, compression=compression)
+        self._footers: list[pq.FileMetaData] = []
+        self._writer = _Unforced(
+            sink, schema, compression=compression, metadata_collector=self._footers
+        )
 
     def write(self, rows: pa.Table) -> None:
         self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
 
-    def close(self) -> None:
+    def close(self) -> int:
         self._writer.close()
+        return int(self._footers[0].num_rows)
 
 
 class _Unforced(pq.ParquetWriter):  # type: ignore[misc]
@@ -135,7 +141,10 @@ class _Unforced(pq.ParquetWriter):  # type: ignore[misc]
 
 
 class JsonLines:
-    """One JSON object a line. Binary is base64, instants are RFC 3339, nulls are written."""
+    """One JSON object a line. Binary is base64, instants are RFC 3339, nulls are written.
+
+    Rows without a column are ``{}``.
+    """
 
     name = "jsonl"
     compressions: tuple[str, ...] = ("none", "gzip")
@@ -217,16 +226,21 @@ class _JsonWriter:
         # a gzip.GzipFile that is given up would write to a sink that is gone
         self._gzip = zlib.compressobj(zlib.Z_BEST_COMPRESSION, wbits=_GZIP) if gzipped else None
         self._sink = sink
+        self._lines = 0
 
     def write(self, rows: pa.Table) -> None:
+        if rows.column_names == [PLACEHOLDER]:
+            rows = rows.select([])  # its rows are ``{}``
         # pyarrow writes no JSON: Python runs once a row here, and only here
         lines = (self._dumps(row, _base64, self._options) for row in rows.to_pylist())
         content = b"".join(lines)
+        self._lines += content.count(b"\n")
         self._sink.write(content if self._gzip is None else self._gzip.compress(content))
 
-    def close(self) -> None:
+    def close(self) -> int:
         if self._gzip is not None:
             self._sink.write(self._gzip.flush())
+        return self._lines
 
 
 def _base64(value: Any) -> str:

@@ -117,6 +117,7 @@ def open_topic(
         is_start_given=options.is_start_given,
         group_id=options.group_id,
         schema=options.schema,
+        reserved=options.rules.reserved,
     )
     rules = _plan_rules(options, info.name, run_id)
     return TopicCollection(broker, info, pins, rules, utc_now)

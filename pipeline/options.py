@@ -24,7 +24,7 @@ from pipeline.engine_options import (
     check_engine,
     consumer_on_engine,
 )
-from pipeline.flags import Flags
+from pipeline.flags import EXACTNESS, Flags
 from transforms.decode import RowRules
 from transforms.plan import DeadLetterLimit
 from transforms.row_time import FIELD
@@ -210,7 +210,9 @@ def configure_decoding(group: argparse._ArgumentGroup) -> None:
         help="json (objects or arrays of them), bytes, or MODULE:FUNCTION (default: json)",
     )
     group.add_argument(
-        "--schema", metavar="FILE", help="file of column types to pin, JSON or YAML (default: none)"
+        "--schema",
+        metavar="FILE",
+        help=f"file of column types to pin, JSON or YAML; {EXACTNESS} (default: none)",
     )
     group.add_argument(
         "--numbers",

@@ -9,6 +9,7 @@ from batch_collection.log import read_entry
 from batch_collection.maintenance import successor
 from batch_collection.names import RESERVED_COLUMNS
 from batch_collection.schema import Schema, merge_types
+from transforms.additions import folded, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,8 @@ def pinning(pins: Schema) -> Change:
     """Return what gives columns types for all that is collected from then on."""
 
     def pinned(newest: Entry, digest: str) -> Entry | None:
-        taken = sorted((RESERVED_COLUMNS & pins.keys()) - newest.schema.keys())
+        new = sorted(pins.keys() - newest.schema.keys())
+        taken = [name for name in new if folded(name, newest.fold) in RESERVED_COLUMNS]
         if taken:
             message = f"--pin={taken[0]}=...: a name of the metadata or path; choose another"
             raise CollectionError(message)
@@ -37,11 +39,15 @@ def pinning(pins: Schema) -> Change:
         changed = tuple(name for name, type_ in types.items() if newest.schema.get(name) != type_)
         if not changed:
             return None
+        schema = {**newest.schema, **types}
+        if problem := refusal(newest.schema, schema, newest.fold):
+            message = f"--pin: {problem}"
+            raise CollectionError(message)
         return successor(
             newest,
             digest,
             "pin",
-            schema={**newest.schema, **types},
+            schema=schema,
             pinned=changed,
             dropped=_without(newest.dropped, types),
         )

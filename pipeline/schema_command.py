@@ -15,7 +15,7 @@ from batch_collection.schema import read_type, type_text
 from batch_collection.schema_history import schema_history
 from batch_collection.storage import open_storage
 from batch_collection.windows import format_instant
-from pipeline.flags import Flags
+from pipeline.flags import EXACTNESS, Flags
 from pipeline.reader_needs import reader_needs
 from pipeline.schema_change import dropping, pinning, undoing
 
@@ -54,7 +54,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=TYPE",
         action="append",
         default=[],
-        help="give a column a type from now on, as in a file of --schema; may be repeated",
+        help="give a column a type from now on, as in a file of --schema; may be repeated; "
+        f"{EXACTNESS}",
     )
     parser.add_argument(
         "--drop",

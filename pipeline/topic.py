@@ -47,7 +47,10 @@ def dead_letters_of(entries: Iterable[Entry], run: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """What a collection is begun with and keeps: see the flags of the same names."""
+    """What a collection is begun with and keeps: see the flags of the same names.
+
+    ``reserved`` are names that a column can't have (``RowRules``).
+    """
 
     interval: timedelta
     row_time: str
@@ -55,6 +58,7 @@ class Pins:
     is_start_given: bool
     group_id: str | None
     schema: dict[str, Any]
+    reserved: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -91,6 +95,7 @@ class TopicCollection:
         self._check_writable()
         newest = newest_entry(self.storage)
         if newest is None:
+            self._check_schema(None)
             newest = create_entry(self.storage, self._first_entry())
         self._check_source(newest)
         if newest.cause == "start" and self._differs(newest):
@@ -106,7 +111,7 @@ class TopicCollection:
         sweep(self.storage, newest)
         mend(self.storage, newest.cycle)
         self.newest = newest
-        check_schema(self.pins.schema, newest, self.storage.uri)
+        self._check_schema(newest)
         self._schema = self._pinned_schema()
 
     @property
@@ -390,6 +395,9 @@ class TopicCollection:
                     f"{name}={now} ({what}); use another --output"
                 )
                 raise LogError(message)
+
+    def _check_schema(self, newest: Entry | None) -> None:
+        check_schema(self.pins.schema, newest, self.storage.uri, self.pins.reserved)
 
     def _pinned_schema(self) -> dict[str, Any] | None:
         """Return the collection's schema with what ``--schema`` adds, None if that is nothing.

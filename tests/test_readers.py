@@ -343,3 +343,25 @@ def test_readers_agree_while_collecting(kafka: KafkaBroker, tmp_path: Path) -> N
     check(tmp_path / stream.name, stream.produced)
     offsets = sum(message.offset for message in stream.produced)
     assert_all_say(data, expected_of([*range(len(stream.produced))], offsets))
+
+
+def test_rows_without_any_column_are_seen_by_every_reader(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Messages ``{}`` without metadata, alone in their file; another file has a column."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--metadata=none")
+    data = collecting.path / "data"
+    for clock, values, rows in (("10:30:01", [b"{}", b"{}"], 2), ("10:30:11", [b'{"x":1}'], 3)):
+        stream.send(*(Sending(value, at(clock)) for value in values))
+
+        collecting.once(at(clock) + 12 * SECOND)
+
+        query = f"SELECT count(*) FROM read_parquet('{data}/**/*.parquet', union_by_name=true)"
+        with duckdb.connect() as connection:
+            assert connection.execute(query).fetchall() == [(rows,)]
+        files = sorted(data.rglob("*.parquet"))
+        assert sum(pl.read_parquet(file).height for file in files) == rows
+        assert ds.dataset(data, partitioning="hive").count_rows() == rows
+        assert batch_collection.open(collecting.path).to_arrow().num_rows == rows
+        assert audit(LocalStorage(str(collecting.path))).findings == ()

@@ -73,7 +73,13 @@ class _DecodeFn(beam.DoFn):
         try:
             plan = chunk.task.plan
             decoded = decode(
-                chunk.table, plan.schema, known, self.rules, plan.planned_at, plan.dropped
+                chunk.table,
+                plan.schema,
+                known,
+                self.rules,
+                plan.planned_at,
+                plan.form.fold,
+                plan.dropped,
             )
         except (SchemaChange, CollectionError) as error:
             self._failed.add(report.key)
@@ -104,5 +110,6 @@ def _outputs(
         untimed = pc.sum(pc.equal(letters.column("stage"), "row_time")).as_py()
         report = replace(report, untimed=untimed, commonest=_commonest(letters.column("error")))
     yield beam.pvalue.TaggedOutput(
-        REPORTS, replace(report, decoded=decoded.counts, schema=decoded.schema)
+        REPORTS,
+        replace(report, decoded=decoded.counts, schema=decoded.schema, untyped=decoded.untyped),
     )

@@ -2,6 +2,9 @@
 
 What is refused here, pyarrow's parse of a whole chunk never lets pass (``json_rows``), so it makes
 no difference whether a message was looked at closely or went through with its neighbours.
+
+An object or array that holds nothing but nulls and such objects and arrays has no type: it fits
+every column, and is null where the column is of another kind.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ from batch_collection.schema import merge_types
 if TYPE_CHECKING:
     from batch_collection.retyped import Path
 
-__all__ = ["MAX_DEPTH", "RETYPE", "Misfit", "check", "depth", "infer", "load"]
+__all__ = ["MAX_DEPTH", "RETYPE", "Misfit", "check", "depth", "fitted", "infer", "load", "written"]
 
 MAX_DEPTH = 100
-"""How deep a message may nest objects and arrays; deeper ones would crash Arrow."""
+"""How deep a message may nest objects and arrays; its columns less (``schema.MAX_LEVELS``)."""
 
 _REDRIVE = "then `batch-collection redrive PATH`"
 RETYPE = f"`batch-collection schema PATH --pin NAME=TYPE`, {_REDRIVE}"
@@ -45,6 +48,14 @@ class Misfit(ValueError):  # noqa: N818 - no failure of ours: it becomes a dead 
     """Why a message makes no row, and the cure."""
 
 
+class _Fraction(float):
+    """A number with a fraction or an exponent, and its text."""
+
+    def __init__(self, text: str) -> None:
+        """Keep the text, which ``float`` has read."""
+        self.text = text
+
+
 def load(message: bytes) -> Any:
     """Return the value of a JSON text (RFC 8259).
 
@@ -58,7 +69,12 @@ def load(message: bytes) -> Any:
     if not text.strip(" \t\r\n"):
         _refuse("an empty message is no JSON; send null (a tombstone) or an object")
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_Fraction,
+        )
     except Misfit:
         raise
     except (json.JSONDecodeError, RecursionError) as error:
@@ -82,6 +98,20 @@ def _no_constant(name: str) -> NoReturn:
     _refuse(f"{name} is no JSON; send null instead")
 
 
+def written(value: Any) -> bytes:
+    """Return the JSON text of what ``load`` returned; its numbers are written as they were."""
+    return _written(value).encode()
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        fields = (f"{json.dumps(name)}:{_written(field)}" for name, field in value.items())
+        return f"{{{','.join(fields)}}}"
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    return value.text if isinstance(value, _Fraction) else json.dumps(value)
+
+
 def infer(value: Any, *, integers: str) -> Any:
     """Return the type of a JSON value, integers as ``integers``; ``"null"`` where nothing tells."""
     if isinstance(value, dict):
@@ -99,7 +129,7 @@ def infer(value: Any, *, integers: str) -> Any:
 
 
 def check(value: Any, type_: Any, path: Path = ()) -> None:
-    """See that a value's columns hold it exactly.
+    """See that a value's columns hold it exactly, but for what has no type.
 
     Raises:
         Misfit: one can't; names column, value, type and cure.
@@ -108,11 +138,11 @@ def check(value: Any, type_: Any, path: Path = ()) -> None:
         return
     if isinstance(value, dict) and isinstance(type_, dict):
         for name, field in value.items():
-            check(field, type_[name], (*path, name))
+            check(field, type_.get(name), (*path, name))
     elif isinstance(value, list) and isinstance(type_, list):
         for element in value:
             check(element, type_[0], (*path, ELEMENT))
-    elif not isinstance(type_, str) or not _fits(value, type_):
+    elif (not isinstance(type_, str) or not _fits(value, type_)) and not _is_untyped(value):
         name = type_ if isinstance(type_, str) else _shown(type_)
         if type_ == "timestamp" and isinstance(value, str):
             name = f"timestamp ({_INSTANT})"
@@ -124,6 +154,28 @@ def check(value: Any, type_: Any, path: Path = ()) -> None:
 
 def _named(path: Path) -> str:
     return "".join("[]" if step is ELEMENT else f".{step}" for step in path).removeprefix(".")
+
+
+def fitted(value: Any, type_: Any) -> Any:
+    """Return a value that ``check`` has let pass, with null for what is no object or array there.
+
+    Fields that ``type_`` doesn't have stay.
+    """
+    if isinstance(value, dict) and isinstance(type_, dict):
+        return {
+            name: fitted(field, type_[name]) if name in type_ else field
+            for name, field in value.items()
+        }
+    if isinstance(value, list) and isinstance(type_, list):
+        return [fitted(element, type_[0]) for element in value]
+    return None if isinstance(value, (dict, list)) else value
+
+
+def _is_untyped(value: Any) -> bool:
+    """Tell whether a value holds nothing but nulls, objects and arrays."""
+    if isinstance(value, dict):
+        return all(map(_is_untyped, value.values()))
+    return all(map(_is_untyped, value)) if isinstance(value, list) else value is None
 
 
 def _fits(value: Any, type_: str) -> bool:

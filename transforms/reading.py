@@ -67,11 +67,15 @@ class Piece:
 
 
 class Reading(NamedTuple):
-    """The pieces read, the reasons of messages that made no row, the schema known in the end."""
+    """The pieces read, the reasons of messages that made no row, the schema known in the end.
+
+    ``untyped`` is where rows say null for objects and arrays of no type (``schema.untyped``).
+    """
 
     pieces: list[Piece]
     faults: dict[int, str]
     schema: Schema
+    untyped: Schema
 
 
 def grow(known: Schema, pinned: Schema, found: Schema) -> Schema:

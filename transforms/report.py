@@ -48,6 +48,8 @@ class Failure(NamedTuple):
 class Report:
     """What became of one attempt at a task, or a part of it.
 
+    ``schema`` is the payload schema that was known then, ``untyped`` where rows say null for what
+    has no type in it (``schema.untyped``).
     ``reads`` are the task's slices, all of them, once they are read (``read``): messages and lost
     offsets. ``decoded`` says what became of messages, by partition. Once all rows are cut
     (``cut``), ``taken`` are the carry files that were taken up. Of the dead letters ``untimed`` had
@@ -68,6 +70,7 @@ class Report:
     untimed: int = 0
     commonest: tuple[int, str] = (0, "")
     schema: dict[str, Any] = field(default_factory=dict)
+    untyped: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
 
     @property
@@ -106,6 +109,7 @@ class Report:
             untimed=self.untimed + other.untimed,
             commonest=max(self.commonest, other.commonest),
             schema=merge(self.schema, other.schema),
+            untyped=merge(self.untyped, other.untyped),
             failure=self.failure or other.failure,
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from batch_collection.entry import Entry, Pane
 from batch_collection.schema import is_changed, merge
+from transforms.additions import without_twins
 from transforms.cut import EARLY, ON_TIME, timing_of
 from transforms.plan import RedrivePlan
 from transforms.reading import too_much
@@ -73,23 +74,32 @@ def settle(
     schema = plan.schema
     for task in tasks:
         schema = merge(schema, task.schema)
-    if any(is_changed(task.schema, schema) for task in tasks):
+    if any(is_changed(types, schema) for task in tasks for types in (task.schema, task.untyped)):
         return Failure("SchemaChange", "tasks of one cycle saw different types", schema)
-    if too_much(schema, plan.schema):
-        some = _columns_of_some(plan.schema, tasks)
-        return Failure("SchemaChange", "tasks of one cycle saw too many columns together", some)
+    some = _columns_of_some(plan, tasks)
+    if some is not None:
+        text = "tasks of one cycle saw too many columns together, or names of different case"
+        return Failure("SchemaChange", text, some)
     if not isinstance(plan, RedrivePlan) and (refused := refusal(plan, previous, tasks, schema)):
         return refused
     return _entry(plan, previous, previous_digest, tasks, schema, committed_at)
 
 
-def _columns_of_some(schema: dict[str, Any], tasks: Iterable[Report]) -> dict[str, Any]:
-    """Return the columns of as many tasks as have room together; others get what room is left."""
+def _columns_of_some(plan: Plan, tasks: Iterable[Report]) -> dict[str, Any] | None:
+    """Return the columns of as many tasks as have room together; None: all do.
+
+    Others get what room is left when the cycle is planned again. Of names that readers take for one
+    the first task's is taken, and messages with another are dead letters then.
+    """
+    schema, is_whole = plan.schema, True
     for task in tasks:
-        merged = merge(schema, task.schema)
-        if not too_much(merged, schema):
+        merged = without_twins(schema, merge(schema, task.schema), plan.form.fold)
+        if too_much(merged, schema):
+            is_whole = False
+        else:
             schema = merged
-    return schema
+            is_whole &= merge(schema, task.schema) == schema
+    return None if is_whole else schema
 
 
 def _entry(

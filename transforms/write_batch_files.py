@@ -18,8 +18,15 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.checksum import ChecksumFile
 from batch_collection.entry import FORMAT, FORMS, BatchFile, CarryFile
+from batch_collection.errors import WriteError
 from batch_collection.formats import FORMATS
-from batch_collection.names import batch_path, carry_path, new_token, staged_path
+from batch_collection.names import (
+    PLACEHOLDER,
+    batch_path,
+    carry_path,
+    new_token,
+    staged_path,
+)
 from batch_collection.schema import conform, conform_exactly, from_arrow, merge, to_arrow
 from batch_collection.storage import open_storage
 from batch_collection.windows import format_instant, from_microseconds
@@ -242,7 +249,7 @@ def _write_batch(
     def encode() -> _Finish:
         with _abandoned_on_failure(sink):
             writer.write(last.pop())  # a file that becomes durable must not hold its rows
-            writer.close()
+            _check_rows(path, writer.close(), count)
         return finish
 
     def finish() -> dict[str, Any]:
@@ -264,7 +271,7 @@ def _write_batch(
 
 def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -> _Encode:
     """Write rows that wait; there is nothing left to write then."""
-    path = carry_path(batch.task.plan.cycle, new_token())
+    path, held = carry_path(batch.task.plan.cycle, new_token()), 0
     sink = ChecksumFile(storage.write(path))
     form = batch.task.plan.form
     schema = headers_by(form, rows.schema.empty_table()).schema
@@ -274,6 +281,8 @@ def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -
     ):
         for table in rows.groups():
             writer.write_table(headers_by(form, table))
+            held += table.num_rows
+        _check_rows(path, held, rows.count)
     count, shard, indexed = rows.count, batch.task.number, rows.indexed
 
     def finish() -> dict[str, Any]:
@@ -282,6 +291,13 @@ def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -
         return {"carried": (place,)}
 
     return lambda: finish
+
+
+def _check_rows(path: str, held: int, rows: int) -> None:
+    """See that a file holds the rows that the log will say it does."""
+    if held != rows:
+        message = f"{path} was written with rows={held} of {rows}, so nothing is committed"
+        raise WriteError(message)
 
 
 @contextmanager
@@ -298,6 +314,8 @@ def visible_rows(
 ) -> pa.Table:
     """Return rows as they stand in a batch file: the payload's columns, then the metadata's.
 
+    Where there are none of either, a column of nulls, ``PLACEHOLDER``, keeps the rows.
+
     Args:
         rows: ``POSITION`` and ``payload``.
         metadata: ``none``, ``position`` or ``full``.
@@ -305,7 +323,9 @@ def visible_rows(
         form: how the collection's files look.
     """
     payload = rows.column("payload")
-    columns = dict(zip([f.name for f in payload.type], payload.flatten(), strict=True))
+    columns: dict[str, Any] = dict(
+        zip([f.name for f in payload.type], payload.flatten(), strict=True)
+    )
     if metadata != "none":
         columns |= {f"_{name}": rows.column(name) for name in ("partition", "offset", "timestamp")}
         if indexed:
@@ -313,7 +333,7 @@ def visible_rows(
     if metadata == "full":
         headers = headers_by(form, rows.select(["headers"])).column(0)
         columns |= {"_key": rows.column("key"), "_headers": headers}
-    return pa.table(columns)
+    return pa.table(columns or {PLACEHOLDER: pa.nulls(rows.num_rows, pa.bool_())})
 
 
 @dataclass(frozen=True, slots=True)

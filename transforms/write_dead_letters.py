@@ -12,6 +12,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from batch_collection.checksum import ChecksumFile
 from batch_collection.entry import DeadLetterFile
+from batch_collection.errors import WriteError
 from batch_collection.formats import FORMATS
 from batch_collection.names import dead_letters_path, new_token, staged_path
 from batch_collection.storage import open_storage
@@ -83,7 +84,9 @@ class _Open:
         self.messages += table.num_rows
 
     def close(self) -> Report:
-        self.writer.close()
+        if (held := self.writer.close()) != self.messages:
+            message = f"{self.path} was written with rows={held} of {self.messages}"
+            raise WriteError(message)
         self.sink.close()
         staged = staged_path(self.chunk.task.plan.cycle, self.path)
         file = DeadLetterFile(self.path, staged, self.messages, self.sink.bytes, self.sink.crc32c)

@@ -28,6 +28,7 @@ from tests.collecting import (
     rows_of,
     sending,
     strays_of,
+    tables_of,
 )
 
 if TYPE_CHECKING:
@@ -251,6 +252,74 @@ def test_shards_together_give_a_collection_no_more_columns_than_one_may(
     assert len(entry.schema) == 1000
     assert len(dead) == 4 * 8 - 10
     check(collecting.path, stream.produced, dead=dead)
+    assert strays_of(collecting.path) == []
+
+
+@pytest.mark.parametrize("output_format", ["parquet", "jsonl"])
+def test_a_message_nested_too_deep_stops_nothing(
+    embedded: EmbeddedBroker, tmp_path: Path, output_format: str
+) -> None:
+    """What nests as deep as may be waits, is taken up and written; one level more is dead alone."""
+    stream = Stream(embedded)
+    kinds = [(b'{"a":', b"}"), (b"[", b"]"), (b'[{"a":', b"}]")]
+    values = [
+        b'{"%s%d":%s1%s}' % (name, place, opening * levels, closing * levels)
+        for place, (opening, closing) in enumerate(kinds)
+        for name, levels in ((b"deep", 63), (b"fits", 62 if len(opening) < 6 else 31))
+    ]
+    collecting = Collecting.of(
+        stream, tmp_path, "--interval=10s", "--shards=2", f"--output_format={output_format}"
+    )
+    for now in ("10:30:05", "10:30:08", "10:30:12"):
+        stream.send(*(Sending(value, STAMP, n % 4) for n, value in enumerate(values)))
+        stream.send(*(sending(STAMP, n % 4, fits0=None, x=n) for n in range(4)))
+
+        collecting.once(at(now))
+
+    dead = {(m.partition, m.offset) for m in stream.produced if b"deep" in (m.value or b"")}
+    letters = dead_letters_of(collecting.path)
+    assert letters.keys() == dead
+    assert {letter["error"] for letter in letters.values()} == {
+        f"nested {levels} levels deep, the limit is 63; make it flatter, or keep messages as they "
+        "are with --input_format=bytes"
+        for levels in (64, 127)
+    }
+    assert sum(pane.rows for entry in entries_of(collecting.path) for pane in entry.panes) == 21
+    if output_format == "parquet":
+        check(collecting.path, stream.produced, dead=dead)
+
+
+def test_what_has_no_type_is_the_same_in_each_shard_and_chunk(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """One partition holds ``[]`` where another's lists are of numbers: planned again, and kept."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--shards=2")
+    stream.send(*(sending(STAMP, 0, c=[], d={}, e=[None]) for _ in range(3)))
+    stream.send(sending(STAMP, 1, c=[1.5], d="text", e=[{"x": 1}]))
+
+    (entry,) = collecting.once(at("10:30:12"))
+
+    assert entry.schema == {"c": ["double"], "d": "string", "e": [{"x": "int64"}]}
+    found = payloads_of(*tables_of(collecting.path))
+    assert [found[0, n, None] for n in range(3)] == [{"c": [], "e": [None]}] * 3
+    assert found[1, 0, None] == {"c": [1.5], "d": "text", "e": [{"x": 1}]}
+    assert strays_of(collecting.path) == []
+
+
+def test_names_that_differ_by_case_in_two_shards_are_one_column(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Planned again with the first shard's; the other's messages are dead letters."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--shards=2")
+    stream.send(*(sending(STAMP, 1, userID=n) for n in range(3)))
+    stream.send(*(sending(STAMP, 0, userId=n) for n in range(3)))
+
+    (entry,) = collecting.once(at("10:30:12"))
+
+    assert entry.schema == {"userId": "int64"}
+    check(collecting.path, stream.produced, dead=[(1, n) for n in range(3)])
     assert strays_of(collecting.path) == []
 
 

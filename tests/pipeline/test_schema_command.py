@@ -141,6 +141,17 @@ def test_what_is_pinned_already_needs_no_entry(
         (["--drop=nope"], ["--drop=nope: "]),
         (["--pin=_offset=string"], ["--pin=_offset=...: a name of the metadata or path"]),
         (["--pin=window_hour=string"], ["--pin=window_hour=...: a name of the metadata or path"]),
+        (["--pin=_Offset=string"], ["--pin=_Offset=...: a name of the metadata or path"]),
+        (["--pin=Window_Hour=string"], ["--pin=Window_Hour=...: a name of the metadata or path"]),
+        (["--pin=Value=int64"], ["--pin: names 'value' and 'Value' differ by case alone"]),
+        (
+            ['--pin=n={"a": "bool", "A": "bool"}'],
+            ["--pin: names 'n.a' and 'n.A' differ by case alone, and DuckDB and Spark take"],
+        ),
+        (
+            [f'--pin=value={"[" * 63}"bool"{"]" * 63}'],
+            [f'--pin=value={"[" * 63}"bool"{"]" * 63}: a field is nested more than 63 levels deep'],
+        ),
     ],
 )
 def test_nonsense_is_refused_and_changes_nothing(
@@ -355,6 +366,35 @@ def test_a_schema_file_does_not_take_up_again_what_was_dropped(
 
     with pytest.raises(LogError, match=r"--schema gives column value .* it was dropped; leave it"):
         running.once(at("10:30:42"))
+
+
+@pytest.mark.parametrize(
+    ("types", "problem"),
+    [
+        ('{"userId": "int64", "userID": "int64"}', "names 'userId' and 'userID' differ by case"),
+        ('{"n": [{"x": "bool", "X": "bool"}]}', "names 'n[].x' and 'n[].X' differ by case alone"),
+        ('{"_Offset": "int64"}', "column '_Offset' has a name of the metadata or path; rename it"),
+        ('{"window_hour": "int64"}', "column 'window_hour' has a name of the metadata or path"),
+    ],
+)
+def test_a_schema_file_whose_names_readers_take_for_others_begins_no_collection(
+    embedded: EmbeddedBroker,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    types: str,
+    problem: str,
+) -> None:
+    """One line, exit code 2; a collection that is there goes on without it."""
+    file, stream = tmp_path / "schema.json", Stream(embedded)
+    file.write_text(types)
+    words = [f"--bootstrap_servers={embedded.bootstrap_servers}", f"--topics={stream.name}"]
+    words += [f"--output={tmp_path / 'out'}", "--once", *FLAGS]
+
+    assert cli.main([*words, f"--schema={file}"]) == 2
+    assert f"error: --schema: {problem}" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.json"))
+    assert cli.main(words) == 0
+    assert cli.main([*words, f"--schema={file}"]) == 2
 
 
 @pytest.mark.parametrize("change", [pinning({"value": "double"}), dropping(["value"])])

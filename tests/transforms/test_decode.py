@@ -203,8 +203,8 @@ MISFITS = {
     b'{"i":1.0}': "column i is int64 and can't hold 1.0; give it type double",
     b'{"i":"x"}': f'column i is int64 and can\'t hold "x"; {cure("i=string")}',
     b'{"i":true}': "column i is int64 and can't hold true; send a number",
-    b'{"i":{}}': "column i is int64 and can't hold {}; send values of one kind in it",
-    b'{"i":[]}': "column i is int64 and can't hold []; send values of one kind in it",
+    b'{"i":{"x":0}}': 'column i is int64 and can\'t hold {"x": 0}; send values of one kind in it',
+    b'{"i":[0]}': "column i is int64 and can't hold [0]; send values of one kind in it",
     b'{"i":9223372036854775808}': f"can't hold 9223372036854775808; {cure('i=uint64')}",
     b'{"i":18446744073709551616}': f"can't hold 18446744073709551616; {cure('i=double')}",
     b'{"i":18446744073709551617}': f"can't hold 18446744073709551617; {AS_TEXT} i=string`",
@@ -222,7 +222,7 @@ MISFITS = {
     b'{"n":{"x":[1,0.5]}}': "column n.x[] is int64 and can't hold 0.5; give it type double: "
     """`batch-collection schema PATH --pin 'n={"x": ["double"]}'`""",
     b'{"n":{"x":1}}': 'column n.x is ["int64"] and can\'t hold 1; send values of one kind in it',
-    b'{"n":[]}': 'column n is {"x": ["int64"]} and can\'t hold []; send values of one kind in it',
+    b'{"n":[0]}': 'column n is {"x": ["int64"]} and can\'t hold [0]; send values of one kind',
     b'{"u":256}': f"column u is uint8 and can't hold 256; {cure('u=int64')}",
     b'{"u":-1}': f"column u is uint8 and can't hold -1; {cure('u=int64')}",
     b'{"f":16777217}': f"column f is float and can't hold 16777217; {cure('f=double')}",
@@ -360,6 +360,18 @@ def test_a_fraction_in_a_column_of_this_cycle_changes_the_schema(
     assert errors(decoded(message, pinned=pinned | known)).keys() == {0}
 
 
+def test_all_columns_of_a_chunk_that_must_be_doubles_are_told_together() -> None:
+    """A cycle is planned again only so often; also those that other chunks have only begun."""
+    names = [f"c{place}" for place in range(100)]
+    known = dict.fromkeys(names[:50], "int64")
+    chunks = [b'{"%s":%s}' % (n.encode(), v) for v in (b"1", b"0.5") for n in names]
+
+    with pytest.raises(SchemaChange) as raised:
+        decoded(*chunks, pinned={}, known=known)
+
+    assert raised.value.schema == dict.fromkeys(names, "double")
+
+
 def test_a_bad_message_does_not_change_the_schema() -> None:
     """Neither new columns nor a double come from a message that makes no row."""
     bad = [b'{"a":0.5,"p":1}', b'{"a":0.5,"t":"noon"}', b'{"x":1,"p":1}', b'{"x":1,"t":"noon"}']
@@ -395,16 +407,15 @@ def test_a_column_of_nulls_is_left_out_until_it_has_a_type() -> None:
 @pytest.mark.parametrize("empty", [b"{}", b"[]", b"[{}]", b'{"x":{}}', b"[null]"])
 @pytest.mark.parametrize("value", [b'"x"', b"1", b'["x"]', b'{"y":1}', b"[[0.5]]"])
 def test_what_has_no_type_gives_way_to_what_has_one(empty: bytes, value: bytes) -> None:
-    """A column of empty things gets the type of the first value; those are nulls or dead."""
+    """A column of empty things gets the type of the first value; no row is lost over them."""
     first, second = (b'{"k":%s}' % each for each in (empty, value))
 
     for count in (1, 100):
         done = decoded(*[first] * count, b"{", *[second] * count)
 
-        wanted = shown({"k": json.loads(value)}, done.schema)
-        assert count in errors(done)
-        assert max(errors(done)) == count
-        assert rows(done)[-count:] == [wanted] * count
+        assert list(errors(done)) == [count]
+        for made, sent in ((rows(done)[:count], empty), (rows(done)[count:], value)):
+            assert made == [shown({"k": json.loads(sent)}, done.schema)] * count
 
 
 def test_any_name_may_be_a_column() -> None:
@@ -446,23 +457,95 @@ def test_a_pinned_column_may_not_be_named_like_another() -> None:
         decoded(b"{}", pinned={"_offset": "int64"})
 
 
+def twins(one: str, other: str) -> str:
+    """Return the reason of a message that would make columns of both names."""
+    return (
+        f"names {one!r} and {other!r} differ by case alone, and DuckDB and Spark take them for "
+        "one; use one of them, or keep messages as they are with --input_format=bytes"
+    )
+
+
+def test_names_that_differ_by_case_are_a_dead_letter() -> None:
+    """At any level, in one message or two, if both would be columns, and only for ASCII letters."""
+    sent = {
+        b'{"userId":1,"userID":2}': twins("userId", "userID"),
+        b'{"A":"x"}': twins("a", "A"),
+        b'[{"b":1},{"B":1}]': twins("b", "B"),
+        b'{"n":{"y":1,"Y":1}}': twins("n.y", "n.Y"),
+        b'{"l":[[{"x":{"y":1}},{"x":{"Y":1}}]]}': twins("l[][].x.y", "l[][].x.Y"),
+    }
+    good = [b'{"a":1}', b'{"A":null,"a":2}', b'{"A":[],"n":{"x":1,"X":{}}}', b'{"n":{"a":1,"K":1}}']
+    good += ['{"kÄ":1}'.encode(), '{"kä":1,"ß":1,"ss":1,"ẞ":1}'.encode()]
+
+    for count in (1, 100):
+        done = decoded(*good, *list(sent) * count, *good)
+
+        dead = range(len(good), len(good) + len(sent) * count)
+        assert errors(done) == dict(zip(dead, [*sent.values()] * count, strict=True))
+    assert list(done.schema) == ["a", "n", "kÄ", "kä", "ß", "ss", "ẞ"]
+    old = decode(chunk(*sent), {}, {}, RowRules(), NOW, "none")
+    assert old.dead_letters.num_rows == 0
+    assert list(old.schema) == ["userId", "userID", "A", "n", "l", "b", "B"]
+
+
+def test_names_that_differ_by_case_stay_if_the_collection_has_them() -> None:
+    """As one that was begun before they were refused; a third is."""
+    pair = {
+        "userId": "int64",
+        "userID": "int64",
+        "_Offset": "int64",
+        "n": {"x": "bool", "X": "bool"},
+    }
+    message = b'{"userId":1,"userID":2,"_Offset":3,"n":{"x":true,"X":false}}'
+
+    done = decoded(message, b'{"USERID":1}', b'{"n":{"y":1,"Y":1}}', pinned=pair)
+
+    assert rows(done) == [json.loads(message)]
+    assert errors(done) == {1: twins("userId", "USERID"), 2: twins("n.y", "n.Y")}
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "reason"),
+    [
+        ("_Offset", "position", "is a column of the metadata '_offset', but for its case, which"),
+        ("_INDEX", "full", "is a column of the metadata '_index', but for its case, which DuckDB"),
+        ("_Key", "full", "is a column of the metadata '_key', but for its case, which DuckDB and"),
+        ("Window_Date", "none", "would mask the path's window_date=; rename it in the sender"),
+        ("WINDOW_HOUR", "position", "would mask the path's window_hour=; rename it in the sender"),
+    ],
+)
+def test_a_field_named_like_another_column_but_for_its_case_makes_a_dead_letter(
+    name: str, metadata: str, reason: str
+) -> None:
+    """Also if it is null; nested it is free."""
+    good = json.dumps({"n": {name: 1}}).encode()
+    bad = [json.dumps({name: value}).encode() for value in (1, None)]
+
+    done = decoded(good, *bad, metadata=metadata)
+
+    assert errors(done).keys() == {1, 2}
+    assert all(error.startswith(f"field {name!r} {reason}") for error in errors(done).values())
+    assert decode(chunk(*bad), {}, {}, RowRules(), NOW, "none").dead_letters.num_rows == 0
+
+
 def nested(levels: int, opening: bytes = b'{"a":', closing: bytes = b"}") -> bytes:
     """Nest objects, or arrays inside of one."""
     return opening * levels + b"1" + closing * levels
 
 
 def test_a_message_nested_too_deep_is_a_dead_letter() -> None:
-    """100 levels are a row; ten thousand, or millions, don't crash the process."""
+    """63 levels are a row; ten thousand, or millions, don't crash the process."""
     deep = [
+        nested(64),
         nested(101),
         nested(10_000),
         b'{"a":%s}' % nested(10_000, b"[", b"]"),
         b'{"a":' * 10_000,
         b"[" * 3_000_000,
-        b'{"s":"%s","a":%s}' % (b'}]\\"\\\\' * 50, nested(100)),
+        b'{"s":"%s","a":%s}' % (b'}]\\"\\\\' * 50, nested(63)),
     ]
     flat = [
-        nested(100),
+        nested(63),
         b"[%s]" % b",".join([b'{"b":1}'] * 500),
         b'{"s":"%s\\"\\\\"}' % (b"{[" * 500),
     ]
@@ -471,9 +554,10 @@ def test_a_message_nested_too_deep_is_a_dead_letter() -> None:
 
     assert list(errors(done)) == list(range(len(deep)))
     assert all(
-        re.search("nested [0-9]+ levels deep, the limit is 100", e) for e in errors(done).values()
+        re.search("nested [0-9]+ levels deep, the limit is 63", e) for e in errors(done).values()
     )
     assert done.rows.num_rows == 502
+    assert decoded(b'{"a":%s}' % nested(90, b"[", b"]").replace(b"1", b"")).rows.num_rows == 1
 
 
 def test_a_message_that_adds_too_many_columns_is_a_dead_letter() -> None:
@@ -493,8 +577,8 @@ def test_names_that_would_fill_every_later_entry_make_a_dead_letter() -> None:
     """Long ones, many long ones, or deep ones: the schema's text has a limit."""
     long = [json.dumps({f"k{place:04}" * 2000: 1}).encode() for place in range(20)]
     deep = [
-        b"".join(b'{"k%d-%d":' % (level, place) for level in range(90)) + b"1" + b"}" * 90
-        for place in range(100)
+        b"".join(b'{"%030d-%d":' % (level, place) for level in range(60)) + b"1" + b"}" * 60
+        for place in range(50)
     ]
 
     for names in ([b'{"%s":1}' % (b"k" * 10_000_000)], long, deep):
@@ -898,6 +982,63 @@ def test_a_function_s_values_must_fit_their_columns() -> None:
     assert "0.5" in errors(done)[1]
     with pytest.raises(SchemaChange):
         decoded(b"1", pinned={}, known={"i": "int64"}, input_format=rule)
+
+
+def as_json(messages: pa.Table) -> pa.Table:
+    """Give each message the columns that its own JSON object has."""
+    values = [json.loads(value) for value in messages.column("value").to_pylist()]
+    names = dict.fromkeys(name for value in values for name in value)
+    return pa.table({name: [value.get(name) for value in values] for name in names})
+
+
+def test_a_function_s_types_and_names_are_looked_at_like_those_of_json() -> None:
+    """What no file can hold, or readers can't tell apart, is a dead letter of that message."""
+    rule = f"{__name__}:as_json"
+    bad = [nested(64), b'{"a":%s}' % nested(63, b"[", b"]"), b'{"x":1,"X":1}', b'{"K":1}']
+
+    done = decoded(b'{"k":1}', *bad, b'{"k":2}', input_format=rule)
+
+    limit = f"{rule} returned what a batch can't hold: nested 64 levels deep, the limit is 63"
+    assert [row["k"] for row in rows(done)] == [1, 2]
+    assert list(errors(done)) == [1, 2, 3, 4]
+    assert errors(done)[1].startswith(limit)
+    assert errors(done)[2].startswith(limit)
+    assert "names 'x' and 'X' differ by case alone" in errors(done)[3]
+    assert "names 'k' and 'K' differ by case alone" in errors(done)[4]
+    with pytest.raises(CollectionError, match="returned a column 'Window_Date' of the metadata"):
+        decoded(b'{"Window_Date":1}', input_format=rule)
+
+
+def test_what_a_function_returns_without_a_type_fits_every_column() -> None:
+    """As of JSON; and it is told where rows are null for want of a type."""
+    rule = f"{__name__}:as_json"
+
+    for pinned, found in (({}, {}), ({"c": "bool"}, {"c": None}), ({"c": ["bool"]}, {"c": []})):
+        done = decoded(b'{"c":[]}', pinned=pinned, input_format=rule)
+        assert rows(done) == [found]
+        assert done.untyped == ({} if pinned else {"c": "empty"})
+
+
+@pytest.mark.parametrize("metadata", ["none", "position"])
+def test_a_function_may_return_rows_without_columns(metadata: str) -> None:
+    """One a message, or as many as it says; columns may come later."""
+    rule = f"{__name__}:as_json"
+    names = f"{__name__}:as_places"
+
+    done = decoded(b"{}", b"{}", input_format=rule, metadata=metadata)
+    later = decoded(b"{}", b"{}", b'{"a":1}', input_format=rule, metadata=metadata)
+    many = decoded(b"2", b"0", b"1", input_format=names, metadata=metadata)
+
+    assert rows(done) == [{}, {}]
+    assert rows(later) == [{"a": None}, {"a": None}, {"a": 1}]
+    assert (rows(many), offsets(many), many.counts[0].empty) == ([{}] * 3, [0, 0, 2], 1)
+
+
+def as_places(messages: pa.Table) -> pa.Table:
+    """Give each message as many rows as it says, without any column."""
+    counts = [int(value) for value in messages.column("value").to_pylist()]
+    places = [place for place, count in enumerate(counts) for _ in range(count)]
+    return pa.table({"_message": pa.array(places, pa.int64())})
 
 
 def as_columns(messages: pa.Table) -> pa.Table:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_collection.entry import (
+    FORMS,
     BatchFile,
     CarryFile,
     DeadLetterFile,
@@ -165,6 +166,36 @@ def test_types_that_differ_between_tasks_are_pinned_and_planned_again() -> None:
     other = replace(whole(1), schema={"value": "int64", "new": "double"})
     found = settled([one, other], tasks=2)
     assert found == Failure("SchemaChange", found.text, {"value": "int64", "new": "double"})
+
+
+def test_a_type_of_one_task_for_what_had_none_in_another_is_pinned_and_planned_again() -> None:
+    """So that both say the same of ``[]``; a column that is no list says null of it anyway."""
+    empty = replace(whole(0), untyped={"new": "empty"})
+    lists, numbers = (
+        replace(whole(1), schema={"value": "int64", "new": type_}) for type_ in (["int64"], "int64")
+    )
+
+    found = settled([empty, lists], tasks=2)
+
+    assert found == Failure("SchemaChange", found.text, {"value": "int64", "new": ["int64"]})
+    assert isinstance(settled([empty, numbers], tasks=2), Entry)
+    assert isinstance(settled([empty, whole(1)], tasks=2), Entry)
+
+
+def test_of_names_that_differ_by_case_between_tasks_the_first_task_s_are_pinned() -> None:
+    """The cycle is planned again with them; what was in the schema before stays."""
+    one = replace(whole(0), schema={"value": "int64", "userId": "int64", "n": {"x": "bool"}})
+    two = replace(whole(1), schema={"userID": "string", "n": {"X": "bool", "y": "bool"}})
+
+    found = settled([one, two], tasks=2)
+    again = settled([two, one], tasks=2)
+
+    kept = {"value": "int64", "userId": "int64", "n": {"x": "bool", "y": "bool"}}
+    assert found == again == Failure("SchemaChange", found.text, kept)
+    assert isinstance(settled([one, replace(two, schema=kept)], tasks=2, schema=kept), Entry)
+    both = kept | {"userID": "string", "n": {"x": "bool", "X": "bool", "y": "bool"}}
+    assert isinstance(settled([one, two], tasks=2, schema=both), Entry)
+    assert isinstance(settled([one, two], tasks=2, form=FORMS[1]), Entry)
 
 
 def test_tasks_together_may_not_add_more_columns_than_one() -> None:

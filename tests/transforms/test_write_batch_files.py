@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import gzip
+import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +25,18 @@ from batch_collection.storage import LocalStorage, open_storage
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
 from transforms import write_batch_files
-from transforms.chunk import Chunk
+from transforms.chunk import POSITION, Chunk
 from transforms.cut_batches import CutBatches
 from transforms.into_windows import IntoWindows
 from transforms.rows import Carried
-from transforms.write_batch_files import ENCODERS, MOST_CLOSING, Output, WriteBatchFiles
+from transforms.write_batch_files import (
+    ENCODERS,
+    MOST_CLOSING,
+    ROW_GROUP,
+    Output,
+    WriteBatchFiles,
+    visible_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +98,75 @@ def test_columns_that_came_later_are_null_before(tmp_path: Path) -> None:
         {"value": 1, "new": None},
         {"value": 2, "new": "x"},
     ]
+
+
+@pytest.mark.parametrize("name", ["parquet", "jsonl"])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("waits", [False, True])
+def test_rows_without_columns_are_rows_of_their_file(
+    tmp_path: Path,
+    name: str,
+    compression: str,
+    waits: bool,  # noqa: FBT001
+) -> None:
+    """Messages ``{}`` without metadata: at once, or after they have waited as carry."""
+    output = Output(name, compression, "none")
+    boundary = NOON - MINUTE if waits else NOON
+    of = task(plan(tmp_path, boundary=boundary, schema={}))
+    nothing = pa.array([{}] * 3, pa.struct([]))
+    table = rows([0] * 3).set_column(len(POSITION), "payload", nothing)
+    (report,) = write([chunk(table, of), chunk(table, of), end(of)], output)
+    if waits:
+        then = task(plan(tmp_path, cycle=2, schema={}), carry=report.carried)
+        (report,) = write([end(then)], output)
+
+    (batch,) = report.batches
+
+    content = (tmp_path / batch.file.staged).read_bytes()
+    assert batch.file.rows == 6
+    if name == "jsonl":
+        assert (gzip.decompress(content) if compression == "gzip" else content) == b"{}\n" * 6
+    else:
+        assert pq.read_metadata(io.BytesIO(content)).num_rows == 6
+        assert pq.read_table(io.BytesIO(content)).to_pylist() == [{"_empty": None}] * 6
+
+
+@pytest.mark.parametrize("name", ["parquet", "jsonl"])
+def test_rows_without_columns_come_before_others(tmp_path: Path, name: str) -> None:
+    """In one batch, also behind more row groups than one; a column that comes later is null."""
+    of = task(plan(tmp_path, schema={}))
+    nothing = pa.array([{}] * 3, pa.struct([]))
+    early = rows([0] * 3).set_column(len(POSITION), "payload", nothing)
+    for limit in (ROW_GROUP, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(write_batch_files, "ROW_GROUP", limit)
+            (report,) = write(
+                [chunk(early, of), chunk(rows([7]), of), end(of)], Output(name, "none", "none")
+            )
+        file = report.batches[0].file
+        with (tmp_path / file.staged).open("rb") as source:
+            found = FORMATS[name].read(source, file.path, None)
+        assert (file.rows, found.to_pylist()) == (4, [{"value": None}] * 3 + [{"value": 7}])
+
+
+@pytest.mark.parametrize("name", ["parquet", "jsonl"])
+def test_a_file_that_lacks_rows_fails_its_task(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the finished file holds is compared with what the log would say."""
+    of = task(plan(tmp_path))
+    whole = visible_rows
+    monkeypatch.setattr(
+        write_batch_files,
+        "visible_rows",
+        lambda table, *_, **__: whole(table[1:], "none", indexed=False),
+    )
+
+    (report,) = write([chunk(rows([1, 2, 3]), of), end(of)], Output(name, "none"))
+
+    assert (report.batches, report.failure is not None) == ((), True)
+    assert report.failure is not None
+    assert "was written with rows=2 of 3, so nothing is committed" in report.failure.text
 
 
 def test_carry_is_written_and_taken_up_again(tmp_path: Path) -> None:
