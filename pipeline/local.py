@@ -151,8 +151,6 @@ class LocalDrive:
         try:
             if self.once:
                 self._now = self.clock()
-                for topic in self.topics:
-                    topic.set_goal()
             self._collect()
         finally:
             kafka_reader.close_consumers()
@@ -193,6 +191,8 @@ class LocalDrive:
                 continue
             asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)
             try:
+                if self.once and topic.goal is None:
+                    topic.set_goal()
                 planned = topic.plan(asked, self._now)
             except StoppedError:
                 raise
@@ -263,10 +263,9 @@ class LocalDrive:
 
     def _is_in_trouble(self, topic: TopicCollection, error: CollectionError) -> None:
         """Leave a topic alone, for a while or for good; say why once."""
-        if self._stop.is_set():
-            return
         if isinstance(error, SourceError) or (isinstance(error, WriteError) and not self.once):
-            self._is_away(topic, error)
+            if not self._stop.is_set():
+                self._is_away(topic, error)
             return
         self._given_up[topic.info.name] = error
         self._pauses.pop(topic.info.name, None)
