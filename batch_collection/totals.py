@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,11 +13,13 @@ from batch_collection.checkpoint import read_starts
 from batch_collection.expiry import first_kept
 from batch_collection.gathered import gathered
 from batch_collection.sums import Sums
-from batch_collection.windows import from_microseconds
+from batch_collection.windows import microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
+
+    import numpy.typing as npt
 
     from batch_collection.checkpoint import Summary
     from batch_collection.entry import Entry
@@ -91,15 +94,15 @@ def _by_listing(
     first = boundary - passed * newest.interval
     folded = folded_sums(expiry)
     starts = _starts(storage, newest, boundary, expiry)
-    since = sum(start >= first for start in starts)
+    since = int(np.count_nonzero(starts >= microseconds(first)))
     kept = passed - folded.closed_windows - folded.empty_windows
     return folded.closed_windows + len(starts), folded.empty_windows + kept - since
 
 
 def _starts(
     storage: Storage, newest: Entry, boundary: datetime, expiry: Expiry | None
-) -> set[datetime]:
-    """Return the windows with rows that entries closed which are in the log."""
+) -> npt.NDArray[np.int64]:
+    """Return the windows with rows that entries closed which are in the log, in microseconds."""
     end = pc.field("window_end")
     where = end <= _instant(boundary)
     early: Iterable[datetime] = ()
@@ -115,9 +118,9 @@ def _starts(
         return listed(entries).filter(where).column("window_start").unique()
 
     parts = [*gathered(storage, first_kept(expiry), newest.cycle, of_checkpoint, of_entries)]
-    starts = pa.chunked_array(parts, LISTED.field("window_start").type).unique()
-    found = {from_microseconds(start) for start in starts.cast(pa.int64()).to_pylist()}
-    return found | {start for start in early if start + newest.interval <= boundary}
+    starts = pa.chunked_array(parts, LISTED.field("window_start").type).cast(pa.int64())
+    passed = [microseconds(start) for start in early if start + newest.interval <= boundary]
+    return np.union1d(starts.to_numpy(), np.array(passed, np.int64))
 
 
 def _instant(instant: datetime) -> pa.Scalar:
