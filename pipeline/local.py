@@ -274,13 +274,14 @@ class LocalDrive:
 
     def _is_away(self, topic: TopicCollection, error: CollectionError) -> None:
         """Leave a topic alone for a while, longer each time; say why once."""
-        kafka_reader.close_consumers()  # connections of before may be dead, and nobody told them
+        is_of_source = isinstance(error, SourceError)
+        if is_of_source:
+            kafka_reader.close_consumers()  # connections of before may be dead, and nobody told
         before = self._pauses.get(topic.info.name)
         if before is None:
-            until = "it is back" if isinstance(error, SourceError) else "it works"
+            until = "it is back" if is_of_source else "it works"
             self.display.note(f"{error}; trying again until {until}")
         length = RETRY if before is None else min(before.length * 2, MOST_RETRY)
-        is_of_source = isinstance(error, SourceError)
         self._pauses[topic.info.name] = _Pause(self.clock(), length, is_of_source)
 
     def _is_back(self, topic: TopicCollection) -> None:
