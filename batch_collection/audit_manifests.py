@@ -74,7 +74,9 @@ class ManifestAudit:
         while self._next and self._is_closed(entry, self._next[0]):
             window = heappop(self._next)
             if window in self._early:
-                self._short[window] = _Short(said, self._early.pop(window), [])
+                self._short[window] = _Short(
+                    _is_unsure(entry, window), said, self._early.pop(window), []
+                )
         for start, end in entry.closed_empty:
             first, last = (bisect_left(self._closed, microseconds(each)) for each in (start, end))
             for closed in self._closed[first:last]:
@@ -87,7 +89,7 @@ class ManifestAudit:
             cycles = ", ".join(map(str, short.cycles))
             self._find(
                 f"window {format_instant(window)}: {short.said}, but the log has early panes of "
-                f"it, of cycle={cycles}; {_ADVICE}"
+                f"it, of cycle={cycles}{_ADVICE if short.is_known else ''}"
             )
 
     def check_late(self, paths: Iterable[str], last: int) -> set[str]:
@@ -140,7 +142,9 @@ class ManifestAudit:
             lacking = sorted(set(self._early.pop(start, ())).difference(pane.earlier))
             if lacking:
                 path = manifest_path(start, 1)
-                self._short[start] = _Short(f"{path} lacks files", lacking, [])
+                self._short[start] = _Short(
+                    _is_unsure(entry, start), f"{path} lacks files", lacking, []
+                )
 
     @staticmethod
     def _is_closed(entry: Entry, window: datetime) -> bool:
@@ -172,20 +176,26 @@ class ManifestAudit:
 
 
 _ADVICE = (
-    "their rows are in data/, and read, but whoever goes by manifests misses them until a late row "
-    "brings the window's next revision"
+    "; an earlier version forgot them: their rows are in data/, and read, but whoever goes by "
+    "manifests misses them until a late row brings the window's next revision"
 )
 
 
 class _Short(NamedTuple):
     """A window that was closed without some of its early panes, as earlier versions did.
 
-    ``cycles`` are those of these panes, ``later`` those of what came with its end and after.
+    ``cycles`` are those of these panes, ``later`` those of what came with its end and after. With
+    ``is_known`` it was such a version, else somebody has changed the log.
     """
 
+    is_known: bool
     said: str
     cycles: list[int]
     later: list[int]
+
+
+def _is_unsure(entry: Entry, window: datetime) -> bool:
+    return entry.unsure is not None and window + entry.interval <= entry.unsure
 
 
 def _has_manifest(pane: Pane) -> bool:

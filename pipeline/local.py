@@ -151,8 +151,6 @@ class LocalDrive:
         try:
             if self.once:
                 self._now = self.clock()
-                for topic in self.topics:
-                    topic.set_goal()
             self._collect()
         finally:
             kafka_reader.close_consumers()
@@ -193,6 +191,8 @@ class LocalDrive:
                 continue
             asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)
             try:
+                if self.once and topic.goal is None:
+                    topic.set_goal()
                 planned = topic.plan(asked, self._now)
             except StoppedError:
                 raise
@@ -268,10 +268,9 @@ class LocalDrive:
 
     def _is_in_trouble(self, topic: TopicCollection, error: CollectionError) -> None:
         """Leave a topic alone, for a while or for good; say why once."""
-        if self._stop.is_set():
-            return
         if isinstance(error, SourceError) or (isinstance(error, WriteError) and not self.once):
-            self._is_away(topic, error)
+            if not self._stop.is_set():
+                self._is_away(topic, error)
             return
         self._given_up[topic.info.name] = error
         self._pauses.pop(topic.info.name, None)
@@ -280,13 +279,14 @@ class LocalDrive:
 
     def _is_away(self, topic: TopicCollection, error: CollectionError) -> None:
         """Leave a topic alone for a while, longer each time; say why once."""
-        kafka_reader.close_consumers()  # connections of before may be dead, and nobody told them
+        is_of_source = isinstance(error, SourceError)
+        if is_of_source:
+            kafka_reader.close_consumers()  # connections of before may be dead, and nobody told
         before = self._pauses.get(topic.info.name)
         if before is None:
-            until = "it is back" if isinstance(error, SourceError) else "it works"
+            until = "it is back" if is_of_source else "it works"
             self.display.note(f"{error}; trying again until {until}")
         length = RETRY if before is None else min(before.length * 2, MOST_RETRY)
-        is_of_source = isinstance(error, SourceError)
         self._pauses[topic.info.name] = _Pause(self.clock(), length, is_of_source)
 
     def _is_back(self, topic: TopicCollection) -> None:

@@ -71,6 +71,7 @@ class TopicCollection:
         lag: messages that waited when the broker was last asked.
         is_beyond_until: whether messages stamped at or after ``--until`` were read before.
         dead_letters: how many this run has committed.
+        goal: by partition, where reading ends with ``--once``; None as long as it is not set.
     """
 
     broker: Broker
@@ -84,7 +85,7 @@ class TopicCollection:
     lag: int = 0
     is_beyond_until: bool = False
     dead_letters: int = 0
-    _goal: dict[int, int] | None = None
+    goal: dict[int, int] | None = None
     _schema: dict[str, Any] | None = None
     _tries: int = 0
     _looked_at: datetime = EPOCH
@@ -217,8 +218,8 @@ class TopicCollection:
 
     def set_goal(self, goal: dict[int, int] | None = None) -> dict[int, int]:
         """Let what is there now, or what was at another time, be all that is read (``--once``)."""
-        self._goal = goal or {partition: end for partition, (_, end) in self._offsets().items()}
-        return self._goal
+        self.goal = goal or {partition: end for partition, (_, end) in self._offsets().items()}
+        return self.goal
 
     def take_up(self) -> tuple[Entry, ...]:
         """Take up what the log has got since, whoever committed it, and return it.
@@ -252,11 +253,11 @@ class TopicCollection:
         self._schema = schema
 
     def _look(self, now: datetime) -> Seen:
-        if self._goal is None and now - self._looked_at > TOPIC_REFRESH:
+        if self.goal is None and now - self._looked_at > TOPIC_REFRESH:
             self._refresh(now)
         offsets = self._offsets()
-        if self._goal is not None:
-            offsets = {p: (offsets[p][0], min(end, offsets[p][1])) for p, end in self._goal.items()}
+        if self.goal is not None:
+            offsets = {p: (offsets[p][0], min(end, offsets[p][1])) for p, end in self.goal.items()}
         return Seen(now, offsets, self._offsets_at)
 
     def _offsets(self) -> dict[int, tuple[int, int]]:

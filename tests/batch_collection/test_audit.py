@@ -23,7 +23,7 @@ from batch_collection.errors import LogError
 from batch_collection.log import digest, read_entry
 from batch_collection.maintenance import append, successor
 from batch_collection.names import entry_path, manifest_path
-from batch_collection.publish import publish
+from batch_collection.publish import manifest_of, publish
 from batch_collection.storage import LocalStorage
 from batch_collection.windows import format_instant
 from tests.builders import Collector, at, dead_letter, message, tombstone
@@ -643,7 +643,7 @@ def test_early_panes_that_an_earlier_version_forgot_are_found(
 
     (found,) = audit(life.storage).findings
     assert found.startswith(f"window 2026-11-23T07:00:00Z: {said}")
-    assert "early panes of it, of cycle=1; their rows are in data/, and read" in found
+    assert "early panes of it, of cycle=1; an earlier version forgot them: their rows" in found
 
     life.cycle(Step(0, (-2,)))
     assert life.manifests() == life.files_by_window()
@@ -667,6 +667,23 @@ def test_windows_with_panes_that_no_manifest_names_are_found_all(steps: list[Ste
         assert [each.partition(": ")[0] for each in found] == [
             f"window {format_instant(start)}" for start in sorted(wrong)
         ]
+
+
+def test_early_panes_that_an_entry_does_not_name_are_found(tmp_path: Path) -> None:
+    """No version of a collection of this format forgets them: somebody has changed the log."""
+    life = Life.begun(LocalStorage(str(tmp_path)))
+    life.live([Step(1, (30,)), Step(31, (-1,)), Step(1)])
+    entry = life.entries[2]
+    pane = replace(entry.panes[0], earlier=())
+    forge(Collector(life.storage, newest=life.newest), 2, panes=(pane,))
+    manifest = json.dumps(manifest_of(entry, pane, 1, [])).encode()
+    life.storage.replace(manifest_path(pane.window_start, 1), manifest)
+
+    (found,) = audit(life.storage).findings
+    assert found == (
+        "window 2026-11-23T07:00:00Z: windows/20261123T070000Z.r1.json lacks files, but the log "
+        "has early panes of it, of cycle=1"
+    )
 
 
 def test_a_window_with_rows_that_is_said_empty_is_found(tmp_path: Path) -> None:

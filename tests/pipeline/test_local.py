@@ -14,7 +14,15 @@ from batch_collection.formats import FORMATS, Parquet
 from batch_collection.names import entry_path
 from pipeline.local import _Pause
 from tests.builders import at
-from tests.collecting import Collecting, Stream, check, entries_of, sending, strays_of
+from tests.collecting import (
+    Collecting,
+    CollectorProcess,
+    Stream,
+    check,
+    entries_of,
+    sending,
+    strays_of,
+)
 from tests.services.mock_cluster import MockCluster
 
 if TYPE_CHECKING:
@@ -50,6 +58,23 @@ def test_a_topic_whose_source_is_away_keeps_no_other_from_being_collected(tmp_pa
         for stream in (orphan, other):
             check(tmp_path / stream.name, stream.produced)
             assert entries_of(tmp_path / stream.name)[-1].boundary == at("10:31:00")
+
+
+def test_with_once_too_a_topic_without_leader_keeps_no_other_waiting(tmp_path: Path) -> None:
+    """What it is to collect is what was there when its source was first seen."""
+    with MockCluster(brokers=2) as broker:
+        orphan, other = Stream(broker, partitions=2), Stream(broker, partitions=2)
+        Collecting((orphan, other), tmp_path, ()).once(at("10:30:12"))
+        for stream in (orphan, other):
+            stream.send(*(sending(at("10:30:01"), n % 2, id=n) for n in range(30)))
+        broker.lead(orphan.name, 1, -1)
+        with CollectorProcess((orphan, other), tmp_path, "--once") as collector:
+            collector.wait_for(f"topic={orphan.name} has no leader for partition=1")
+            collector.wait_for(f"{other.name}  cycle 2 ")
+            broker.lead(orphan.name, 1, 2)
+            assert collector.end() == 0, collector.lines
+        for stream in (orphan, other):
+            check(tmp_path / stream.name, stream.produced)
 
 
 class Picky(Parquet):
