@@ -113,6 +113,17 @@ class Collection:
         return pc.sum(self._listing().column("rows")).as_py() or 0
 
     @property
+    def schema(self) -> pa.Schema:
+        """The columns of all rows, as ``to_arrow`` gives them: those that any file has.
+
+        Footers are read, no rows. A view without rows has the columns of its snapshot.
+
+        Raises:
+            CollectionError: two files give one column types that no type holds exactly.
+        """
+        return self._schema(None)
+
+    @property
     def sides(self) -> tuple[Side, ...]:
         """The sides of splits that this view is narrowed to."""
         return self._narrowing.sides

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from batch_collection.batch import reading
-from batch_collection.formats import format_of
+from batch_collection.formats import Told, format_of
 from batch_collection.schema import to_arrow
 from batch_collection.splits import leaf
 from batch_collection.unified import Unified, conformed, unified
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from batch_collection.batch import Batch
     from batch_collection.collection import Collection
-    from batch_collection.formats import Outline
+    from batch_collection.formats import Outline, Types
     from batch_collection.order import Slice
     from batch_collection.splits import Side
 
@@ -145,12 +145,13 @@ class RowSequence:
         wanted = list(dict.fromkeys([*columns, *top]))
         names = [name for name in wanted if name in self.outlines[batch].schema.names]
         one = self.batches[batch]
+        told = Told(one.rows, lambda: [_types(self.outlines[batch].schema)])
 
         def read(source: BinaryIO) -> pa.Table:
             form = format_of(one.path)
             if groups is None:
-                return form.read(source, one.path, names)
-            return form.read_groups(source, one.path, groups, names)
+                return form.read(source, one.path, names, told)
+            return form.read_groups(source, one.path, groups, names, told)
 
         rows = reading(one, read)
         lacking = [name for name in top if name not in rows.column_names]
@@ -199,4 +200,9 @@ def outlines(batches: Sequence[Batch], known: dict[str, Outline]) -> tuple[Outli
 
 
 def _outline(batch: Batch) -> Outline:
-    return reading(batch, lambda source: format_of(batch.path).outline(source, batch.path))
+    form = format_of(batch.path)
+    return reading(batch, lambda source: form.outline(source, batch.path, batch.told))
+
+
+def _types(schema: pa.Schema) -> Types:
+    return {field.name: field.type for field in schema}

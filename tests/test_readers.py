@@ -23,6 +23,7 @@ from batch_collection.names import batch_path
 from batch_collection.storage import LocalStorage
 from pipeline import cli
 from pipeline.local import utc_now
+from pipeline.schema_command import pin
 from tests.builders import at
 from tests.collecting import (
     Collecting,
@@ -31,6 +32,7 @@ from tests.collecting import (
     Stream,
     check,
     dead_letters_of,
+    json_of,
     sending,
 )
 from tests.storages import Died, DyingStorage
@@ -308,6 +310,47 @@ def test_the_hour_is_a_number_whatever_hours_there_are(tmp_path: Path, hours: li
     with duckdb.connect() as connection:
         query = f"FROM read_parquet('{tmp_path}/data/**/*.parquet') WHERE window_hour = {hours[0]}"
         assert len(connection.execute(query).fetchall()) == 1
+
+
+def test_json_lines_read_as_parquet_does(embedded: EmbeddedBroker, tmp_path: Path) -> None:
+    """Types and values, with all metadata, though a type was changed while rows waited."""
+    stream, pins = Stream(embedded), tmp_path / "types.json"
+    pins.write_text('{"u": "uint64", "b": "binary", "t": "timestamp", "f": "float"}')
+    flags = ("--interval=10s", "--metadata=full", "--shards=2", f"--schema={pins}")
+    both = [
+        Collecting.of(stream, tmp_path / name, *flags, f"--output_format={name}")
+        for name in ("parquet", "jsonl")
+    ]
+    rows: list[dict[str, Any]] = [
+        {"c": [None, 1.5], "u": 2**64 - 1, "b": "\u2028", "t": "0001-01-01T00:00:00.000001Z"},
+        {
+            "c": [2.5, 3.5],
+            "f": 0.1,
+            "o": {"x": None, "y": [{"z": 2**53 + 1}]},
+            "when": "2026-11-22",
+        },
+        {"o": {"x": "new", "w": [[None], [], [1]]}, "c": [], 'k.e"y': "\x00"},
+    ]
+    stream.send(*(sending(at("10:30:01"), n % 2, **row) for n, row in enumerate(rows)))
+    stream.send(Sending(json_of([{"c": [0.5]}, {"id": 2**53 + 1}]), at("10:30:05"), 1, b"\xff\x00"))
+    stream.send(sending(at("10:30:15"), id=2**53 + 1))
+    for collecting in both:
+        collecting.once(at("10:30:12"))
+        pin(LocalStorage(str(collecting.path)), {"id": "double"})
+    stream.send(sending(at("10:30:16"), id=0.5))
+    for collecting in both:
+        collecting.once(at("10:30:22"))
+
+    parquet, lines = (batch_collection.open(collecting.path) for collecting in both)
+    named = [[batch.table().column_names for batch in view] for view in (parquet, lines)]
+    assert named[0] == named[1]
+    ids = [[batch.table(["id"])["id"] for batch in view] for view in (parquet, lines)]
+    assert ids[0] == ids[1]
+    assert {column.type for column in ids[1]} == {pa.int64(), pa.float64()}
+    others = [name for name in parquet.schema.names if name != "id"]
+    assert parquet.table(others).to_pylist() == lines.table(others).to_pylist()
+    for collecting in both:
+        assert not audit(LocalStorage(str(collecting.path))).findings
 
 
 @pytest.mark.integration

@@ -230,7 +230,8 @@ def _write_batch(
     last: list[pa.Table] = []
     with _abandoned_on_failure(sink):
         schema = rows.visible(rows.schema.empty_table(), output.metadata, form).schema
-        writer = file_format.writer(sink, schema, output.compression)
+        version = batch.task.plan.format
+        writer = file_format.writer(sink, schema, output.compression, version)
         for table in rows.groups():
             summary.add(table)
             if last:
@@ -238,6 +239,7 @@ def _write_batch(
             last.append(rows.visible(table, output.metadata, form))
     # what finishes a file must not hold its rows
     count, timing, number = rows.count, batch.cut.timing, batch.number
+    types = rows.kept if batch.task.plan.format > 1 else {}
 
     def encode() -> _Finish:
         with _abandoned_on_failure(sink):
@@ -256,6 +258,7 @@ def _write_batch(
             min_time=from_microseconds(summary.min_time),
             max_time=from_microseconds(summary.max_time),
             offsets=summary.offsets,
+            types=types,
         )
         return {"batches": (WrittenBatch(start, timing, number, file),)}
 
@@ -318,12 +321,16 @@ def visible_rows(
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of a batch, wherever they are; read piece by piece, in their order."""
+    """The rows of a batch, wherever they are; read piece by piece, in their order.
+
+    ``kept`` are the types of columns that have other ones than the collection's: see ``apart``.
+    """
 
     segments: tuple[Segment, ...]
     schema: pa.Schema
     indexed: bool
     dropped: frozenset[str]
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, storage: Storage, batch: Batch) -> _Rows:
@@ -358,9 +365,11 @@ class _Rows:
             yield replace(self, segments=tuple(compress(self.segments, fits)))
         for segment in compress(self.segments, map(operator.not_, fits)):
             own = from_arrow(_without(segment.source.stored_payload(), self.dropped))  # type: ignore[attr-defined]
-            types = merge(own, from_arrow(self.schema.field("payload").type), widen=False)
+            common = from_arrow(self.schema.field("payload").type)
+            types = merge(own, common, widen=False)
+            kept = {name: type_ for name, type_ in types.items() if type_ != common.get(name)}
             schema = POSITION.append(pa.field("payload", to_arrow(types)))
-            yield replace(self, segments=(segment,), schema=schema)
+            yield replace(self, segments=(segment,), schema=schema, kept=kept)
 
     def _fits(self, segment: Segment) -> bool:
         alone = replace(self, segments=(segment,))
