@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import batch_collection
 from batch_collection.audit import audit
@@ -35,7 +37,10 @@ from tests.collecting import (
     json_of,
     sending,
 )
+from tests.columns import rows_of
 from tests.storages import Died, DyingStorage
+from tests.tables import TableCollector
+from tests.test_readme import blocks
 from tests.told import answers
 from transforms import write_batch_files
 
@@ -47,6 +52,8 @@ if TYPE_CHECKING:
     from tests.services.kafka import KafkaBroker
 
 SECOND = timedelta(seconds=1)
+RECIPES = next(block for block in blocks("python") if "read_parquet_schema" in block)
+"""How the README reads columns that some files lack."""
 
 
 class Seen(NamedTuple):
@@ -310,6 +317,71 @@ def test_the_hour_is_a_number_whatever_hours_there_are(tmp_path: Path, hours: li
     with duckdb.connect() as connection:
         query = f"FROM read_parquet('{tmp_path}/data/**/*.parquet') WHERE window_hour = {hours[0]}"
         assert len(connection.execute(query).fetchall()) == 1
+
+
+_POINT = {"x": pa.int64(), "y": pa.string(), "z": pa.list_(pa.float64())}
+_COLUMNS: dict[str, pa.DataType] = {
+    "n": pa.int64(),
+    "text": pa.string(),
+    "k.e y": pa.float64(),
+    "when": pa.timestamp("us", "UTC"),
+    "raw": pa.binary(),
+    "u": pa.uint16(),
+    "_index": pa.int32(),
+    "_key": pa.binary(),
+}
+
+
+@st.composite
+def some_columns(draw: st.DrawFn) -> pa.Schema:
+    """Return the columns of one file: some of all, and objects with some of all fields."""
+    names = draw(st.lists(st.sampled_from(list(_COLUMNS)), unique=True))
+    columns = {name: _COLUMNS[name] for name in names}
+    for name in draw(st.lists(st.sampled_from(["point", "points"]), unique=True)):
+        fields = draw(st.lists(st.sampled_from(list(_POINT)), min_size=1, unique=True))
+        point = pa.struct([(field, _POINT[field]) for field in fields])
+        columns[name] = point if name == "point" else pa.list_(point)
+    return pa.schema(columns)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_recipes_for_columns_that_come_and_go_give_what_the_collection_gives(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Whatever each shard and window has, ``_index`` too: those of the README, as they stand."""
+    root = tmp_path_factory.mktemp("recipes")
+    collector, number = TableCollector.at(root / "collected" / "sensor"), 0
+    for minute in range(data.draw(st.integers(1, 3))):
+        files = []
+        for _ in range(data.draw(st.integers(1, 3))):
+            rows = data.draw(rows_of(data.draw(some_columns()), most=2))
+            offsets = pa.array(range(number, number + rows.num_rows), pa.int64())
+            number += rows.num_rows
+            place = data.draw(st.integers(0, rows.num_columns))
+            files.append((60 * minute, rows.add_column(place, "_offset", offsets)))
+        view = collector.collect(*files, schema={})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        pq.write_table(view.schema.empty_table(), "schema.parquet")
+        scope: dict[str, Any] = {}
+        exec(RECIPES, scope)  # noqa: S102 - the README's own
+        found = {
+            "pyarrow": scope["table"],
+            "polars": scope["frame"].collect().to_arrow(),
+            "duckdb": scope["relation"].arrow().read_all(),
+        }
+    expected = by_offset(view.table(), view.schema)
+    assert {name: by_offset(table, view.schema) for name, table in found.items()} == dict.fromkeys(
+        found, expected
+    )
+
+
+def by_offset(table: pa.Table, schema: pa.Schema) -> str:
+    """Return rows in the order of their offsets, in a form in which NaN is NaN."""
+    rows = table.select(schema.names).cast(schema).sort_by("_offset").to_pylist()
+    return repr(rows)
 
 
 def test_json_lines_read_as_parquet_does(embedded: EmbeddedBroker, tmp_path: Path) -> None:
