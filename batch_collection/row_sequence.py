@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from batch_collection.batch import reading
+from batch_collection.field_path import split_path
 from batch_collection.formats import Told, format_of
 from batch_collection.schema import to_arrow
 from batch_collection.splits import leaf
@@ -141,7 +142,7 @@ class RowSequence:
     def _read(self, batch: int, groups: tuple[int, ...] | None, columns: list[str]) -> pa.Table:
         """Read groups of a file, or all of it: the columns asked for and keys, if it has them."""
         keys = [name for side in self.sides for name in side.by]
-        top = [name if name in self.unified.fields else name.split(".")[0] for name in keys]
+        top = [split_path(name, self.unified.fields.__contains__)[0] for name in keys]
         wanted = list(dict.fromkeys([*columns, *top]))
         names = [name for name in wanted if name in self.outlines[batch].schema.names]
         one = self.batches[batch]
