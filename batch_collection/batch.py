@@ -93,7 +93,8 @@ class Batch:
             StorageError: it is gone, or has another size than the log says.
         """
         file = self._open()
-        size = file.seek(0, io.SEEK_END)
+        file.seek(0, io.SEEK_END)
+        size = file.tell()  # Python 3.10's temporary files do not return it
         if size != self._bytes:
             file.close()
             message = (

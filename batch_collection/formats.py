@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from batch_collection.entry import FORMAT
 from batch_collection.errors import CollectionError, DamagedFileError
 from batch_collection.json_lines import columns_of, read_lines, with_words
+from batch_collection.names import PLACEHOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,7 +74,8 @@ class Format(Protocol):
     """A file format. ``compressions`` names what it takes, the default first.
 
     Whatever reads a file compares its rows with those that the log tells of: one that has others
-    is a ``DamagedFileError``, before any of them is read where that can be.
+    is a ``DamagedFileError``, before any of them is read where that can be. Rows without a column
+    have ``PLACEHOLDER``, in all formats; format 1 may have kept none of them, and they were empty.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Format(Protocol):
         """
 
 
+_NO_COLUMN = pa.schema([(PLACEHOLDER, pa.bool_())])
 _GZIP = 16 + zlib.MAX_WBITS  # with a header, which has no time of day in it
 
 
@@ -137,12 +140,16 @@ class Parquet:
     ) -> pa.Table:
         """Read a Parquet file."""
         with source, pq.ParquetFile(source) as file:
+            if not file.schema_arrow.names:
+                return _chosen(_empty(told), columns)
             _check_footer(file, path, told)
             return file.read(columns=columns)
 
     def outline(self, source: BinaryIO, path: str, told: Told) -> Outline:
         """Read the footer; groups are row groups."""
         with source, pq.ParquetFile(source) as file:
+            if not file.schema_arrow.names:
+                return _outline(_empty(told))
             _check_footer(file, path, told)
             found = file.metadata
             groups = (found.row_group(i).num_rows for i in range(found.num_row_groups))
@@ -158,8 +165,25 @@ class Parquet:
     ) -> pa.Table:
         """Read row groups."""
         with source, pq.ParquetFile(source) as file:
+            if not file.schema_arrow.names:
+                return _chosen(_empty(told), columns)
             _check_footer(file, path, told)
             return file.read_row_groups(list(groups), columns=columns, use_threads=False)
+
+
+def _empty(told: Told, rows: int = 0) -> pa.Table:
+    """Return rows without a column."""
+    return pa.table({PLACEHOLDER: pa.nulls(rows or told.rows or 0, pa.bool_())})
+
+
+def _chosen(rows: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    """Return those of some columns that are there."""
+    known = rows.column_names
+    return rows if columns is None else rows.select([name for name in columns if name in known])
+
+
+def _outline(rows: pa.Table) -> Outline:
+    return Outline(rows.schema, (rows.num_rows,))
 
 
 def _check_footer(file: pq.ParquetFile, path: str, told: Told) -> None:
@@ -247,19 +271,16 @@ class JsonLines:
             content = lines.read()
         rows = _read_as_told(content, path, told)
         _check_rows(path, rows.num_rows, told.rows)
-        return (
-            rows if columns is None else rows.select([c for c in columns if c in rows.column_names])
-        )
+        return _chosen(rows, columns)
 
     def outline(self, source: BinaryIO, path: str, told: Told) -> Outline:
         """Read the first line, which names the columns; more where the log leaves types open."""
         known = told.types()
         if told.rows is None or len(known) > 1:
-            rows = self.read(source, path, None, told)
-            return Outline(rows.schema, (rows.num_rows,))
+            return _outline(self.read(source, path, None, told))
         with source, _lines(source, path) as lines:
-            line = lines.readline()
-        return Outline(_schema(columns_of(line), known[0], path), (told.rows,))
+            names = _names(lines.readline())
+        return Outline(_schema(names, known[0], path) if names else _NO_COLUMN, (told.rows,))
 
     def read_groups(
         self,
@@ -275,6 +296,11 @@ class JsonLines:
 
 def _lines(source: BinaryIO, path: str) -> Any:
     return gzip.open(source) if path.endswith(".gz") else source
+
+
+def _names(line: bytes) -> list[str]:
+    """Return the columns that the first line names; a file may have no line."""
+    return columns_of(line) if line else []
 
 
 def _schema(names: Sequence[str], types: Types, path: str) -> pa.Schema:
@@ -294,7 +320,9 @@ def _read_as_told(content: bytes, path: str, told: Told) -> pa.Table:
 
     Where the log leaves no doubt, they are not written again for that.
     """
-    names = columns_of(content[: content.find(b"\n") + 1]) if content else []
+    names = _names(content[: content.find(b"\n") + 1] or content)
+    if not names:
+        return _empty(told, read_lines(content, pa.schema([])).num_rows)
     known = told.types()
     failure = pa.ArrowInvalid("it is not what a collector writes")
     for types in known:

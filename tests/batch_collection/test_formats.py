@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import re
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from batch_collection.errors import DamagedFileError
 from batch_collection.file_types import METADATA_TYPES
 from batch_collection.formats import FORMATS, Told, format_of
+from batch_collection.names import PLACEHOLDER
 from tests.builders import at
 from tests.columns import rows_of, tables
 
@@ -126,11 +129,36 @@ def test_long_files_are_read_in_parts() -> None:
     assert read_back(long, "jsonl", "none").equals(long)
 
 
-def test_rows_without_columns_are_rows() -> None:
-    """JSON lines hold them as empty objects."""
-    found = read(b"{}\n{}\n{}\n", "a.jsonl", pa.schema([]))
+NO_COLUMN = io.BytesIO()
+pq.write_table(pa.table({"a": [1]}).select([]), NO_COLUMN)
 
-    assert (found.num_rows, found.num_columns) == (3, 0)
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [
+        (b"{}\n{}\n{}\n", "a.jsonl"),
+        (b"", "a.jsonl"),
+        (gzip.compress(b""), "a.jsonl.gz"),
+        (NO_COLUMN.getvalue(), "a.parquet"),
+    ],
+)
+def test_rows_without_columns_are_rows(content: bytes, path: str) -> None:
+    """JSON lines hold them as empty objects; format 1 kept nothing of them but their number."""
+    file_format, said = format_of(path), told(pa.schema([]), 3)
+
+    found = file_format.read(io.BytesIO(content), path, None, said)
+    outline = file_format.outline(io.BytesIO(content), path, said)
+    none = file_format.read_groups(io.BytesIO(content), path, [0], ["a"], said)
+
+    assert found.to_pylist() == [{PLACEHOLDER: None}] * 3
+    assert outline == (found.schema, (3,))
+    assert (none.num_rows, none.num_columns) == (3, 0)
+
+
+def test_fewer_rows_without_columns_than_the_log_says_are_refused() -> None:
+    """As others are."""
+    with pytest.raises(DamagedFileError, match="it has 2 rows, the log says 3"):
+        FORMATS["jsonl"].read(io.BytesIO(b"{}\n{}\n"), "a.jsonl", None, told(pa.schema([]), 3))
 
 
 @pytest.mark.parametrize(
