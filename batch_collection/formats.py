@@ -324,11 +324,11 @@ def _read_as_told(content: bytes, path: str, told: Told) -> pa.Table:
     if not names:
         return _empty(told, read_lines(content, pa.schema([])).num_rows)
     known = told.types()
-    failure = pa.ArrowInvalid("it is not what a collector writes")
+    failure: Exception = pa.ArrowInvalid("it is not what a collector writes")
     for types in known:
         try:
             rows = read_lines(content, _schema(names, types, path))
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, DamagedFileError) as error:
             failure = error
             continue
         if len(known) == 1 or _written(rows) == content:

@@ -124,6 +124,28 @@ def test_rows_that_kept_the_type_they_waited_under_are_read_under_it(
     assert same(tables[2], old)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_rows_that_kept_a_column_that_is_no_more_are_read_with_it(
+    tmp_path: Path, version: int
+) -> None:
+    """It is in the file, and in the entry that let them wait."""
+    collector = TableCollector.at(tmp_path, "jsonl")
+    old, new = numbered(0, 2), numbered(2, 4).select(["id"])
+    collector.collect((0, old))
+
+    view = collector.collect(
+        (1, new),
+        (1, old),
+        types=[{}, {"device": "string"}] if version == 2 else [],
+        schema={"id": "int64"},
+        released=(carry_path(1, "0badcafe"),),
+        format=version,
+    )
+
+    assert all(same(one.table(), rows) for one, rows in zip(view, (old, new, old), strict=True))
+    assert view.table()["device"].to_pylist() == ["d0", "d1", None, None, "d0", "d1"]
+
+
 def test_a_payload_column_named_like_the_metadata_has_its_own_type(tmp_path: Path) -> None:
     """Without metadata columns the names are free."""
     rows = pa.table({"_timestamp": ["soon"], "_offset": [{"x": 1}]})
