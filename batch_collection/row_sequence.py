@@ -175,7 +175,7 @@ class RowSequence:
         for key in keys:
             found = leaf(rows, key).type
             if pa.types.is_floating(found) or pa.types.is_nested(found):
-                name = key if key in rows.column_names else key.split(".")[0]
+                name = split_path(key, rows.column_names.__contains__)[0]
                 schema = pa.schema([(name, self.unified.fields[name])])
                 column = conformed(rows.select([name]), schema).column(0)
                 rows = rows.set_column(rows.column_names.index(name), name, column)

@@ -404,7 +404,9 @@ def test_json_lines_read_as_parquet_does(embedded: EmbeddedBroker, tmp_path: Pat
         {"o": {"x": "new", "w": [[None], [], [1]]}, "c": [], 'k.e"y': "\x00"},
     ]
     stream.send(*(sending(at("10:30:01"), n % 2, **row) for n, row in enumerate(rows)))
-    stream.send(Sending(json_of([{"c": [0.5]}, {"id": 2**53 + 1}]), at("10:30:05"), 1, b"\xff\x00"))
+    headers: Any = [("h", b"\xff"), ("h", None), ("", b"")]
+    array = json_of([{"c": [0.5]}, {"id": 2**53 + 1}])
+    stream.send(Sending(array, at("10:30:05"), 1, b"\xff\x00", headers))
     stream.send(sending(at("10:30:15"), id=2**53 + 1))
     for collecting in both:
         collecting.once(at("10:30:12"))
