@@ -123,7 +123,7 @@ class Batch:
 
 def batches_of(storage: Storage, entry: Entry) -> tuple[Batch, ...]:
     """Return the batches of one entry."""
-    types = FileTypes(storage)
+    types = FileTypes(storage, [entry])
     pairs = [(pane, file) for pane in entry.panes for file in pane.files]
     return tuple(
         Batch(

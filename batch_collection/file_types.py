@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -12,6 +13,8 @@ from batch_collection.names import staged_cycle
 from batch_collection.schema import merge, to_arrow
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from batch_collection.entry import Entry
     from batch_collection.formats import Types
     from batch_collection.schema import Schema
@@ -33,6 +36,7 @@ _HEADERS = {
     "list": pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())])),
 }
 _MOST_ENTRIES = 64
+_MOST_WAITED = 16
 
 
 class _Entry(NamedTuple):
@@ -41,37 +45,47 @@ class _Entry(NamedTuple):
     columns: Schema
     headers: str
     of_files: dict[str, Schema]
-    waited: tuple[int, ...]
+    waited: frozenset[int]
     is_exact: bool
 
 
 class FileTypes:
     """Tells the types of files by their entries, the last few of which it keeps."""
 
-    def __init__(self, storage: Storage) -> None:
-        """Read nothing yet."""
+    def __init__(self, storage: Storage, known: Iterable[Entry] = ()) -> None:
+        """Read nothing yet; ``known`` entries need not be read."""
         self._storage = storage
-        self._entries: dict[int, _Entry] = {}
+        self._entries = {entry.cycle: _told(entry) for entry in known}
 
     def of(self, cycle: int, path: str) -> tuple[Types, ...]:
         """Return what the columns of an entry's file may be, the likeliest first.
 
         Rows that waited while a type was changed may have kept the old one. In format 2 their entry
-        says so; before that they may have the types of any cycle that let them wait.
+        says so; before that they may have the types of the cycles that let them wait.
 
         Raises:
             LogError: the entry is gone or can't be read.
         """
         entry = self._entry(cycle)
         found = [entry.columns | entry.of_files.get(path, {})]
-        for earlier in () if entry.is_exact else entry.waited:
-            try:
-                columns = self._entry(earlier).columns
-            except ExpiredError:
-                continue
-            found.append(merge(columns, entry.columns, widen=False))
+        if not entry.is_exact:
+            earlier = (one.columns for one in self._waited(entry))
+            found += [merge(columns, entry.columns, widen=False) for columns in earlier]
         unique = [types for place, types in enumerate(found) if types not in found[:place]]
         return tuple(_arrow(types, entry.headers) for types in unique)
+
+    def _waited(self, entry: _Entry) -> Iterator[_Entry]:
+        """Yield the last few entries by which rows waited, newest first."""
+        cycles = set(entry.waited)
+        for _ in range(_MOST_WAITED):
+            if not cycles:
+                return
+            cycle = max(cycles)
+            cycles.remove(cycle)
+            with contextlib.suppress(ExpiredError):
+                found = self._entry(cycle)
+                cycles |= found.waited
+                yield found
 
     def _entry(self, cycle: int) -> _Entry:
         found = self._entries.get(cycle)
@@ -84,12 +98,12 @@ class FileTypes:
 
 
 def _told(entry: Entry) -> _Entry:
-    waited = {staged_cycle(path) for path in entry.released}
+    waited = map(staged_cycle, entry.released)
     return _Entry(
         columns=entry.schema,
         headers=entry.headers,
         of_files={file.path: file.types for file in entry.files if file.types},
-        waited=tuple(sorted((cycle for cycle in waited if cycle is not None), reverse=True)),
+        waited=frozenset(cycle for cycle in waited if cycle is not None),
         is_exact=entry.format > 1,
     )
 

@@ -152,8 +152,9 @@ class Parquet:
                 return _outline(_empty(told))
             _check_footer(file, path, told)
             found = file.metadata
-            groups = (found.row_group(i).num_rows for i in range(found.num_row_groups))
-            return Outline(file.schema_arrow, tuple(groups))
+            groups = tuple(found.row_group(i).num_rows for i in range(found.num_row_groups))
+            _check_rows(path, sum(groups), told.rows)
+            return Outline(file.schema_arrow, groups)
 
     def read_groups(
         self,

@@ -109,19 +109,20 @@ def test_rows_that_kept_the_type_they_waited_under_are_read_under_it(
         for value, type_ in ((waited, kept), (fresh, now))
     )
     collector.collect((0, old), schema={"v": kept})
+    collector.collect((1, new), schema={"v": now}, released=(carry_path(1, "0badcafe"),))
 
     view = collector.collect(
         (1, new),
         (1, old),
         types=[{}, {"v": kept}] if version == 2 else [],
         schema={"v": now},
-        released=(carry_path(1, "0badcafe"),),
+        released=(carry_path(2, "0badcafe"),),
         format=version,
     )
 
     tables = [batch.table() for batch in view]
-    assert same(tables[1], new)
-    assert same(tables[2], old)
+    assert [same(table, new) for table in tables] == [False, True, True, False]
+    assert [same(table, old) for table in tables] == [True, False, False, True]
 
 
 @pytest.mark.parametrize("version", [1, 2])
