@@ -8,12 +8,12 @@ import io
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_collection.entry import FORMAT
 from batch_collection.errors import CollectionError, DamagedFileError
 from batch_collection.json_lines import columns_of, read_lines, with_words
 from batch_collection.names import PLACEHOLDER
@@ -31,6 +31,7 @@ __all__ = [
     "Told",
     "Types",
     "WritableFile",
+    "format_named",
     "format_of",
 ]
 
@@ -84,10 +85,8 @@ class Format(Protocol):
     def suffix(self, compression: str) -> str:
         """Return the ending of file names, with its dot."""
 
-    def writer(
-        self, sink: WritableFile, schema: pa.Schema, compression: str, version: int = FORMAT
-    ) -> BatchWriter:
-        """Start a file of a collection whose log is of format ``version``."""
+    def writer(self, sink: WritableFile, schema: pa.Schema, compression: str) -> BatchWriter:
+        """Start a file."""
 
     def read(
         self, source: BinaryIO, path: str, columns: Sequence[str] | None, told: Told
@@ -125,13 +124,7 @@ class Parquet:
         """Return ``.parquet``."""
         return ".parquet"
 
-    def writer(
-        self,
-        sink: WritableFile,
-        schema: pa.Schema,
-        compression: str,
-        version: int = FORMAT,  # noqa: ARG002 - it is the same in all
-    ) -> BatchWriter:
+    def writer(self, sink: WritableFile, schema: pa.Schema, compression: str) -> BatchWriter:
         """Start a Parquet file."""
         return _ParquetWriter(sink, schema, compression)
 
@@ -244,25 +237,24 @@ class _Unforced(pq.ParquetWriter):  # type: ignore[misc]
         """Let it go: to be closed, it would write to a sink that is gone, and complain."""
 
 
+@dataclass(frozen=True)
 class JsonLines:
-    """One JSON object a line, each with all columns of its file: see ``json_lines``."""
+    """One JSON object a line, each with all columns of its file: see ``json_lines``.
 
+    ``has_words``: numbers that are none are written as words, else as nulls.
+    """
+
+    has_words: bool = True
     name = "jsonl"
-    compressions: tuple[str, ...] = ("none", "gzip")
+    compressions = ("none", "gzip")
 
     def suffix(self, compression: str) -> str:
         """Return ``.jsonl`` or ``.jsonl.gz``."""
         return ".jsonl.gz" if compression == "gzip" else ".jsonl"
 
-    def writer(
-        self,
-        sink: WritableFile,
-        schema: pa.Schema,  # noqa: ARG002 - each line names its columns
-        compression: str,
-        version: int = FORMAT,
-    ) -> BatchWriter:
+    def writer(self, sink: WritableFile, schema: pa.Schema, compression: str) -> BatchWriter:  # noqa: ARG002
         """Start a file of JSON lines."""
-        return _JsonWriter(sink, gzipped=compression == "gzip", has_words=version > 1)
+        return _JsonWriter(sink, gzipped=compression == "gzip", has_words=self.has_words)
 
     def read(
         self, source: BinaryIO, path: str, columns: Sequence[str] | None, told: Told
@@ -378,6 +370,14 @@ def _base64(value: Any) -> str:
 
 
 FORMATS: dict[str, Format] = {"parquet": Parquet(), "jsonl": JsonLines()}
+
+
+_NULLS = JsonLines(has_words=False)
+
+
+def format_named(name: str, version: int) -> Format:
+    """Return a format, as it is written to collections whose log is of format ``version``."""
+    return _NULLS if (name, version) == (_NULLS.name, 1) else FORMATS[name]
 
 
 def format_of(path: str) -> Format:

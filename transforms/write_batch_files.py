@@ -18,7 +18,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.checksum import ChecksumFile
 from batch_collection.entry import FORMAT, FORMS, BatchFile, CarryFile
-from batch_collection.formats import FORMATS
+from batch_collection.formats import FORMATS, format_named
 from batch_collection.names import batch_path, carry_path, new_token, staged_path
 from batch_collection.schema import conform, conform_exactly, from_arrow, merge, to_arrow
 from batch_collection.storage import open_storage
@@ -219,7 +219,7 @@ def _write_batch(
     storage: Storage, batch: Batch, rows: _Rows, start: datetime, output: Output
 ) -> _Encode:
     """Write rows of a batch up to the last row group; return what writes that."""
-    file_format = FORMATS[output.format]
+    file_format = format_named(output.format, batch.task.plan.format)
     cycle, shard = batch.task.plan.cycle, batch.task.number
     suffix = file_format.suffix(output.compression)
     form = batch.task.plan.form
@@ -230,8 +230,7 @@ def _write_batch(
     last: list[pa.Table] = []
     with _abandoned_on_failure(sink):
         schema = rows.visible(rows.schema.empty_table(), output.metadata, form).schema
-        version = batch.task.plan.format
-        writer = file_format.writer(sink, schema, output.compression, version)
+        writer = file_format.writer(sink, schema, output.compression)
         for table in rows.groups():
             summary.add(table)
             if last:

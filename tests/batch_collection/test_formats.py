@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from batch_collection.errors import DamagedFileError
 from batch_collection.file_types import METADATA_TYPES
-from batch_collection.formats import FORMATS, Told, format_of
+from batch_collection.formats import FORMATS, Told, format_named, format_of
 from batch_collection.names import PLACEHOLDER
 from tests.builders import at
 from tests.columns import rows_of, tables
@@ -42,10 +42,10 @@ HEADERS = [
 ALL = [(name, codec) for name, one in FORMATS.items() for codec in one.compressions]
 
 
-def written(file_format: Format, rows: pa.Table, compression: str, version: int = 2) -> bytes:
+def written(file_format: Format, rows: pa.Table, compression: str) -> bytes:
     """Write a table in two parts."""
     sink = io.BytesIO()
-    writer = file_format.writer(sink, rows.schema, compression, version)
+    writer = file_format.writer(sink, rows.schema, compression)
     writer.write(rows.slice(0, 1))
     writer.write(rows.slice(1))
     writer.close()
@@ -66,8 +66,8 @@ def read(
 
 def read_back(rows: pa.Table, name: str, compression: str, version: int = 2) -> pa.Table:
     """Write rows and read them again."""
-    file_format = FORMATS[name]
-    content = written(file_format, rows, compression, version)
+    file_format = format_named(name, version)
+    content = written(file_format, rows, compression)
     return read(content, f"a{file_format.suffix(compression)}", rows.schema)
 
 
