@@ -8,7 +8,6 @@ import io
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeAlias
 
 import pyarrow as pa
@@ -237,16 +236,15 @@ class _Unforced(pq.ParquetWriter):  # type: ignore[misc]
         """Let it go: to be closed, it would write to a sink that is gone, and complain."""
 
 
-@dataclass(frozen=True)
 class JsonLines:
-    """One JSON object a line, each with all columns of its file: see ``json_lines``.
+    """One JSON object a line, each with all columns of its file: see ``json_lines``."""
 
-    ``has_words``: numbers that are none are written as words, else as nulls.
-    """
-
-    has_words: bool = True
     name = "jsonl"
-    compressions = ("none", "gzip")
+    compressions: tuple[str, ...] = ("none", "gzip")
+
+    def __init__(self, *, has_words: bool = True) -> None:
+        """Write numbers that are none as words, or as nulls."""
+        self._has_words = has_words
 
     def suffix(self, compression: str) -> str:
         """Return ``.jsonl`` or ``.jsonl.gz``."""
@@ -254,7 +252,7 @@ class JsonLines:
 
     def writer(self, sink: WritableFile, schema: pa.Schema, compression: str) -> BatchWriter:  # noqa: ARG002
         """Start a file of JSON lines."""
-        return _JsonWriter(sink, gzipped=compression == "gzip", has_words=self.has_words)
+        return _JsonWriter(sink, gzipped=compression == "gzip", has_words=self._has_words)
 
     def read(
         self, source: BinaryIO, path: str, columns: Sequence[str] | None, told: Told
@@ -372,12 +370,12 @@ def _base64(value: Any) -> str:
 FORMATS: dict[str, Format] = {"parquet": Parquet(), "jsonl": JsonLines()}
 
 
-_NULLS = JsonLines(has_words=False)
+_NULLS: Format = JsonLines(has_words=False)
 
 
 def format_named(name: str, version: int) -> Format:
     """Return a format, as it is written to collections whose log is of format ``version``."""
-    return _NULLS if (name, version) == (_NULLS.name, 1) else FORMATS[name]
+    return _NULLS if version == 1 and name == _NULLS.name else FORMATS[name]
 
 
 def format_of(path: str) -> Format:

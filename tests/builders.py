@@ -31,7 +31,7 @@ from batch_collection.names import (
     staged_path,
 )
 from batch_collection.publish import publish
-from batch_collection.schema import from_arrow, merge
+from batch_collection.schema import from_arrow, merge, to_arrow
 from batch_collection.windows import window_start
 
 if TYPE_CHECKING:
@@ -90,9 +90,11 @@ def tombstone(offset: int, partition: int = 0) -> Message:
 
 
 def payload_of(table: pa.Table) -> Schema:
-    """Return the payload schema of a batch file's rows."""
-    reserved = METADATA_COLUMNS["full"]
-    return from_arrow(pa.struct([each for each in table.schema if each.name not in reserved]))
+    """Return the payload schema of a batch file's rows, as far as a collection has such types."""
+    fields = [each for each in table.schema if each.name not in METADATA_COLUMNS["full"]]
+    schema = from_arrow(pa.struct(fields))
+    kept = [each.name for each in fields if each in to_arrow(schema)]
+    return {name: schema[name] for name in kept}
 
 
 @dataclass(frozen=True, slots=True)

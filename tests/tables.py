@@ -16,6 +16,7 @@ from batch_collection.formats import FORMATS
 from batch_collection.log import create_entry, digest
 from batch_collection.names import batch_path, entry_path, new_token, staged_path
 from batch_collection.publish import publish
+from batch_collection.schema import merge
 from batch_collection.storage import LocalStorage
 from tests.builders import payload_of
 
@@ -76,9 +77,9 @@ class TableCollector:
 
         ``types`` are those that a file has beside its entry's, ``changes`` other fields of that.
         """
-        before, schema = self.newest, dict[str, Any]()
+        before, schema = self.newest, self.newest.schema
         for _, rows in files:
-            schema |= payload_of(rows)
+            schema = merge(schema, payload_of(rows), widen=False)
         panes = tuple(
             Pane(start, start + MINUTE, "early", rows.num_rows, (replace(file, types=own or {}),))
             for number, ((minute, rows), own) in enumerate(zip_longest(files, types))
@@ -92,7 +93,7 @@ class TableCollector:
             previous=digest(self.storage.read(entry_path(before.cycle))),
             cause="interval",
             panes=panes,
-            schema={**before.schema, **schema},
+            schema=schema,
             boundary=before.boundary if closed is None else FIRST + closed * MINUTE,
         )
         self.newest = create_entry(self.storage, replace(entry, **changes))
