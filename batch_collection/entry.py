@@ -93,7 +93,11 @@ class PartitionRead:
 
 @dataclass(frozen=True, slots=True)
 class BatchFile:
-    """A batch on disk. ``offsets`` gives, by partition, the first and last offset and the rows."""
+    """A batch on disk. ``offsets`` gives, by partition, the first and last offset and the rows.
+
+    ``types`` are those of columns that have other ones in it than in its entry: rows that waited
+    while a type was changed may have kept the old one. Format 1 does not tell.
+    """
 
     path: str
     staged: str
@@ -103,6 +107,7 @@ class BatchFile:
     min_time: datetime
     max_time: datetime
     offsets: dict[int, tuple[int, int, int]]
+    types: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +312,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {_key(key): _plain(item) for key, item in value.items()}
     if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in _names(type(value))}
+        fields = {name: getattr(value, name) for name in _names(type(value))}
+        return {name: _plain(each) for name, each in fields.items() if each or name != "types"}
     return value
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from batch_collection.errors import CollectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["split_path"]
+__all__ = ["quoted_path", "split_path"]
 
 _NAME = re.compile(r'"((?:[^"]|"")*)"(?=\.|\Z)|([^".][^.]*|)(?=\.|\Z)', re.DOTALL)
 
@@ -40,3 +40,8 @@ def split_path(text: str, is_there: Callable[[str], bool]) -> tuple[str, ...]:
         names.append(bare if quoted is None else quoted.replace('""', '"'))
         place = found.end() + 1
     return tuple(names)
+
+
+def quoted_path(names: Iterable[str]) -> str:
+    """Return a text by which ``split_path`` leads to a field, whatever columns there are."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)

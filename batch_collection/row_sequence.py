@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from batch_collection.batch import reading
-from batch_collection.formats import format_of
+from batch_collection.field_path import split_path
+from batch_collection.formats import Told, format_of
 from batch_collection.schema import to_arrow
 from batch_collection.splits import leaf
 from batch_collection.unified import Unified, conformed, unified
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from batch_collection.batch import Batch
     from batch_collection.collection import Collection
-    from batch_collection.formats import Outline
+    from batch_collection.formats import Outline, Types
     from batch_collection.order import Slice
     from batch_collection.splits import Side
 
@@ -141,16 +142,17 @@ class RowSequence:
     def _read(self, batch: int, groups: tuple[int, ...] | None, columns: list[str]) -> pa.Table:
         """Read groups of a file, or all of it: the columns asked for and keys, if it has them."""
         keys = [name for side in self.sides for name in side.by]
-        top = [name if name in self.unified.fields else name.split(".")[0] for name in keys]
+        top = [split_path(name, self.unified.fields.__contains__)[0] for name in keys]
         wanted = list(dict.fromkeys([*columns, *top]))
         names = [name for name in wanted if name in self.outlines[batch].schema.names]
         one = self.batches[batch]
+        told = Told(one.rows, lambda: [_types(self.outlines[batch].schema)])
 
         def read(source: BinaryIO) -> pa.Table:
             form = format_of(one.path)
             if groups is None:
-                return form.read(source, one.path, names)
-            return form.read_groups(source, one.path, groups, names)
+                return form.read(source, one.path, names, told)
+            return form.read_groups(source, one.path, groups, names, told)
 
         rows = reading(one, read)
         lacking = [name for name in top if name not in rows.column_names]
@@ -173,7 +175,7 @@ class RowSequence:
         for key in keys:
             found = leaf(rows, key).type
             if pa.types.is_floating(found) or pa.types.is_nested(found):
-                name = key if key in rows.column_names else key.split(".")[0]
+                name = split_path(key, rows.column_names.__contains__)[0]
                 schema = pa.schema([(name, self.unified.fields[name])])
                 column = conformed(rows.select([name]), schema).column(0)
                 rows = rows.set_column(rows.column_names.index(name), name, column)
@@ -199,4 +201,9 @@ def outlines(batches: Sequence[Batch], known: dict[str, Outline]) -> tuple[Outli
 
 
 def _outline(batch: Batch) -> Outline:
-    return reading(batch, lambda source: format_of(batch.path).outline(source, batch.path))
+    form = format_of(batch.path)
+    return reading(batch, lambda source: form.outline(source, batch.path, batch.told))
+
+
+def _types(schema: pa.Schema) -> Types:
+    return {field.name: field.type for field in schema}

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.collection import no_collection
+from batch_collection.collection import open as open_collection
 from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.log import newest_entry, read_entries, read_entry
 from batch_collection.maintenance import append
@@ -18,6 +19,7 @@ from batch_collection.windows import format_instant
 from pipeline.flags import EXACTNESS, Flags
 from pipeline.reader_needs import reader_needs
 from pipeline.schema_change import dropping, pinning, undoing
+from pipeline.schema_export import ENDINGS, exported
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +37,7 @@ __all__ = ["SchemaOptions", "check", "configure", "pin", "run"]
 
 @dataclass(frozen=True, slots=True)
 class SchemaOptions:
-    """What ``schema`` was asked to do; ``pins`` are types by column."""
+    """What ``schema`` was asked to do; ``pins`` are types by column, ``export`` a file."""
 
     path: str
     pins: Schema
@@ -43,6 +45,7 @@ class SchemaOptions:
     drops: tuple[str, ...] = ()
     undo: bool = False
     dry_run: bool = False
+    export: str | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +79,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="only say what would be changed, and what readers would see and need",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--export",
+        metavar="FILE",
+        help="write all columns that any file has, as an empty Parquet file for readers of data/ "
+        "(FILE.parquet), or the types of the payload as a file for --schema (FILE.json)",
+    )
 
 
 def check(args: argparse.Namespace) -> SchemaOptions:
@@ -94,9 +103,13 @@ def check(args: argparse.Namespace) -> SchemaOptions:
     changes = sum(map(bool, (args.pins, args.drops, args.undo)))
     flags.check(changes <= 1, "--pin, --drop and --undo change one thing each; run them apart")
     flags.check(changes or not args.dry_run, "--dry_run needs a --pin, --drop or --undo to try")
+    if args.export is not None:
+        is_known = args.export.endswith(ENDINGS)
+        flags.check(is_known, f"--export must end in {' or '.join(ENDINGS)}, got {args.export!r}")
+        flags.check(not changes, "--export goes without --pin, --drop and --undo; run them apart")
     flags.done()
     return SchemaOptions(
-        args.path, pins, args.json, tuple(args.drops), undo=args.undo, dry_run=args.dry_run
+        args.path, pins, args.json, tuple(args.drops), args.undo, args.dry_run, args.export
     )
 
 
@@ -118,7 +131,7 @@ def _read_pin(text: str) -> tuple[str, Any]:
 
 
 def run(options: SchemaOptions) -> int:
-    """Change what is to be changed, else print the columns; return 0.
+    """Change what is to be changed, or export, else print the columns; return 0.
 
     Raises:
         CollectionError: there is no collection, or a change makes no sense.
@@ -127,6 +140,9 @@ def run(options: SchemaOptions) -> int:
     change = _change(storage, options)
     if change is not None:
         print(_changed(storage, change, options))
+        return 0
+    if options.export is not None:
+        print(exported(open_collection(storage), options.export))
         return 0
     found = undisturbed(storage, partial(_look, storage))
     print(_json(found.columns) if options.json else _described(storage.uri, found))

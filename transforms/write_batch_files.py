@@ -19,7 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from batch_collection.checksum import ChecksumFile
 from batch_collection.entry import FORMAT, FORMS, BatchFile, CarryFile
 from batch_collection.errors import WriteError
-from batch_collection.formats import FORMATS
+from batch_collection.formats import FORMATS, format_named
 from batch_collection.names import (
     PLACEHOLDER,
     batch_path,
@@ -226,7 +226,7 @@ def _write_batch(
     storage: Storage, batch: Batch, rows: _Rows, start: datetime, output: Output
 ) -> _Encode:
     """Write rows of a batch up to the last row group; return what writes that."""
-    file_format = FORMATS[output.format]
+    file_format = format_named(output.format, batch.task.plan.format)
     cycle, shard = batch.task.plan.cycle, batch.task.number
     suffix = file_format.suffix(output.compression)
     form = batch.task.plan.form
@@ -245,6 +245,7 @@ def _write_batch(
             last.append(rows.visible(table, output.metadata, form))
     # what finishes a file must not hold its rows
     count, timing, number = rows.count, batch.cut.timing, batch.number
+    types = rows.kept if batch.task.plan.format > 1 else {}
 
     def encode() -> _Finish:
         with _abandoned_on_failure(sink):
@@ -263,6 +264,7 @@ def _write_batch(
             min_time=from_microseconds(summary.min_time),
             max_time=from_microseconds(summary.max_time),
             offsets=summary.offsets,
+            types=types,
         )
         return {"batches": (WrittenBatch(start, timing, number, file),)}
 
@@ -338,12 +340,16 @@ def visible_rows(
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of a batch, wherever they are; read piece by piece, in their order."""
+    """The rows of a batch, wherever they are; read piece by piece, in their order.
+
+    ``kept`` are the types of columns that have other ones than the collection's: see ``apart``.
+    """
 
     segments: tuple[Segment, ...]
     schema: pa.Schema
     indexed: bool
     dropped: frozenset[str]
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, storage: Storage, batch: Batch) -> _Rows:
@@ -378,9 +384,11 @@ class _Rows:
             yield replace(self, segments=tuple(compress(self.segments, fits)))
         for segment in compress(self.segments, map(operator.not_, fits)):
             own = from_arrow(_without(segment.source.stored_payload(), self.dropped))  # type: ignore[attr-defined]
-            types = merge(own, from_arrow(self.schema.field("payload").type), widen=False)
+            common = from_arrow(self.schema.field("payload").type)
+            types = merge(own, common, widen=False)
+            kept = {name: type_ for name, type_ in types.items() if type_ != common.get(name)}
             schema = POSITION.append(pa.field("payload", to_arrow(types)))
-            yield replace(self, segments=(segment,), schema=schema)
+            yield replace(self, segments=(segment,), schema=schema, kept=kept)
 
     def _fits(self, segment: Segment) -> bool:
         alone = replace(self, segments=(segment,))

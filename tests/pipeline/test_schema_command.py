@@ -7,6 +7,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 import batch_collection
@@ -14,12 +16,21 @@ from batch_collection.audit import audit
 from batch_collection.errors import LogError
 from batch_collection.log import newest_entry
 from batch_collection.maintenance import append, successor
+from batch_collection.schema import read_schema_file
 from batch_collection.storage import LocalStorage, open_storage
 from pipeline import cli
 from pipeline.schema_change import dropping, pinning
 from pipeline.schema_command import pin
 from tests.builders import Collector, at, message
-from tests.collecting import Collecting, Stream, check, dead_letters_of, entries_of, sending
+from tests.collecting import (
+    Collecting,
+    Sending,
+    Stream,
+    check,
+    dead_letters_of,
+    entries_of,
+    sending,
+)
 from tests.storages import ActingStorage
 from tests.tables import TableCollector
 
@@ -67,6 +78,45 @@ def test_columns_are_shown_with_where_they_are_from(
     columns = json.loads(capsys.readouterr().out)["columns"]
     assert [column["type"] for column in columns] == [{"id": "string"}, "double", "string"]
     assert [change["by"] for change in columns[1]["changes"]] == ["messages", "--pin"]
+
+
+def test_all_columns_are_exported_for_readers_and_for_schema_files(
+    collecting: Collecting, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that any file has, in a file that pyarrow and Polars read; the payload's as JSON."""
+    collecting.streams[0].send(Sending(b'[{"list": [1]}]', at("10:30:12")))
+    collecting.once(at("10:30:22"), "--flush")
+    view = batch_collection.open(collecting.path)
+    file, types = tmp_path / "schema.parquet", tmp_path / "types.json"
+
+    assert cli.main(["schema", str(collecting.path), f"--export={file}"]) == 0
+    assert cli.main(["schema", str(collecting.path), f"--export={types}"]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        f"{file} holds 7 columns, as of cycle 2",
+        f"{types} holds 3 columns, as of cycle 2",
+    ]
+    assert pq.read_schema(file).equals(view.schema)
+    assert view.table().schema.equals(view.schema)
+    assert "_index" in pl.read_parquet_schema(file)
+    assert read_schema_file(str(types)) == view.newest.schema
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--export=x.txt"], "--export must end in .parquet or .json, got 'x.txt'"),
+        (["--export=x.json", "--pin=a=string"], "--export goes without --pin, --drop and --undo"),
+        (["--export=gone/x.json"], "--export=gone/x.json: No such file or directory"),
+        (["--export=gone/x.parquet"], "--export=gone/x.parquet: "),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused(
+    collecting: Collecting, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    """In one line."""
+    assert cli.main(["schema", str(collecting.path), *flags]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_pin_holds_for_the_future_and_says_what_readers_need(

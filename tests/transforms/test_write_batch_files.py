@@ -19,7 +19,7 @@ import pytest
 from batch_collection.checksum import ChecksumFile, file_crc32c
 from batch_collection.entry import CarryFile
 from batch_collection.errors import StorageError
-from batch_collection.formats import FORMATS, Parquet
+from batch_collection.formats import FORMATS, Parquet, Told
 from batch_collection.schema import PRIMITIVES, to_arrow
 from batch_collection.storage import LocalStorage, open_storage
 from tests.pipelines import MAIN, run
@@ -145,7 +145,8 @@ def test_rows_without_columns_come_before_others(tmp_path: Path, name: str) -> N
             )
         file = report.batches[0].file
         with (tmp_path / file.staged).open("rb") as source:
-            found = FORMATS[name].read(source, file.path, None)
+            told = Told(file.rows, lambda: [{"value": pa.int64()}])
+            found = FORMATS[name].read(source, file.path, None, told)
         assert (file.rows, found.to_pylist()) == (4, [{"value": None}] * 3 + [{"value": 7}])
 
 
