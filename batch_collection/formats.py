@@ -229,7 +229,7 @@ class _JsonWriter:
         self._lines = 0
 
     def write(self, rows: pa.Table) -> None:
-        if rows.column_names == [PLACEHOLDER]:
+        if rows.column_names == [PLACEHOLDER] and rows.column(0).null_count == rows.num_rows:
             rows = rows.select([])  # its rows are ``{}``
         # pyarrow writes no JSON: Python runs once a row here, and only here
         lines = (self._dumps(row, _base64, self._options) for row in rows.to_pylist())
