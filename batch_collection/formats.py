@@ -352,7 +352,7 @@ class _JsonWriter:
         self._sink, self._has_words, self._lines = sink, has_words, 0
 
     def write(self, rows: pa.Table) -> None:
-        if rows.column_names == [PLACEHOLDER]:
+        if rows.column_names == [PLACEHOLDER] and rows.column(0).null_count == rows.num_rows:
             rows = rows.select([])  # its rows are ``{}``
         # pyarrow writes no JSON: Python runs once a row here, and only here
         values = rows.to_pylist()

@@ -201,6 +201,15 @@ def test_what_is_no_map_is_refused(pairs: list[Any]) -> None:
         read(content, "a.jsonl", pa.schema([("_headers", HEADERS[0])]))
 
 
+def test_json_lines_of_rows_without_a_column_are_empty_objects() -> None:
+    """But a field of somebody's own that is named like the column that keeps such rows is kept."""
+    nothing = pa.table({"_empty": pa.nulls(3, pa.bool_())})
+    own = pa.table({"_empty": [None, True, None]})
+
+    assert written(FORMATS["jsonl"], nothing, "none") == b"{}\n" * 3
+    assert b'{"_empty":true}\n' in written(FORMATS["jsonl"], own, "none")
+
+
 @pytest.mark.parametrize(("name", "compression"), ALL)
 def test_columns_that_a_file_lacks_are_left_out(name: str, compression: str) -> None:
     """So that readers of many files can fill them."""

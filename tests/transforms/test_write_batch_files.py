@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import io
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +21,14 @@ from batch_collection.checksum import ChecksumFile, file_crc32c
 from batch_collection.entry import CarryFile
 from batch_collection.errors import StorageError
 from batch_collection.formats import FORMATS, Parquet, Told
-from batch_collection.schema import PRIMITIVES, to_arrow
+from batch_collection.schema import MAX_LEVELS, PRIMITIVES, from_arrow, to_arrow
 from batch_collection.storage import LocalStorage, open_storage
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
 from transforms import write_batch_files
+from transforms.additions import refusal
 from transforms.chunk import POSITION, Chunk
-from transforms.cut_batches import CutBatches
+from transforms.cut_batches import MEMORY_LIMIT, CutBatches
 from transforms.into_windows import IntoWindows
 from transforms.rows import Carried
 from transforms.write_batch_files import (
@@ -51,23 +53,28 @@ if TYPE_CHECKING:
 class Written(beam.PTransform):
     """Windows, cut and write, as in the graph."""
 
-    def __init__(self, output: Output, batch_size: int) -> None:
+    def __init__(self, output: Output, batch_size: int, memory_limit: int) -> None:
         """Write files that look like ``output``."""
         super().__init__()
         self._output, self._batch_size = output, batch_size
+        self._memory_limit = memory_limit
 
     def expand(self, chunks: Any) -> Any:
         """Wire it."""
         windowed = chunks | IntoWindows(MINUTE, self._batch_size)
-        batches = (windowed | CutBatches(MINUTE, self._batch_size)).batches
+        cutting = CutBatches(MINUTE, self._batch_size, self._memory_limit)
+        batches = (windowed | cutting).batches
         return batches | WriteBatchFiles(self._output)
 
 
 def write(
-    elements: list[Chunk], output: Output | None = None, batch_size: int = 100
+    elements: list[Chunk],
+    output: Output | None = None,
+    batch_size: int = 100,
+    memory_limit: int = MEMORY_LIMIT,
 ) -> list[Report]:
     """Write chunks; give the reports."""
-    out = run(Written(output or Output(), batch_size), elements, Chunk)
+    out = run(Written(output or Output(), batch_size, memory_limit), elements, Chunk)
     return [seen.element for seen in out[MAIN]]
 
 
@@ -148,6 +155,30 @@ def test_rows_without_columns_come_before_others(tmp_path: Path, name: str) -> N
             told = Told(file.rows, lambda: [{"value": pa.int64()}])
             found = FORMATS[name].read(source, file.path, None, told)
         assert (file.rows, found.to_pylist()) == (4, [{"value": None}] * 3 + [{"value": 7}])
+
+
+@pytest.mark.parametrize("name", ["parquet", "jsonl"])
+def test_rows_nested_as_deep_as_may_be_wait_anywhere_and_are_written(
+    tmp_path: Path, name: str
+) -> None:
+    """On disk in the cycle, as carry after it, and in the end in their file."""
+    value: Any = 1
+    for level in range(MAX_LEVELS - 1):
+        value = {"a": value} if level % 3 else [value]
+    waiting = task(plan(tmp_path, boundary=NOON - MINUTE, schema={}))
+    deep = rows([0, 0], payload={"deep": [value, value]})
+    assert refusal({}, from_arrow(deep.schema.field("payload").type), "ascii") is None
+    (report,) = write([chunk(deep, waiting)] * 2 + [end(waiting)], memory_limit=1)
+    due = task(plan(tmp_path, cycle=2, schema={}), carry=report.carried)
+
+    (report,) = write([chunk(deep, due), end(due)], Output(name, "none"), memory_limit=1)
+
+    content = (tmp_path / report.batches[0].file.staged).read_bytes()
+    if name == "jsonl":
+        found = [json.loads(line) for line in content.splitlines()]
+    else:
+        found = pq.read_table(io.BytesIO(content)).to_pylist()
+    assert [row["deep"] for row in found] == [value] * 6
 
 
 @pytest.mark.parametrize("name", ["parquet", "jsonl"])
