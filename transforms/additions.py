@@ -43,6 +43,8 @@ def refusal(known: Schema, grown: Schema, fold: str) -> str | None:
             "them for one; use one of them"
         )
     new = _added(known, grown)
+    if fold == "ascii" and _is_nameless(new):
+        return "a field's name is empty, and DuckDB puts another in its place; give it a name"
     levels = _levels(new)
     if levels > MAX_LEVELS:
         return f"nested {levels} levels deep, the limit is {MAX_LEVELS}; make it flatter"
@@ -104,6 +106,13 @@ def _added_type(known: Any, grown: Any) -> Any:
     if isinstance(known, list) and isinstance(grown, list):
         return [_added_type(known[0], grown[0])]
     return grown
+
+
+def _is_nameless(type_: Any) -> bool:
+    """Tell whether a field, however deep, has an empty name."""
+    if isinstance(type_, dict):
+        return "" in type_ or any(map(_is_nameless, type_.values()))
+    return isinstance(type_, list) and _is_nameless(type_[0])
 
 
 def _levels(type_: Any) -> int:
