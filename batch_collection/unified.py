@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from batch_collection.errors import CollectionError
+from batch_collection.names import PLACEHOLDER
 from batch_collection.retyped import MisfitError, can_retype, pin_of, retyped
 from batch_collection.schema import to_arrow
 
@@ -58,12 +59,15 @@ def unified(schemas: Iterable[pa.Schema], newest: Schema | None = None) -> Unifi
     """Unify schemas, earlier ones first; ``newest`` are the types that the log has in the end.
 
     Nulls take any type, structs gain fields, numbers of two kinds become those of one that holds
-    both. A column whose type was changed otherwise is read as the newest.
+    both. A column whose type was changed otherwise is read as the newest. The placeholder of rows
+    without a column is there only where no file has one.
     """
     found: dict[str, list[pa.DataType]] = {}
     for schema in dict.fromkeys(schemas):
         for column in schema:
             found.setdefault(column.name, []).append(column.type)
+    if len(found) > 1 and PLACEHOLDER not in (newest or {}):
+        found.pop(PLACEHOLDER, None)
     known = {each.name: each.type for each in to_arrow(newest or {})}
     fields: dict[str, pa.DataType] = {}
     conflicts: dict[str, str] = {}

@@ -469,7 +469,10 @@ def test_rows_without_any_column_are_seen_by_every_reader(
     stream = Stream(embedded)
     collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--metadata=none")
     data = collecting.path / "data"
-    for clock, values, rows in (("10:30:01", [b"{}", b"{}"], 2), ("10:30:11", [b'{"x":1}'], 3)):
+    for clock, values, rows, column in (
+        ("10:30:01", [b"{}", b"{}"], 2, "_empty"),
+        ("10:30:11", [b'{"x":1}'], 3, "x"),
+    ):
         stream.send(*(Sending(value, at(clock)) for value in values))
 
         collecting.once(at(clock) + 12 * SECOND)
@@ -480,5 +483,7 @@ def test_rows_without_any_column_are_seen_by_every_reader(
         files = sorted(data.rglob("*.parquet"))
         assert sum(pl.read_parquet(file).height for file in files) == rows
         assert ds.dataset(data, partitioning="hive").count_rows() == rows
-        assert batch_collection.open(collecting.path).to_arrow().num_rows == rows
+        opened = batch_collection.open(collecting.path)
+        assert (opened.schema.names, opened.to_arrow().num_rows) == ([column], rows)
+        assert opened.scan().count_rows() == rows
         assert audit(LocalStorage(str(collecting.path))).findings == ()
