@@ -143,7 +143,7 @@ class ManifestAudit:
             if lacking:
                 path = manifest_path(start, 1)
                 self._short[start] = _Short(
-                    _is_unsure(entry, start), f"{path} lacks files", lacking, []
+                    _is_unsure(entry, start), f"{path} lacks files", lacking, [*pane.earlier]
                 )
 
     @staticmethod
@@ -155,8 +155,8 @@ class ManifestAudit:
         start = pane.window_start
         short = self._short.get(start)
         if short is not None:
-            before = tuple(sorted({*pane.earlier, *short.cycles, *short.later}))
-            short.later.append(entry.cycle)
+            before = tuple(sorted({*pane.earlier, *short.cycles, *short.others}))
+            short.others.append(entry.cycle)
             files = self._earlier_files(replace(pane, earlier=before), 1)
             if files is not None and content == manifest_of(entry, pane, revision, files):
                 del self._short[start]
@@ -184,14 +184,15 @@ _ADVICE = (
 class _Short(NamedTuple):
     """A window that was closed without some of its early panes, as earlier versions did.
 
-    ``cycles`` are those of these panes, ``later`` those of what came with its end and after. With
-    ``is_known`` it was such a version, else somebody has changed the log.
+    ``cycles`` are those of these panes, ``others`` those of all that it was known to have, and got
+    with its end and after. With ``is_known`` it was such a version, else somebody has changed the
+    log.
     """
 
     is_known: bool
     said: str
     cycles: list[int]
-    later: list[int]
+    others: list[int]
 
 
 def _is_unsure(entry: Entry, window: datetime) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from batch_collection.audit import audit
 from batch_collection.chain import check_link
@@ -652,6 +652,7 @@ def test_early_panes_that_an_earlier_version_forgot_are_found(
 
 @settings(max_examples=15, deadline=None)
 @given(LIVES(may_forget=True))
+@example([Step(None, (29,), True), Step(29, (0,), True), Step(1, (), True), Step(None, (-1,))])  # noqa: FBT003
 def test_windows_with_panes_that_no_manifest_names_are_found_all(steps: list[Step]) -> None:
     """Whatever an earlier version did; this one mends each window that it gives anything."""
     with TemporaryDirectory() as folder, spans():
