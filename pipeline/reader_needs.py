@@ -54,7 +54,7 @@ def reader_needs(uri: str, history: Mapping[str, Sequence[Any]], *, parquet: boo
         f"  DuckDB            {duckdb}",
         f"  pyarrow           {pyarrow}",
         f"  Polars            {polars}",
-        *([f"  SCHEMA            {ours}.scan().schema"] if "SCHEMA" in pyarrow + polars else []),
+        *([f"  SCHEMA            {ours}.schema"] if "SCHEMA" in pyarrow + polars else []),
     ]
 
 
