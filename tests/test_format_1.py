@@ -296,3 +296,33 @@ def test_it_lives_on(old: Old, tmp_path: Path) -> None:
     assert pc.sum(view.table(["load"])["load"].cast(pa.float64())).as_py() == sum(
         row.get("load", 0) for row in left.values()
     )
+
+
+def test_a_window_ahead_of_which_nothing_was_noted_is_closed_with_its_rows(old: Old) -> None:
+    """The old program noted no early pane of a window more than a day ahead (``open``)."""
+    collecting, start = old.copy(), at("12:00:00") + timedelta(days=2)
+    path = collecting.path
+    assert start not in entries_of(path)[-1].open
+
+    entries = collecting.once(start + timedelta(seconds=13))
+
+    (manifest,) = manifests_of(path)[start]
+    assert sum(file["rows"] for file in manifest["files"]) == 1
+    ranges = [span for entry in entries for span in entry.closed_empty]
+    assert not any(begin <= start < end for begin, end in ranges)
+    assert_whole(path)
+
+
+def test_it_may_be_upgraded(old: Old) -> None:
+    """Its entries are of format 2 then, its files go on as they were begun."""
+    collecting = old.copy()
+    before = entries_of(collecting.path)
+
+    assert main(["upgrade", str(collecting.path)]) == 0
+    added = collecting.once(NEXT_MORNING)
+
+    assert {entry.form for entry in added} == {FORMS[1]}
+    assert {entry.format for entry in entries_of(collecting.path)[len(before) :]} == {2}
+    files = {path for entry in added for path in (file.path for file in entry.files)}
+    assert all(re.search("/window_hour=[0-9]{2}/", path) for path in files)
+    assert_whole(collecting.path)

@@ -6,6 +6,7 @@ deliver them in any order, in any number of bundles, and an attempt's sum is the
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,15 +84,21 @@ class Report:
         failure = Failure(type(error).__name__, str(error), getattr(error, "schema", None))
         return replace(self, failure=failure)
 
-    def unwritten(self, error: Exception, what: str) -> Report:
+    def unwritten(self, error: Exception, what: str, column: str | None = None) -> Report:
         """Return the same after an error of whatever kind while ``what`` was written.
 
+        ``column`` is the one whose type is at fault, if that is known.
         Those that have a kind of their own keep it, all others are a ``WriteError`` in one line.
         """
         if isinstance(error, (CollectionError, FileNotFoundError)):
             return self.failed(error)
         reason = " ".join(str(error).split()) or type(error).__name__
-        text = f"cannot write {what} of {self.plan.collection}, cycle={self.plan.cycle}: {reason}"
+        uri = self.plan.collection
+        named = f"column {column} in {what}" if column is not None else what
+        text = f"cannot write {named} of {uri}, cycle={self.plan.cycle}: {reason}"
+        if column in self.plan.schema:
+            drop = f"batch-collection schema {shlex.quote(uri)} --drop {shlex.quote(column)}"
+            text += f"; `{drop}` leaves it out from then on"
         return self.failed(WriteError(text))
 
     def __add__(self, other: Report) -> Report:

@@ -155,7 +155,7 @@ class _WriteFn(beam.DoFn):
                 with timed("write_milliseconds"):
                     self._wait_for_encoder()
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
-            yield report.unwritten(error, _column_of(storage, batch, self.output) + what)
+            yield report.unwritten(error, what, _bad_column(storage, batch, self.output))
             return
         self._closing += (_Closing(report, what, _submitted(encode), window) for encode in encodes)
         while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].is_done):
@@ -182,13 +182,13 @@ def _what(batch: Batch, start: datetime, output: Output) -> str:
     return f"{kind} of window {format_instant(start)}"
 
 
-def _column_of(storage: Storage, batch: Batch, output: Output) -> str:
-    """Name the column whose type is what can't be written, as ``column NAME in ``, if one is."""
+def _bad_column(storage: Storage, batch: Batch, output: Output) -> str | None:
+    """Return the column whose type is what can't be written, if one is."""
     with suppress(Exception):  # what broke the batch may break this as well
         for column in _Rows.of(storage, batch).schema.field("payload").type:
             if not _is_writable(column, batch, output):
-                return f"column {column.name} in "
-    return ""
+                return str(column.name)
+    return None
 
 
 def _is_writable(column: pa.Field, batch: Batch, output: Output) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import pytest
 
 import batch_collection
 from batch_collection.audit import audit
-from batch_collection.errors import LogError
+from batch_collection.errors import LogError, WriteError
 from batch_collection.log import newest_entry
 from batch_collection.maintenance import append, successor
 from batch_collection.schema import read_schema_file
@@ -383,7 +384,10 @@ def test_a_column_deeper_than_a_carry_file_holds_can_be_dropped(collecting: Coll
     value = json.loads("[" * 70 + '"x"' + "]" * 70)
     stream.send(*(sending(at("10:30:12"), value=n, deep=value) for n in range(3)))
 
-    assert cli.main(["schema", str(collecting.path), "--drop=deep"]) == 0
+    with pytest.raises(WriteError, match=r"^cannot write column deep in waiting rows") as error:
+        collecting.once(at("10:30:13"))
+    (command,) = re.findall("`batch-collection (.*)` leaves it out", str(error.value))
+    assert cli.main(shlex.split(command)) == 0
     collecting.once(at("10:30:13"))
     assert sum(file.rows for file in entries_of(collecting.path)[-1].carry) == 4
     collecting.once(at("10:30:22"))
