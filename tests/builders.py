@@ -106,6 +106,25 @@ class _Row:
     columns: dict[str, Any]
 
 
+def first_entry(**changes: Any) -> Entry:
+    """Build entry 0 of a collection of one partition, that reads from offset 0 on."""
+    entry = Entry(
+        cycle=0,
+        run="run-1",
+        plan="plan-0",
+        previous=None,
+        host="test",
+        pid=1,
+        committed_at=at("10:30:00"),
+        source=Source("kafka", "batch-topic", "topic-id", "cluster-id"),
+        interval=MINUTE,
+        row_time="record",
+        cause="start",
+        reads=(PartitionRead(0, 0, 0),),
+    )
+    return replace(entry, **changes)
+
+
 @dataclass(slots=True)
 class Collector:
     """A collector in miniature: one call of ``collect`` is one cycle, entry, and publishing."""
@@ -122,18 +141,9 @@ class Collector:
 
     def start(self, partitions: Sequence[int] = (0,)) -> Entry:
         """Commit entry 0, which pins where reading starts."""
-        entry = Entry(
-            cycle=0,
+        entry = first_entry(
             run=self.run,
-            plan="plan-0",
-            previous=None,
-            host="test",
-            pid=1,
-            committed_at=at("10:30:00"),
-            source=Source("kafka", "batch-topic", "topic-id", "cluster-id"),
             interval=self.interval,
-            row_time="record",
-            cause="start",
             reads=tuple(PartitionRead(partition, 0, 0) for partition in partitions),
         )
         return self._commit(entry, published=True)

@@ -14,14 +14,14 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from batch_collection.checksum import ChecksumFile
-from batch_collection.entry import FORMAT, FORMS, BatchFile, Entry, PartitionRead, Source
+from batch_collection.entry import FORMAT, FORMS, BatchFile, Entry, PartitionRead
 from batch_collection.formats import FORMATS
 from batch_collection.log import create_entry, digest, read_entries, read_entry
 from batch_collection.mend import keep_up
 from batch_collection.names import WINDOWS, batch_path, entry_path, new_token, staged_path
 from batch_collection.publish import publish
 from batch_collection.windows import parse_instant
-from tests.builders import at
+from tests.builders import at, first_entry
 from transforms.commit_cycle import commit
 from transforms.cut import timing_of
 from transforms.plan import Plan
@@ -77,19 +77,9 @@ class Life:
     @classmethod
     def begun(cls, storage: Storage, format_: int = FORMAT) -> Life:
         """Begin one."""
-        entry = Entry(
-            cycle=0,
-            run="run",
-            plan="start",
-            previous=None,
-            host="test",
-            pid=1,
+        entry = first_entry(
             committed_at=FIRST,
-            source=Source("kafka", "batch-topic"),
             interval=HOUR,
-            row_time="record",
-            cause="start",
-            reads=(PartitionRead(0, 0, 0),),
             schema={"value": "int64"},
             format=format_,
             **FORMS[format_]._asdict(),

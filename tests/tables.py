@@ -11,14 +11,14 @@ import pyarrow as pa
 
 import batch_collection
 from batch_collection.checksum import ChecksumFile
-from batch_collection.entry import BatchFile, Entry, Pane, PartitionRead, Source
+from batch_collection.entry import BatchFile, Entry, Pane
 from batch_collection.formats import FORMATS
 from batch_collection.log import create_entry, digest
 from batch_collection.names import batch_path, entry_path, new_token, staged_path
 from batch_collection.publish import publish
 from batch_collection.schema import merge
 from batch_collection.storage import LocalStorage
-from tests.builders import payload_of
+from tests.builders import first_entry, payload_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,21 +49,8 @@ class TableCollector:
     ) -> TableCollector:
         """Begin a collection in a directory."""
         storage = LocalStorage(str(root))
-        entry = Entry(
-            cycle=0,
-            run="run-1",
-            plan="plan-0",
-            previous=None,
-            host="test",
-            pid=1,
-            committed_at=FIRST,
-            source=Source("kafka", "batch-topic", "topic-id", "cluster-id"),
-            interval=MINUTE,
-            row_time="record",
-            cause="start",
-            reads=(PartitionRead(0, 0, 0),),
-        )
-        return cls(storage, create_entry(storage, entry), file_format, row_group)
+        entry = create_entry(storage, first_entry(committed_at=FIRST))
+        return cls(storage, entry, file_format, row_group)
 
     def collect(
         self,

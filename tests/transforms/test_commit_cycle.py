@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given, settings
 
 from batch_collection.audit import audit
-from batch_collection.entry import Entry, PartitionRead, Source
+from batch_collection.entry import Entry, PartitionRead
 from batch_collection.expire import expire
 from batch_collection.expiry import first_cycle
 from batch_collection.listing import recalled
 from batch_collection.log import create_entry, digest, newest_entry
 from batch_collection.names import entry_path
 from batch_collection.storage import open_storage
+from tests.builders import first_entry
 from tests.lives import LIVES, Life, Step, panes_by_window
 from tests.logs import spans
 from tests.pipelines import MAIN, run
-from tests.tasks import MINUTE, NOON, plan
+from tests.tasks import NOON, plan
 from transforms import commit_cycle
 from transforms.commit_cycle import CommitCycle, read_failure
 from transforms.report import Failure, Report
@@ -37,20 +38,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def asked(tmp_path: Path) -> Plan:
     """Give a plan of two tasks for a collection that was begun."""
-    entry = Entry(
-        cycle=0,
-        run="run",
-        plan="start",
-        previous=None,
-        host="host",
-        pid=1,
-        committed_at=NOON,
-        source=Source("kafka", "topic"),
-        interval=MINUTE,
-        row_time="record",
-        cause="start",
-        reads=(PartitionRead(0, 5, 5), PartitionRead(1, 7, 7)),
-    )
+    entry = first_entry(reads=(PartitionRead(0, 5, 5), PartitionRead(1, 7, 7)))
     create_entry(open_storage(str(tmp_path)), entry)
     return plan(tmp_path, tasks=2)
 

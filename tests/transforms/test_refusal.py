@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_collection.entry import Entry, PartitionRead, Source
-from tests.tasks import MINUTE, NOON, plan
+from tests.builders import first_entry
+from tests.tasks import NOON, plan
 from transforms.plan import DeadLetterLimit
 from transforms.refusal import FEWEST, refusal
 from transforms.report import Report
@@ -23,21 +23,12 @@ SCHEMA = {"id": "int64", "meta": {"ts": "string"}, "all": ["int64"]}
 
 def before(**changes: Any) -> Entry:
     """Build entry 0 of a collection whose row time is a field's."""
-    entry = Entry(
-        cycle=0,
-        run="run",
-        plan="start",
-        previous=None,
-        host="host",
-        pid=1,
-        committed_at=NOON,
-        source=Source("kafka", "orders"),
-        interval=MINUTE,
-        row_time="field:nope",
-        cause="start",
-        reads=(PartitionRead(0, 5, 5),),
-    )
-    return replace(entry, **changes)
+    plain = {
+        "row_time": "field:nope",
+        "source": Source("kafka", "orders"),
+        "reads": (PartitionRead(0, 5, 5),),
+    }
+    return first_entry(**{**plain, **changes})
 
 
 def task(messages: int, dead: int = 0, untimed: int = 0, reason: str = "why") -> Report:
