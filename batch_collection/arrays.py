@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
-from batch_collection.splits import leaf
+from batch_collection.field_path import quoted_path, split_path
+from batch_collection.splits import leaf_at, leaf_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -48,6 +49,8 @@ _EMPTY: tuple[tuple[Any, Any], ...] = (
 @dataclass(frozen=True, slots=True)
 class ArrayRules:
     """How columns become arrays; a column is named as in the files, a field of one ``place.x``.
+
+    A column of exactly a name comes first; quotes keep dots, as in ``"a.b".x``: see ``field_path``.
 
     Args:
         columns: Which, in that order; a struct stands for its fields. None: the payload's.
@@ -84,6 +87,7 @@ class Spec(NamedTuple):
 
 class _Column(NamedTuple):
     name: str
+    path: tuple[str, ...]
     type: pa.DataType
     element: pa.DataType  # of a list's elements, else the type itself
     length: int | None
@@ -102,10 +106,10 @@ class Arrays:
         names = rules.columns
         if names is None:
             names = [name for name in known.fields if name not in NOT_PAYLOAD]
-        top = [name if name in known.fields else name.split(".")[0] for name in names]
-        self.schema = known.schema(list(dict.fromkeys(top)), where)
-        leaves = [each for name in names for each in _leaves(name, self.schema, where)]
-        self._columns = [self._settled(name, type_) for name, type_ in dict(leaves).items()]
+        paths = {name: split_path(name, known.fields.__contains__) for name in names}
+        self.schema = known.schema([path[0] for path in paths.values()], where)
+        leaves = (each for named in paths.items() for each in _leaves(*named, self.schema, where))
+        self._columns = [self._settled(*each) for each in _told_apart(leaves)]
         self._check_names()
         self.specs = {column.name: _spec(column) for column in self._columns}
         self.specs |= {f"{name}_is_null": Spec(np.dtype(np.bool_)) for name in rules.mask}
@@ -119,7 +123,7 @@ class Arrays:
         arrays: dict[str, npt.NDArray[Any]] = {}
         masks: dict[str, npt.NDArray[Any]] = {}
         for column in self._columns:
-            found = leaf(rows, column.name).combine_chunks()
+            found = leaf_at(rows, column.path).combine_chunks()
             if isinstance(found, pa.ChunkedArray):  # no chunk at all
                 found = pa.array([], column.type)
             if column.name in self._rules.mask:
@@ -131,7 +135,7 @@ class Arrays:
                 raise CollectionError(message) from error
         return arrays | masks
 
-    def _settled(self, name: str, type_: pa.DataType) -> _Column:
+    def _settled(self, name: str, path: tuple[str, ...], type_: pa.DataType) -> _Column:
         is_list = pa.types.is_list(type_)
         element = type_.value_type if is_list else type_
         if name in self._rules.casts:
@@ -144,7 +148,7 @@ class Arrays:
             )
             raise CollectionError(message)
         length = self._rules.lengths.get(name)
-        return _Column(name, pa.list_(element) if is_list else element, element, length)
+        return _Column(name, path, pa.list_(element) if is_list else element, element, length)
 
     def _check_names(self) -> None:
         """Refuse rules for what isn't there: a slip of the pen must not be taken for consent."""
@@ -156,6 +160,10 @@ class Arrays:
                 kind = "list" if rule == "lengths" else "column"
                 message = f"{rule} names {', '.join(unknown)}; no such {kind} is read"
                 raise CollectionError(message)
+        taken = sorted(name for name in self._rules.mask if f"{name}_is_null" in names)
+        if taken:
+            message = f"mask of {taken[0]} would be {taken[0]}_is_null, which is a column; use fill"
+            raise CollectionError(message)
 
     def _array(self, column: _Column, found: pa.Array) -> npt.NDArray[Any]:
         if pa.types.is_list(column.type):
@@ -207,25 +215,48 @@ class Arrays:
         return fixed
 
 
-def _leaves(name: str, schema: pa.Schema, where: str) -> list[tuple[str, pa.DataType]]:
+class _Leaf(NamedTuple):
+    name: str
+    path: tuple[str, ...]
+    type: pa.DataType
+
+
+def _leaves(name: str, path: tuple[str, ...], schema: pa.Schema, where: str) -> list[_Leaf]:
     """Return a column, or the fields of a struct, or those below."""
-    if name in schema.names:
-        type_ = schema.field(name).type
-    else:
-        column, *path = name.split(".")
-        type_ = schema.field(column).type
-        for part in path:
-            if not pa.types.is_struct(type_) or type_.get_field_index(part) < 0:
-                message = f"no batch of {where} has a column {name}"
-                raise CollectionError(message)
-            type_ = type_.field(part).type
-    return _below(name, type_)
+    type_ = leaf_type(schema.field(path[0]).type, path[1:])
+    if type_ is None:
+        message = f"no batch of {where} has a column {name}"
+        raise CollectionError(message)
+    return _below(name, path, type_)
 
 
-def _below(name: str, type_: pa.DataType) -> list[tuple[str, pa.DataType]]:
+def _below(name: str, path: tuple[str, ...], type_: pa.DataType) -> list[_Leaf]:
     if not pa.types.is_struct(type_):
-        return [(name, type_)]
-    return [each for part in type_ for each in _below(f"{name}.{part.name}", part.type)]
+        return [_Leaf(name, path, type_)]
+    return [
+        each
+        for part in type_
+        for each in _below(f"{name}.{part.name}", (*path, part.name), part.type)
+    ]
+
+
+def _told_apart(leaves: Iterable[_Leaf]) -> list[_Leaf]:
+    """Return each leaf once.
+
+    Raises:
+        CollectionError: two of one name are not the same.
+    """
+    found: dict[str, _Leaf] = {}
+    for each in leaves:
+        other = found.setdefault(each.name, each)
+        if other.path != each.path:
+            quoted = " and ".join(map(quoted_path, (other.path, each.path)))
+            message = (
+                f"two columns would be {each.name}; choose one with columns, "
+                f"or name them apart there: {quoted}"
+            )
+            raise CollectionError(message)
+    return list(found.values())
 
 
 def _type(given: str | pa.DataType, name: str) -> pa.DataType:

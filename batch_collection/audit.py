@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from batch_collection.evidence import (
 )
 from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.expiry_audit import check_stubs, is_folded, is_left_over, left_over
+from batch_collection.file_types import FileTypes
 from batch_collection.known_names import KnownNames
 from batch_collection.log import newest_cycle, read_entry
 from batch_collection.names import DATA, DEAD_LETTERS, WINDOWS, entry_path
@@ -104,6 +106,7 @@ class _Auditor:
         self._carry: dict[str, FileRows | None] = {}
         self._interval: timedelta | None = None
         self._known = KnownNames()
+        self._types = FileTypes(storage)
         self._letters: dict[str, tuple[Entry, DeadLetterFile]] = {}
         self._redriven: dict[str, int] = {}
         self._account = Account(None if expiry is None else expiry.folded)
@@ -131,9 +134,10 @@ class _Auditor:
         self._counts["entries"] += 1
         self._interval = entry.interval
         for read in entry.reads:
-            self._account.read(read)
+            self._account.read(read, begins=entry.cause == "start")
         for pane in entry.panes:
             self._check_pane(entry, pane)
+        self._manifests.check_empty(entry)
         self._take_letters(entry)
         if entry.cycle == self._last:
             self._add_carry(entry)
@@ -142,6 +146,7 @@ class _Auditor:
         """Check what only the whole tells: later entries may have redriven dead letters."""
         for entry, letters in self._letters.values():
             self._check_dead_letters(entry, letters)
+        self._manifests.finish()
         self._findings += self._account.findings(self._places)
         self._check_unknown()
 
@@ -200,7 +205,8 @@ class _Auditor:
                 f"{file.path} holds row times from {format_instant(file.min_time)} to "
                 f"{format_instant(file.max_time)}, not all of its window"
             )
-        rows = self._rows_of(entry, file, batch_rows)
+        read = partial(batch_rows, types=self._types, cycle=entry.cycle)
+        rows = self._rows_of(entry, file, read)
         if rows is None:
             self._account.lacks(file.offsets)
             return

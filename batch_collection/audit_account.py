@@ -54,8 +54,10 @@ class Account:
 
     # what the log says
 
-    def read(self, read: PartitionRead) -> None:
-        """Take in what an entry read."""
+    def read(self, read: PartitionRead, *, begins: bool = False) -> None:
+        """Take in what an entry read; with ``begins`` it says where reading starts."""
+        if begins:
+            self._starts[read.partition] = read.start
         self._starts.setdefault(read.partition, read.start)
         self._came[read.partition] += read.rows
         self._totals[read.partition].update(

@@ -6,13 +6,15 @@ import json
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.errors import LogError
 from batch_collection.expiry_audit import LatePane, late_manifests
 from batch_collection.names import entry_path, manifest_path, manifest_window
 from batch_collection.publish import early_files, manifest_of
-from batch_collection.windows import format_instant, microseconds
+from batch_collection.windows import format_instant, from_microseconds, microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,6 +36,9 @@ class ManifestAudit:
         """Tell ``find`` what is wrong."""
         self._storage, self._expiry, self._find = storage, expiry, find
         self._closed = array("q")  # windows that an on-time pane gave a manifest, sorted
+        self._early: dict[datetime, list[int]] = {}  # cycles of early panes, until they close
+        self._next: list[datetime] = []  # a heap of the same windows, and some closed ones
+        self._short: dict[datetime, _Short] = {}
         self._revisions: Counter[datetime] = Counter()  # of late panes
         self._late: list[LatePane] = []
 
@@ -45,14 +50,14 @@ class ManifestAudit:
         if self._is_after_expiry(pane) and pane.files:
             self._late.append(LatePane(entry, pane))
             return None
+        self._check_earlier(entry, pane)
         if not _has_manifest(pane):
             return None
         revision = self._next_revision(pane)
         path = manifest_path(pane.window_start, revision)
         try:
             content = json.loads(self._storage.read(path))
-            files = self._earlier_files(pane, revision)
-            agrees = files is None or content == manifest_of(entry, pane, revision, files)
+            agrees = self._agrees(entry, pane, revision, content)
         except FileNotFoundError:
             if not is_last:
                 self._find(f"{path} is missing")
@@ -62,6 +67,30 @@ class ManifestAudit:
             if not agrees:
                 self._find(f"{path} does not agree with {entry_path(entry.cycle)}")
         return path
+
+    def check_empty(self, entry: Entry) -> None:
+        """Check the windows that an entry says had no row; its panes were checked before."""
+        said = f"{entry_path(entry.cycle)} says that it had no row"
+        while self._next and self._is_closed(entry, self._next[0]):
+            window = heappop(self._next)
+            if window in self._early:
+                self._short[window] = _Short(
+                    _is_unsure(entry, window), said, self._early.pop(window), []
+                )
+        for start, end in entry.closed_empty:
+            first, last = (bisect_left(self._closed, microseconds(each)) for each in (start, end))
+            for closed in self._closed[first:last]:
+                name = format_instant(from_microseconds(closed))
+                self._find(f"{entry_path(entry.cycle)}: window {name} had rows and is said empty")
+
+    def finish(self) -> None:
+        """Find the windows whose newest manifest lacks a file."""
+        for window, short in sorted(self._short.items()):
+            cycles = ", ".join(map(str, short.cycles))
+            self._find(
+                f"window {format_instant(window)}: {short.said}, but the log has early panes of "
+                f"it, of cycle={cycles}{_ADVICE if short.is_known else ''}"
+            )
 
     def check_late(self, paths: Iterable[str], last: int) -> set[str]:
         """Check the manifests of late panes of expired windows; return which of ``paths`` are."""
@@ -102,6 +131,39 @@ class ManifestAudit:
         self._revisions[pane.window_start] += 1
         return self._revisions[pane.window_start] + is_closed
 
+    def _check_earlier(self, entry: Entry, pane: Pane) -> None:
+        """See that a pane that closes its window names all cycles that gave it early ones."""
+        start = pane.window_start
+        if pane.timing == "early":
+            if start not in self._early:
+                heappush(self._next, start)
+            self._early.setdefault(start, []).append(entry.cycle)
+        elif pane.timing == "on_time":
+            lacking = sorted(set(self._early.pop(start, ())).difference(pane.earlier))
+            if lacking:
+                path = manifest_path(start, 1)
+                self._short[start] = _Short(
+                    _is_unsure(entry, start), f"{path} lacks files", lacking, [*pane.earlier]
+                )
+
+    @staticmethod
+    def _is_closed(entry: Entry, window: datetime) -> bool:
+        return entry.boundary is not None and window + entry.interval <= entry.boundary
+
+    def _agrees(self, entry: Entry, pane: Pane, revision: int, content: Any) -> bool:
+        """Tell whether a manifest says what it must; one that says all of a window mends it."""
+        start = pane.window_start
+        short = self._short.get(start)
+        if short is not None:
+            before = tuple(sorted({*pane.earlier, *short.cycles, *short.others}))
+            short.others.append(entry.cycle)
+            files = self._earlier_files(replace(pane, earlier=before), 1)
+            if files is not None and content == manifest_of(entry, pane, revision, files):
+                del self._short[start]
+                return True
+        files = self._earlier_files(pane, revision)
+        return files is None or content == manifest_of(entry, pane, revision, files)
+
     def _earlier_files(self, pane: Pane, revision: int) -> list[dict[str, Any]] | None:
         """Return what a manifest names beside the pane's own files, None if that can't be told."""
         try:
@@ -111,6 +173,30 @@ class ManifestAudit:
             return list(last["files"])
         except (FileNotFoundError, LogError, ValueError, KeyError, TypeError):
             return None  # found already, where that entry or manifest was looked at
+
+
+_ADVICE = (
+    "; an earlier version forgot them: their rows are in data/, and read, but whoever goes by "
+    "manifests misses them until a late row brings the window's next revision"
+)
+
+
+class _Short(NamedTuple):
+    """A window that was closed without some of its early panes, as earlier versions did.
+
+    ``cycles`` are those of these panes, ``others`` those of all that it was known to have, and got
+    with its end and after. With ``is_known`` it was such a version, else somebody has changed the
+    log.
+    """
+
+    is_known: bool
+    said: str
+    cycles: list[int]
+    others: list[int]
+
+
+def _is_unsure(entry: Entry, window: datetime) -> bool:
+    return entry.unsure is not None and window + entry.interval <= entry.unsure
 
 
 def _has_manifest(pane: Pane) -> bool:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from batch_collection.errors import CollectionError, ExpiredError, FileGoneError, StorageError
+from batch_collection.errors import (
+    CollectionError,
+    DamagedFileError,
+    ExpiredError,
+    FileGoneError,
+    StorageError,
+)
 from batch_collection.expiry import newest_expiry
-from batch_collection.formats import format_of
+from batch_collection.file_types import FileTypes
+from batch_collection.formats import Told, format_of
 from batch_collection.names import cycle_name
 from batch_collection.storage import LocalStorage
 
@@ -43,6 +51,8 @@ class Batch:
     path: str
     _storage: Storage = field(repr=False, compare=False)
     _staged: str = field(repr=False, compare=False)
+    _bytes: int = field(repr=False, compare=False)
+    _types: FileTypes = field(repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -70,13 +80,32 @@ class Batch:
         """Where the file lies."""
         return self._storage
 
+    @property
+    def told(self) -> Told:
+        """What the log tells of the file."""
+        return Told(self.rows, lambda: self._types.of(self.cycle, self.path))
+
     def open(self) -> BinaryIO:
         """Open the file, wherever its publishing stands.
 
         Raises:
             ExpiredError: it was expired since its view was opened.
-            StorageError: it is gone.
+            StorageError: it is gone, or has another size than the log says.
         """
+        file = self._open()
+        file.seek(0, io.SEEK_END)
+        size = file.tell()  # Python 3.10's temporary files do not return it
+        if size != self._bytes:
+            file.close()
+            message = (
+                f"cannot read {self.path}: it has {size} bytes, the log says {self._bytes}; "
+                "run `batch-collection audit`"
+            )
+            raise DamagedFileError(message)
+        file.seek(0)
+        return file
+
+    def _open(self) -> BinaryIO:
         try:
             return open_published(self._storage, self.path, self._staged)
         except FileGoneError as error:
@@ -89,11 +118,12 @@ class Batch:
     def _read(self, columns: list[str] | None) -> pa.Table:
         """Return the columns that are there."""
         form = format_of(self.path)
-        return reading(self, lambda source: form.read(source, self.path, columns))
+        return reading(self, lambda source: form.read(source, self.path, columns, self.told))
 
 
 def batches_of(storage: Storage, entry: Entry) -> tuple[Batch, ...]:
     """Return the batches of one entry."""
+    types = FileTypes(storage, [entry])
     pairs = [(pane, file) for pane in entry.panes for file in pane.files]
     return tuple(
         Batch(
@@ -106,6 +136,8 @@ def batches_of(storage: Storage, entry: Entry) -> tuple[Batch, ...]:
             path=file.path,
             _storage=storage,
             _staged=file.staged,
+            _bytes=file.bytes,
+            _types=types,
         )
         for number, (pane, file) in enumerate(pairs)
     )

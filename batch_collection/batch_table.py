@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from batch_collection.batch import Batch
+from batch_collection.file_types import FileTypes
 from batch_collection.windows import from_microseconds, microseconds
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def _of_pane(pane: Any) -> tuple[int, int, str]:
 def batches_in(storage: Storage, table: pa.Table) -> Iterator[Batch]:
     """Yield the batches of a table as ``LISTED``, in its order."""
     instants: dict[int, datetime] = {}
+    types = FileTypes(storage)
     for part in table.to_batches():
         for name in ("window_start", "window_end"):
             for value in part.column(name).cast(pa.int64()).unique().to_pylist():
@@ -65,7 +67,7 @@ def batches_in(storage: Storage, table: pa.Table) -> Iterator[Batch]:
             column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
             for column in part.columns
         ]
-        for cycle, number, start, end, timing, rows, _, path, staged in zip(
+        for cycle, number, start, end, timing, rows, size, path, staged in zip(
             *(column.to_pylist() for column in columns), strict=True
         ):
             yield Batch(
@@ -78,4 +80,6 @@ def batches_in(storage: Storage, table: pa.Table) -> Iterator[Batch]:
                 path=path,
                 _storage=storage,
                 _staged=staged or path,
+                _bytes=size,
+                _types=types,
             )

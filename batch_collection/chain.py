@@ -18,6 +18,10 @@ __all__ = ["check_link"]
 def check_link(entry: Entry, before: Entry | None) -> Iterator[str]:
     """Yield, one sentence each, what does not fit; ``before`` is None where it can't be told."""
     name = entry_path(entry.cycle)
+    if entry.cause == "start" and before is not None:
+        for finding in _check_begun_again(entry, before):
+            yield f"{name}: {finding}"
+        return
     for finding in _check_reads(entry, before):
         yield f"{name}: {finding}"
     if before is None:
@@ -31,6 +35,18 @@ def check_link(entry: Entry, before: Entry | None) -> Iterator[str]:
             yield f"{name}: {rule} differs from that of the entry before"
     for finding in _check_rows(entry, before):
         yield f"{name}: {finding}"
+
+
+def _check_begun_again(entry: Entry, before: Entry) -> Iterator[str]:
+    """Check that all is pinned anew only where nothing was collected, and nothing is by that."""
+    if before.cause != "start":
+        yield "it begins the collection anew, though the entry before it holds more than a start"
+    is_read = any(read.end != read.start or read.messages for read in entry.reads)
+    if is_read or entry.panes or entry.carry or entry.dead_letters:
+        yield "it begins the collection anew, and collects something"
+    for rule in ("source", "layout", "headers", "fold", "format"):
+        if getattr(entry, rule) != getattr(before, rule):
+            yield f"{rule} differs from that of the entry before"
 
 
 def _check_reads(entry: Entry, before: Entry | None) -> Iterator[str]:

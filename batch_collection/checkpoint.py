@@ -47,6 +47,7 @@ __all__ = [
     "read_checkpoint",
     "read_listing",
     "read_rows",
+    "read_starts",
     "read_summary",
     "summary_of",
     "summary_path",
@@ -265,6 +266,15 @@ def read_rows(
     """
     content = read_listing(storage, summary)
     return None if content is None else _decoded(content, where)
+
+
+def read_starts(storage: Storage, summary: Summary, where: pc.Expression) -> pa.Array | None:
+    """Return the windows of the batches for which ``where`` holds, each once; None likewise."""
+    content = read_listing(storage, summary)
+    if content is None:
+        return None
+    table = pq.read_table(pa.BufferReader(content), columns=["window_start"], filters=where)
+    return table.column("window_start").unique()
 
 
 def read_checkpoint(storage: Storage, span: Range) -> Checkpoint | None:

@@ -24,17 +24,18 @@ from batch_collection.batches import (
     numpy_batches,
 )
 from batch_collection.cursor import Cursor
-from batch_collection.dataset import dataset_of
+from batch_collection.dataset import dataset_of, filterable
 from batch_collection.errors import CollectionError, ExpiredError, LogError
 from batch_collection.expiry import first_kept, newest_stub, undisturbed
 from batch_collection.extras import extra
+from batch_collection.field_path import split_path
 from batch_collection.following import Following
 from batch_collection.listing import hidden, listing
 from batch_collection.log import newest_entry, read_entry
 from batch_collection.names import entry_path
 from batch_collection.narrowing import Narrowing
 from batch_collection.row_sequence import RowSequence
-from batch_collection.splits import sides
+from batch_collection.splits import leaf_type, sides
 from batch_collection.storage import Storage, open_storage
 from batch_collection.windows import EPOCH, format_instant, parse_instant
 
@@ -113,6 +114,17 @@ class Collection:
         return pc.sum(self._listing().column("rows")).as_py() or 0
 
     @property
+    def schema(self) -> pa.Schema:
+        """The columns of all rows, as ``to_arrow`` gives them: those that any file has.
+
+        Footers are read, no rows. A view without rows has the columns of its snapshot.
+
+        Raises:
+            CollectionError: two files give one column types that no type holds exactly.
+        """
+        return self._schema(None)
+
+    @property
     def sides(self) -> tuple[Side, ...]:
         """The sides of splits that this view is narrowed to."""
         return self._narrowing.sides
@@ -172,15 +184,15 @@ class Collection:
 
         Args:
             fractions: As ``{"train": 0.8, "valid": 0.1, "test": 0.1}``, 1 together or less.
-            by: The key: a column, several, or fields of one (``place.x``).
+            by: The key: a column, several, or fields of one (``place.x``, ``place."a.b"``).
             salt: Another text makes another split.
 
         Raises:
             CollectionError: the fractions are more than a whole, or there is no such column.
         """
         keys = (by,) if isinstance(by, str) else tuple(by)
-        top = [key if key in self._sequence().unified.fields else key.split(".")[0] for key in keys]
-        self._schema(top)
+        for key in keys:
+            self._check_key(key)
         salt += "+" * len(self.sides)  # else a part would be split just where it was before
         return {
             name: self._narrowed(self._narrowing.on_side(side))
@@ -235,11 +247,11 @@ class Collection:
                 type holds exactly.
         """
         sequence, schema = self._sequence(), self._schema(columns)
-        usable = sequence.unified.usable()
+        wanted = schema if where is None else filterable(sequence, schema, where)
         if where is not None and not sequence.sides:
-            return dataset_of(sequence, usable).to_table(columns=schema.names, filter=where)
-        tables = sequence.tables(schema if where is None else usable)
-        rows = pa.concat_tables([(schema if where is None else usable).empty_table(), *tables])
+            return dataset_of(sequence, wanted).to_table(columns=schema.names, filter=where)
+        tables = sequence.tables(wanted)
+        rows = pa.concat_tables([wanted.empty_table(), *tables])
         return rows if where is None else rows.filter(where).select(schema.names)
 
     def to_pandas(
@@ -427,6 +439,13 @@ class Collection:
 
     def _schema(self, columns: Sequence[str] | None) -> pa.Schema:
         return self._sequence().unified.schema(columns, self._storage.uri)
+
+    def _check_key(self, key: str) -> None:
+        """Refuse a key that is no column, nor a field of one."""
+        column, *path = split_path(key, self._sequence().unified.fields.__contains__)
+        if leaf_type(self._schema([column]).field(column).type, path) is None:
+            message = f"no batch of {self._storage.uri} has a column {key}"
+            raise CollectionError(message)
 
     def _view(self) -> dict[str, Any]:
         """Name this view, as a saved place needs it."""

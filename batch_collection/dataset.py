@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,18 +11,24 @@ import pyarrow.fs as pafs
 
 from batch_collection.batch import opened
 from batch_collection.errors import CollectionError
+from batch_collection.retyped import is_plain_cast
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow.compute as pc
+
     from batch_collection.batch import Batch
     from batch_collection.row_sequence import RowSequence
 
-__all__ = ["dataset_of"]
+__all__ = ["dataset_of", "filterable"]
 
 
 def dataset_of(sequence: RowSequence, schema: pa.Schema) -> ds.Dataset:
     """Return the files of a sequence as a data set of ``schema``.
 
-    Parquet files are scanned when they are asked for; JSON lines are read whole, at once.
+    Parquet files are scanned when they are asked for. JSON lines are read whole, at once, and so
+    are files that hold a column under a type that pyarrow would not say, or filter, as we do.
 
     Raises:
         CollectionError: the sequence is one side of a split, which no file is.
@@ -32,9 +39,55 @@ def dataset_of(sequence: RowSequence, schema: pa.Schema) -> ds.Dataset:
             "to_arrow_batches, to_pandas, to_polars or to_duckdb"
         )
         raise CollectionError(message)
-    batches = sequence.batches
-    if not all(batch.path.endswith(".parquet") for batch in batches):
-        return ds.dataset(pa.concat_tables(sequence.tables(schema)))
+    parts: list[ds.Dataset] = []
+    for is_scanned, group in groupby(
+        range(len(sequence.batches)), lambda batch: _is_scanned(sequence, batch, schema)
+    ):
+        if is_scanned:
+            parts.append(_scanned([sequence.batches[batch] for batch in group], schema))
+        else:
+            parts.append(ds.dataset([sequence.table(batch, schema) for batch in group]))
+    if len(parts) == 1:
+        return parts[0]
+    return ds.UnionDataset(schema, parts) if parts else _scanned([], schema)
+
+
+def filterable(sequence: RowSequence, schema: pa.Schema, where: pc.Expression) -> pa.Schema:
+    """Return the columns of ``schema``, and those besides that a filter may name.
+
+    A column whose type was changed is left out where it can be: not all of it may be readable.
+    """
+    usable = sequence.unified.usable()
+    for name in sorted(_retyped(sequence, usable) - set(schema.names)):
+        without = usable.remove(usable.get_field_index(name))
+        try:
+            ds.dataset(without.empty_table()).to_table(filter=where)
+        except pa.ArrowException:
+            continue
+        usable = without
+    return usable
+
+
+def _retyped(sequence: RowSequence, schema: pa.Schema) -> set[str]:
+    """Return the columns that some file holds under a type of another kind."""
+    return {
+        each.name
+        for outline in sequence.outlines
+        for each in outline.schema
+        if each.name in schema.names and not is_plain_cast(each.type, schema.field(each.name).type)
+    }
+
+
+def _is_scanned(sequence: RowSequence, batch: int, schema: pa.Schema) -> bool:
+    found = sequence.outlines[batch].schema
+    return sequence.batches[batch].path.endswith(".parquet") and all(
+        is_plain_cast(each.type, schema.field(each.name).type)
+        for each in found
+        if each.name in schema.names
+    )
+
+
+def _scanned(batches: Sequence[Batch], schema: pa.Schema) -> ds.Dataset:
     files = pafs.PyFileSystem(_Files({batch.path: batch for batch in batches}))
     form = ds.ParquetFileFormat()
     fragments = [form.make_fragment(batch.path, filesystem=files) for batch in batches]

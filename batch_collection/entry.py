@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from batch_collection.errors import LogError
 from batch_collection.names import CARRY, DATA, DEAD_LETTERS, STAGING, lies_in
-from batch_collection.windows import format_instant, parse_instant
+from batch_collection.windows import EPOCH, format_instant, parse_instant
 
 try:
     from orjson import loads  # three times as fast
@@ -56,7 +56,7 @@ class Form(NamedTuple):
 FORMS = {1: Form("padded", "map", "none"), 2: Form("plain", "list", "ascii")}
 """What collections of each format are begun with."""
 
-MAINTENANCE = frozenset({"pin", "redrive", "upgrade"})
+MAINTENANCE = frozenset({"drop", "pin", "redrive", "upgrade"})
 """Causes of entries that read nothing from the topic: those of commands."""
 
 
@@ -94,7 +94,11 @@ class PartitionRead:
 
 @dataclass(frozen=True, slots=True)
 class BatchFile:
-    """A batch on disk. ``offsets`` gives, by partition, the first and last offset and the rows."""
+    """A batch on disk. ``offsets`` gives, by partition, the first and last offset and the rows.
+
+    ``types`` are those of columns that have other ones in it than in its entry: rows that waited
+    while a type was changed may have kept the old one. Format 1 does not tell.
+    """
 
     path: str
     staged: str
@@ -104,6 +108,7 @@ class BatchFile:
     min_time: datetime
     max_time: datetime
     offsets: dict[int, tuple[int, int, int]]
+    types: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +158,17 @@ class Entry:
     """The outcome of one cycle.
 
     ``boundary`` is B, None as long as no window was ever due. ``open`` gives, for windows that have
-    early panes but are not closed, the cycles of those. ``closed_empty`` are ranges of windows that
-    were due and had no row. ``carry`` is all that waits; ``released`` are carry files that no
-    longer do and are removed once this entry is published. ``redriven`` are files of dead letters
-    whose messages were decoded again, removed likewise; ``became`` says, by partition, what became
-    of those messages (``start`` and ``end`` tell where they lay). ``row_time`` is the pinned
-    ``--timestamp`` rule, ``start`` the ``--start`` that entry 0 was made with. ``pinned`` are the
-    columns whose type a user has said anew. ``layout``, ``headers`` and ``fold`` are the ``form``
-    that the collection was begun with.
+    early panes but are not closed, the cycles of those; of windows far ahead it names none, and
+    ``forgotten`` is the start of the earliest of these. Windows that end by ``unsure`` were closed
+    by a version that did not know of those: its manifests and ranges may lack such panes.
+    ``closed_empty`` are ranges of windows that were due and had no row. ``carry`` is all that
+    waits; ``released`` are carry files that no longer do and are removed once this entry is
+    published. ``redriven`` are files of dead letters whose messages were decoded again, removed
+    likewise; ``became`` says, by partition, what became of those messages (``start`` and ``end``
+    tell where they lay). ``row_time`` is the pinned ``--timestamp`` rule, ``start`` the ``--start``
+    that entry 0 was made with. ``pinned`` are the columns whose type a user has said anew;
+    ``dropped`` those that are left out of rows from then on, with the types that they had.
+    ``layout``, ``headers`` and ``fold`` are the ``form`` that the collection was begun with.
     """
 
     cycle: int
@@ -180,6 +188,8 @@ class Entry:
     panes: tuple[Pane, ...] = ()
     closed_empty: tuple[tuple[datetime, datetime], ...] = ()
     open: dict[datetime, tuple[int, ...]] = field(default_factory=dict)
+    forgotten: datetime | None = None
+    unsure: datetime | None = None
     carry: tuple[CarryFile, ...] = ()
     released: tuple[str, ...] = ()
     dead_letters: tuple[DeadLetterFile, ...] = ()
@@ -187,6 +197,7 @@ class Entry:
     became: tuple[PartitionRead, ...] = ()
     schema: dict[str, Any] = field(default_factory=dict)
     pinned: tuple[str, ...] = ()
+    dropped: dict[str, Any] = field(default_factory=dict)
     layout: str = FORMS[1].layout
     headers: str = FORMS[1].headers
     fold: str = FORMS[1].fold
@@ -265,6 +276,8 @@ class Entry:
             raise LogError(message) from error
 
 
+_EARLIEST = EPOCH.replace(year=1)
+
 _KEPT = frozenset(
     {
         "source",
@@ -273,8 +286,11 @@ _KEPT = frozenset(
         "start",
         "boundary",
         "open",
+        "forgotten",
+        "unsure",
         "carry",
         "schema",
+        "dropped",
         "layout",
         "headers",
         "fold",
@@ -321,7 +337,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {_key(key): _plain(item) for key, item in value.items()}
     if hasattr(value, "__dataclass_fields__"):
-        return {name: _plain(getattr(value, name)) for name in _names(type(value))}
+        fields = {name: getattr(value, name) for name in _names(type(value))}
+        return {name: _plain(each) for name, each in fields.items() if each or name != "types"}
     return value
 
 
@@ -341,7 +358,10 @@ _RECORDS: tuple[type, ...] = (
 _FIELDS = {record: frozenset(_names(record)) for record in _RECORDS}
 _INSTANTS = {
     record: names
-    & {"window_start", "window_end", "min_time", "max_time", "committed_at", "boundary"}
+    & {
+        *("window_start", "window_end", "min_time", "max_time", "committed_at"),
+        *("boundary", "forgotten", "unsure"),
+    }
     for record, names in _FIELDS.items()
 }
 
@@ -389,4 +409,7 @@ def _entry_fields(fields: dict[str, Any]) -> dict[str, Any]:
     }
     for name in ("released", "redriven", "pinned"):
         known[name] = tuple(fields.get(name, ()))
+    if "forgotten" not in fields:  # a version wrote it that does not know what it left out
+        known["unsure"] = known.get("boundary")
+        known["forgotten"] = known["unsure"] or _EARLIEST
     return known

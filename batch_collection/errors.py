@@ -7,13 +7,16 @@ __all__ = [
     "CollectionError",
     "DamagedFileError",
     "DataLossError",
+    "DeadLettersError",
     "ExpiredError",
     "FileGoneError",
     "LogError",
     "OtherCollectorError",
+    "RowTimeError",
     "SourceError",
     "StoppedError",
     "StorageError",
+    "WriteError",
 ]
 
 
@@ -51,6 +54,18 @@ class OtherCollectorError(CollectionError):
 
 class DataLossError(CollectionError):
     """Messages that no log entry has accounted for are gone from the source."""
+
+
+class RowTimeError(CollectionError):
+    """The ``--timestamp`` rule gives none of a collection's first messages a row time."""
+
+
+class DeadLettersError(CollectionError):
+    """More messages became dead letters than ``--max_dead_letters`` allows."""
+
+
+class WriteError(CollectionError):
+    """Rows can't be written to a file, for what they are; it is tried again later."""
 
 
 class SourceError(CollectionError):

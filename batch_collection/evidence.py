@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 
 from batch_collection.checksum import file_crc32c
 from batch_collection.collection import open_published
-from batch_collection.formats import format_of
+from batch_collection.formats import Told, format_of
 
 if TYPE_CHECKING:
+    from batch_collection.file_types import FileTypes
     from batch_collection.storage import Storage
 
 __all__ = [
@@ -48,21 +49,15 @@ def published_crc32c(storage: Storage, path: str, staged: str) -> tuple[int, str
     raise FileNotFoundError(path)
 
 
-def batch_rows(storage: Storage, path: str, staged: str) -> FileRows:
-    """Read a batch file, without its payload."""
+def batch_rows(storage: Storage, path: str, staged: str, types: FileTypes, cycle: int) -> FileRows:
+    """Read a batch file of a cycle, without its payload."""
     columns = ["_partition", "_offset", "_index"]
     source = open_published(storage, path, staged)
-    table = format_of(path).read(source, path, columns)
+    told = Told(None, lambda: types.of(cycle, path))
+    table = format_of(path).read(source, path, columns, told)
     if not {"_partition", "_offset"} <= set(table.column_names):
-        with open_published(storage, path, staged) as whole:
-            return FileRows(_count(whole, path), None, None, None)
+        return FileRows(table.num_rows, None, None, None)
     return _positions(table, *columns)
-
-
-def _count(source: Any, path: str) -> int:
-    """Count a file's rows; with no columns asked for, Parquet still knows."""
-    is_parquet = path.endswith(".parquet")
-    return int(format_of(path).read(source, path, [] if is_parquet else None).num_rows)
 
 
 def dead_letter_rows(storage: Storage, path: str, staged: str) -> FileRows:

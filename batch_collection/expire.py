@@ -36,6 +36,7 @@ from batch_collection.names import (
     manifest_window,
     stub_path,
 )
+from batch_collection.totals import summed, window_counts
 from batch_collection.windows import format_instant, window_start
 
 if TYPE_CHECKING:
@@ -167,7 +168,25 @@ def _planned(
     is_closed = last is not None and last.boundary is not None and boundary <= last.boundary
     if is_closed and (earlier is None or boundary >= earlier.before):
         _read(storage, plan, earlier)
+    if plan.entries:
+        plan.expiry = _with_counts(storage, plan.expiry, earlier, read_entry(storage, newest))
     return plan
+
+
+def _with_counts(storage: Storage, expiry: Expiry, earlier: Expiry | None, newest: Entry) -> Expiry:
+    """Let the counts of windows stay what they are, whatever is known only by what is folded."""
+    before, after = (
+        window_counts(storage, newest, each, summed(storage, newest, each))
+        for each in (earlier, expiry)
+    )
+    folded = expiry.folded
+    if folded is None:
+        return expiry
+    more = (
+        folded.more[0] + before.closed - after.closed,
+        folded.more[1] + before.empty - after.empty,
+    )
+    return replace(expiry, folded=replace(folded, more=more))
 
 
 def _boundary(

@@ -46,7 +46,9 @@ class Folded:
     letters; its ``reads`` are sums over all. ``filed`` gives, by partition, the rows of their batch
     files; those of ``reads`` that are missing in it waited in ``last.carry``. ``windows`` are from
     the start of the first to the end of the last with rows. ``place`` is that of a follower who has
-    seen all of their batches: the last one's cycle, and its number plus 1.
+    seen all of their batches: the last one's cycle, and its number plus 1. ``early`` are windows
+    with early panes that later entries closed. By ``more`` the counts of closed and of empty
+    windows differ from what the entries said when they closed them.
     """
 
     sha256: str
@@ -60,6 +62,8 @@ class Folded:
     empty_windows: int = 0
     windows: tuple[datetime, datetime] | None = None
     place: tuple[int, int] = (0, 0)
+    early: tuple[datetime, ...] = ()
+    more: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,11 @@ class Expiry:
 def _plain(folded: Folded) -> dict[str, Any]:
     fields = {name: getattr(folded, name) for name in Folded.__dataclass_fields__}
     start_and_end = None if folded.windows is None else [*map(format_instant, folded.windows)]
-    return fields | {"last": json.loads(folded.last.to_json()), "windows": start_and_end}
+    return fields | {
+        "last": json.loads(folded.last.to_json()),
+        "windows": start_and_end,
+        "early": [*map(format_instant, folded.early)],
+    }
 
 
 def _folded(fields: dict[str, Any]) -> Folded:
@@ -164,6 +172,8 @@ def _folded(fields: dict[str, Any]) -> Folded:
         start, end = fields["windows"]
         known["windows"] = (parse_instant(start), parse_instant(end))
     known["place"] = tuple(fields["place"])
+    known["early"] = tuple(map(parse_instant, fields.get("early", ())))
+    known["more"] = tuple(fields.get("more", (0, 0)))
     return Folded(**known)
 
 
@@ -247,6 +257,17 @@ def fold(before: Folded | None, entry: Entry, sha256: str) -> Folded:
         empty_windows=base.empty_windows + empty,
         windows=_span(base.windows, entry),
         place=(entry.cycle, len(entry.files)) if entry.files else base.place,
+        early=_early(base.early, entry),
+        more=base.more,
+    )
+
+
+def _early(before: tuple[datetime, ...], entry: Entry) -> tuple[datetime, ...]:
+    """Return the windows with early panes that the entries up to this one have not closed."""
+    starts = {*before, *(pane.window_start for pane in entry.panes if pane.timing == "early")}
+    closed = entry.boundary
+    return tuple(
+        sorted(start for start in starts if closed is None or start + entry.interval > closed)
     )
 
 
@@ -254,7 +275,7 @@ def _summed(before: Entry | None, entry: Entry) -> Entry:
     """Return an entry without what it gave away, its counts with those of all before it."""
     return replace(
         entry,
-        reads=_joined(before.reads if before else (), entry.reads),
+        reads=_joined(before.reads if before and entry.cause != "start" else (), entry.reads),
         panes=(),
         closed_empty=(),
         open={},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -128,9 +129,17 @@ EXPORTS: dict[str, Callable[[BinaryIO, pa.Table], None]] = {
 
 
 def _flattened(rows: pa.Table) -> pa.Table:
-    """Give each field of a struct a column of its own: ``place.x``."""
+    """Give each field of a struct a column of its own: ``place.x``.
+
+    Raises:
+        CollectionError: two would have one name.
+    """
     while any(pa.types.is_struct(field.type) for field in rows.schema):
         rows = rows.flatten()
+    twice = [name for name, count in Counter(rows.column_names).items() if count > 1]
+    if twice:
+        message = f"two columns would be feature {twice[0]}; leave one of them out with --columns"
+        raise CollectionError(message)
     return rows
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_collection.batch_table import LISTED, listed
 from batch_collection.checkpoint import read_rows
+from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.gathered import gathered
+from batch_collection.narrowing import Narrowing
+from batch_collection.windows import from_microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from batch_collection.checkpoint import Summary
     from batch_collection.entry import Entry
     from batch_collection.expiry import Expiry
-    from batch_collection.narrowing import Narrowing
     from batch_collection.storage import Storage
 
-__all__ = ["hidden", "listing"]
+__all__ = ["hidden", "kept_listing", "listing", "recalled"]
 
 _IN_LOG = [("cycle", "ascending"), ("number", "ascending")]
 
@@ -45,7 +50,45 @@ def listing(storage: Storage, first: int, last: int, narrowing: Narrowing) -> pa
     return pa.concat_tables([LISTED.empty_table(), *parts])
 
 
+def kept_listing(storage: Storage, last: int, narrowing: Narrowing) -> pa.Table:
+    """Return the same of all entries up to ``last`` that are in the log, whoever expires some."""
+    return undisturbed(
+        storage, lambda expiry: listing(storage, first_kept(expiry), last, narrowing)
+    )
+
+
+def recalled(storage: Storage, entry: Entry, before: datetime) -> Entry:
+    """Return an entry whose ``open`` names all windows that start ``before`` an instant.
+
+    ``forgotten`` is the earliest of the others.
+    """
+    table = kept_listing(storage, entry.cycle, Narrowing(start=entry.forgotten))
+    is_early = pc.field("timing") == "early"
+    if entry.boundary is not None:
+        is_early &= pc.field("window_end") > _instant(entry.boundary)
+    early = table.filter(is_early)
+    is_near = pc.field("window_start") < _instant(before)
+    cycles: defaultdict[datetime, set[int]] = defaultdict(set)
+    for start, seen in entry.open.items():
+        cycles[start].update(seen)
+    near = early.filter(is_near).select(["window_start", "cycle"])
+    starts = near.column("window_start").cast(pa.int64()).to_pylist()
+    for start, cycle in zip(starts, near.column("cycle").to_pylist(), strict=True):
+        cycles[from_microseconds(start)].add(cycle)
+    earliest = pc.min(early.filter(~is_near).column("window_start").cast(pa.int64())).as_py()
+    return replace(
+        entry,
+        open={start: tuple(sorted(cycles[start])) for start in sorted(cycles)},
+        forgotten=None if earliest is None else from_microseconds(earliest),
+    )
+
+
+def _instant(instant: datetime) -> Any:
+    return pa.scalar(instant, LISTED.field("window_end").type)
+
+
 def hidden(expiry: Expiry) -> pc.Expression:
     """Return what holds for batches as ``LISTED`` that an expiry hides: see ``Expiry.hides``."""
-    before = pa.scalar(expiry.before, LISTED.field("window_end").type)
-    return (pc.field("cycle") <= expiry.through) & (pc.field("window_end") <= before)
+    return (pc.field("cycle") <= expiry.through) & (
+        pc.field("window_end") <= _instant(expiry.before)
+    )

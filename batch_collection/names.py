@@ -20,6 +20,7 @@ __all__ = [
     "LOG",
     "METADATA_COLUMNS",
     "PATH_KEYS",
+    "PLACEHOLDER",
     "RESERVED_COLUMNS",
     "STAGING",
     "WINDOWS",
@@ -59,6 +60,8 @@ METADATA_COLUMNS: dict[str, frozenset[str]] = {
 """The columns of our own that each ``--metadata`` adds."""
 PATH_KEYS = frozenset({"window_date", "window_hour"})
 """A column named like a key of the path breaks pyarrow's readers and is masked by DuckDB's."""
+PLACEHOLDER = "_empty"
+"""The column of a Parquet file whose rows have no other: without any, no reader would see a row."""
 RESERVED_COLUMNS = METADATA_COLUMNS["full"] | PATH_KEYS
 _LEAVES = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)")
 _DRAFTS = f"{STAGING}/drafts"

@@ -6,8 +6,10 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from batch_collection.batch_table import batches_in
 from batch_collection.errors import AlreadyExistsError
 from batch_collection.expiry import newest_expiry
+from batch_collection.listing import kept_listing
 from batch_collection.log import read_entry
 from batch_collection.names import (
     CARRY,
@@ -20,11 +22,13 @@ from batch_collection.names import (
     manifest_path,
     staged_cycle,
 )
+from batch_collection.narrowing import Narrowing
 from batch_collection.parallel import in_parallel
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
 
     from batch_collection.entry import Entry, Pane
     from batch_collection.expiry import Expiry
@@ -62,7 +66,8 @@ def publish(
         moves = tuple(move for move in moves if storage.size(move[0]) is not None)
     storage.move(moves)
     closed = [pane for pane in entry.panes if pane.timing != "early"]
-    in_parallel(lambda pane: _write_manifest(storage, entry, pane, expiry), closed)
+    known = _files_by_log(storage, entry, closed)
+    in_parallel(lambda pane: _write_manifest(storage, entry, pane, expiry, known), closed)
     storage.delete((*entry.released, *entry.redriven))
     if not leave_strays:
         storage.delete(_stray(storage, entry))
@@ -108,7 +113,31 @@ def _stray(storage: Storage, entry: Entry) -> list[str]:
     return [path for folder in folders for path in storage.list(folder) if path not in named]
 
 
-def _write_manifest(storage: Storage, entry: Entry, pane: Pane, expiry: Expiry | None) -> None:
+def _files_by_log(
+    storage: Storage, entry: Entry, panes: Iterable[Pane]
+) -> dict[datetime, list[dict[str, Any]]]:
+    """Collect what windows have by the log, of whose manifests we are unsure (``Entry.unsure``)."""
+    unsure = entry.unsure
+    doubtful = [pane for pane in panes if unsure is not None and pane.window_end <= unsure]
+    if not doubtful:
+        return {}
+    first = min(pane.window_start for pane in doubtful)
+    end = max(pane.window_end for pane in doubtful)
+    table = kept_listing(storage, entry.cycle - 1, Narrowing(first, end))
+    files: dict[datetime, list[dict[str, Any]]] = {pane.window_start: [] for pane in doubtful}
+    for batch in batches_in(storage, table):
+        if batch.window_start in files:
+            files[batch.window_start].append({"path": batch.path, "rows": batch.rows})
+    return files
+
+
+def _write_manifest(
+    storage: Storage,
+    entry: Entry,
+    pane: Pane,
+    expiry: Expiry | None,
+    known: dict[datetime, list[dict[str, Any]]],
+) -> None:
     """Write a closed window's next revision, unless this entry's is there already.
 
     Of a window that was expired the earlier ones are gone, or going; what comes after has the
@@ -123,7 +152,9 @@ def _write_manifest(storage: Storage, entry: Entry, pane: Pane, expiry: Expiry |
     if last is not None and last["cycle"] >= entry.cycle:
         storage.settle(manifest_path(pane.window_start, revision - 1))
         return
-    files = last["files"] if last is not None else early_files(storage, pane)
+    files = known.get(pane.window_start)
+    if files is None:
+        files = last["files"] if last is not None else early_files(storage, pane)
     _create_manifest(storage, entry, pane, revision, files)
 
 

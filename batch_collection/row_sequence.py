@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from batch_collection.batch import reading
-from batch_collection.formats import format_of
+from batch_collection.field_path import split_path
+from batch_collection.formats import Told, format_of
 from batch_collection.schema import to_arrow
+from batch_collection.splits import leaf
 from batch_collection.unified import Unified, conformed, unified
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from batch_collection.batch import Batch
     from batch_collection.collection import Collection
-    from batch_collection.formats import Outline
+    from batch_collection.formats import Outline, Types
     from batch_collection.order import Slice
     from batch_collection.splits import Side
 
@@ -73,9 +75,11 @@ class RowSequence:
         batches = collection.in_window_order()
         found = outlines(batches, collection.known_outlines)
         typed = found or outlines(collection.whole().in_window_order(), collection.known_outlines)
-        known = unified(outline.schema for outline in typed)
+        newest = collection.newest
+        types = {**newest.dropped, **newest.schema}
+        known = unified((outline.schema for outline in typed), types)
         if not typed:
-            known = Unified({each.name: each.type for each in to_arrow(collection.newest.schema)})
+            known = Unified({each.name: each.type for each in to_arrow(newest.schema)})
         return cls(batches, found, collection.sides, known)
 
     @cached_property
@@ -104,7 +108,11 @@ class RowSequence:
     def tables(self, schema: pa.Schema) -> Iterator[pa.Table]:
         """Read file by file."""
         for batch in range(len(self.batches)):
-            yield conformed(self._read_chosen(batch, None, schema.names), schema)
+            yield self.table(batch, schema)
+
+    def table(self, batch: int, schema: pa.Schema) -> pa.Table:
+        """Read a file."""
+        return conformed(self._read_chosen(batch, None, schema.names), schema)
 
     def _runs(self, slices: Sequence[Slice]) -> list[_Run]:
         """Join slices of one file that follow one another, so that it is opened once for them.
@@ -134,16 +142,17 @@ class RowSequence:
     def _read(self, batch: int, groups: tuple[int, ...] | None, columns: list[str]) -> pa.Table:
         """Read groups of a file, or all of it: the columns asked for and keys, if it has them."""
         keys = [name for side in self.sides for name in side.by]
-        top = [name if name in self.unified.fields else name.split(".")[0] for name in keys]
+        top = [split_path(name, self.unified.fields.__contains__)[0] for name in keys]
         wanted = list(dict.fromkeys([*columns, *top]))
         names = [name for name in wanted if name in self.outlines[batch].schema.names]
         one = self.batches[batch]
+        told = Told(one.rows, lambda: [_types(self.outlines[batch].schema)])
 
         def read(source: BinaryIO) -> pa.Table:
             form = format_of(one.path)
             if groups is None:
-                return form.read(source, one.path, names)
-            return form.read_groups(source, one.path, groups, names)
+                return form.read(source, one.path, names, told)
+            return form.read_groups(source, one.path, groups, names, told)
 
         rows = reading(one, read)
         lacking = [name for name in top if name not in rows.column_names]
@@ -154,8 +163,23 @@ class RowSequence:
     def _chosen(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
         chosen = np.ones(rows.num_rows, np.bool_)
         for side in self.sides:
-            chosen &= side.chosen(rows)
+            chosen &= side.chosen(self._keyed(rows, side.by))
         return chosen
+
+    def _keyed(self, rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+        """Return rows whose keys have the type that they were collected under.
+
+        So no row changes sides when a type is changed. What no side can be told of by its type then
+        has the one that it has now.
+        """
+        for key in keys:
+            found = leaf(rows, key).type
+            if pa.types.is_floating(found) or pa.types.is_nested(found):
+                name = split_path(key, rows.column_names.__contains__)[0]
+                schema = pa.schema([(name, self.unified.fields[name])])
+                column = conformed(rows.select([name]), schema).column(0)
+                rows = rows.set_column(rows.column_names.index(name), name, column)
+        return rows
 
     def _count(self, batch: int) -> list[int]:
         groups = self.outlines[batch].groups
@@ -177,4 +201,9 @@ def outlines(batches: Sequence[Batch], known: dict[str, Outline]) -> tuple[Outli
 
 
 def _outline(batch: Batch) -> Outline:
-    return reading(batch, lambda source: format_of(batch.path).outline(source, batch.path))
+    form = format_of(batch.path)
+    return reading(batch, lambda source: form.outline(source, batch.path, batch.told))
+
+
+def _types(schema: pa.Schema) -> Types:
+    return {field.name: field.type for field in schema}

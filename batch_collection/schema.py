@@ -8,10 +8,12 @@ has no type and is left out. Columns keep the order in which they were first see
 from __future__ import annotations
 
 import json
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "MAX_LEVELS",
     "PRIMITIVES",
     "Schema",
     "conform",
@@ -31,8 +34,10 @@ __all__ = [
     "prune",
     "read_schema_file",
     "read_type",
+    "shape_of",
     "to_arrow",
     "type_text",
+    "untyped",
 ]
 
 Schema: TypeAlias = dict[str, Any]
@@ -57,7 +62,12 @@ PRIMITIVES: dict[str, pa.DataType] = {
 """The types a column may be given. ``timestamp`` is an instant in microseconds, read from text (a
 date, or a time without a zone, is UTC); ``binary`` read from JSON holds the text's UTF-8 bytes."""
 
+MAX_LEVELS = 63
+"""How deep structs and lists may nest, a row itself counted: Arrow's IPC, in which rows wait,
+writes 64 levels, of which one is the table's."""
+
 _NULL = "null"
+_EMPTY = "empty"
 _NESTED = "nested"
 _NAMES = {type_: name for name, type_ in PRIMITIVES.items()} | {pa.null(): _NULL}
 
@@ -76,7 +86,12 @@ def _to_arrow(type_: Any) -> pa.DataType:
 
 
 def from_arrow(type_: pa.StructType) -> Schema:
-    """Return the payload schema of a struct type, columns without a type left out.
+    """Return the payload schema of a struct type, as ``shape_of`` and ``prune`` do together."""
+    return prune(shape_of(type_))
+
+
+def shape_of(type_: pa.StructType) -> Schema:
+    """Return the payload schema of a struct type, and of what has no type yet its shape.
 
     Wider relatives become what a batch holds: ``large_string`` a string, any instant or date a
     timestamp, a half float a float, a dictionary the type of its values.
@@ -84,7 +99,7 @@ def from_arrow(type_: pa.StructType) -> Schema:
     Raises:
         CollectionError: a batch can't hold one of its types.
     """
-    return prune({field.name: _from_arrow(field.type, field.name) for field in type_})
+    return {field.name: _from_arrow(field.type, field.name) for field in type_}
 
 
 def _from_arrow(type_: pa.DataType, path: str) -> Any:
@@ -122,7 +137,29 @@ def _prune(type_: Any) -> Any:
     if isinstance(type_, list):
         element = _prune(type_[0])
         return None if element is None else [element]
-    return None if type_ == _NULL else type_
+    return None if type_ in {_NULL, _EMPTY} else type_
+
+
+def untyped(shape: Schema, typed: Schema) -> Schema:
+    """Return where ``shape`` has a struct or a list of no type, and ``typed`` no column.
+
+    ``shape`` is a schema, or a row as Python objects. Rows of that shape say null there. So if the
+    place becomes a struct or a list later on, as ``is_changed`` tells of what is returned, they
+    must be read again to say what they hold.
+    """
+    places = ((name, _untyped(type_, typed.get(name))) for name, type_ in shape.items())
+    return {name: place for name, place in places if place is not None}
+
+
+def _untyped(shape: Any, typed: Any) -> Any:
+    if typed is None:
+        return _EMPTY if isinstance(shape, (dict, list)) else None
+    if isinstance(shape, dict) and isinstance(typed, dict):
+        return untyped(shape, typed) or None
+    if isinstance(shape, list) and isinstance(typed, list):
+        places = [place for each in shape if (place := _untyped(each, typed[0])) is not None]
+        return [reduce(merge_types, places)] if places else None
+    return None
 
 
 def merge(first: Schema, second: Schema, *, widen: bool = True) -> Schema:
@@ -161,6 +198,8 @@ def _is_changed(before: Any, after: Any) -> bool:
         return is_changed(before, after)
     if isinstance(before, list) and isinstance(after, list):
         return _is_changed(before[0], after[0])
+    if before == _EMPTY:
+        return isinstance(after, (dict, list))
     return bool(before != after)
 
 
@@ -179,10 +218,11 @@ def conform(rows: pa.StructArray | pa.ChunkedArray, type_: pa.StructType) -> Any
     """Return the same rows as ``type_``, in the shape they came in (array or chunked array).
 
     Children stand in the order of ``type_``, missing ones are null, further ones are dropped;
-    structs and lists keep their nulls. What has the right type already is not copied.
+    structs and lists keep their nulls. Fractions are the nearest value of their type, integers stay
+    exact. What has the right type already is not copied.
 
     Raises:
-        pyarrow.ArrowInvalid: a value has no exact equivalent in its column.
+        pyarrow.ArrowInvalid: its column can't hold a value.
     """
     if isinstance(rows, pa.ChunkedArray):
         return pa.chunked_array([_conform(chunk, type_, "") for chunk in rows.chunks], type_)
@@ -213,7 +253,18 @@ def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
         return _conform_list(array, type_, path)
     if not _kind(array.type) == _kind(type_) != _NESTED:
         return _conform_to_another(array, type_, path)
-    return array.cast(type_)
+    values = array.cast(type_)
+    if type_ == pa.float32() and pa.types.is_float64(array.type):
+        _check_range(array, values, path)
+    return values
+
+
+def _check_range(doubles: pa.Array, floats: pa.Array, path: str) -> None:
+    """Refuse numbers that are infinite now: pyarrow's cast only asks that of integers."""
+    beyond = doubles.filter(pc.and_(pc.is_finite(doubles), pc.is_inf(floats)))
+    if len(beyond):
+        message = f"column {path[1:]} is float and can't hold {beyond[0]}"
+        raise pa.ArrowInvalid(message)
 
 
 def _conform_to_another(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
@@ -273,7 +324,7 @@ def read_schema_file(path: str) -> Schema:
         schema = _parse(content, yaml=path.endswith((".yaml", ".yml")))
         if not isinstance(schema, dict):
             _refuse("not a mapping from columns to types")
-        _check(schema, "")
+        _check(schema, "", 0)
     except (OSError, ValueError) as error:
         message = f"--schema={path}: {getattr(error, 'strerror', None) or error}"
         raise CollectionError(message) from error
@@ -291,22 +342,29 @@ def read_type(text: str, column: str) -> Any:
     Raises:
         ValueError: it is no type of a column.
     """
-    type_ = json.loads(text, object_pairs_hook=_unique) if text[:1] in {"{", "["} else text
-    _check(type_, column)
+    type_ = _loaded(text) if text[:1] in {"{", "["} else text
+    _check(type_, column, 1)
     return type_
 
 
 def _parse(content: str, *, yaml: bool) -> Any:
     if not yaml:
-        return json.loads(content, object_pairs_hook=_unique)
+        return _loaded(content)
     try:
         import yaml as yaml_  # noqa: PLC0415 - only those who write YAML need it
     except ImportError:
         _refuse("reading YAML needs PyYAML; install it or write JSON")
     try:
         return yaml_.safe_load(content)
-    except yaml_.YAMLError as error:
+    except (yaml_.YAMLError, RecursionError) as error:
         raise ValueError(str(error).replace("\n", " ")) from error
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -316,19 +374,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _check(type_: Any, path: str) -> None:
-    """Refuse what is no type."""
+def _check(type_: Any, path: str, above: int) -> None:
+    """Refuse what is no type, or has too many levels, of which some are ``above``."""
+    if not isinstance(type_, str) and above == MAX_LEVELS:
+        _refuse(f"a field is nested more than {MAX_LEVELS} levels deep; make it flatter")
     if isinstance(type_, dict):
         if not type_:
             _refuse(f"{f'field {path}' if path else 'it'} has no fields; name at least one")
         for name, field in type_.items():
             if not isinstance(name, str):
                 _refuse(f"field name {name!r} is not text; put it in quotes")
-            _check(field, f"{path}.{name}" if path else name)
+            _check(field, f"{path}.{name}" if path else name, above + 1)
     elif isinstance(type_, list):
         if len(type_) != 1:
             _refuse(f"field {path} is a list of {len(type_)} types; give the one of its elements")
-        _check(type_[0], f"{path}[]")
+        _check(type_[0], f"{path}[]", above + 1)
     elif type_ not in PRIMITIVES:
         _refuse(f"field {path} has unknown type {type_!r}; use one of: {', '.join(PRIMITIVES)}")
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from batch_collection.entry import Entry
 
 __all__ = [
+    "BY_DROP",
     "BY_EXPIRED",
     "BY_MESSAGES",
     "BY_PIN",
@@ -22,15 +23,16 @@ __all__ = [
     "schema_history",
 ]
 
-BY_MESSAGES, BY_SCHEMA, BY_PIN, BY_EXPIRED = "messages", "--schema", "--pin", "expired entries"
+BY_MESSAGES, BY_SCHEMA, BY_PIN, BY_DROP = "messages", "--schema", "--pin", "--drop"
+BY_EXPIRED = "expired entries"
 
 
 @dataclass(frozen=True, slots=True)
 class TypeChange:
-    """A column was given a type, by the entry of a cycle.
+    """A column was given a type, by the entry of a cycle; None: it is a column no more.
 
-    ``by``: the ``messages`` that the cycle read, its ``--schema``, or ``--pin``; or one of the
-    ``expired entries`` up to that cycle.
+    ``by``: the ``messages`` that the cycle read, its ``--schema``, ``--pin`` or ``--drop``; or one
+    of the ``expired entries`` up to that cycle.
     """
 
     cycle: int
@@ -48,20 +50,26 @@ class ColumnHistory:
 
     @property
     def type(self) -> Any:
-        """The type that it has now."""
+        """The type that it has now, None if it is a column no more."""
         return self.changes[-1].type
+
+    @property
+    def types(self) -> tuple[Any, ...]:
+        """All types that it had, oldest first."""
+        return tuple(change.type for change in self.changes if change.type is not None)
 
 
 def schema_history(
     entries: Iterable[Entry], folded: Entry | None = None
 ) -> tuple[ColumnHistory, ...]:
-    """Return the columns of a collection, as the newest entry has them, from all its entries.
+    """Return all columns that a collection ever had, in their order, from all its entries.
 
     ``folded`` is the last of those that were expired, if any were.
     """
     changes: dict[str, list[TypeChange]] = {}
     for entry in chain([] if folded is None else [folded], entries):
-        for name, type_ in entry.schema.items():
+        gone = dict.fromkeys(changes.keys() - entry.schema.keys())
+        for name, type_ in (*entry.schema.items(), *gone.items()):
             known = changes.setdefault(name, [])
             if not known or known[-1].type != type_:
                 by = BY_EXPIRED if entry is folded else _by(entry, name)
@@ -70,6 +78,8 @@ def schema_history(
 
 
 def _by(entry: Entry, name: str) -> str:
+    if name in entry.dropped:
+        return BY_DROP
     if name not in entry.pinned:
         return BY_MESSAGES
     return BY_PIN if entry.cause == "pin" else BY_SCHEMA

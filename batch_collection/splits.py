@@ -12,14 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
+from batch_collection.field_path import split_path
 from batch_collection.order import hashed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
-__all__ = ["Side", "leaf", "sides"]
+__all__ = ["Side", "leaf", "leaf_at", "leaf_type", "sides"]
 
 _WHOLE = 2**64
 _NULL = b"\x00null"
@@ -63,11 +64,25 @@ def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dic
 
 
 def leaf(rows: pa.Table, name: str) -> pa.ChunkedArray:
-    """Return a column, or a field of one: ``place.x``; a field of a null is null."""
-    if name in rows.column_names:
-        return rows.column(name)
-    column, *path = name.split(".")
-    return pc.struct_field(rows.column(column), path)
+    """Return a column, or a field of one, by the name that users give it: see ``field_path``."""
+    return leaf_at(rows, split_path(name, rows.column_names.__contains__))
+
+
+def leaf_at(rows: pa.Table, path: Sequence[str]) -> pa.ChunkedArray:
+    """Return a column, or a field of one, by its path; null where a row, or the table, lacks it."""
+    column = rows.column(path[0])
+    if leaf_type(column.type, path[1:]) is None:
+        return pa.chunked_array([pa.nulls(rows.num_rows)])
+    return pc.struct_field(column, list(path[1:])) if path[1:] else column
+
+
+def leaf_type(type_: pa.DataType, path: Sequence[str]) -> pa.DataType | None:
+    """Return the type of a field by its path, None if there is no such field."""
+    for name in path:
+        if not pa.types.is_struct(type_) or type_.get_field_index(name) < 0:
+            return None
+        type_ = type_.field(name).type
+    return type_
 
 
 def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> npt.NDArray[np.uint64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,10 +17,11 @@ from batch_collection.dead_letters import entries_with_letters, live_dead_letter
 from batch_collection.errors import StorageError
 from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.gathered import gathered
-from batch_collection.listing import hidden, listing
+from batch_collection.listing import hidden, listing, recalled
 from batch_collection.log import newest_entry, read_entries
 from batch_collection.narrowing import Narrowing
 from batch_collection.sums import Sums
+from batch_collection.totals import WindowCounts, folded_sums, summed, window_counts
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     "status",
 ]
 
+_EVER = datetime.max.replace(tzinfo=timezone.utc)
 _SAMPLES = 101  # of a file's row times, spread evenly
 
 
@@ -180,7 +182,8 @@ def _status(
         raise no_collection(storage)
     first = max(first_kept(expiry), newest.cycle - last + 1)
     entries = tuple(read_entries(storage, first, newest.cycle))
-    sums = _summed(storage, newest, expiry)
+    sums = summed(storage, newest, expiry)
+    windows = window_counts(storage, newest, expiry, sums)
     try:
         reasons = _reasons(storage, newest, expiry, sums)
     except StorageError:
@@ -196,7 +199,7 @@ def _status(
         cycle=newest.cycle,
         committed_at=newest.committed_at,
         boundary=newest.boundary,
-        totals=_totals(sums, newest),
+        totals=_totals(sums, windows, newest),
         cycles=tuple(_cycle(entry) for entry in entries),
         open_windows=_open_windows(storage, newest, expiry),
         latency=Latency(_window_latency(entries), _row_latency(entries)),
@@ -204,18 +207,6 @@ def _status(
         lag=None if end_offsets is None else _lag(newest, end_offsets),
         expired=_expired(storage, newest, expiry),
     )
-
-
-def _summed(storage: Storage, newest: Entry, expiry: Expiry | None) -> Sums:
-    """Sum all entries up, those that were folded, too."""
-    parts = gathered(
-        storage,
-        first_kept(expiry),
-        newest.cycle,
-        lambda summary: summary.sums,
-        lambda entries: Sums.total(map(Sums.of, entries)),
-    )
-    return Sums.total([_folded_sums(expiry), *parts])
 
 
 def _reasons(storage: Storage, newest: Entry, expiry: Expiry | None, sums: Sums) -> Counter[str]:
@@ -237,25 +228,10 @@ def _reasons(storage: Storage, newest: Entry, expiry: Expiry | None, sums: Sums)
     return found
 
 
-def _folded_sums(expiry: Expiry | None) -> Sums:
-    """Return the sums of the entries that an expiry has folded."""
-    if expiry is None or expiry.folded is None:
-        return Sums()
-    folded = expiry.folded
-    return Sums.of(folded.last)._replace(
-        rows=folded.rows,
-        late_rows=folded.late_rows,
-        files=folded.files,
-        bytes=folded.bytes,
-        closed_windows=folded.closed_windows,
-        empty_windows=folded.empty_windows,
-    )
-
-
 def _expired(storage: Storage, newest: Entry, expiry: Expiry | None) -> ExpiredStatus | None:
     if expiry is None:
         return None
-    folded = _folded_sums(expiry)
+    folded = folded_sums(expiry)
     kept = listing(storage, expiry.first, newest.cycle, Narrowing(end=expiry.before))
     gone = kept.filter(hidden(expiry))
     return ExpiredStatus(
@@ -269,8 +245,9 @@ def _expired(storage: Storage, newest: Entry, expiry: Expiry | None) -> ExpiredS
     )
 
 
-def _totals(sums: Sums, newest: Entry) -> Totals:
+def _totals(sums: Sums, windows: WindowCounts, newest: Entry) -> Totals:
     counts = sums._asdict()
+    counts |= {"closed_windows": windows.closed, "empty_windows": windows.empty}
     counts["dead_letters"] -= counts.pop("taken_up")
     return Totals(
         **counts,
@@ -280,6 +257,8 @@ def _totals(sums: Sums, newest: Entry) -> Totals:
 
 
 def _open_windows(storage: Storage, newest: Entry, expiry: Expiry | None) -> tuple[OpenWindow, ...]:
+    if newest.forgotten is not None:
+        newest = recalled(storage, newest, _EVER)
     waiting: Counter[datetime] = Counter()
     for file in newest.carry:
         waiting[file.window_start] += file.rows

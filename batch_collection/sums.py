@@ -15,10 +15,10 @@ __all__ = ["Sums"]
 class Sums(NamedTuple):
     """Counts of some entries; they add up.
 
-    ``rows``, ``late_rows``, ``files`` and ``bytes`` are of batches; ``closed_windows`` had rows,
-    ``empty_windows`` had none; the others are of messages. ``dead_letters`` came to files,
-    ``taken_up`` were taken out of files again, ``redriven`` are those of them that are no longer
-    dead letters.
+    ``rows``, ``late_rows``, ``files`` and ``bytes`` are of batches; ``closed_windows`` had rows
+    when they were closed, ``empty_windows`` had none: see ``totals.window_counts``; the others are
+    of messages. ``dead_letters`` came to files, ``taken_up`` were taken out of files again,
+    ``redriven`` are those of them that are no longer dead letters.
     """
 
     messages: int = 0

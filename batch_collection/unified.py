@@ -1,16 +1,22 @@
-"""One schema for the files of a snapshot: older files lack columns, none has another type."""
+"""One schema for the files of a snapshot: older files lack columns, or hold an older type."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from batch_collection.errors import CollectionError
+from batch_collection.names import PLACEHOLDER
+from batch_collection.retyped import MisfitError, can_retype, pin_of, retyped
+from batch_collection.schema import to_arrow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from batch_collection.schema import Schema
 
 __all__ = ["Unified", "conformed", "unified"]
 
@@ -19,7 +25,7 @@ __all__ = ["Unified", "conformed", "unified"]
 class Unified:
     """The columns of a snapshot, in the order in which they came.
 
-    ``conflicts`` says of those columns that no type holds exactly what is wrong with them.
+    ``conflicts`` says of those columns that no type holds what is wrong with them.
     """
 
     fields: dict[str, pa.DataType] = field(default_factory=dict)
@@ -49,51 +55,84 @@ class Unified:
         return pa.schema([each for each in self.fields.items() if each[0] not in self.conflicts])
 
 
-def unified(schemas: Iterable[pa.Schema]) -> Unified:
-    """Unify schemas, earlier ones first.
+def unified(schemas: Iterable[pa.Schema], newest: Schema | None = None) -> Unified:
+    """Unify schemas, earlier ones first; ``newest`` are the types that the log has in the end.
 
-    Nulls take any type, structs gain fields, and numbers of two kinds, as a column has whose type
-    was changed for the future, become those of one that holds both; no more.
+    Nulls take any type, structs gain fields, numbers of two kinds become those of one that holds
+    both. A column whose type was changed otherwise is read as the newest. The placeholder of rows
+    without a column is there only where no file has one.
     """
-    found = Unified()
+    found: dict[str, list[pa.DataType]] = {}
     for schema in dict.fromkeys(schemas):
         for column in schema:
-            name, known = column.name, found.fields.get(column.name)
-            try:
-                found.fields[name] = _common_type(name, known, column.type)
-            except CollectionError as error:
-                found.conflicts[name] = str(error)
-    return found
+            found.setdefault(column.name, []).append(column.type)
+    if len(found) > 1 and PLACEHOLDER not in (newest or {}):
+        found.pop(PLACEHOLDER, None)
+    known = {each.name: each.type for each in to_arrow(newest or {})}
+    fields: dict[str, pa.DataType] = {}
+    conflicts: dict[str, str] = {}
+    for name, types in found.items():
+        try:
+            fields[name] = _common_type(name, types, known.get(name))
+        except CollectionError as error:
+            fields[name], conflicts[name] = types[-1], str(error)
+    return Unified(fields, conflicts)
 
 
-def _common_type(name: str, one: pa.DataType | None, other: pa.DataType) -> pa.DataType:
-    """Return the type that holds both exactly."""
-    if one is None or one == other or pa.types.is_null(one):
-        return other
-    if pa.types.is_null(other):
-        return one
-    if pa.types.is_struct(one) and pa.types.is_struct(other):
-        return _common_struct(name, one, other)
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        return pa.list_(_common_type(name, one.value_type, other.value_type))
-    common = _common_number(one, other)
-    if common is not None:
-        return common
-    message = (
-        f"column {name} is {one} in some batches and {other} in others; "
-        "read the batches one by one, or leave the column out"
-    )
-    raise CollectionError(message)
+def _common_type(
+    name: str, types: Sequence[pa.DataType], newest: pa.DataType | None
+) -> pa.DataType:
+    """Return the type under which a column of several types is read."""
+    typed = [each for each in types if not pa.types.is_null(each)]
+    if not typed:
+        return types[0]
+    newest = typed[0] if newest is None and all(each == typed[0] for each in typed) else newest
+    like = [each for each in typed if newest is None or _kind(each) == _kind(newest)]
+    common = _of_one_kind(name, like, newest) if like else newest
+    for each in typed:
+        if common is None or not can_retype(each, common):
+            message = (
+                f"column {name} is {typed[0]} in some batches and {common or typed[-1]} in others; "
+                "read the batches one by one, leave the column out, or take a `--pin` back with "
+                "`batch-collection schema PATH --undo`"
+            )
+            raise CollectionError(message)
+    return common
 
 
-def _common_number(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+def _kind(type_: pa.DataType) -> str:
+    if pa.types.is_struct(type_):
+        return "struct"
+    if pa.types.is_list(type_):
+        return "list"
+    return "number" if _number_kind(type_) else str(type_)
+
+
+def _of_one_kind(
+    name: str, types: Sequence[pa.DataType], newest: pa.DataType | None
+) -> pa.DataType | None:
+    """Return the type for structs, lists or numbers of several types; None if there is none."""
+    every = types if newest is None else [*types, newest]
+    if all(each == types[0] for each in every):
+        return types[0]
+    if all(map(pa.types.is_struct, every)):
+        return _common_struct(name, types, newest)
+    if all(map(pa.types.is_list, every)):
+        element = None if newest is None else newest.value_type
+        return pa.list_(_common_type(f"{name}[]", [each.value_type for each in types], element))
+    if not all(map(_number_kind, every)):
+        return newest
+    return reduce(_common_number, every) or newest
+
+
+def _common_number(one: pa.DataType | None, other: pa.DataType) -> pa.DataType | None:
     """Return the type for numbers of two types, None if there is none.
 
     A double takes integers, too: whether each has its exact double is seen when it is read.
     """
+    if one is None or one == other:
+        return one
     kinds = {_number_kind(one), _number_kind(other)}
-    if None in kinds:
-        return None
     if "float" in kinds:
         return pa.float64()
     if len(kinds) == 1:
@@ -110,11 +149,21 @@ def _number_kind(type_: pa.DataType) -> str | None:
     return "unsigned" if is_.is_unsigned_integer(type_) else None
 
 
-def _common_struct(name: str, one: pa.StructType, other: pa.StructType) -> pa.StructType:
-    fields = {each.name: each.type for each in one}
-    for each in other:
-        fields[each.name] = _common_type(f"{name}.{each.name}", fields.get(each.name), each.type)
-    return pa.struct(list(fields.items()))
+def _common_struct(
+    name: str, types: Sequence[pa.StructType], newest: pa.StructType | None
+) -> pa.StructType:
+    """Return the struct of all fields that files have, each under its own common type."""
+    found: dict[str, list[pa.DataType]] = {}
+    for type_ in types:
+        for each in type_:
+            found.setdefault(each.name, []).append(each.type)
+    known = {each.name: each.type for each in newest or ()}
+    return pa.struct(
+        [
+            (field, _common_type(f"{name}.{field}", of_field, known.get(field)))
+            for field, of_field in found.items()
+        ]
+    )
 
 
 def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -135,12 +184,15 @@ def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _cast(rows: pa.Table, column: pa.Field) -> pa.ChunkedArray:
+    found = rows.column(column.name)
     try:
-        return rows.column(column.name).cast(column.type)
-    except pa.ArrowInvalid as error:
+        chunks = [retyped(chunk, column.type, (column.name,)) for chunk in found.chunks]
+    except MisfitError as error:
         message = (
-            f"column {column.name} is {rows.column(column.name).type} in some batches, and not all "
-            f"of it can be said as {column.type}: {error}; read the batches one by one, or leave "
-            "the column out"
+            f"column {column.name} is {found.type} in some batches, and not all of it can be said "
+            f"as {column.type}: {error}; read the batches one by one, leave the column out, or "
+            f"read all of it as text after `batch-collection schema PATH "
+            f"{pin_of(error.path, 'string')}`"
         )
         raise CollectionError(message) from error
+    return pa.chunked_array(chunks, column.type)

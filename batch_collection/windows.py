@@ -10,6 +10,10 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 
+import pyarrow as pa
+
+from batch_collection.instants import instants_of
+
 __all__ = [
     "EPOCH",
     "boundary_at",
@@ -25,11 +29,11 @@ __all__ = [
 ]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_YEAR_1 = EPOCH.replace(year=1)
 _MICROSECOND = timedelta(microseconds=1)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-_OUR_LENGTHS = {20, 27}  # of what format_instant writes: no regular expressions for those
-_FRACTION = re.compile(r"(\.\d{6})\d+")
+_OUR_LENGTHS = {20, 27}  # of what format_instant writes: a log has many, so no column for each
 
 
 def microseconds(moment: datetime | timedelta) -> int:
@@ -53,8 +57,13 @@ def window_start(instant: datetime, interval: timedelta) -> datetime:
 
 
 def boundary_at(clock: datetime, grace: timedelta, interval: timedelta) -> datetime:
-    """Return the last interval boundary that is at least ``grace`` before ``clock``."""
-    return window_start(clock - grace, interval)
+    """Return the last interval boundary that is at least ``grace`` before ``clock``.
+
+    If that is before the year 1, it is the first boundary in it.
+    """
+    span = clock - EPOCH - grace
+    first = -((EPOCH - _YEAR_1) // interval * interval)
+    return EPOCH + max(span - span % interval, first)
 
 
 def format_instant(instant: datetime) -> str:
@@ -64,28 +73,22 @@ def format_instant(instant: datetime) -> str:
 
 
 def parse_instant(text: str) -> datetime:
-    """Read RFC 3339; a date, or a time without a zone, is taken as UTC.
+    """Read RFC 3339, as columns of texts are read (``instants``), a finer fraction rounded down.
 
     Raises:
         ValueError: it isn't one.
     """
     plain = text.strip()
-    is_ours = len(plain) in _OUR_LENGTHS and plain[-1] == "Z"
-    plain = plain if is_ours else _FRACTION.sub(r"\1", plain)
-    plain = plain[:-1] + "+00:00" if plain[-1:] in {"Z", "z"} else plain
-    try:
-        instant = datetime.fromisoformat(plain if is_ours else _padded_fraction(plain))
-        if instant.tzinfo is timezone.utc:
-            return instant
-        return instant.replace(tzinfo=instant.tzinfo or timezone.utc).astimezone(timezone.utc)
-    except (ValueError, OverflowError) as error:
+    if len(plain) in _OUR_LENGTHS and plain[7] + plain[10] + plain[-1] == "-TZ":
+        try:
+            return datetime.fromisoformat(plain[:-1] + "+00:00")
+        except ValueError:
+            pass
+    micros = instants_of(pa.array([plain], pa.string()))[0].as_py()
+    if micros is None:
         message = f"not an instant: {text!r}; write it as 2026-11-22T10:30:00Z"
-        raise ValueError(message) from error
-
-
-def _padded_fraction(text: str) -> str:
-    """Give a fraction of seconds six digits: Python 3.10 reads three or six only."""
-    return re.sub(r"\.(\d{1,5})(?!\d)", lambda found: "." + found[1].ljust(6, "0"), text)
+        raise ValueError(message)
+    return from_microseconds(micros)
 
 
 def parse_duration(text: str) -> timedelta:

@@ -28,6 +28,7 @@ _INSTANT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}.*"
 _REGEXES = {
     "DURATION": _DURATION,
     "N": _NUMBER,
+    "N|P%": _NUMBER + r"|[0-9]+(\.[0-9]+)?%",
     "ROWS": _NUMBER,
     "INSTANT": _INSTANT,
     "HOST:PORT,...": r"[^,\s]+:[0-9]+(,[^,\s]+:[0-9]+)*",
@@ -63,7 +64,7 @@ def _parameter(action: argparse.Action) -> dict[str, Any]:
     return {
         "name": name,
         "label": name.replace("_", " ").capitalize(),
-        "helpText": action.help,
+        "helpText": str(action.help).replace("%%", "%"),
         "isOptional": name not in _REQUIRED,
         "regexes": [f"^({_regex(action)})$"],
     }

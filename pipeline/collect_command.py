@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from batch_collection.errors import CollectionError
+from batch_collection.errors import CollectionError, RowTimeError
 from batch_collection.names import new_token
 from pipeline.broker import Broker
 from pipeline.display import open_display
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check",
     "configure",
+    "exit_code",
     "graph_options",
     "open_topic",
     "open_topics",
@@ -70,15 +71,30 @@ def _collect(drive: LocalDrive) -> int:
             drive.run()
     except CollectionError as error:
         drive.display.note(f"error: {error}")
-        return 1
+        return exit_code(error)
     if stopped.is_set():
         drive.display.note("stopped; the next run goes on from here")
+    for topic in drive.topics:
+        if topic.is_beyond_until:
+            drive.display.note(_beyond_until(topic))
     return 0
+
+
+def _beyond_until(topic: TopicCollection) -> str:
+    return (
+        f"{topic.info.name} was read beyond --until before, or begins behind it (--start): nothing "
+        "before it is left to collect there"
+    )
+
+
+def exit_code(error: CollectionError) -> int:
+    """Return 2 for a mistake in the flags that only messages can show, 1 for all else."""
+    return 2 if isinstance(error, RowTimeError) else 1
 
 
 def _where(topic: TopicCollection) -> str:
     cycle, count = topic.newest.cycle, len(topic.info.partitions)
-    where = f"goes on after cycle {cycle} of" if cycle else "begins"
+    where = "begins" if topic.newest.cause == "start" else f"goes on after cycle {cycle} of"
     partitions = f"{count} partition" + "s" * (count > 1)
     return f"{topic.info.name} ({partitions}) {where} {topic.storage.uri}"
 
@@ -101,6 +117,7 @@ def open_topic(
         is_start_given=options.is_start_given,
         group_id=options.group_id,
         schema=options.schema,
+        reserved=options.rules.reserved,
     )
     rules = _plan_rules(options, info.name, run_id)
     return TopicCollection(broker, info, pins, rules, utc_now)
@@ -130,4 +147,5 @@ def _plan_rules(options: CollectOptions, topic: str, run_id: str) -> PlanRules:
         shards=options.shards,
         skip_lost=options.skip_lost,
         until=options.until,
+        max_dead_letters=options.max_dead_letters,
     )

@@ -24,7 +24,7 @@ from batch_collection.log import read_since
 from batch_collection.windows import format_duration
 from pipeline.display import cycle_line, maintenance_line
 from pipeline.planner import Asked
-from pipeline.topic import MOST_REPLANS, TopicCollection
+from pipeline.topic import MOST_REPLANS, TopicCollection, dead_letters_of
 from transforms.commit_cycle import read_note
 from transforms.metrics import count, observe
 
@@ -55,7 +55,8 @@ class Flight(NamedTuple):
     ``run`` is drawn when the job is first submitted. ``after`` is the newest cycle taken up (-1:
     none yet); the plan of the cycle after it is in flight if ``plan``, its id, isn't empty.
     ``goal`` and ``asked_at`` (seconds since the epoch) are what ``--once`` collects up to.
-    ``stopped`` says why no more is planned.
+    ``stopped`` says why no more is planned. ``dead_letters`` are those that the run has had, as far
+    as it is remembered.
     """
 
     run: str
@@ -67,6 +68,7 @@ class Flight(NamedTuple):
     goal: dict[str, int] | None = None
     asked_at: float | None = None
     stopped: str = ""
+    dead_letters: int = 0
 
     def to_json(self) -> bytes:
         """Write it."""
@@ -82,7 +84,8 @@ class Flight(NamedTuple):
 class Look(NamedTuple):
     """What a look came to: tasks to run now, when to look again, and lines for a log.
 
-    With ``done`` nothing is left of ``--once``; ``error`` is why nothing more is planned.
+    With ``done`` nothing is left of ``--once``, or nothing can be done; ``error`` is why nothing
+    more is planned.
     """
 
     flight: Flight
@@ -113,23 +116,28 @@ class Coordinator:
     clock: Callable[[], datetime] = _utc_now
     _topic: TopicCollection | None = None
     _trouble: str = ""
+    _reason: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def look(self, flight: Flight) -> Look:
         """Look once; nothing is raised that a user can mend."""
         if flight.stopped:
-            return _stopped(flight, CollectionError(flight.stopped))
+            return self._stopped(flight, CollectionError(flight.stopped))
         with self._lock:
             try:
                 look = self._look(flight)
             except (SourceError, StorageError) as error:
                 return self._in_trouble(flight, str(error))
             except CollectionError as error:
-                return _stopped(flight._replace(stopped=str(error)), error)
+                return self._stopped(flight._replace(stopped=str(error)), error)
             if self._trouble:
                 self._trouble = ""
                 look = look._replace(notes=("it works again", *look.notes))
             return look
+
+    def _stopped(self, flight: Flight, error: CollectionError) -> Look:
+        notes = (f"error: {error}",)
+        return Look(flight, wait=STOPPED, notes=notes, error=error, done=self.once)
 
     def _in_trouble(self, flight: Flight, text: str) -> Look:
         """Try again soon; say why once."""
@@ -145,7 +153,7 @@ class Coordinator:
             if verdict is None:
                 return Look(flight, wait=IN_FLIGHT, notes=notes)
             flight = flight._replace(plan="", tries=flight.tries + 1)
-            notes += (verdict,)
+            notes += (verdict,) if verdict else ()
         return self._planned(topic, flight, notes)
 
     def _opened(self, flight: Flight) -> TopicCollection:
@@ -171,7 +179,9 @@ class Coordinator:
                 found = read_since(topic.storage, flight.after, newest.cycle)
             _check_runs(found, flight, topic.storage.uri)
             notes = self._lines(found, flight)
-        taken = flight._replace(after=newest.cycle, plan="", tries=0, left=0)
+        letters = flight.dead_letters + dead_letters_of(found, flight.run)
+        taken = flight._replace(after=newest.cycle, plan="", tries=0, left=0, dead_letters=letters)
+        self._reason = ""
         return taken, notes + _committed_offsets(topic)
 
     def _lines(self, found: Sequence[Entry], flight: Flight) -> tuple[str, ...]:
@@ -203,16 +213,22 @@ class Coordinator:
         if failure.kind == "SchemaChange" and flight.tries < MOST_REPLANS:
             topic.pin(failure.schema)
             return f"cycle {cycle} is planned again: {failure.text}"
-        if failure.kind in _TRANSIENT:
+        if failure.kind in _TRANSIENT or (failure.kind == "WriteError" and not self.once):
             is_soon = age < _pause(flight.tries).total_seconds()
-            return None if is_soon else f"cycle {cycle} is planned again: {failure.text}"
+            return None if is_soon else self._said_once(cycle, failure.text)
         raise getattr(errors, failure.kind, CollectionError)(failure.text)
+
+    def _said_once(self, cycle: int, text: str) -> str:
+        """Say why a cycle is planned again, unless that was the reason the last time, too."""
+        is_new, self._reason = text != self._reason, text
+        return f"cycle {cycle} is planned again: {text}" if is_new else ""
 
     def _planned(self, topic: TopicCollection, flight: Flight, notes: tuple[str, ...]) -> Look:
         """Plan the next cycle if one is due; one without rows is committed at once."""
         flight = self._with_goal(topic, flight)
         asked = Asked(flush=self.flush, force=self.once)
         now = self.clock()
+        topic.dead_letters = flight.dead_letters
         asked_at = flight.asked_at
         asked_now = now if asked_at is None else datetime.fromtimestamp(asked_at, timezone.utc)
         planned = topic.plan(asked, asked_now)
@@ -243,12 +259,8 @@ def _pause(tries: int) -> timedelta:
     return min(RETRY * 2 ** min(tries, 10), MOST_RETRY)
 
 
-def _stopped(flight: Flight, error: CollectionError) -> Look:
-    return Look(flight, wait=STOPPED, notes=(f"error: {error}",), error=error)
-
-
 def _where(newest: Entry) -> str:
-    if not newest.cycle:
+    if newest.cause == "start":
         return f"begins to collect {newest.source.topic}"
     return f"goes on after cycle {newest.cycle} of {newest.source.topic}"
 

@@ -21,7 +21,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.names import new_token
 from pipeline import plan_cycle
 from pipeline.broker import Broker
-from pipeline.collect_command import graph_options, open_topic
+from pipeline.collect_command import exit_code, graph_options, open_topic
 from pipeline.coordinator import Coordinator
 from pipeline.graph import CollectTasks
 from pipeline.signals import stopped_by_signals
@@ -82,11 +82,12 @@ class CollectContinuously(beam.PTransform):
         on_workers = replace(self.options, engine=None)
         coordinators = _Coordinators(on_workers, self.engine.cycle_timeout)
         raises = not self.engine.is_dataflow  # there a streaming job is tried again for ever
+        shared = len(starts) > 1
         return (
             begin
             | "Collections" >> beam.Create(starts, reshuffle=False)  # topic, run
             | "PlanCycle"
-            >> plan_cycle.PlanCycle(coordinators, raises)  # tasks, of one cycle at a time
+            >> plan_cycle.PlanCycle(coordinators, raises, shared)  # tasks, of one cycle at a time
             | "Reshuffle" >> beam.Reshuffle()  # a task a worker
             | "CollectTasks" >> CollectTasks(graph_options(self.options))  # entries' paths
         )
@@ -114,11 +115,14 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     if engine.is_dataflow:
         _say(_submitted(result, pipeline.options))
         return 0
-    return _waited_for(result, told)
+    return _waited_for(result, told, len(options.topics))
 
 
-def _waited_for(result: Any, told: queue.SimpleQueue[CollectionError]) -> int:
-    """Wait until the job ends; a signal cancels it, and so does what its workers here tell."""
+def _waited_for(result: Any, told: queue.SimpleQueue[CollectionError], topics: int) -> int:
+    """Wait until the job ends; a signal cancels it, and so do its workers here.
+
+    They tell an error for each topic for which no more is planned.
+    """
     stopped, wrong = threading.Event(), list[CollectionError]()
 
     def cancel() -> None:
@@ -133,7 +137,7 @@ def _waited_for(result: Any, told: queue.SimpleQueue[CollectionError]) -> int:
         cancel()
 
     def watch() -> None:
-        wrong.append(told.get())
+        _hear(told, wrong, topics)
         stopped.wait(_BUNDLE_SECONDS)
         cancel()
 
@@ -150,11 +154,21 @@ def _waited_for(result: Any, told: queue.SimpleQueue[CollectionError]) -> int:
         return 0
     if wrong:
         _say(f"error: {wrong[0]}")
-        return 1
+        return exit_code(wrong[0])
     if state == PipelineState.DONE:
         return 0
     _say(f"error: {_reason(failure)}")
     return 1
+
+
+def _hear(
+    told: queue.SimpleQueue[CollectionError], wrong: list[CollectionError], topics: int
+) -> None:
+    """Wait until all topics are in trouble."""
+    while len(wrong) < topics:
+        wrong.append(told.get())
+        if len(wrong) < topics:
+            _say(f"error: {wrong[-1]}; other topics go on")
 
 
 def _show_notes() -> None:

@@ -20,8 +20,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime, timedelta
 
-__all__ = ["Flags", "Parser", "from_config_file", "normalised", "properties", "unknown_flags"]
+__all__ = [
+    "EXACTNESS",
+    "Flags",
+    "Parser",
+    "from_config_file",
+    "normalised",
+    "properties",
+    "unknown_flags",
+]
 
+EXACTNESS = (
+    "integers stay exact or are dead letters, fractions are the nearest double (15-17 digits) or "
+    "float (6-9)"
+)
+"""What a column's type means for numbers, as helps say it."""
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 

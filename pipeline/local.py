@@ -12,7 +12,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from batch_collection.errors import CollectionError, SourceError, StoppedError
+from batch_collection.errors import CollectionError, SourceError, StoppedError, WriteError
 from pipeline.display import maintenance_line
 from pipeline.graph import CollectTasks
 from pipeline.planner import Asked
@@ -46,14 +46,33 @@ class _Due(NamedTuple):
 
 
 class _Pause(NamedTuple):
-    """How long a topic whose source is away is left alone."""
+    """How long a topic is left alone whose source is away, or whose rows can't be written."""
 
     since: datetime
     length: timedelta
+    is_of_source: bool = True
 
     def holds(self, now: datetime) -> bool:
         """Tell whether it is still too early; a clock that was set back ends it, too."""
         return self.since <= now < self.since + self.length
+
+
+def _broken(due: Sequence[_Due], options: GraphOptions) -> CollectionError | None:
+    """Run what is planned for some topics together; return what broke it off."""
+    try:
+        tasks: list[Task] = []
+        for topic, planned in due:
+            if planned.is_empty:
+                topic.commit_empty(planned)
+            else:
+                tasks += planned.tasks
+        if tasks:
+            run_tasks(tasks, options)
+    except StoppedError:
+        raise
+    except CollectionError as error:
+        return error
+    return None
 
 
 def utc_now() -> datetime:
@@ -101,6 +120,8 @@ class LocalDrive:
     """Collects some topics until it is stopped, with ``once`` until what was there is collected.
 
     Guarantee: a cycle's rows are in the log, all of them, or not at all, whenever the process ends.
+    One topic's trouble keeps no other from being collected: what may pass is waited for, with
+    ``once`` only the source; what a user must mend ends that topic alone.
     """
 
     topics: Sequence[TopicCollection]
@@ -111,6 +132,7 @@ class LocalDrive:
     clock: Callable[[], datetime] = utc_now
     _stop: threading.Event = field(default_factory=threading.Event)
     _pauses: dict[str, _Pause] = field(default_factory=dict)
+    _given_up: dict[str, CollectionError] = field(default_factory=dict)
     _offsets_trouble: str = ""
     _now: datetime | None = None
 
@@ -123,17 +145,17 @@ class LocalDrive:
         """Collect.
 
         Raises:
-            CollectionError: what a user can mend.
+            CollectionError: what a user can mend; of some topics, once the others are collected.
         """
         kafka_reader.resume()
         try:
             if self.once:
                 self._now = self.clock()
-                for topic in self.topics:
-                    topic.set_goal()
             self._collect()
         finally:
             kafka_reader.close_consumers()
+        for error in self._given_up.values():
+            raise error
 
     def _collect(self) -> None:
         while not self._stop.is_set():
@@ -149,24 +171,33 @@ class LocalDrive:
         if due:
             self._run(due)
             return True
-        is_done = self.once or all(topic.is_at_end for topic in self.topics)
+        is_done = self.once or all(topic.is_at_end for topic in self._live)
         if is_done and not self._pauses:
             return False
         self._wait()
         return True
 
+    @property
+    def _live(self) -> list[TopicCollection]:
+        """The topics that are not given up."""
+        return [topic for topic in self.topics if topic.info.name not in self._given_up]
+
     def _due(self) -> list[_Due]:
         """Plan what is due; a topic whose source is away keeps no other from being collected."""
         due = []
-        for topic in self.topics:
+        for topic in self._live:
             pause = self._pauses.get(topic.info.name)
             if pause is not None and pause.holds(self.clock()):
                 continue
             asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)
             try:
+                if self.once and topic.goal is None:
+                    topic.set_goal()
                 planned = topic.plan(asked, self._now)
-            except SourceError as error:
-                self._is_away(topic, error)
+            except StoppedError:
+                raise
+            except CollectionError as error:
+                self._is_in_trouble(topic, error)
                 continue
             if planned is None:
                 self._is_back(topic)
@@ -178,27 +209,35 @@ class LocalDrive:
         began = self.clock()
         progress.reset()
         self.display.begin([item.planned for item in due])
-        tasks: list[Task] = []
-        for topic, planned in due:
-            if planned.is_empty:
-                topic.commit_empty(planned)
-            else:
-                tasks += planned.tasks
-        if tasks:
-            run_tasks(tasks, self.options)
-        failures = []
+        again, broken = self._worked_off(due)
         for topic, planned in due:
             try:
-                if found := topic.settle(planned):
+                if error := broken.get(topic.info.name):
+                    raise error
+                if found := topic.settle(planned, published=not again):
                     self._show(found, planned, self.clock() - began)
                     self._is_back(topic)
                     self._commit_offsets(topic)
-            except SourceError as error:
-                self._is_away(topic, error)
+            except StoppedError:
+                raise
             except CollectionError as error:
-                failures.append(error)
-        if failures:  # only now: one topic's trouble must not keep another's place from being known
-            raise failures[0]
+                self._is_in_trouble(topic, error)
+        if progress.undated:
+            self.display.note(
+                f"warning: rows without _timestamp: {progress.undated:,}; those of their records "
+                "are missing, or not milliseconds within years 1 to 9999; mend the sender"
+            )
+
+    def _worked_off(self, due: Sequence[_Due]) -> tuple[bool, dict[str, CollectionError]]:
+        """Run what is planned; say whether parts of it ran twice, and by topic what broke.
+
+        What breaks where topics run together may be the trouble of any: then each runs by itself.
+        """
+        error = _broken(due, self.options)
+        if error is None or len(due) == 1:
+            return False, {topic.info.name: error for topic, _ in due if error is not None}
+        errors = {each.topic.info.name: _broken([each], self.options) for each in due}
+        return True, {name: error for name, error in errors.items() if error is not None}
 
     def _show(self, found: Sequence[Entry], planned: Planned, took: timedelta) -> None:
         for entry in found:
@@ -218,7 +257,7 @@ class LocalDrive:
             self._offsets_trouble = str(error)
 
     def _wait(self) -> None:
-        due = min(self._next_look(topic) for topic in self.topics)
+        due = min(self._next_look(topic) for topic in self._live)
         self.display.wait(due, sum(topic.lag for topic in self.topics))
         seconds = min(due - self.clock(), POLL).total_seconds()
         self._stop.wait(max(seconds, 0.01))
@@ -227,17 +266,31 @@ class LocalDrive:
         pause = self._pauses.get(topic.info.name)
         return topic.next_due() if pause is None else pause.since + pause.length
 
-    def _is_away(self, topic: TopicCollection, error: SourceError) -> None:
-        """Leave a topic alone for a while, longer each time; say why once."""
-        if self._stop.is_set():
+    def _is_in_trouble(self, topic: TopicCollection, error: CollectionError) -> None:
+        """Leave a topic alone, for a while or for good; say why once."""
+        if isinstance(error, SourceError) or (isinstance(error, WriteError) and not self.once):
+            if not self._stop.is_set():
+                self._is_away(topic, error)
             return
-        kafka_reader.close_consumers()  # connections of before may be dead, and nobody told them
+        self._given_up[topic.info.name] = error
+        self._pauses.pop(topic.info.name, None)
+        if self._live:
+            self.display.note(f"error: {error}; other topics go on")
+
+    def _is_away(self, topic: TopicCollection, error: CollectionError) -> None:
+        """Leave a topic alone for a while, longer each time; say why once."""
+        is_of_source = isinstance(error, SourceError)
+        if is_of_source:
+            kafka_reader.close_consumers()  # connections of before may be dead, and nobody told
         before = self._pauses.get(topic.info.name)
         if before is None:
-            self.display.note(f"{error}; trying again until it is back")
+            until = "it is back" if is_of_source else "it works"
+            self.display.note(f"{error}; trying again until {until}")
         length = RETRY if before is None else min(before.length * 2, MOST_RETRY)
-        self._pauses[topic.info.name] = _Pause(self.clock(), length)
+        self._pauses[topic.info.name] = _Pause(self.clock(), length, is_of_source)
 
     def _is_back(self, topic: TopicCollection) -> None:
-        if self._pauses.pop(topic.info.name, None) is not None:
-            self.display.note(f"the source is back: topic={topic.info.name}")
+        pause = self._pauses.pop(topic.info.name, None)
+        if pause is not None:
+            what = "the source is back" if pause.is_of_source else "it works again"
+            self.display.note(f"{what}: topic={topic.info.name}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch_collection.errors import CollectionError
+from batch_collection.field_path import split_path
 from batch_collection.formats import FORMATS
 from batch_collection.functions import load_function
 from batch_collection.schema import read_schema_file
@@ -22,8 +24,10 @@ from pipeline.engine_options import (
     check_engine,
     consumer_on_engine,
 )
-from pipeline.flags import Flags
+from pipeline.flags import EXACTNESS, Flags
 from transforms.decode import RowRules
+from transforms.plan import DeadLetterLimit
+from transforms.row_time import FIELD
 from transforms.write_batch_files import METADATA, Output
 
 if TYPE_CHECKING:
@@ -71,6 +75,7 @@ class CollectOptions:
     files: Output
     once: bool
     flush: bool
+    max_dead_letters: DeadLetterLimit | None
     engine: EngineOptions | None = None
 
 
@@ -142,7 +147,8 @@ def _configure_windows(group: argparse._ArgumentGroup) -> None:
         "--timestamp",
         metavar="RULE",
         default="record",
-        help="a row's time: record (Kafka's), field:NAME, or collected (arrival) (default: record)",
+        help="a row's time: record (Kafka's), field:NAME (dots lead into objects; "
+        'field:"meta.ts".x keeps a dot), or collected (arrival) (default: record)',
     )
     group.add_argument(
         "--timestamp_unit",
@@ -204,7 +210,9 @@ def configure_decoding(group: argparse._ArgumentGroup) -> None:
         help="json (objects or arrays of them), bytes, or MODULE:FUNCTION (default: json)",
     )
     group.add_argument(
-        "--schema", metavar="FILE", help="file of column types to pin, JSON or YAML (default: none)"
+        "--schema",
+        metavar="FILE",
+        help=f"file of column types to pin, JSON or YAML; {EXACTNESS} (default: none)",
     )
     group.add_argument(
         "--numbers",
@@ -224,7 +232,14 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--until",
         metavar="INSTANT",
-        help="collect only messages stamped before it, then stop (a backfill's end)",
+        help="read each partition up to its first message stamped then or later, and stop "
+        "(a backfill's end)",
+    )
+    group.add_argument(
+        "--max_dead_letters",
+        metavar="N|P%",
+        help="stop before a cycle is committed with which this run would have more than N dead "
+        "letters, or whose messages (100 or more) would be more than P%% of them (default: none)",
     )
     group.add_argument(
         "--max_messages_per_cycle",
@@ -289,6 +304,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
         files=files_of(flags),
         once=args.once,
         flush=args.flush,
+        max_dead_letters=_dead_letter_limit(flags),
         engine=check_engine(flags),
     )
     flags.check(args.once or not args.flush, "--flush goes with --once")
@@ -306,6 +322,22 @@ def check_decoding(flags: Flags) -> None:
     """Check the words among what ``configure_decoding`` and ``configure_files`` declare."""
     flags.choice("metadata", METADATA)
     flags.choice("numbers", ("infer", "double"))
+
+
+def _dead_letter_limit(flags: Flags) -> DeadLetterLimit | None:
+    text = flags.args.max_dead_letters
+    if text is None:
+        return None
+    digits = text.replace("_", "").replace(",", "")
+    if digits.isdecimal():
+        return DeadLetterLimit(most=int(digits))
+    share = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    percent = float(share[1]) if share else -1.0
+    flags.check(
+        0 <= percent <= 100,  # noqa: PLR2004 - percent
+        f"--max_dead_letters must be a number as 1000, or a share from 0% to 100%, got {text!r}",
+    )
+    return DeadLetterLimit(percent=percent)
 
 
 def _consumer(flags: Flags) -> Mapping[str, object]:
@@ -332,11 +364,15 @@ def _start(flags: Flags) -> str:
 
 def _rules(flags: Flags, interval: timedelta) -> RowRules:
     rule, unit = flags.args.timestamp, flags.args.timestamp_unit
-    is_field = rule.startswith("field:") and len(rule) > len("field:")
+    is_field = rule.startswith(FIELD) and len(rule) > len(FIELD)
     flags.check(
         is_field or rule in {"record", "collected"},
         f"--timestamp must be record, collected or field:NAME, got {rule!r}",
     )
+    try:
+        split_path(rule.removeprefix(FIELD), lambda _: False)
+    except CollectionError as error:
+        flags.errors.append(f"--timestamp: {error}")
     if unit is not None:
         flags.choice("timestamp_unit", UNITS)
         flags.check(is_field, "--timestamp_unit goes with --timestamp=field:NAME")

@@ -43,14 +43,18 @@ class PlanCycle(beam.PTransform):
     Attributes:
         coordinators: makes a topic's ``Coordinator``, on the worker.
         raises: let the job fail where nothing more can be planned, else only say so.
+        shared: it collects other topics, too, which go on: this one's part of it ends, or is only
+            said to be in trouble.
     """
 
     coordinators: Callable[[str], Coordinator]
     raises: bool = True
+    shared: bool = False
 
     def expand(self, starts: PCollection[tuple[str, str]]) -> PCollection[Task]:
         """Wire it."""
-        return starts | beam.ParDo(_PlanFn(self.coordinators, self.raises)).with_output_types(Task)
+        planning = beam.ParDo(_PlanFn(self.coordinators, self.raises, self.shared))
+        return starts | planning.with_output_types(Task)
 
 
 class FlightCoder(coders.Coder):
@@ -126,6 +130,7 @@ class _Flights(RestrictionProvider):
 class _PlanFn(beam.DoFn):
     coordinators: Callable[[str], Coordinator]
     raises: bool
+    shared: bool = False
 
     @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
     def process(
@@ -135,19 +140,32 @@ class _PlanFn(beam.DoFn):
         _: Any = beam.DoFn.WatermarkEstimatorParam(_WALL_TIME),  # noqa: B008
     ) -> Iterator[TimestampedValue]:
         look = self._coordinator(element).look(tracker.current_restriction())
-        if look.error is not None and self.raises:
-            if not _told:
-                raise look.error
-            for tell in _told:
-                tell(look.error)
-        for note in () if look.error is not None and self.raises else look.notes:
+        is_told = self._is_told(look.error)
+        for note in () if is_told else look.notes:
             _logger.log(logging.ERROR if look.error else logging.INFO, "%s", note)
-        tracker.try_claim(None if look.done else look.flight)
+        is_over = look.done
+        if look.error is not None:
+            is_over = self.raises and self.shared and (is_told or look.done)
+        tracker.try_claim(None if is_over else look.flight)
         now = Timestamp.now()
         for task in look.tasks:
             yield TimestampedValue(task, now)
-        if not look.done:
+        if not is_over:
             tracker.defer_remainder(Duration(micros=microseconds(look.wait)))
+
+    def _is_told(self, error: CollectionError | None) -> bool:
+        """Tell whoever waits for the job in this process why nothing more is planned for a topic.
+
+        Raises:
+            CollectionError: nobody waits, and no other topic is collected.
+        """
+        if error is None or not self.raises:
+            return False
+        if not _told and not self.shared:
+            raise error
+        for tell in _told:
+            tell(error)
+        return bool(_told)
 
     def _coordinator(self, start: tuple[str, str]) -> Coordinator:
         """Return the one of this process: a runner may make many copies of this DoFn."""

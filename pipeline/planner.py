@@ -18,6 +18,7 @@ from transforms.plan import Plan, Slice, Task
 
 if TYPE_CHECKING:
     from batch_collection.entry import CarryFile, Entry
+    from transforms.plan import DeadLetterLimit
 
 __all__ = ["Answer", "Asked", "PlanRules", "Planned", "Seen", "make_plan"]
 
@@ -49,6 +50,7 @@ class PlanRules:
     shards: int = 1
     skip_lost: bool = False
     until: datetime | None = None
+    max_dead_letters: DeadLetterLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,14 @@ class Asked(NamedTuple):
 
     ``schema`` pins types in the place of the newest entry's, ``pinned`` names those columns of it
     that ``--schema`` says anew; ``flush`` lets no rows wait; ``force`` makes a plan of whatever
-    waits, however little.
+    waits, however little; this run has had so many ``dead_letters``.
     """
 
     schema: dict[str, Any] | None = None
     pinned: tuple[str, ...] = ()
     flush: bool = False
     force: bool = False
+    dead_letters: int = 0
 
 
 NOTHING_ASKED = Asked()
@@ -116,6 +119,7 @@ def make_plan(
         return None
     if cause == "backlog":
         boundary, ends = _part(newest, seen, rules, backlog)
+    limit = rules.max_dead_letters
     plan = Plan(
         collection=rules.collection,
         cycle=newest.cycle + 1,
@@ -130,8 +134,10 @@ def make_plan(
         tasks=rules.shards,
         flush=asked.flush and cause != "backlog",
         pinned=asked.pinned,
+        dropped=newest.dropped,
         format=newest.format,
         form=newest.form,
+        max_dead_letters=limit and limit._replace(before=asked.dead_letters),
     )
     slices = [Slice(rules.topic, p, starts[p], ends[p], lost[p]) for p in sorted(starts)]
     read = sum(ends.values()) - sum(firsts.values())

@@ -168,7 +168,8 @@ class _Letters:
 
     def schema(self, asked: Asked) -> Schema:
         """Return the types to decode under: the collection's, and what ``--schema`` adds."""
-        check_schema(asked.schema, self.newest.schema, self.storage.uri)
+        reserved = asked.rules(self.newest).reserved
+        check_schema(asked.schema, self.newest, self.storage.uri, reserved)
         return merge(self.newest.schema, asked.schema, widen=False)
 
 
@@ -191,7 +192,9 @@ def _decoded(
     now, rules = datetime.now(timezone.utc), asked.rules(letters.newest)
     found, known = Outcome(), pinned
     for messages in read_letters(letters.storage, file):
-        decoded = decode(messages, pinned, known, rules, now)
+        decoded = decode(
+            messages, pinned, known, rules, now, letters.newest.fold, letters.newest.dropped
+        )
         known = decoded.schema
         found.messages += messages.num_rows
         found.rows += decoded.rows.num_rows
@@ -263,6 +266,7 @@ def _plan(
         tasks=1,
         flush=True,  # rows of open windows do not wait
         pinned=newly_pinned(asked.schema, types, newest.schema),
+        dropped=newest.dropped,
         format=newest.format,
         form=newest.form,
         letters=tuple(group),

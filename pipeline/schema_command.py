@@ -1,51 +1,51 @@
-"""``batch-collection schema``: a collection's columns, where their types are from, and new ones."""
+"""``batch-collection schema``: a collection's columns, where their types are from, and changes."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.collection import no_collection
-from batch_collection.errors import CollectionError
+from batch_collection.collection import open as open_collection
 from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.log import newest_entry, read_entries, read_entry
-from batch_collection.maintenance import append, successor
-from batch_collection.names import RESERVED_COLUMNS
-from batch_collection.schema import merge_types, read_type, to_arrow, type_text
+from batch_collection.maintenance import append
+from batch_collection.schema import read_type, type_text
 from batch_collection.schema_history import schema_history
 from batch_collection.storage import open_storage
-from batch_collection.unified import unified
 from batch_collection.windows import format_instant
-from pipeline.flags import Flags
+from pipeline.flags import EXACTNESS, Flags
+from pipeline.reader_needs import reader_needs
+from pipeline.schema_change import dropping, pinning, undoing
+from pipeline.schema_export import ENDINGS, exported
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from batch_collection.entry import Entry
     from batch_collection.expiry import Expiry
     from batch_collection.schema import Schema
     from batch_collection.schema_history import ColumnHistory
     from batch_collection.storage import Storage
+    from pipeline.schema_change import Change
 
 __all__ = ["SchemaOptions", "check", "configure", "pin", "run"]
 
 
-_READERS = (
-    "to read both, DuckDB needs union_by_name=true, pyarrow schema=SCHEMA, Polars schema=SCHEMA "
-    'and cast_options=ScanCastOptions(integer_cast="allow-float")'
-)
-
-
 @dataclass(frozen=True, slots=True)
 class SchemaOptions:
-    """What ``schema`` was asked to do; ``pins`` are types by column."""
+    """What ``schema`` was asked to do; ``pins`` are types by column, ``export`` a file."""
 
     path: str
     pins: Schema
     json: bool
+    drops: tuple[str, ...] = ()
+    undo: bool = False
+    dry_run: bool = False
+    export: str | None = None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +57,34 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=TYPE",
         action="append",
         default=[],
-        help="give a column a type from now on, as in a file of --schema; may be repeated",
+        help="give a column a type from now on, as in a file of --schema; may be repeated; "
+        f"{EXACTNESS}",
+    )
+    parser.add_argument(
+        "--drop",
+        dest="drops",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="leave a column out from now on; may be repeated",
+    )
+    parser.add_argument(
+        "--undo",
+        action="store_true",
+        help="take the last --pin or --drop back, for all that is collected from now on",
+    )
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="only say what would be changed, and what readers would see and need",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--export",
+        metavar="FILE",
+        help="write all columns that any file has, as an empty Parquet file for readers of data/ "
+        "(FILE.parquet), or the types of the payload as a file for --schema (FILE.json)",
+    )
 
 
 def check(args: argparse.Namespace) -> SchemaOptions:
@@ -70,40 +95,90 @@ def check(args: argparse.Namespace) -> SchemaOptions:
     """
     flags, pins = Flags(args), dict[str, Any]()
     for text in args.pins:
-        name, equals, type_ = text.partition("=")
         try:
-            if not name.strip() or not equals:
-                message = "write it as NAME=TYPE, as value=double"
-                raise ValueError(message)  # noqa: TRY301 - all are told in one form
-            pins[name] = read_type(type_, name)
+            name, type_ = _read_pin(text)
+            pins[name] = type_
         except ValueError as error:
             flags.errors.append(f"--pin={text}: {error}")
+    changes = sum(map(bool, (args.pins, args.drops, args.undo)))
+    flags.check(changes <= 1, "--pin, --drop and --undo change one thing each; run them apart")
+    flags.check(changes or not args.dry_run, "--dry_run needs a --pin, --drop or --undo to try")
+    if args.export is not None:
+        is_known = args.export.endswith(ENDINGS)
+        flags.check(is_known, f"--export must end in {' or '.join(ENDINGS)}, got {args.export!r}")
+        flags.check(not changes, "--export goes without --pin, --drop and --undo; run them apart")
     flags.done()
-    return SchemaOptions(args.path, pins, args.json)
+    return SchemaOptions(
+        args.path, pins, args.json, tuple(args.drops), args.undo, args.dry_run, args.export
+    )
+
+
+def _read_pin(text: str) -> tuple[str, Any]:
+    """Read ``NAME=TYPE``; a name may hold ``=``, and so may names in a type.
+
+    Raises:
+        ValueError: it is none.
+    """
+    errors = []
+    for place in (place for place, letter in enumerate(text) if letter == "="):
+        name, type_ = text[:place], text[place + 1 :]
+        try:
+            if name.strip():
+                return name, read_type(type_, name)
+        except ValueError as error:
+            errors.append(error)
+    raise errors[0] if errors else ValueError("write it as NAME=TYPE, as value=double")
 
 
 def run(options: SchemaOptions) -> int:
-    """Pin what is to be pinned, else print the columns; return 0.
+    """Change what is to be changed, or export, else print the columns; return 0.
 
     Raises:
-        CollectionError: there is no collection, or a name is taken.
+        CollectionError: there is no collection, or a change makes no sense.
     """
     storage = open_storage(options.path)
-    if options.pins:
-        print(_pinned(pin(storage, options.pins), options.pins, storage))
+    change = _change(storage, options)
+    if change is not None:
+        print(_changed(storage, change, options))
         return 0
-    newest, found = undisturbed(storage, partial(_look, storage))
-    print(_json(found) if options.json else _described(storage.uri, newest, found))
+    if options.export is not None:
+        print(exported(open_collection(storage), options.export))
+        return 0
+    found = undisturbed(storage, partial(_look, storage))
+    print(_json(found.columns) if options.json else _described(storage.uri, found))
     return 0
 
 
-def _look(storage: Storage, expiry: Expiry | None) -> tuple[Entry, tuple[ColumnHistory, ...]]:
+def _change(storage: Storage, options: SchemaOptions) -> Change | None:
+    """Return the change that was asked for, None: just a look."""
+    if options.pins:
+        return pinning(options.pins)
+    if options.drops:
+        return dropping(options.drops)
+    return undoing(storage) if options.undo else None
+
+
+class _Look(NamedTuple):
+    """What the log says: its newest entry, all columns, whether all batches are Parquet files."""
+
+    newest: Entry
+    columns: tuple[ColumnHistory, ...]
+    parquet: bool
+
+
+def _look(storage: Storage, expiry: Expiry | None) -> _Look:
     newest = newest_entry(storage)
     if newest is None:
         raise no_collection(storage)
-    first = first_kept(expiry)
+    others = list[str]()
+
+    def read() -> Iterator[Entry]:
+        for entry in read_entries(storage, first_kept(expiry), newest.cycle):
+            others.extend(each.path for each in entry.files if not each.path.endswith(".parquet"))
+            yield entry
+
     folded = expiry.folded.last if expiry is not None and expiry.folded is not None else None
-    return newest, schema_history(read_entries(storage, first, newest.cycle), folded)
+    return _Look(newest, schema_history(read(), folded), not others)
 
 
 def pin(storage: Storage, pins: Schema) -> Entry | None:
@@ -115,58 +190,78 @@ def pin(storage: Storage, pins: Schema) -> Entry | None:
     Raises:
         CollectionError: a name is taken, or there is no collection.
     """
-
-    def pinned(newest: Entry, digest: str) -> Entry | None:
-        taken = sorted((RESERVED_COLUMNS & pins.keys()) - newest.schema.keys())
-        if taken:
-            message = f"--pin={taken[0]}=...: a name of the metadata or path; choose another"
-            raise CollectionError(message)
-        types = {name: _with_fields(type_, newest.schema, name) for name, type_ in pins.items()}
-        changed = tuple(name for name, type_ in types.items() if newest.schema.get(name) != type_)
-        schema = {**newest.schema, **types}
-        entry = replace(successor(newest, digest, "pin"), schema=schema, pinned=changed)
-        return entry if changed else None
-
-    return append(storage, pinned)
+    return append(storage, pinning(pins))
 
 
-def _with_fields(type_: Any, schema: Schema, name: str) -> Any:
-    """Return a pinned type with the fields that the column has and the pin doesn't name."""
-    return merge_types(type_, schema[name], widen=False) if name in schema else type_
-
-
-def _pinned(entry: Entry | None, pins: Schema, storage: Storage) -> str:
-    """Say what was pinned, and what it means for what is there."""
+def _changed(storage: Storage, change: Change, asked: SchemaOptions) -> str:
+    """Make a change; say what was changed, and what it means for what is there."""
+    if asked.dry_run:
+        newest = newest_entry(storage)
+        if newest is None:
+            raise no_collection(storage)
+        entry = change(newest, "")
+    else:
+        entry = append(storage, change)
     if entry is None:
-        return f"nothing to pin: {storage.uri} has {_columns(pins, pins)} already"
-    before = read_entry(storage, entry.cycle - 1).schema
-    lines = [f"cycle {entry.cycle}: from now on {_columns(entry.pinned, entry.schema)}"]
-    changed = [name for name in entry.pinned if name in before]
-    if changed:
-        both = unified(
-            to_arrow({name: of[name] for name in changed}) for of in (before, entry.schema)
-        )
-        needs = "no reader takes both as one column" if both.conflicts else _READERS
-        lines.append(f"batches that are there keep {_columns(changed, before)}; {needs}")
-    lines.append(f"dead letters of before: batch-collection redrive {storage.uri}")
+        if asked.drops:
+            return f"nothing to drop: {storage.uri} is without {', '.join(asked.drops)} already"
+        return f"nothing to pin: {storage.uri} has {_columns(asked.pins, asked.pins)} already"
+    before = read_entry(storage, entry.cycle - 1)
+    found = undisturbed(storage, partial(_look, storage))
+    head = "nothing was changed; it would be" if asked.dry_run else f"cycle {entry.cycle}:"
+    lines = [f"{head} {_said(entry, before)}", *_meant(storage, entry, before, found)]
+    if not asked.dry_run:
+        lines.append(f"dead letters of before: batch-collection redrive {storage.uri}")
     return "\n".join(lines)
+
+
+def _said(entry: Entry, before: Entry) -> str:
+    """Say what an entry changes."""
+    gone = [name for name in before.schema if name not in entry.schema]
+    parts = []
+    if entry.pinned:
+        parts.append(f"from now on {_columns(entry.pinned, entry.schema)}")
+    if gone:
+        parts.append(f"from now on without {', '.join(gone)}")
+    return ", ".join(parts)
+
+
+def _meant(storage: Storage, entry: Entry, before: Entry, found: _Look) -> list[str]:
+    """Say what readers see of batches that are there and those to come, and what they need."""
+    lines = []
+    changed = [name for name in entry.pinned if name in before.schema]
+    if changed:
+        lines.append(f"batches that are there keep {_columns(changed, before.schema)}")
+    gone = [name for name in before.schema if name in entry.dropped]
+    if gone:
+        lines.append(
+            f"batches that are there keep {_columns(gone, before.schema)}; in others it is null"
+        )
+    types = {column.name: column.types for column in found.columns}
+    for name in entry.pinned:
+        types[name] = (*types.get(name, ()), entry.schema[name])
+    if not changed:
+        return lines
+    return [*lines, *reader_needs(storage.uri, types, parquet=found.parquet)]
 
 
 def _columns(names: Sequence[str] | Schema, types: Schema) -> str:
     return ", ".join(f"{name}={type_text(types[name])}" for name in names)
 
 
-def _described(uri: str, newest: Entry, found: Sequence[ColumnHistory]) -> str:
+def _described(uri: str, found: _Look) -> str:
     """Write the columns for people."""
+    newest = found.newest
     head = f"{uri}\n{newest.source.kind} topic {newest.source.topic}, cycle {newest.cycle}"
-    if not found:
+    if not found.columns:
         return f"{head}\n\n  no columns yet"
     rows = [("column", "type", "since", "committed", "by")]
-    for column in found:
+    for column in found.columns:
         for number, change in enumerate(column.changes):
             name = "" if number else column.name
             at = f"{change.committed_at:%Y-%m-%d %H:%M:%S} UTC"
-            rows.append((name, type_text(change.type), f"cycle {change.cycle}", at, change.by))
+            type_ = "-" if change.type is None else type_text(change.type)
+            rows.append((name, type_, f"cycle {change.cycle}", at, change.by))
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join([head, "", *(f"  {line}" for line in lines)])

@@ -211,7 +211,8 @@ def _reasons(found: Status) -> str:
     width = max(len(count) for count, _ in rows)
     lines = "\n".join(f"  {count:>{width}}  {reason}" for count, reason in rows)
     cure = (
-        f"  for another type: batch-collection schema {found.uri} --pin COLUMN=TYPE\n"
+        "  for another type (first with --dry_run): "
+        f"batch-collection schema {found.uri} --pin COLUMN=TYPE\n"
         f"  to decode them again: batch-collection redrive {found.uri}"
     )
     return f"dead letters by reason\n{lines}{_more(len(reasons))}\n{cure}"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from batch_collection import errors
 from batch_collection.entry import FORMAT, FORMS, Entry, PartitionRead, Source
 from batch_collection.errors import CollectionError, FileGoneError, LogError, OtherCollectorError
-from batch_collection.log import create_entry, newest_cycle, newest_entry, read_since
+from batch_collection.log import create_entry, digest, newest_cycle, newest_entry, read_since
 from batch_collection.mend import mend
-from batch_collection.names import new_token, staged_path
+from batch_collection.names import entry_path, new_token, staged_path
 from batch_collection.publish import publish, sweep
 from batch_collection.schema import merge
 from batch_collection.storage import open_storage
@@ -24,13 +24,13 @@ from transforms.commit_cycle import commit, read_failure
 from transforms.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batch_collection.storage import Storage
     from pipeline.broker import Broker, TopicInfo
     from pipeline.planner import Answer
 
-__all__ = ["MOST_REPLANS", "Pins", "TopicCollection"]
+__all__ = ["MOST_REPLANS", "Pins", "TopicCollection", "dead_letters_of"]
 
 TOPIC_REFRESH = timedelta(seconds=30)
 """How often the topic is asked for added partitions, and whether it is still the same one."""
@@ -39,9 +39,18 @@ MOST_REPLANS = 20
 """How often a cycle is planned again because its types changed, or its account did not close."""
 
 
+def dead_letters_of(entries: Iterable[Entry], run: str) -> int:
+    """Count the dead letters that a run has collected, of some entries."""
+    own = (entry for entry in entries if entry.run == run)
+    return sum(read.dead_letters for entry in own for read in entry.reads)
+
+
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """What a collection is begun with and keeps: see the flags of the same names."""
+    """What a collection is begun with and keeps: see the flags of the same names.
+
+    ``reserved`` are names that a column can't have (``RowRules``).
+    """
 
     interval: timedelta
     row_time: str
@@ -49,6 +58,7 @@ class Pins:
     is_start_given: bool
     group_id: str | None
     schema: dict[str, Any]
+    reserved: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -59,6 +69,9 @@ class TopicCollection:
         newest: the newest log entry, which is published.
         warning: what a user should know of how it was found; empty if all is well.
         lag: messages that waited when the broker was last asked.
+        is_beyond_until: whether messages stamped at or after ``--until`` were read before.
+        dead_letters: how many this run has committed.
+        goal: by partition, where reading ends with ``--once``; None as long as it is not set.
     """
 
     broker: Broker
@@ -70,7 +83,9 @@ class TopicCollection:
     newest: Entry = field(init=False)
     warning: str = ""
     lag: int = 0
-    _goal: dict[int, int] | None = None
+    is_beyond_until: bool = False
+    dead_letters: int = 0
+    goal: dict[int, int] | None = None
     _schema: dict[str, Any] | None = None
     _tries: int = 0
     _looked_at: datetime = EPOCH
@@ -81,7 +96,12 @@ class TopicCollection:
         self._check_writable()
         newest = newest_entry(self.storage)
         if newest is None:
+            self._check_schema(None)
             newest = create_entry(self.storage, self._first_entry())
+        self._check_source(newest)
+        if newest.cause == "start" and self._differs(newest):
+            publish(self.storage, newest)
+            newest = create_entry(self.storage, self._begun_again(newest))
         self._check_pins(newest)
         try:
             publish(self.storage, newest)
@@ -92,7 +112,7 @@ class TopicCollection:
         sweep(self.storage, newest)
         mend(self.storage, newest.cycle)
         self.newest = newest
-        check_schema(self.pins.schema, newest.schema, self.storage.uri)
+        self._check_schema(newest)
         self._schema = self._pinned_schema()
 
     @property
@@ -118,7 +138,7 @@ class TopicCollection:
             LogError: the topic was created again; its offsets mean other messages now.
         """
         pinned = newly_pinned(self.pins.schema, self._schema or {}, self.newest.schema)
-        asked = asked._replace(schema=self._schema, pinned=pinned)
+        asked = asked._replace(schema=self._schema, pinned=pinned, dead_letters=self.dead_letters)
         seen = self._look(now or self.clock())
         ends = self.newest.ends
         self.lag = sum(end - ends.get(p, first) for p, (first, end) in seen.offsets.items())
@@ -147,11 +167,12 @@ class TopicCollection:
         )
         commit(planned.plan, reads)
 
-    def settle(self, planned: Planned) -> tuple[Entry, ...]:
+    def settle(self, planned: Planned, *, published: bool = True) -> tuple[Entry, ...]:
         """See what became of a plan: return the entries that came since, and take them up.
 
         They are the plan's, or those of commands that were faster (``Entry.is_maintenance``): then
-        its cycle is planned again behind them. Without any it is planned again, too.
+        its cycle is planned again behind them. Without any it is planned again, too. Where work
+        on it broke off, what was committed may not be ``published`` yet.
 
         Raises:
             OtherCollectorError: another run committed this cycle.
@@ -163,7 +184,7 @@ class TopicCollection:
         if found:
             for entry in found:
                 self._check_run(entry)
-            self._take(found, published=True)
+            self._take(found, published=published)
             return found
         failure = read_failure(plan)
         self._tries += 1
@@ -197,8 +218,8 @@ class TopicCollection:
 
     def set_goal(self, goal: dict[int, int] | None = None) -> dict[int, int]:
         """Let what is there now, or what was at another time, be all that is read (``--once``)."""
-        self._goal = goal or {partition: end for partition, (_, end) in self._offsets().items()}
-        return self._goal
+        self.goal = goal or {partition: end for partition, (_, end) in self._offsets().items()}
+        return self.goal
 
     def take_up(self) -> tuple[Entry, ...]:
         """Take up what the log has got since, whoever committed it, and return it.
@@ -223,6 +244,7 @@ class TopicCollection:
         for entry in found:
             if entry.is_maintenance or (entry is found[-1] and not published):
                 publish(self.storage, entry)
+        self.dead_letters += dead_letters_of(found, self.rules.run)
         self.newest, self._tries = found[-1], 0
         self._schema = self._pinned_schema()
 
@@ -231,24 +253,28 @@ class TopicCollection:
         self._schema = schema
 
     def _look(self, now: datetime) -> Seen:
-        if self._goal is None and now - self._looked_at > TOPIC_REFRESH:
+        if self.goal is None and now - self._looked_at > TOPIC_REFRESH:
             self._refresh(now)
         offsets = self._offsets()
-        if self._goal is not None:
-            offsets = {p: (offsets[p][0], min(end, offsets[p][1])) for p, end in self._goal.items()}
+        if self.goal is not None:
+            offsets = {p: (offsets[p][0], min(end, offsets[p][1])) for p, end in self.goal.items()}
         return Seen(now, offsets, self._offsets_at)
 
     def _offsets(self) -> dict[int, tuple[int, int]]:
-        """Return the earliest offset and the end of each partition, ``--until`` at the most."""
+        """Return the earliest offset and the end of each partition.
+
+        With ``--until`` that is the first message stamped at or after it; where more was read
+        before, what was read.
+        """
         offsets = dict(self.broker.offsets(self.info.name, self.info.partitions))
         if self.rules.until is None:
             return offsets
         for partition, answer in self._offsets_at(self.rules.until).items():
             earliest, end = offsets[partition]
-            offsets[partition] = (
-                earliest,
-                end if answer.offset is None else min(end, answer.offset),
-            )
+            if answer.offset is not None:
+                reached = self.newest.ends.get(partition, earliest)
+                self.is_beyond_until |= reached > answer.offset
+                offsets[partition] = (earliest, min(end, max(answer.offset, reached)))
         return offsets
 
     def _offsets_at(self, instant: datetime) -> Mapping[int, Answer]:
@@ -262,7 +288,6 @@ class TopicCollection:
 
     def _first_entry(self) -> Entry:
         """Make entry 0: no rows, but where reading starts and what is pinned."""
-        offsets = self._starts()
         return Entry(
             cycle=0,
             run=self.rules.run,
@@ -276,15 +301,46 @@ class TopicCollection:
             row_time=self.pins.row_time,
             start=self.pins.start,
             cause="start",
-            reads=tuple(PartitionRead(p, offsets[p], offsets[p]) for p in sorted(offsets)),
+            reads=self._first_reads(),
             schema=self.pins.schema,
             pinned=tuple(self.pins.schema),
             format=FORMAT,
             **FORMS[FORMAT]._asdict(),
         )
 
+    def _begun_again(self, newest: Entry) -> Entry:
+        """Make the entry that pins all anew behind one that only did that: nothing is collected."""
+        start, reads = newest.start, newest.standing_reads
+        if self.pins.is_start_given and self.pins.start != start:
+            start, reads = self.pins.start, self._first_reads()
+        schema = self.pins.schema or newest.schema
+        return newest.following(
+            digest(self.storage.read(entry_path(newest.cycle))),
+            run=self.rules.run,
+            plan=new_token(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            committed_at=self.clock(),
+            interval=self.pins.interval,
+            row_time=self.pins.row_time,
+            start=start,
+            cause="start",
+            reads=reads,
+            schema=schema,
+            pinned=tuple(schema),
+        )
+
+    def _differs(self, newest: Entry) -> bool:
+        """Tell whether the collection was begun with other flags."""
+        flags = any(before != given for _, before, given in self._pinned(newest))
+        return flags or bool(self.pins.schema and self.pins.schema != newest.schema)
+
     def _source(self) -> Source:
         return Source("kafka", self.info.name, self.info.topic_id, self.info.cluster_id)
+
+    def _first_reads(self) -> tuple[PartitionRead, ...]:
+        starts = self._starts()
+        return tuple(PartitionRead(p, starts[p], starts[p]) for p in sorted(starts))
 
     def _starts(self) -> dict[int, int]:
         """Return where reading starts: where the group stands, else what ``--start`` says."""
@@ -314,6 +370,17 @@ class TopicCollection:
         Raises:
             LogError: it names the flag and the cure.
         """
+        self._check_source(newest)
+        for flag, before, given in self._pinned(newest):
+            if before != given:
+                message = (
+                    f"--{flag}={given}, but {self.storage.uri} was begun with --{flag}={before}; "
+                    f"use --{flag}={before} or another --output"
+                )
+                raise LogError(message)
+
+    def _check_source(self, newest: Entry) -> None:
+        """Refuse another topic or cluster, likewise."""
         source, mine, where = newest.source, self._source(), self.storage.uri
         if source.topic != mine.topic:
             message = f"{where} holds topic={source.topic}, not {mine.topic}; use another --output"
@@ -329,20 +396,19 @@ class TopicCollection:
                     f"{name}={now} ({what}); use another --output"
                 )
                 raise LogError(message)
-        for flag, before, given in self._pinned(newest):
-            if before != given:
-                message = (
-                    f"--{flag}={given}, but {where} was begun with --{flag}={before}; "
-                    f"use --{flag}={before} or another --output"
-                )
-                raise LogError(message)
+
+    def _check_schema(self, newest: Entry | None) -> None:
+        check_schema(self.pins.schema, newest, self.storage.uri, self.pins.reserved)
 
     def _pinned_schema(self) -> dict[str, Any] | None:
         """Return the collection's schema with what ``--schema`` adds, None if that is nothing.
 
-        A type that was pinned since this collector began stands against its ``--schema``.
+        A type that was pinned since this collector began stands against its ``--schema``, and so
+        does a column that was dropped.
         """
-        merged = merge(self.newest.schema, self.pins.schema, widen=False)
+        dropped = self.newest.dropped
+        given = {name: type_ for name, type_ in self.pins.schema.items() if name not in dropped}
+        merged = merge(self.newest.schema, given, widen=False)
         return merged if merged != self.newest.schema else None
 
     def _pinned(self, newest: Entry) -> list[tuple[str, str, str]]:

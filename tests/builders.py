@@ -22,6 +22,7 @@ from batch_collection.entry import (
 from batch_collection.formats import FORMATS
 from batch_collection.log import create_entry, digest
 from batch_collection.names import (
+    METADATA_COLUMNS,
     batch_path,
     carry_path,
     dead_letters_path,
@@ -30,14 +31,25 @@ from batch_collection.names import (
     staged_path,
 )
 from batch_collection.publish import publish
+from batch_collection.schema import from_arrow, merge, to_arrow
 from batch_collection.windows import window_start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batch_collection.schema import Schema
     from batch_collection.storage import Storage
 
-__all__ = ["MINUTE", "Collector", "Message", "at", "dead_letter", "message", "tombstone"]
+__all__ = [
+    "MINUTE",
+    "Collector",
+    "Message",
+    "at",
+    "dead_letter",
+    "message",
+    "payload_of",
+    "tombstone",
+]
 
 MINUTE = timedelta(minutes=1)
 _DAY = datetime(2026, 11, 22, tzinfo=timezone.utc)
@@ -77,6 +89,14 @@ def tombstone(offset: int, partition: int = 0) -> Message:
     return Message(partition, offset)
 
 
+def payload_of(table: pa.Table) -> Schema:
+    """Return the payload schema of a batch file's rows, as far as a collection has such types."""
+    fields = [each for each in table.schema if each.name not in METADATA_COLUMNS["full"]]
+    schema = from_arrow(pa.struct(fields))
+    kept = [each.name for each in fields if each in to_arrow(schema)]
+    return {name: schema[name] for name in kept}
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     time: datetime
@@ -84,6 +104,25 @@ class _Row:
     offset: int
     index: int | None
     columns: dict[str, Any]
+
+
+def first_entry(**changes: Any) -> Entry:
+    """Build entry 0 of a collection of one partition, that reads from offset 0 on."""
+    entry = Entry(
+        cycle=0,
+        run="run-1",
+        plan="plan-0",
+        previous=None,
+        host="test",
+        pid=1,
+        committed_at=at("10:30:00"),
+        source=Source("kafka", "batch-topic", "topic-id", "cluster-id"),
+        interval=MINUTE,
+        row_time="record",
+        cause="start",
+        reads=(PartitionRead(0, 0, 0),),
+    )
+    return replace(entry, **changes)
 
 
 @dataclass(slots=True)
@@ -98,21 +137,13 @@ class Collector:
     run: str = "run-1"
     newest: Entry | None = None
     _waiting: dict[datetime, list[_Row]] = field(default_factory=lambda: defaultdict(list))
+    _payload: Schema = field(default_factory=dict)
 
     def start(self, partitions: Sequence[int] = (0,)) -> Entry:
         """Commit entry 0, which pins where reading starts."""
-        entry = Entry(
-            cycle=0,
+        entry = first_entry(
             run=self.run,
-            plan="plan-0",
-            previous=None,
-            host="test",
-            pid=1,
-            committed_at=at("10:30:00"),
-            source=Source("kafka", "batch-topic", "topic-id", "cluster-id"),
             interval=self.interval,
-            row_time="record",
-            cause="start",
             reads=tuple(PartitionRead(partition, 0, 0) for partition in partitions),
         )
         return self._commit(entry, published=True)
@@ -152,6 +183,7 @@ class Collector:
             boundary=due,
             reads=tuple(_read(read, messages) for read in before.reads),
             panes=panes,
+            schema=merge(before.schema, self._payload),
             open=_open(before, panes),
             carry=carry,
             released=tuple(file.path for file in before.carry),
@@ -199,6 +231,7 @@ class Collector:
         path = batch_path(start, cycle, 0, number, new_token(), file_format.suffix(compression))
         staged = staged_path(cycle, path)
         table = self._table(rows)
+        self._payload = merge(self._payload, payload_of(table))
         with ChecksumFile(self.storage.write(staged)) as sink:
             writer = file_format.writer(sink, table.schema, compression)
             writer.write(table)

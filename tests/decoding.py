@@ -11,6 +11,7 @@ import pyarrow as pa
 from batch_collection.schema import to_arrow
 from transforms.chunk import MESSAGES, POSITION
 from transforms.decode import DEAD_LETTERS, Decoded, RowRules, decode
+from transforms.json_value import MAX_DEPTH
 from transforms.reading import MAX_SCHEMA_TEXT
 
 if TYPE_CHECKING:
@@ -68,13 +69,13 @@ def decoded(
     pinned: dict[str, Any] | None = None,
     known: dict[str, Any] | None = None,
     timestamp: int | None = STAMP,
+    dropped: dict[str, Any] | None = None,
     **rules: Any,
 ) -> Decoded:
     """Decode messages and see that they are all accounted for, in order."""
     pinned = pinned or {}
-    done = decode(
-        chunk(*values, timestamp=timestamp), pinned, known or pinned, RowRules(**rules), NOW
-    )
+    messages = chunk(*values, timestamp=timestamp)
+    done = decode(messages, pinned, known or pinned, RowRules(**rules), NOW, dropped=dropped)
     done.rows.validate(full=True)
     done.dead_letters.validate(full=True)
     assert done.rows.schema == POSITION.append(pa.field("payload", to_arrow(done.schema)))
@@ -122,8 +123,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _fits(value: Any, type_: Any) -> bool:
     """Tell whether a value stays the same in its column; the tests' own opinion."""
-    if value is None:
-        return True
+    if substance(value) is None:
+        return _has_names(value)
     if isinstance(type_, dict):
         return isinstance(value, dict) and all(
             _is_name(name) and _fits(field, type_.get(name, "unknown"))
@@ -133,7 +134,14 @@ def _fits(value: Any, type_: Any) -> bool:
         return isinstance(value, list) and all(_fits(element, type_[0]) for element in value)
     if type_ == "string":
         return isinstance(value, str) and _is_text(value)
-    return _fits_number(value, type_)
+    return isinstance(value, bool) if type_ == "bool" else _fits_number(value, type_)
+
+
+def _has_names(value: Any) -> bool:
+    """Tell whether all fields of a value, however deep, may be called that."""
+    if isinstance(value, dict):
+        return all(_is_name(name) and _has_names(field) for name, field in value.items())
+    return not isinstance(value, list) or all(map(_has_names, value))
 
 
 def _is_name(text: str) -> bool:
@@ -156,15 +164,15 @@ def _fits_number(value: Any, type_: str) -> bool:
 
 
 def shown(value: Any, type_: Any) -> Any:
-    """Return a value as its column shows it, missing fields null."""
-    if isinstance(type_, dict) and value is not None:
+    """Return a value as its column shows it, missing fields and what has no type null."""
+    if isinstance(type_, dict) and isinstance(value, dict):
         return {name: shown(value.get(name), field) for name, field in type_.items()}
-    if isinstance(type_, list) and value is not None:
+    if isinstance(type_, list) and isinstance(value, list):
         return [shown(element, type_[0]) for element in value]
-    return value
+    return None if isinstance(value, (dict, list)) else value
 
 
-def expected(message: bytes) -> list[Any] | None:
+def expected(message: bytes, types: dict[str, Any] = LAW) -> list[Any] | None:
     """Return the rows of one message by Python's json, None for a dead letter."""
     try:
         value = json.loads(message.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -173,9 +181,18 @@ def expected(message: bytes) -> list[Any] | None:
     objects = value if isinstance(value, list) else [value]
     if any(isinstance(each, dict) and "_offset" in each for each in objects):
         return None
-    if all(isinstance(each, dict) and _fits(each, LAW) for each in objects):
-        return [shown(each, LAW) for each in objects]
+    if _levels(value) > MAX_DEPTH:
+        return None
+    if all(isinstance(each, dict) and _fits(each, types) for each in objects):
+        return [shown(each, types) for each in objects]
     return None
+
+
+def _levels(value: Any) -> int:
+    """Count how deep a value nests objects and arrays."""
+    if not isinstance(value, (dict, list)):
+        return 0
+    return 1 + max(map(_levels, value.values() if isinstance(value, dict) else value), default=0)
 
 
 def _by_offset(done: Decoded) -> dict[int, list[Any]]:

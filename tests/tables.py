@@ -4,29 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 import batch_collection
 from batch_collection.checksum import ChecksumFile
-from batch_collection.entry import BatchFile, Entry, Pane, PartitionRead, Source
+from batch_collection.entry import BatchFile, Entry, Pane
 from batch_collection.formats import FORMATS
 from batch_collection.log import create_entry, digest
 from batch_collection.names import batch_path, entry_path, new_token, staged_path
 from batch_collection.publish import publish
+from batch_collection.schema import merge
 from batch_collection.storage import LocalStorage
+from tests.builders import first_entry, payload_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from batch_collection.collection import Collection
     from batch_collection.storage import Storage
 
-__all__ = ["TableCollector", "numbered"]
+__all__ = ["FIRST", "MINUTE", "TableCollector", "numbered"]
 
-_FIRST = datetime(2026, 11, 22, 10, tzinfo=timezone.utc)
-_MINUTE = timedelta(minutes=1)
+FIRST = datetime(2026, 11, 22, 10, tzinfo=timezone.utc)
+MINUTE = timedelta(minutes=1)
 
 
 @dataclass
@@ -37,6 +41,7 @@ class TableCollector:
     newest: Entry
     format: str = "parquet"
     row_group: int = 128 * 1024
+    compression: str | None = None
 
     @classmethod
     def at(
@@ -44,31 +49,29 @@ class TableCollector:
     ) -> TableCollector:
         """Begin a collection in a directory."""
         storage = LocalStorage(str(root))
-        entry = Entry(
-            cycle=0,
-            run="run-1",
-            plan="plan-0",
-            previous=None,
-            host="test",
-            pid=1,
-            committed_at=_FIRST,
-            source=Source("kafka", "batch-topic", "topic-id", "cluster-id"),
-            interval=_MINUTE,
-            row_time="record",
-            cause="start",
-            reads=(PartitionRead(0, 0, 0),),
-        )
-        return cls(storage, create_entry(storage, entry), file_format, row_group)
+        entry = create_entry(storage, first_entry(committed_at=FIRST))
+        return cls(storage, entry, file_format, row_group)
 
     def collect(
-        self, *files: tuple[int, pa.Table], closed: int | None = None, published: bool = True
+        self,
+        *files: tuple[int, pa.Table],
+        closed: int | None = None,
+        published: bool = True,
+        types: Sequence[dict[str, Any]] = (),
+        **changes: Any,
     ) -> Collection:
-        """Commit files of ``(minute, rows)``; windows before minute ``closed`` are closed."""
-        before = self.newest
+        """Commit files of ``(minute, rows)``; windows before minute ``closed`` are closed.
+
+        ``types`` are those that a file has beside its entry's, ``changes`` other fields of that.
+        """
+        before, schema = self.newest, self.newest.schema
+        for _, rows in files:
+            schema = merge(schema, payload_of(rows), widen=False)
         panes = tuple(
-            Pane(start, start + _MINUTE, "early", rows.num_rows, (self._file(number, start, rows),))
-            for number, (minute, rows) in enumerate(files)
-            for start in (_FIRST + minute * _MINUTE,)
+            Pane(start, start + MINUTE, "early", rows.num_rows, (replace(file, types=own or {}),))
+            for number, ((minute, rows), own) in enumerate(zip_longest(files, types))
+            for start in (FIRST + minute * MINUTE,)
+            for file in (self._file(number, start, rows),)
         )
         entry = replace(
             before,
@@ -77,16 +80,17 @@ class TableCollector:
             previous=digest(self.storage.read(entry_path(before.cycle))),
             cause="interval",
             panes=panes,
-            boundary=before.boundary if closed is None else _FIRST + closed * _MINUTE,
+            schema=schema,
+            boundary=before.boundary if closed is None else FIRST + closed * MINUTE,
         )
-        self.newest = create_entry(self.storage, entry)
+        self.newest = create_entry(self.storage, replace(entry, **changes))
         if published:
             publish(self.storage, self.newest)
         return batch_collection.open(self.storage)
 
     def _file(self, number: int, start: datetime, rows: pa.Table) -> BatchFile:
         form = FORMATS[self.format]
-        compression = form.compressions[0]
+        compression = self.compression or form.compressions[0]
         suffix = form.suffix(compression)
         path = batch_path(start, self.newest.cycle + 1, 0, number, new_token(), suffix)
         staged = staged_path(self.newest.cycle + 1, path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import threading
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
@@ -13,11 +16,16 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import batch_collection
+from batch_collection.audit import audit
 from batch_collection.names import batch_path
 from batch_collection.storage import LocalStorage
+from pipeline import cli
 from pipeline.local import utc_now
+from pipeline.schema_command import pin
 from tests.builders import at
 from tests.collecting import (
     Collecting,
@@ -26,9 +34,14 @@ from tests.collecting import (
     Stream,
     check,
     dead_letters_of,
+    json_of,
     sending,
 )
+from tests.columns import rows_of
 from tests.storages import Died, DyingStorage
+from tests.tables import TableCollector
+from tests.test_readme import blocks
+from tests.told import answers
 from transforms import write_batch_files
 
 if TYPE_CHECKING:
@@ -39,6 +52,8 @@ if TYPE_CHECKING:
     from tests.services.kafka import KafkaBroker
 
 SECOND = timedelta(seconds=1)
+RECIPES = next(block for block in blocks("python") if "read_parquet_schema" in block)
+"""How the README reads columns that some files lack."""
 
 
 class Seen(NamedTuple):
@@ -152,6 +167,56 @@ def test_a_fraction_after_an_integer_is_a_dead_letter_and_no_reader_rounds(
     check(collecting.path, stream.produced, dead=[(0, 1)])
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "seen"),
+    [
+        (1, "dev-1", ["1", "dev-1"]),
+        (True, "on", ["true", "on"]),
+        (1, 0.5, [1.0, 0.5]),
+        (1, 2**63, [1, 2**63]),
+        ([1], ["dev-1"], [["1"], ["dev-1"]]),
+        ({"a b": [1]}, {"a b": ["dev-1"]}, [{"a b": ["1"]}, {"a b": ["dev-1"]}]),
+    ],
+)
+def test_the_advice_of_a_dead_letter_leads_to_rows_for_every_reader(
+    embedded: EmbeddedBroker,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    before: object,
+    after: object,
+    seen: list[object],
+) -> None:
+    """Its commands are run as they stand, and what they print for readers is done."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+    stream.send(sending(at("10:30:01"), x=before))
+    collecting.once(at("10:30:12"))
+    stream.send(sending(at("10:30:11"), x=after))
+    collecting.once(at("10:30:22"))
+    (letter,) = dead_letters_of(collecting.path).values()
+    commands = re.findall("`batch-collection ([^`]*)`", letter["error"])
+    printed = []
+
+    for command in commands:
+        capsys.readouterr()
+        words = [word.replace("PATH", str(collecting.path)) for word in shlex.split(command)]
+        assert cli.main(words) == 0
+        printed += capsys.readouterr().out.splitlines()
+
+    found = answers(printed)
+    assert found.keys() == {"batch_collection", "DuckDB", "pyarrow", "Polars"}
+    for name, values in found.items():
+        assert list(map(plain, values)) == seen, name
+    check_values = batch_collection.open(collecting.path).table(["x"]).column("x").to_pylist()
+    assert check_values == seen
+    assert audit(LocalStorage(str(collecting.path))).findings == ()
+
+
+def plain(value: object) -> object:
+    """Return a value as JSON has it: DuckDB gives large integers as decimals."""
+    return int(value) if isinstance(value, Decimal) else value
+
+
 def test_numbers_pinned_as_doubles_read_alike(embedded: EmbeddedBroker, tmp_path: Path) -> None:
     """With ``--numbers=double`` the 0.6 after the 1 is a row, for every reader."""
     stream = Stream(embedded)
@@ -254,6 +319,114 @@ def test_the_hour_is_a_number_whatever_hours_there_are(tmp_path: Path, hours: li
         assert len(connection.execute(query).fetchall()) == 1
 
 
+_POINT = {"x": pa.int64(), "y": pa.string(), "z": pa.list_(pa.float64())}
+_COLUMNS: dict[str, pa.DataType] = {
+    "n": pa.int64(),
+    "text": pa.string(),
+    "k.e y": pa.float64(),
+    "when": pa.timestamp("us", "UTC"),
+    "raw": pa.binary(),
+    "u": pa.uint16(),
+    "_index": pa.int32(),
+    "_key": pa.binary(),
+}
+
+
+@st.composite
+def some_columns(draw: st.DrawFn) -> pa.Schema:
+    """Return the columns of one file: some of all, and objects with some of all fields."""
+    names = draw(st.lists(st.sampled_from(list(_COLUMNS)), unique=True))
+    columns = {name: _COLUMNS[name] for name in names}
+    for name in draw(st.lists(st.sampled_from(["point", "points"]), unique=True)):
+        fields = draw(st.lists(st.sampled_from(list(_POINT)), min_size=1, unique=True))
+        point = pa.struct([(field, _POINT[field]) for field in fields])
+        columns[name] = point if name == "point" else pa.list_(point)
+    return pa.schema(columns)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_recipes_for_columns_that_come_and_go_give_what_the_collection_gives(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Whatever each shard and window has, ``_index`` too: those of the README, as they stand."""
+    root = tmp_path_factory.mktemp("recipes")
+    collector, number = TableCollector.at(root / "collected" / "sensor"), 0
+    for minute in range(data.draw(st.integers(1, 3))):
+        files = []
+        for _ in range(data.draw(st.integers(1, 3))):
+            rows = data.draw(rows_of(data.draw(some_columns()), most=2))
+            offsets = pa.array(range(number, number + rows.num_rows), pa.int64())
+            number += rows.num_rows
+            place = data.draw(st.integers(0, rows.num_columns))
+            files.append((60 * minute, rows.add_column(place, "_offset", offsets)))
+        view = collector.collect(*files, schema={})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        pq.write_table(view.schema.empty_table(), "schema.parquet")
+        scope: dict[str, Any] = {}
+        exec(RECIPES, scope)  # noqa: S102 - the README's own
+        found = {
+            "pyarrow": scope["table"],
+            "polars": scope["frame"].collect().to_arrow(),
+            "duckdb": scope["relation"].arrow().read_all(),
+        }
+    expected = by_offset(view.table(), view.schema)
+    assert {name: by_offset(table, view.schema) for name, table in found.items()} == dict.fromkeys(
+        found, expected
+    )
+
+
+def by_offset(table: pa.Table, schema: pa.Schema) -> str:
+    """Return rows in the order of their offsets, in a form in which NaN is NaN."""
+    rows = table.select(schema.names).cast(schema).sort_by("_offset").to_pylist()
+    return repr(rows)
+
+
+def test_json_lines_read_as_parquet_does(embedded: EmbeddedBroker, tmp_path: Path) -> None:
+    """Types and values, with all metadata, though a type was changed while rows waited."""
+    stream, pins = Stream(embedded), tmp_path / "types.json"
+    pins.write_text('{"u": "uint64", "b": "binary", "t": "timestamp", "f": "float"}')
+    flags = ("--interval=10s", "--metadata=full", "--shards=2", f"--schema={pins}")
+    both = [
+        Collecting.of(stream, tmp_path / name, *flags, f"--output_format={name}")
+        for name in ("parquet", "jsonl")
+    ]
+    rows: list[dict[str, Any]] = [
+        {"c": [None, 1.5], "u": 2**64 - 1, "b": "\u2028", "t": "0001-01-01T00:00:00.000001Z"},
+        {
+            "c": [2.5, 3.5],
+            "f": 0.1,
+            "o": {"x": None, "y": [{"z": 2**53 + 1}]},
+            "when": "2026-11-22",
+        },
+        {"o": {"x": "new", "w": [[None], [], [1]]}, "c": [], 'k.e"y': "\x00"},
+    ]
+    stream.send(*(sending(at("10:30:01"), n % 2, **row) for n, row in enumerate(rows)))
+    headers: Any = [("h", b"\xff"), ("h", None), ("", b"")]
+    array = json_of([{"c": [0.5]}, {"id": 2**53 + 1}])
+    stream.send(Sending(array, at("10:30:05"), 1, b"\xff\x00", headers))
+    stream.send(sending(at("10:30:15"), id=2**53 + 1))
+    for collecting in both:
+        collecting.once(at("10:30:12"))
+        pin(LocalStorage(str(collecting.path)), {"id": "double"})
+    stream.send(sending(at("10:30:16"), id=0.5))
+    for collecting in both:
+        collecting.once(at("10:30:22"))
+
+    parquet, lines = (batch_collection.open(collecting.path) for collecting in both)
+    named = [[batch.table().column_names for batch in view] for view in (parquet, lines)]
+    assert named[0] == named[1]
+    ids = [[batch.table(["id"])["id"] for batch in view] for view in (parquet, lines)]
+    assert ids[0] == ids[1]
+    assert {column.type for column in ids[1]} == {pa.int64(), pa.float64()}
+    others = [name for name in parquet.schema.names if name != "id"]
+    assert parquet.table(others).to_pylist() == lines.table(others).to_pylist()
+    for collecting in both:
+        assert not audit(LocalStorage(str(collecting.path))).findings
+
+
 @pytest.mark.integration
 def test_readers_agree_while_collecting(kafka: KafkaBroker, tmp_path: Path) -> None:
     """They read whole files only, never fewer than before, and in the end all of them."""
@@ -287,3 +460,30 @@ def test_readers_agree_while_collecting(kafka: KafkaBroker, tmp_path: Path) -> N
     check(tmp_path / stream.name, stream.produced)
     offsets = sum(message.offset for message in stream.produced)
     assert_all_say(data, expected_of([*range(len(stream.produced))], offsets))
+
+
+def test_rows_without_any_column_are_seen_by_every_reader(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Messages ``{}`` without metadata, alone in their file; another file has a column."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--metadata=none")
+    data = collecting.path / "data"
+    for clock, values, rows, column in (
+        ("10:30:01", [b"{}", b"{}"], 2, "_empty"),
+        ("10:30:11", [b'{"x":1}'], 3, "x"),
+    ):
+        stream.send(*(Sending(value, at(clock)) for value in values))
+
+        collecting.once(at(clock) + 12 * SECOND)
+
+        query = f"SELECT count(*) FROM read_parquet('{data}/**/*.parquet', union_by_name=true)"
+        with duckdb.connect() as connection:
+            assert connection.execute(query).fetchall() == [(rows,)]
+        files = sorted(data.rglob("*.parquet"))
+        assert sum(pl.read_parquet(file).height for file in files) == rows
+        assert ds.dataset(data, partitioning="hive").count_rows() == rows
+        opened = batch_collection.open(collecting.path)
+        assert (opened.schema.names, opened.to_arrow().num_rows) == ([column], rows)
+        assert opened.scan().count_rows() == rows
+        assert audit(LocalStorage(str(collecting.path))).findings == ()

@@ -14,13 +14,14 @@ from apache_beam.transforms.window import GlobalWindows
 
 from batch_collection.entry import Entry
 from batch_collection.errors import ExpiredError
+from batch_collection.listing import recalled
 from batch_collection.log import create_entry, digest, read_content
 from batch_collection.mend import keep_up
 from batch_collection.names import entry_path, outcome_path
 from batch_collection.publish import publish
 from batch_collection.storage import open_storage
 from transforms.report import Failure, Report, add_up
-from transforms.settle import settle
+from transforms.settle import is_forgetful, open_horizon, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -114,9 +115,11 @@ def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
 
 
 def _committed(storage: Storage, plan: Plan, reports: Iterable[Report]) -> Entry | None:
-    previous = read_content(storage, plan.cycle - 1)
-    now = datetime.now(timezone.utc)
-    settled = settle(plan, Entry.from_json(previous), digest(previous), reports, now)
+    content = read_content(storage, plan.cycle - 1)
+    previous = Entry.from_json(content)
+    if is_forgetful(plan, previous):
+        previous = recalled(storage, previous, open_horizon(plan))
+    settled = settle(plan, previous, digest(content), reports, datetime.now(timezone.utc))
     if settled is None:
         return None
     if isinstance(settled, Failure):

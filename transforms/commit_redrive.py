@@ -81,6 +81,8 @@ def redriven(
         return Failure(OUTRUN, "another redrive was faster")
     if newest.cycle + 1 >= plan.cycle:
         return Failure(OUTRUN, f"{plan.cycle - plan.behind} cycles were committed meanwhile")
+    if newest.dropped != plan.dropped:
+        return Failure(OUTRUN, "columns were dropped, or taken up again, meanwhile")
     rebased: Plan = replace(
         plan,
         cycle=newest.cycle + 1,

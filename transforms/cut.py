@@ -83,22 +83,26 @@ class Cutter:
             window.carried.append(Segment(file, 0, file.rows))
             window.rows += file.rows
 
-    def add(self, window_start: datetime, source: Source) -> list[Cut]:
-        """Take rows of one window in; return the full batches that they complete."""
+    def add(self, window_start: datetime, source: Source, *, ahead: bool = False) -> list[Cut]:
+        """Take rows of one window in; return the full batches that they complete.
+
+        Those that are ``ahead`` (their times are after the plan's ``ahead_limit``) do not wait.
+        """
         window = self._window(window_start)
-        window.fresh.append(Segment(source, 0, source.rows))
+        segments = window.ahead if ahead else window.fresh
+        segments.append(Segment(source, 0, source.rows))
         window.rows += source.rows
-        window.is_fresh = True
         return self._full_batches(window_start, window)
 
     def finish(self) -> list[Cut]:
-        """Return what is left: last batches of windows that do not wait, and carry, by window."""
+        """Return what is left: last batches of rows that do not wait, and carry, by window."""
         cuts: list[Cut] = []
         for start, window in sorted(self._waiting.items()):
             cuts += self._full_batches(start, window)
-            if window.rows and not self._waits(start, window):
-                cuts.append(self._cut(start, self._timing(start), window.take(window.rows)))
-            elif carry := window.take_carry():
+            waits = self._waits(start)
+            if rest := window.take_ahead() if waits else window.take(window.rows):
+                cuts.append(self._cut(start, self._timing(start), rest))
+            if waits and (carry := window.take_carry()):
                 cuts.append(self._cut(start, CARRY, carry))
         self._waiting.clear()
         return cuts
@@ -112,6 +116,7 @@ class Cutter:
         """Put other segments of the same rows in the place of those of this cycle that wait."""
         for window in self._waiting.values():
             window.fresh = [replaced(segment) for segment in window.fresh]
+            window.ahead = [replaced(segment) for segment in window.ahead]
 
     def _window(self, start: datetime) -> _Window:
         return self._waiting.setdefault(start, _Window())
@@ -130,28 +135,29 @@ class Cutter:
     def _timing(self, start: datetime) -> str:
         return timing_of(self.plan, start + self.interval)
 
-    def _waits(self, start: datetime, window: _Window) -> bool:
-        """Tell whether a window's rest becomes carry."""
-        if self._timing(start) != EARLY or self.plan.flush:
-            return False
-        return start + self.interval <= self.plan.ahead_limit or not window.is_fresh
+    def _waits(self, start: datetime) -> bool:
+        """Tell whether a window's rest becomes carry, but for what is ahead."""
+        return self._timing(start) == EARLY and not self.plan.flush
 
 
 @dataclass(slots=True)
 class _Window:
-    """The rows of a window that wait: carry of earlier cycles, oldest first, then this cycle's."""
+    """The rows of a window: carry of earlier cycles, oldest first, then this cycle's.
+
+    Of these ``fresh`` may wait for the window's end, those ``ahead`` may not.
+    """
 
     carried: list[Segment] = field(default_factory=list)
     fresh: list[Segment] = field(default_factory=list)
+    ahead: list[Segment] = field(default_factory=list)
     rows: int = 0
-    is_fresh: bool = False
 
     def take(self, rows: int) -> tuple[Segment, ...]:
         """Remove ``rows`` rows from the front."""
         self.rows -= rows
         taken = []
         while rows:
-            segments = self.carried or self.fresh
+            segments = self.carried or self.fresh or self.ahead
             first = segments.pop(0)
             if first.rows > rows:
                 rest = Segment(first.source, first.start + rows, first.rows - rows)
@@ -160,6 +166,12 @@ class _Window:
             taken.append(first)
             rows -= first.rows
         return tuple(taken)
+
+    def take_ahead(self) -> tuple[Segment, ...]:
+        """Remove the rows that may not wait, all of them."""
+        taken, self.ahead = tuple(self.ahead), []
+        self.rows -= sum(segment.rows for segment in taken)
+        return taken
 
     def take_carry(self) -> tuple[Segment, ...]:
         """Remove what must be written as carry: this cycle's rows, and older ones to merge.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam import coders
 from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Duration, Timestamp
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
-    from transforms.plan import Task
+    from transforms.plan import Plan, Task
 
-__all__ = ["MEMORY_LIMIT", "Batch", "BatchCoder", "CutBatches"]
+__all__ = ["MEMORY_LIMIT", "Batch", "BatchCoder", "CutBatches", "split_ahead"]
 
 MEMORY_LIMIT = 256 << 20
 """Bytes of rows of a bundle that may wait in memory; more go to a temporary file."""
@@ -102,6 +103,22 @@ class CutBatches(beam.PTransform):
         return batches
 
 
+def split_ahead(
+    rows: pa.Table, start: datetime, interval: timedelta, plan: Plan
+) -> Iterator[tuple[pa.Table, bool]]:
+    """Yield the rows of one window that may wait, then, with True, those too far ahead to.
+
+    Only in the one window that the plan's ``ahead_limit`` lies in are rows told apart.
+    """
+    if start > plan.ahead_limit or start + interval <= plan.ahead_limit:
+        yield rows, start > plan.ahead_limit
+        return
+    ahead = pc.greater(rows.column("row_time"), microseconds(plan.ahead_limit))
+    for part, is_ahead in ((rows.filter(pc.invert(ahead)), False), (rows.filter(ahead), True)):
+        if part.num_rows:
+            yield part, is_ahead
+
+
 @dataclass
 class _Cutting:
     """One attempt that is being cut."""
@@ -118,16 +135,20 @@ class _CutFn(beam.DoFn):
     batch_size: int
     memory_limit: int
     _cutting: dict[tuple[str, int, str], _Cutting] = field(default_factory=dict)
+    _failed: set[tuple[str, int, str]] = field(default_factory=set)
     _spill: SpillFile | None = None
 
     def start_bundle(self) -> None:
         self._cutting = {}
+        self._failed = set()
 
     def process(
         self,
         chunk: Chunk,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Any]:
+        if report_on(chunk).key in self._failed:
+            return
         attempt = self._attempt(chunk)
         if chunk.last:
             batches, report = self._finish(chunk)
@@ -136,9 +157,12 @@ class _CutFn(beam.DoFn):
             return
         attempt.bytes += chunk.table.nbytes
         start = from_microseconds(window.start.micros)
-        yield from self._batches(attempt, attempt.cutter.add(start, InMemory(chunk.table)))
+        for rows, ahead in split_ahead(chunk.table, start, self.interval, chunk.task.plan):
+            cuts = attempt.cutter.add(start, InMemory(rows), ahead=ahead)
+            yield from self._batches(attempt, cuts)
         if sum(cutting.bytes for cutting in self._cutting.values()) > self.memory_limit:
-            self._spill_all()
+            for report in self._spill_all():
+                yield beam.pvalue.TaggedOutput(REPORTS, report)
 
     def finish_bundle(self) -> Iterator[Any]:
         for cutting in list(self._cutting.values()):
@@ -174,7 +198,8 @@ class _CutFn(beam.DoFn):
         window = IntervalWindow(begin, begin + Duration(micros=microseconds(self.interval)))
         return WindowedValue(value, begin, (window,))
 
-    def _spill_all(self) -> None:
+    def _spill_all(self) -> Iterator[Report]:
+        """Take the rows of all attempts out of memory; yield reports on those that can't be."""
         spill = self._spill = self._spill or SpillFile()
 
         def spilled(segment: Segment) -> Segment:
@@ -183,6 +208,11 @@ class _CutFn(beam.DoFn):
             rows = segment.source.table.slice(segment.start, segment.rows)
             return Segment(spill.spill(InMemory(rows)), 0, segment.rows)
 
-        for cutting in self._cutting.values():
-            cutting.cutter.replace_fresh(spilled)
-            cutting.bytes = 0
+        for key, cutting in list(self._cutting.items()):
+            try:
+                cutting.cutter.replace_fresh(spilled)
+                cutting.bytes = 0
+            except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
+                del self._cutting[key]
+                self._failed.add(key)
+                yield report_on(cutting.first).unwritten(error, "rows that wait in memory")

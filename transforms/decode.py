@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_collection.entry import PartitionRead
+from batch_collection.entry import FORMAT, FORMS, PartitionRead
 from batch_collection.errors import CollectionError
 from batch_collection.functions import load_function
 from batch_collection.names import METADATA_COLUMNS, PATH_KEYS
@@ -20,7 +20,7 @@ from transforms.chunk import MESSAGES, POSITION
 from transforms.function_rows import read_bytes, read_function
 from transforms.json_rows import read_json
 from transforms.reading import Piece, Reading, SchemaChange
-from transforms.row_time import limits, row_times, why_no_time
+from transforms.row_time import row_times, why_no_time, within_years
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -66,12 +66,14 @@ class Decoded(NamedTuple):
     ``rows``: ``POSITION`` and ``payload``, in the order of the messages. ``dead_letters``:
     ``DEAD_LETTERS``, likewise. ``counts``: by partition, from the chunk's first offset to beyond
     its last, what its messages became. ``schema``: known before, and what this chunk added.
+    ``untyped``: where rows say null for objects and arrays of no type (``schema.untyped``).
     """
 
     rows: pa.Table
     dead_letters: pa.Table
     counts: tuple[PartitionRead, ...]
     schema: Schema
+    untyped: Schema
 
 
 class _Fault(NamedTuple):
@@ -92,13 +94,19 @@ def decode(
     known: Schema,
     rules: RowRules,
     planned_at: datetime,
+    fold: str = FORMS[FORMAT].fold,
+    dropped: Schema | None = None,
 ) -> Decoded:
     """Make rows of messages (``MESSAGES``).
 
     A message makes rows as a whole or none: each is rows, a dead letter, a tombstone or empty, at
     its own partition and offset whatever its bytes or its neighbours'. ``known`` is ``pinned`` (the
-    plan's) and what earlier chunks of this task added; given the types, what a message makes does
-    not depend on the chunk it is in.
+    plan's) and what earlier chunks of this task added. Given the types that a cycle ends with, what
+    a message makes does not depend on the chunk it is in: if rows say null for an object or array
+    whose column got a type only later (``untyped``), the cycle is planned again with that type.
+    ``fold`` is the collection's (``Form``): new columns whose names it takes for one are refused.
+    Columns that were ``dropped``, which have the types that they had, are left out, whatever
+    messages hold under their names.
 
     Raises:
         SchemaChange: a column in ``known`` but not ``pinned`` holds integers and now a fraction.
@@ -113,17 +121,27 @@ def decode(
     schema = merge(pinned, known, widen=False)
     while True:
         try:
-            return _decode(table, pinned, schema, rules, planned_at)
-        except SchemaChange as change:  # only the chunk's own columns: begin again with doubles
-            if is_changed(known, change.schema):
-                raise
+            decoded = _decode(table, pinned, schema, rules, planned_at, fold, dropped or {})
+        except SchemaChange as change:  # begin again with doubles
             schema = change.schema
+            continue
+        if is_changed(known, decoded.schema):  # not only the chunk's own columns
+            raise SchemaChange(decoded.schema)
+        if not is_changed(decoded.untyped, decoded.schema):
+            return decoded
+        schema = decoded.schema
 
 
 def _decode(
-    table: pa.Table, pinned: Schema, known: Schema, rules: RowRules, planned_at: datetime
+    table: pa.Table,
+    pinned: Schema,
+    known: Schema,
+    rules: RowRules,
+    planned_at: datetime,
+    fold: str,
+    dropped: Schema,
 ) -> Decoded:
-    reading = _read(table, pinned, known, rules)
+    reading = _read(table, pinned, known, rules, fold, dropped)
     faults = {number: _fault("decode", reason) for number, reason in reading.faults.items()}
     piece = _joined(reading)
     live = table.num_rows - table.column("value").null_count
@@ -140,16 +158,19 @@ def _decode(
         _dead_letters(table, faults),
         _counts(table, rows, sorted(faults), empty),
         reading.schema,
+        reading.untyped,
     )
 
 
-def _read(table: pa.Table, pinned: Schema, known: Schema, rules: RowRules) -> Reading:
+def _read(
+    table: pa.Table, pinned: Schema, known: Schema, rules: RowRules, fold: str, dropped: Schema
+) -> Reading:
     if rules.input_format == "json":
         values = _array(table.column("value"))
-        return read_json(values, pinned, known, rules.numbers, rules.reserved)
+        return read_json(values, pinned, known, rules.numbers, rules.reserved, fold, dropped)
     name = rules.input_format
     function = read_bytes if name == "bytes" else load_function("input_format", name)
-    return read_function(function, name, table, pinned, known, rules.reserved)
+    return read_function(function, name, table, pinned, known, rules.reserved, fold, dropped.keys())
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:
@@ -200,7 +221,12 @@ def _rows(
         stamp, number = stamps[int(row)].as_py(), int(piece.messages[row])
         if number not in faults:
             reason = why_no_time(
-                rules.row_time, rules.timestamp_unit, stamp, piece.payload, int(row)
+                rules.row_time,
+                rules.timestamp_unit,
+                rules.interval,
+                stamp,
+                piece.payload,
+                int(row),
             )
             faults[number] = _fault("row_time", reason)
     rows = pa.Table.from_arrays(
@@ -216,8 +242,7 @@ def _position(
     piece: Piece, table: pa.Table, rules: RowRules, times: pa.Array, stamps: pa.Array
 ) -> list[pa.Array]:
     """Return the columns of ``POSITION``."""
-    first, last = (limit // 1000 for limit in limits(timedelta()))
-    within = pc.and_(pc.greater_equal(stamps, first), pc.less_equal(stamps, last))
+    within = within_years(stamps)
     index = pa.nulls(len(times), pa.int32())
     if piece.index is not None:
         index = pa.array(piece.index, mask=piece.index == _NO_INDEX)

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
 from transforms.chunk import Chunk
 from transforms.decode import RowRules, SchemaChange, decode
 from transforms.metrics import count
+from transforms.progress import progress
 from transforms.read_slices import REPORTS
 from transforms.report import Report, report_on
 
@@ -69,7 +72,15 @@ class _DecodeFn(beam.DoFn):
             return
         try:
             plan = chunk.task.plan
-            decoded = decode(chunk.table, plan.schema, known, self.rules, plan.planned_at)
+            decoded = decode(
+                chunk.table,
+                plan.schema,
+                known,
+                self.rules,
+                plan.planned_at,
+                plan.form.fold,
+                plan.dropped,
+            )
         except (SchemaChange, CollectionError) as error:
             self._failed.add(report.key)
             yield beam.pvalue.TaggedOutput(REPORTS, report.failed(error))
@@ -77,7 +88,15 @@ class _DecodeFn(beam.DoFn):
         self._known[report.key] = decoded.schema
         count("rows", sum(read.rows for read in decoded.counts))
         count("dead_letters", sum(read.dead_letters for read in decoded.counts))
+        if self.rules.metadata != "none":
+            undated = decoded.rows.column("timestamp").null_count
+            progress.undated += undated
+            count("undated_rows", undated)
         yield from _outputs(chunk, decoded, report)
+
+
+def _commonest(reasons: pa.ChunkedArray) -> tuple[int, str]:
+    return max((each["counts"], each["values"]) for each in reasons.value_counts().to_pylist())
 
 
 def _outputs(
@@ -85,8 +104,12 @@ def _outputs(
 ) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
     if decoded.rows.num_rows:
         yield replace(chunk, table=decoded.rows)
-    if decoded.dead_letters.num_rows:
-        yield beam.pvalue.TaggedOutput(DEAD_LETTERS, replace(chunk, table=decoded.dead_letters))
+    letters = decoded.dead_letters
+    if letters.num_rows:
+        yield beam.pvalue.TaggedOutput(DEAD_LETTERS, replace(chunk, table=letters))
+        untimed = pc.sum(pc.equal(letters.column("stage"), "row_time")).as_py()
+        report = replace(report, untimed=untimed, commonest=_commonest(letters.column("error")))
     yield beam.pvalue.TaggedOutput(
-        REPORTS, replace(report, decoded=decoded.counts, schema=decoded.schema)
+        REPORTS,
+        replace(report, decoded=decoded.counts, schema=decoded.schema, untyped=decoded.untyped),
     )

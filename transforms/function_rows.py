@@ -9,13 +9,22 @@ import numpy as np
 import pyarrow as pa
 
 from batch_collection.errors import CollectionError
-from batch_collection.schema import conform, from_arrow, is_changed, to_arrow
+from batch_collection.schema import (
+    conform,
+    is_changed,
+    merge,
+    prune,
+    shape_of,
+    to_arrow,
+    untyped,
+)
+from transforms.additions import folded, refusal
 from transforms.headers import headers_as_map
 from transforms.json_value import Misfit
 from transforms.reading import Piece, Reading, SchemaChange, grow, halves, reason_of, too_much
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import numpy.typing as npt
 
@@ -37,29 +46,32 @@ def read_bytes(messages: pa.Table) -> pa.Table:
     return messages.select(["value"])
 
 
-def read_function(
+def read_function(  # noqa: PLR0913, PLR0917 - what a chunk is read under
     function: RowFunction,
     name: str,
     messages: pa.Table,
     pinned: Schema,
     known: Schema,
     reserved: frozenset[str],
+    fold: str,
+    dropped: Collection[str] = (),
 ) -> Reading:
     """Return the rows that ``function`` makes of messages; tombstones are not shown to it.
 
     In: a table of ``COLUMNS``. It returns a table with one row a message in their order, or with a
-    column ``_message`` that tells each row's message. Where it raises, or a value does not fit
-    its column, it is called again with halves, until the bad messages stand alone.
+    column ``_message`` that tells each row's message; without any column, it is one row a message.
+    Where it raises, or a value does not fit its column, it is called again with halves, until the
+    bad messages stand alone. What was ``dropped`` is left out of its table.
 
     Raises:
         CollectionError: it returns something else.
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
     shown = headers_as_map(messages.select(COLUMNS))
-    reader = _Reader(function, name, shown, pinned, known, reserved)
+    reader = _Reader(function, name, shown, pinned, known, reserved, fold, dropped)
     live = messages.column("value").is_valid().to_numpy()
     reader.read(np.flatnonzero(live))
-    return Reading(reader.pieces, reader.faults, reader.known)
+    return Reading(reader.pieces, reader.faults, reader.known, reader.untyped)
 
 
 @dataclass
@@ -70,8 +82,11 @@ class _Reader:
     pinned: Schema
     known: Schema
     reserved: frozenset[str]
+    fold: str
+    dropped: Collection[str] = ()
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
+    untyped: Schema = field(default_factory=dict)
 
     def read(self, numbers: npt.NDArray[np.int64]) -> None:
         """Read messages whole, or half by half."""
@@ -103,7 +118,8 @@ class _Reader:
         if not isinstance(rows, pa.Table):
             self._refuse(f"returned {type(rows).__name__}; return a pyarrow.Table")
         places, rows = self._places(rows, len(numbers))
-        payload = self._payload(rows)
+        rows = rows.drop_columns([name for name in rows.column_names if name in self.dropped])
+        payload = self._payload(rows, len(numbers) if places is None else len(places))
         if places is None:
             return Piece(numbers, numbers, None, payload)
         order = np.argsort(places, kind="stable")
@@ -116,7 +132,7 @@ class _Reader:
     def _places(self, rows: pa.Table, messages: int) -> tuple[Any, pa.Table]:
         """Return each row's message, None if they go one by one, and the other columns."""
         if MESSAGE not in rows.column_names:
-            if rows.num_rows != messages:
+            if rows.num_columns and rows.num_rows != messages:  # else it can't tell how many
                 self._refuse(
                     f"returned {rows.num_rows} rows for {messages} messages; "
                     f"name each row's message in a column {MESSAGE}"
@@ -130,24 +146,30 @@ class _Reader:
             self._refuse(f"returned a {MESSAGE} beyond its {messages} messages; count from 0")
         return places, rows.drop_columns([MESSAGE])
 
-    def _payload(self, rows: pa.Table) -> pa.StructArray:
+    def _payload(self, rows: pa.Table, count: int) -> pa.StructArray:
         names = rows.column_names
-        if clash := self.reserved.intersection(names):
-            self._refuse(f"returned a column {min(clash)!r} of the metadata or path; rename it")
+        for name in names:
+            if name not in self.known and folded(name, self.fold) in self.reserved:
+                self._refuse(f"returned a column {name!r} of the metadata or path; rename it")
         if len(set(names)) < len(names):
             self._refuse("returned two columns of one name; rename one")
-        array = _struct_of(rows)
+        array = _struct_of(rows) if names else pa.array([{}] * count, pa.struct([]))
         try:
-            grown = grow(self.known, self.pinned, from_arrow(array.type))
+            shape = shape_of(array.type)
+            grown = grow(self.known, self.pinned, prune(shape))
         except CollectionError as error:
             self._refuse(f"returned what a batch can't hold: {error}")
         if what := too_much(grown, self.known):
             reason = f"{self.name} returned {what}; return fewer"
             raise Misfit(reason)
+        if problem := refusal(self.known, grown, self.fold):
+            reason = f"{self.name} returned what a batch can't hold: {problem}"
+            raise Misfit(reason)
         payload = conform(array, to_arrow(grown))
         if is_changed(self.known, grown):
             raise SchemaChange(grown)
         self.known = grown
+        self.untyped = merge(self.untyped, untyped(shape, grown))
         return payload
 
     def _refuse(self, problem: str) -> Any:
@@ -157,8 +179,6 @@ class _Reader:
 
 def _struct_of(rows: pa.Table) -> pa.StructArray:
     """Return the rows as one struct array."""
-    if not rows.num_columns:
-        return pa.array([{}] * rows.num_rows, pa.struct([]))
     columns = [
         column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         for column in rows.columns

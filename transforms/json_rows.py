@@ -24,8 +24,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from batch_collection.schema import is_changed, merge, prune, to_arrow
-from transforms.json_value import MAX_DEPTH, Misfit, check, depth, infer, load
+from batch_collection.schema import MAX_LEVELS, is_changed, merge, prune, to_arrow, untyped
+from transforms.additions import folded, refusal
+from transforms.json_instants import as_texts, with_instants
+from transforms.json_value import (
+    MAX_DEPTH,
+    Misfit,
+    check,
+    depth,
+    fitted,
+    infer,
+    load,
+    written,
+)
 from transforms.reading import Piece, Reading, SchemaChange, grow, reason_of, too_much
 
 if TYPE_CHECKING:
@@ -45,25 +56,34 @@ _MOST_MESSAGES = 50_000  # pyarrow's parser stops at 100,000 rows a block
 _PARSERS = min(os.cpu_count() or 1, 4)
 _parsers = ThreadPoolExecutor(_PARSERS, "parsing")
 _WORTH_A_THREAD = 2_000  # messages
+_OR_KEEP = "or keep messages as they are with --input_format=bytes"
 _NOTHING = pa.array([b""])
 _ROW = re.compile(r" in row (\d+)$")
 
 
 def read_json(
-    values: pa.Array, pinned: Schema, known: Schema, numbers: str, reserved: frozenset[str]
+    values: pa.Array,
+    pinned: Schema,
+    known: Schema,
+    numbers: str,
+    reserved: frozenset[str],
+    fold: str = "none",
+    dropped: Schema | None = None,
 ) -> Reading:
     """Return what the messages ``values`` hold; nulls among them are left alone.
 
     New columns are learned from the messages in their order, those that are objects before those
     that are arrays: integers int64 (double with ``numbers="double"``), fractions double, text
-    string. A type once known refuses other values; see ``json_value.check``.
+    string. A type once known refuses other values; see ``json_value.check``. What was ``dropped``
+    is left out, whatever it holds, quickly where that is of the type that it had.
 
     Raises:
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
-    reader = _Reader(values, pinned, known, "double" if numbers == "double" else "int64", reserved)
+    integers = "double" if numbers == "double" else "int64"
+    reader = _Reader(values, pinned, known, integers, reserved, fold, dropped or {})
     reader.read()
-    return Reading(reader.pieces, reader.faults, reader.known)
+    return Reading(reader.pieces, reader.faults, reader.known, reader.untyped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +105,28 @@ class _Reader:
     known: Schema
     integers: str
     reserved: frozenset[str]
+    fold: str
+    dropped: Schema
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
+    untyped: Schema = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._shape = self.known  # and the nulls and empty things met in this chunk
-        self._type = to_arrow(self._shape)
+        self._typed_shape, self._type = self._shape, to_arrow({**self._shape, **self.dropped})
+        self._is_changed = False
+        self._rewritten: dict[int, bytes] = {}  # messages as their columns hold them
         self._lengths = pc.binary_length(self.values).fill_null(0).to_numpy()
 
     def read(self) -> None:
-        """Read everything."""
+        """Read everything; all types that change are told together."""
         objects, arrays, others = self._by_kind()
         self._read(objects, nested=False)
         self._read(arrays, nested=True)
         for number in self._close_look(others):  # can't be: they are neither
             self.faults[number] = "neither an object nor an array; send JSON objects"
+        if self._is_changed:
+            raise SchemaChange(self.known)
 
     def _by_kind(self) -> Iterator[npt.NDArray[np.int64]]:
         """Yield the messages that can only be objects, arrays, and neither, by their first byte."""
@@ -126,13 +153,14 @@ class _Reader:
             if levels > MAX_DEPTH:
                 deep[number] = True
                 self.faults[int(number)] = (
-                    f"nested {levels} levels deep, the limit is {MAX_DEPTH}; send it flatter, "
-                    "or keep messages as they are with --input_format=bytes"
+                    f"nested {levels} levels deep, the limit is {MAX_LEVELS}; make it flatter, "
+                    f"{_OR_KEEP}"
                 )
         return deep
 
     def _bytes(self, number: Any) -> bytes:
-        return self.values[int(number)].as_py()
+        number = int(number)
+        return self._rewritten.get(number) or self.values[number].as_py()
 
     def _read(self, numbers: npt.NDArray[np.int64], *, nested: bool) -> None:
         """Read messages of one kind: some parts at once, smaller ones if they fail.
@@ -155,6 +183,9 @@ class _Reader:
 
     def _tried(self, parts: list[_Part], *, nested: bool) -> list[Piece | pa.ArrowInvalid | None]:
         """Return of each part what it makes, or why it makes nothing; the parser frees the GIL."""
+        if self._typed_shape is not self._shape:
+            self._typed_shape = self._shape
+            self._type = to_arrow({**_parsable(self._shape), **self.dropped})
 
         def tried(part: _Part) -> Piece | pa.ArrowInvalid | None:
             try:
@@ -181,8 +212,7 @@ class _Reader:
             return [self._sifted(numbers)]
         if len(numbers) > 1:
             return [_Part(each) for each in np.array_split(numbers, _PARTS)]
-        self.faults[int(numbers[0])] = reason_of(error)
-        return []
+        return self._sifted_alone(numbers, error)
 
     def _sifted(self, numbers: npt.NDArray[np.int64]) -> _Part:
         """Look closely at the first messages; return all but the bad."""
@@ -191,6 +221,15 @@ class _Reader:
         good = np.array(self._close_look(numbers[:looked_at]), np.int64)
         rest = numbers[looked_at:]
         return _Part(np.concatenate([good, rest]), looked_at=True, vetted=not len(rest))
+
+    def _sifted_alone(self, numbers: npt.NDArray[np.int64], error: pa.ArrowInvalid) -> list[_Part]:
+        """Look once more at a message that failed alone: more types may be known by now."""
+        before = self._bytes(numbers[0])
+        if self._close_look(numbers):
+            if self._bytes(numbers[0]) != before:
+                return [_Part(numbers, looked_at=True, vetted=True)]
+            self.faults[int(numbers[0])] = reason_of(error)
+        return []
 
     def _piece(self, part: _Part, *, nested: bool) -> Piece:
         numbers = part.numbers
@@ -213,8 +252,14 @@ class _Reader:
     def _taken(self, numbers: npt.NDArray[np.int64]) -> pa.Array:
         first, last = int(numbers[0]), int(numbers[-1])
         if last - first + 1 == len(numbers):
-            return self.values.slice(first, len(numbers))
-        return self.values.take(pa.array(numbers))
+            values = self.values.slice(first, len(numbers))
+        else:
+            values = self.values.take(pa.array(numbers))
+        if not self._rewritten:
+            return values
+        rewritten = np.isin(numbers, list(self._rewritten))
+        texts = pa.array([self._bytes(number) for number in numbers[rewritten]], values.type)
+        return pc.replace_with_mask(values, pa.array(rewritten), texts)
 
     def _check_size(self, numbers: npt.NDArray[np.int64]) -> None:
         """Refuse more than one parse bears, unless it is one message; then it is tried."""
@@ -237,7 +282,7 @@ class _Reader:
         long = pc.match_substring_regex(values, f"[0-9]{{{digits}}}")
         for place in np.flatnonzero(_true(long)):
             try:
-                for value in _objects(load(values[int(place)].as_py())):
+                for value in _objects(self._kept(load(values[int(place)].as_py()))):
                     check(value, self._shape)
             except Misfit as misfit:
                 message = f"{misfit} in row {place}"
@@ -245,52 +290,82 @@ class _Reader:
 
     def _close_look(self, numbers: npt.NDArray[np.int64]) -> list[int]:
         """Learn from messages one by one; return those that are not known to be bad."""
-        good = []
+        good: dict[int, Any] = {}
         for number in map(int, numbers):
             try:
-                self._learn(self._bytes(number))
-                good.append(number)
+                message = load(self._bytes(number))
+                self._learn(self._kept(message))
+                good[number] = message
             except Misfit as misfit:
                 self.faults[number] = str(misfit)
-        return good
+        for number, message in good.items():
+            if (fits := _fitted(self._kept(message), self.known)) != message:
+                self._rewritten[number] = written(fits)
+        return list(good)
 
-    def _learn(self, message: bytes) -> None:
-        objects = _objects(load(message))
+    def _kept(self, message: Any) -> Any:
+        """Return a message's value without the columns that were dropped."""
+        objects = _objects(message)
+        if not self.dropped:
+            return message
+        kept = [
+            {name: value for name, value in each.items() if name not in self.dropped}
+            for each in objects
+        ]
+        return kept if isinstance(message, list) else kept[0]
+
+    def _learn(self, message: Any) -> None:
+        """Take up what a message's value adds."""
+        objects = _objects(message)
         grown = self.known
         for value in objects:
-            if clash := self.reserved & value.keys():
-                raise Misfit(_clash(min(clash)))
+            self._check_names(value)
             grown = grow(grown, self.pinned, infer(value, integers=self.integers))
         for value in objects:
             check(value, grown)
         if grown != self.known:
             self._adopt(grown, message)
+            for value in objects:
+                self._note_untyped(value)
 
-    def _adopt(self, grown: Schema, message: bytes) -> None:
+    def _check_names(self, value: dict[str, Any]) -> None:
+        for name in value:
+            if name not in self.known and folded(name, self.fold) in self.reserved:
+                raise Misfit(_clash(name))
+
+    def _note_untyped(self, value: dict[str, Any]) -> None:
+        places = merge(self.untyped, untyped(value, self.known))
+        # ever new names that never get a type are not worth more
+        if places != self.untyped and not too_much(places, {}, times=2):
+            self.untyped = places
+
+    def _adopt(self, grown: Schema, message: Any) -> None:
         """Take up what a message adds, if it is good and there is room."""
         if what := too_much(grown, self.known):
             reason = (
                 f"{what} with this message's; send what varies as a list "
-                "of keys and values, or keep messages as they are with --input_format=bytes"
+                f"of keys and values, {_OR_KEEP}"
             )
             raise Misfit(reason)
         typed = prune(grown)
         if typed != self.known:
-            self._prove(grown, message)
-            if is_changed(self.known, typed):
-                raise SchemaChange(typed)
+            if problem := refusal(self.known, typed, self.fold):
+                reason = f"{problem}, {_OR_KEEP}"
+                raise Misfit(reason)
+            self._prove(typed, message)
+            self._is_changed |= is_changed(self.known, typed)
             self.known = typed
         shape = merge(self.known, merge(self._shape, grown, widen=False), widen=False)
         if not too_much(shape, self.known, times=2):  # else nulls under ever new names: no help
             self._shape = shape
-            self._type = to_arrow(shape)
 
-    def _prove(self, grown: Schema, message: bytes) -> None:
+    def _prove(self, typed: Schema, message: Any) -> None:
         """See that pyarrow would make a row of a message, before its columns are taken up."""
-        nested = message.lstrip(b" \t\r\n").startswith(b"[")
-        type_ = to_arrow(grown)
+        names = {name for value in _objects(message) for name in value}
+        own = {name: type_ for name, type_ in typed.items() if name in names}
+        text, type_ = pa.array([written(_fitted(message, own))], pa.binary()), to_arrow(own)
         try:
-            parse(pa.array([message], pa.binary()), pa.list_(type_) if nested else type_)
+            parse(text, pa.list_(type_) if isinstance(message, list) else type_, vetted=True)
         except pa.ArrowInvalid as error:
             raise Misfit(reason_of(error)) from error
 
@@ -312,7 +387,8 @@ def parse(values: pa.Array, type_: pa.DataType, *, vetted: bool = False) -> Any:
         pa.BufferReader(text),
         pj.ReadOptions(use_threads=False, block_size=text.size + 1),
         pj.ParseOptions(
-            pa.schema([("v", type_)]), unexpected_field_behavior="ignore" if vetted else "error"
+            pa.schema([("v", as_texts(type_))]),
+            unexpected_field_behavior="ignore" if vetted else "error",
         ),
     )
     table.validate(full=True)  # offsets and UTF-8, which the parser doesn't vouch for
@@ -320,7 +396,7 @@ def parse(values: pa.Array, type_: pa.DataType, *, vetted: bool = False) -> Any:
     if table.num_rows != len(values) or column.null_count or column.num_chunks != 1:
         message = f"{table.num_rows} JSON texts in {len(values)} messages"
         raise pa.ArrowInvalid(message)
-    return column.chunk(0)
+    return with_instants(column.chunk(0), type_)
 
 
 def _framed(values: pa.Array) -> pa.Buffer:
@@ -344,19 +420,32 @@ def _objects(value: Any) -> list[dict[str, Any]]:
             kind = "null" if each is None else type(each).__name__
             kind = {"str": "string", "bool": "boolean", "list": "array"}.get(kind, kind)
             where = "an array with an element" if isinstance(value, list) else "a JSON text"
-            reason = (
-                f"{where} of type {kind}; send an object or an array of objects, "
-                "or keep messages as they are with --input_format=bytes"
-            )
+            reason = f"{where} of type {kind}; send an object or an array of objects, {_OR_KEEP}"
             raise Misfit(reason)
     return objects
 
 
+def _fitted(message: Any, types: Schema) -> Any:
+    """Return a message's value as ``fitted`` does that of each of its objects."""
+    return fitted(message, [types] if isinstance(message, list) else types)
+
+
+def _parsable(shape: Any) -> Any:
+    """Return a shape that pyarrow.json reads alike: a list of nulls makes it lose count of them."""
+    if isinstance(shape, dict):
+        return {name: _parsable(type_) for name, type_ in shape.items()}
+    if isinstance(shape, list):
+        return [{}] if shape == ["null"] else [_parsable(shape[0])]
+    return shape
+
+
 def _clash(name: str) -> str:
     """Say why a field can't be a column."""
-    if name.startswith("window_"):
-        return f"field {name!r} would mask the path's {name}=; rename it in the sender"
-    return f"field {name!r} is a column of the metadata; rename it, or use --metadata=none"
+    lower = folded(name, "ascii")
+    if lower.startswith("window_"):
+        return f"field {name!r} would mask the path's {lower}=; rename it in the sender"
+    case = "" if name == lower else f" {lower!r}, but for its case, which DuckDB and Spark ignore"
+    return f"field {name!r} is a column of the metadata{case}; rename it, or use --metadata=none"
 
 
 def _floats(array: pa.Array) -> Iterator[pa.Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.entry import FORMAT, FORMS, Form
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from batch_collection.entry import CarryFile, DeadLetterFile
 
-__all__ = ["Plan", "RedrivePlan", "Slice", "Task"]
+__all__ = ["DeadLetterLimit", "Plan", "RedrivePlan", "Slice", "Task"]
 
 
 class Slice(NamedTuple):
@@ -33,6 +33,18 @@ class Slice(NamedTuple):
         return self.start + self.lost
 
 
+class DeadLetterLimit(NamedTuple):
+    """How many messages may become dead letters (``--max_dead_letters``): one of both is given.
+
+    ``most`` are those of a run, of which there were some ``before`` this cycle; ``percent`` is
+    their share of a cycle's messages.
+    """
+
+    most: int | None = None
+    percent: float | None = None
+    before: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One planning of one cycle; planned again, the same cycle has another ``id``.
@@ -40,11 +52,13 @@ class Plan:
     ``collection`` is the directory or URI that it writes to. ``cause`` is ``"interval"``,
     ``"count"``, ``"backlog"`` or ``"start"``. ``boundary`` is B: windows that end at or before it
     are due. ``previous_boundary`` is the last entry's: windows that end at or before it are late
-    (``None``: nothing is). Rows of windows that end after ``ahead_limit`` do not wait, with
+    (``None``: nothing is). Rows whose times are after ``ahead_limit`` do not wait, with
     ``flush`` no rows do. ``planned_at`` is the clock when planning, the row time of
     ``--timestamp=collected``. ``schema`` is the pinned payload schema
     (``batch_collection.schema``), ``pinned`` the columns whose type ``--schema`` says anew.
-    ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's.
+    ``dropped`` are the columns that are left out of rows, with the types that they had.
+    ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's. With more dead
+    letters than ``max_dead_letters`` it comes to no entry.
     """
 
     collection: str
@@ -60,8 +74,10 @@ class Plan:
     tasks: int
     flush: bool = False
     pinned: tuple[str, ...] = ()
+    dropped: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
     form: Form = FORMS[FORMAT]
+    max_dead_letters: DeadLetterLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_collection.collection import open_published
@@ -17,6 +18,7 @@ from batch_collection.storage import open_storage
 from transforms.chunk import MESSAGES, Chunk
 from transforms.read_slices import REPORTS
 from transforms.report import Report, add_reads, report_on
+from transforms.write_dead_letters import RAW_STAMP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from transforms.plan import RedrivePlan, Task
 
 __all__ = ["ReadDeadLetters", "read_letters"]
+
+_RAW_STAMP = rf"{RAW_STAMP[0]}(?P<ms>-?\d+){RAW_STAMP[1]}$"
 
 
 @dataclass(eq=False)
@@ -75,11 +79,22 @@ def read_letters(storage: Storage, file: DeadLetterFile) -> Iterator[pa.Table]:
         try:
             with pq.ParquetFile(source) as letters:
                 for group in range(letters.num_row_groups):
-                    table = letters.read_row_group(group, columns=MESSAGES.names)
-                    yield table.select(MESSAGES.names).cast(MESSAGES)
+                    yield _messages(letters.read_row_group(group))
         except (pa.ArrowException, KeyError, OSError) as error:
             message = f"cannot read {file.path}: {error}; run `batch-collection audit`"
             raise StorageError(message) from error
+
+
+def _messages(letters: pa.Table) -> pa.Table:
+    """Return what ``filed`` made of dead letters as messages again."""
+    if "timestamp_ms" in letters.column_names:
+        stamps = letters.column("timestamp_ms")
+    else:
+        raw = pc.extract_regex(letters.column("error"), _RAW_STAMP)
+        stamps = letters.column("timestamp").cast(pa.int64())
+        stamps = pc.coalesce(stamps, pc.struct_field(raw, "ms").cast(pa.int64()))
+    place = letters.schema.get_field_index("timestamp")
+    return letters.set_column(place, "timestamp", stamps).select(MESSAGES.names).cast(MESSAGES)
 
 
 def _counted(messages: pa.Table) -> Iterator[PartitionRead]:

@@ -67,11 +67,15 @@ class Piece:
 
 
 class Reading(NamedTuple):
-    """The pieces read, the reasons of messages that made no row, the schema known in the end."""
+    """The pieces read, the reasons of messages that made no row, the schema known in the end.
+
+    ``untyped`` is where rows say null for objects and arrays of no type (``schema.untyped``).
+    """
 
     pieces: list[Piece]
     faults: dict[int, str]
     schema: Schema
+    untyped: Schema
 
 
 def grow(known: Schema, pinned: Schema, found: Schema) -> Schema:
@@ -109,4 +113,4 @@ def halves(numbers: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
 def reason_of(error: Exception) -> str:
     """Return pyarrow's text as a dead letter's reason."""
     text = re.sub(r" in row \d+$", "", str(error).strip().splitlines()[0].rstrip("."))
-    return f"{text}; mend the sender, or give the column another type with {RETYPE}"
+    return f"{text}; mend the sender, or give the column another type: {RETYPE}"

@@ -6,10 +6,12 @@ deliver them in any order, in any number of bundles, and an attempt's sum is the
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from batch_collection.errors import CollectionError, WriteError
 from batch_collection.schema import merge
 
 if TYPE_CHECKING:
@@ -47,9 +49,12 @@ class Failure(NamedTuple):
 class Report:
     """What became of one attempt at a task, or a part of it.
 
+    ``schema`` is the payload schema that was known then, ``untyped`` where rows say null for what
+    has no type in it (``schema.untyped``).
     ``reads`` are the task's slices, all of them, once they are read (``read``): messages and lost
     offsets. ``decoded`` says what became of messages, by partition. Once all rows are cut
-    (``cut``), ``taken`` are the carry files that were taken up.
+    (``cut``), ``taken`` are the carry files that were taken up. Of the dead letters ``untimed`` had
+    no row time; ``commonest`` is the reason that one chunk gave most often, and how often.
     """
 
     plan: Plan
@@ -63,7 +68,10 @@ class Report:
     batches: tuple[WrittenBatch, ...] = ()
     carried: tuple[CarryFile, ...] = ()
     dead_letters: tuple[DeadLetterFile, ...] = ()
+    untimed: int = 0
+    commonest: tuple[int, str] = (0, "")
     schema: dict[str, Any] = field(default_factory=dict)
+    untyped: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
 
     @property
@@ -75,6 +83,23 @@ class Report:
         """Return this report with why its task can't be done."""
         failure = Failure(type(error).__name__, str(error), getattr(error, "schema", None))
         return replace(self, failure=failure)
+
+    def unwritten(self, error: Exception, what: str, column: str | None = None) -> Report:
+        """Return the same after an error of whatever kind while ``what`` was written.
+
+        ``column`` is the one whose type is at fault, if that is known.
+        Those that have a kind of their own keep it, all others are a ``WriteError`` in one line.
+        """
+        if isinstance(error, (CollectionError, FileNotFoundError)):
+            return self.failed(error)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        uri = self.plan.collection
+        named = f"column {column} in {what}" if column is not None else what
+        text = f"cannot write {named} of {uri}, cycle={self.plan.cycle}: {reason}"
+        if column in self.plan.schema:
+            drop = f"batch-collection schema {shlex.quote(uri)} --drop {shlex.quote(column)}"
+            text += f"; `{drop}` leaves it out from then on"
+        return self.failed(WriteError(text))
 
     def __add__(self, other: Report) -> Report:
         """Return the sum of two parts of one attempt's report."""
@@ -88,7 +113,10 @@ class Report:
             batches=self.batches + other.batches,
             carried=self.carried + other.carried,
             dead_letters=self.dead_letters + other.dead_letters,
+            untimed=self.untimed + other.untimed,
+            commonest=max(self.commonest, other.commonest),
             schema=merge(self.schema, other.schema),
+            untyped=merge(self.untyped, other.untyped),
             failure=self.failure or other.failure,
         )
 

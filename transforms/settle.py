@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 from batch_collection.entry import Entry, Pane
 from batch_collection.schema import is_changed, merge
+from transforms.additions import without_twins
 from transforms.cut import EARLY, ON_TIME, timing_of
+from transforms.plan import RedrivePlan
 from transforms.reading import too_much
+from transforms.refusal import refusal
 from transforms.report import Failure, Report, add_up
 
 if TYPE_CHECKING:
@@ -23,11 +26,26 @@ if TYPE_CHECKING:
     from transforms.plan import Plan
     from transforms.report import WrittenBatch
 
-__all__ = ["OPEN_HORIZON", "settle"]
+__all__ = ["OPEN_HORIZON", "is_forgetful", "open_horizon", "settle"]
 
 OPEN_HORIZON = timedelta(days=1)
-"""Windows that end later than this after B are not remembered as open: a clock decades ahead must
-not make every entry longer for ever."""
+"""Windows that start later than this after B are not named as open: a clock decades ahead must not
+make every entry longer for ever. The earliest of them is (``Entry.forgotten``)."""
+
+
+def open_horizon(plan: Plan) -> datetime:
+    """Return where the windows begin that the plan's entry does not name as open."""
+    return (plan.boundary or plan.planned_at) + OPEN_HORIZON
+
+
+def is_forgetful(plan: Plan, previous: Entry) -> bool:
+    """Tell whether a plan closes a window of which ``previous`` may not name the early panes."""
+    forgotten = previous.forgotten
+    return (
+        forgotten is not None
+        and plan.boundary is not None
+        and forgotten + previous.interval <= plan.boundary
+    )
 
 
 def settle(
@@ -38,6 +56,8 @@ def settle(
     committed_at: datetime,
 ) -> Entry | Failure | None:
     """Return the entry of a plan whose account is closed.
+
+    ``previous`` names all early panes of windows that the plan closes: see ``is_forgetful``.
 
     Returns:
         The entry; a ``Failure`` if the plan can't come to one; None as long as reports are missing.
@@ -54,21 +74,32 @@ def settle(
     schema = plan.schema
     for task in tasks:
         schema = merge(schema, task.schema)
-    if any(is_changed(task.schema, schema) for task in tasks):
+    if any(is_changed(types, schema) for task in tasks for types in (task.schema, task.untyped)):
         return Failure("SchemaChange", "tasks of one cycle saw different types", schema)
-    if too_much(schema, plan.schema):
-        some = _columns_of_some(plan.schema, tasks)
-        return Failure("SchemaChange", "tasks of one cycle saw too many columns together", some)
+    some = _columns_of_some(plan, tasks)
+    if some is not None:
+        text = "tasks of one cycle saw too many columns together, or names of different case"
+        return Failure("SchemaChange", text, some)
+    if not isinstance(plan, RedrivePlan) and (refused := refusal(plan, previous, tasks, schema)):
+        return refused
     return _entry(plan, previous, previous_digest, tasks, schema, committed_at)
 
 
-def _columns_of_some(schema: dict[str, Any], tasks: Iterable[Report]) -> dict[str, Any]:
-    """Return the columns of as many tasks as have room together; others get what room is left."""
+def _columns_of_some(plan: Plan, tasks: Iterable[Report]) -> dict[str, Any] | None:
+    """Return the columns of as many tasks as have room together; None: all do.
+
+    Others get what room is left when the cycle is planned again. Of names that readers take for one
+    the first task's is taken, and messages with another are dead letters then.
+    """
+    schema, is_whole = plan.schema, True
     for task in tasks:
-        merged = merge(schema, task.schema)
-        if not too_much(merged, schema):
+        merged = without_twins(schema, merge(schema, task.schema), plan.form.fold)
+        if too_much(merged, schema):
+            is_whole = False
+        else:
             schema = merged
-    return schema
+            is_whole &= merge(schema, task.schema) == schema
+    return None if is_whole else schema
 
 
 def _entry(
@@ -80,6 +111,7 @@ def _entry(
     committed_at: datetime,
 ) -> Entry:
     batches = [batch for task in tasks for batch in task.batches]
+    opened, forgotten = _open(plan, previous, batches)
     panes = (*_panes(previous, batches), *_panes_without_rows(plan, previous, batches))
     taken = {file.path for task in tasks for file in task.taken}
     carried = [file for task in tasks for file in task.carried]
@@ -96,7 +128,8 @@ def _entry(
         reads=_reads(previous, tasks),
         panes=tuple(sorted(panes, key=lambda pane: pane.window_start)),
         closed_empty=_closed_empty(plan, previous, batches),
-        open=_open(plan, previous, batches),
+        open=opened,
+        forgotten=forgotten,
         carry=(*(file for file in previous.carry if file.path not in taken), *carried),
         released=tuple(sorted(taken)),
         dead_letters=tuple(file for task in tasks for file in task.dead_letters),
@@ -156,16 +189,20 @@ def _panes_without_rows(plan: Plan, previous: Entry, batches: Iterable[WrittenBa
 
 def _open(
     plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]
-) -> dict[datetime, tuple[int, ...]]:
-    """Give the windows with early panes that stay open, and the cycles of those."""
+) -> tuple[dict[datetime, tuple[int, ...]], datetime | None]:
+    """Give the windows with early panes that stay open, and the earliest one that is not named."""
     now_early = {batch.window_start: (plan.cycle,) for batch in batches if batch.timing == EARLY}
     cycles = {
         start: (*previous.open.get(start, ()), *now_early.get(start, ()))
         for start in sorted({*previous.open, *now_early})
         if timing_of(plan, start + previous.interval) == EARLY
     }
-    horizon = (plan.boundary or plan.planned_at) + OPEN_HORIZON
-    return {start: seen for start, seen in cycles.items() if start < horizon}
+    horizon = open_horizon(plan)
+    far = [start for start in cycles if start >= horizon]
+    if previous.forgotten is not None:
+        far.append(previous.forgotten)
+    named = {start: seen for start, seen in cycles.items() if start < horizon}
+    return named, min(far, default=None)
 
 
 def _closed_empty(

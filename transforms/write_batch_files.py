@@ -6,7 +6,7 @@ import operator
 import os
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,12 +18,18 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.checksum import ChecksumFile
 from batch_collection.entry import FORMAT, FORMS, BatchFile, CarryFile
-from batch_collection.errors import CollectionError
-from batch_collection.formats import FORMATS
-from batch_collection.names import batch_path, carry_path, new_token, staged_path
+from batch_collection.errors import WriteError
+from batch_collection.formats import FORMATS, format_named
+from batch_collection.names import (
+    PLACEHOLDER,
+    batch_path,
+    carry_path,
+    new_token,
+    staged_path,
+)
 from batch_collection.schema import conform, conform_exactly, from_arrow, merge, to_arrow
 from batch_collection.storage import open_storage
-from batch_collection.windows import from_microseconds
+from batch_collection.windows import format_instant, from_microseconds
 from transforms.chunk import COMPRESSED, POSITION
 from transforms.cut import CARRY, LATE, Segment
 from transforms.headers import headers_by
@@ -98,9 +104,10 @@ _closers = ThreadPoolExecutor(MOST_CLOSING, "closing")
 
 
 class _Closing(NamedTuple):
-    """A report that will be given, in a window, once its file is encoded, then durable."""
+    """A report on ``what``, given in a window once the file is encoded, then durable."""
 
     report: Report
+    what: str
     file: Future[Future[dict[str, Any]]]
     window: Any
 
@@ -119,8 +126,8 @@ class _Closing(NamedTuple):
                 count("files")
                 count("bytes", batch.file.bytes)
                 count("late_rows", batch.file.rows if batch.timing == LATE else 0)
-        except (CollectionError, FileNotFoundError) as error:
-            report = self.report.failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
+            report = self.report.unwritten(error, self.what)
         return WindowedValue(report, self.window.start, (self.window,))
 
 
@@ -141,15 +148,16 @@ class _WriteFn(beam.DoFn):
         report = Report(plan, batch.task.number, batch.attempt)
         storage = open_storage(plan.collection)
         start = from_microseconds(window.start.micros)
+        what = _what(batch, start, self.output)
         try:
             encodes = _write(storage, batch, start, self.output)
             if batch.cut.timing != CARRY:
                 with timed("write_milliseconds"):
                     self._wait_for_encoder()
-        except (CollectionError, FileNotFoundError) as error:
-            yield report.failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
+            yield report.unwritten(error, what, _bad_column(storage, batch, self.output))
             return
-        self._closing += (_Closing(report, _submitted(encode), window) for encode in encodes)
+        self._closing += (_Closing(report, what, _submitted(encode), window) for encode in encodes)
         while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].is_done):
             yield self._closing.popleft().given()
 
@@ -166,6 +174,36 @@ class _WriteFn(beam.DoFn):
 
 def _submitted(encode: _Encode) -> Future[Future[dict[str, Any]]]:
     return _encoders.submit(lambda: _closers.submit(encode()))
+
+
+def _what(batch: Batch, start: datetime, output: Output) -> str:
+    """Say what a batch is written as, for errors."""
+    kind = "waiting rows" if batch.cut.timing == CARRY else f"a {output.format} file"
+    return f"{kind} of window {format_instant(start)}"
+
+
+def _bad_column(storage: Storage, batch: Batch, output: Output) -> str | None:
+    """Return the column whose type is what can't be written, if one is."""
+    with suppress(Exception):  # what broke the batch may break this as well
+        for column in _Rows.of(storage, batch).schema.field("payload").type:
+            if not _is_writable(column, batch, output):
+                return str(column.name)
+    return None
+
+
+def _is_writable(column: pa.Field, batch: Batch, output: Output) -> bool:
+    sink = pa.BufferOutputStream()
+    try:
+        if batch.cut.timing == CARRY:
+            table = pa.table({"payload": pa.nulls(1, pa.struct([column]))})
+            with pa.ipc.new_stream(sink, table.schema) as stream:
+                stream.write_table(table)
+        else:
+            table = pa.table({column.name: pa.nulls(1, column.type)})
+            FORMATS[output.format].writer(sink, table.schema, output.compression).write(table)
+    except Exception:  # noqa: BLE001 - it can't, for whatever reason
+        return False
+    return True
 
 
 def _write(storage: Storage, batch: Batch, start: datetime, output: Output) -> list[_Encode]:
@@ -188,7 +226,7 @@ def _write_batch(
     storage: Storage, batch: Batch, rows: _Rows, start: datetime, output: Output
 ) -> _Encode:
     """Write rows of a batch up to the last row group; return what writes that."""
-    file_format = FORMATS[output.format]
+    file_format = format_named(output.format, batch.task.plan.format)
     cycle, shard = batch.task.plan.cycle, batch.task.number
     suffix = file_format.suffix(output.compression)
     form = batch.task.plan.form
@@ -207,11 +245,12 @@ def _write_batch(
             last.append(rows.visible(table, output.metadata, form))
     # what finishes a file must not hold its rows
     count, timing, number = rows.count, batch.cut.timing, batch.number
+    types = rows.kept if batch.task.plan.format > 1 else {}
 
     def encode() -> _Finish:
         with _abandoned_on_failure(sink):
             writer.write(last.pop())  # a file that becomes durable must not hold its rows
-            writer.close()
+            _check_rows(path, writer.close(), count)
         return finish
 
     def finish() -> dict[str, Any]:
@@ -225,6 +264,7 @@ def _write_batch(
             min_time=from_microseconds(summary.min_time),
             max_time=from_microseconds(summary.max_time),
             offsets=summary.offsets,
+            types=types,
         )
         return {"batches": (WrittenBatch(start, timing, number, file),)}
 
@@ -233,7 +273,7 @@ def _write_batch(
 
 def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -> _Encode:
     """Write rows that wait; there is nothing left to write then."""
-    path = carry_path(batch.task.plan.cycle, new_token())
+    path, held = carry_path(batch.task.plan.cycle, new_token()), 0
     sink = ChecksumFile(storage.write(path))
     form = batch.task.plan.form
     schema = headers_by(form, rows.schema.empty_table()).schema
@@ -243,6 +283,8 @@ def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -
     ):
         for table in rows.groups():
             writer.write_table(headers_by(form, table))
+            held += table.num_rows
+        _check_rows(path, held, rows.count)
     count, shard, indexed = rows.count, batch.task.number, rows.indexed
 
     def finish() -> dict[str, Any]:
@@ -251,6 +293,13 @@ def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -
         return {"carried": (place,)}
 
     return lambda: finish
+
+
+def _check_rows(path: str, held: int, rows: int) -> None:
+    """See that a file holds the rows that the log will say it does."""
+    if held != rows:
+        message = f"{path} was written with rows={held} of {rows}, so nothing is committed"
+        raise WriteError(message)
 
 
 @contextmanager
@@ -267,6 +316,8 @@ def visible_rows(
 ) -> pa.Table:
     """Return rows as they stand in a batch file: the payload's columns, then the metadata's.
 
+    Where there are none of either, a column of nulls, ``PLACEHOLDER``, keeps the rows.
+
     Args:
         rows: ``POSITION`` and ``payload``.
         metadata: ``none``, ``position`` or ``full``.
@@ -274,7 +325,9 @@ def visible_rows(
         form: how the collection's files look.
     """
     payload = rows.column("payload")
-    columns = dict(zip([f.name for f in payload.type], payload.flatten(), strict=True))
+    columns: dict[str, Any] = dict(
+        zip([f.name for f in payload.type], payload.flatten(), strict=True)
+    )
     if metadata != "none":
         columns |= {f"_{name}": rows.column(name) for name in ("partition", "offset", "timestamp")}
         if indexed:
@@ -282,16 +335,21 @@ def visible_rows(
     if metadata == "full":
         headers = headers_by(form, rows.select(["headers"])).column(0)
         columns |= {"_key": rows.column("key"), "_headers": headers}
-    return pa.table(columns)
+    return pa.table(columns or {PLACEHOLDER: pa.nulls(rows.num_rows, pa.bool_())})
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of a batch, wherever they are; read piece by piece, in their order."""
+    """The rows of a batch, wherever they are; read piece by piece, in their order.
+
+    ``kept`` are the types of columns that have other ones than the collection's: see ``apart``.
+    """
 
     segments: tuple[Segment, ...]
     schema: pa.Schema
     indexed: bool
+    dropped: frozenset[str]
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, storage: Storage, batch: Batch) -> _Rows:
@@ -308,7 +366,8 @@ class _Rows:
             if source.schema is not None:
                 payload = merge(payload, from_arrow(source.schema.field("payload").type))
         schema = POSITION.append(pa.field("payload", to_arrow(payload)))
-        return cls(segments, schema, any(source.indexed for source in sources))
+        indexed = any(source.indexed for source in sources)
+        return cls(segments, schema, indexed, frozenset(batch.task.plan.dropped))
 
     @property
     def count(self) -> int:
@@ -324,10 +383,12 @@ class _Rows:
         if any(fits):
             yield replace(self, segments=tuple(compress(self.segments, fits)))
         for segment in compress(self.segments, map(operator.not_, fits)):
-            own = from_arrow(segment.source.stored_payload())  # type: ignore[attr-defined]
-            types = merge(own, from_arrow(self.schema.field("payload").type), widen=False)
+            own = from_arrow(_without(segment.source.stored_payload(), self.dropped))  # type: ignore[attr-defined]
+            common = from_arrow(self.schema.field("payload").type)
+            types = merge(own, common, widen=False)
+            kept = {name: type_ for name, type_ in types.items() if type_ != common.get(name)}
             schema = POSITION.append(pa.field("payload", to_arrow(types)))
-            yield replace(self, segments=(segment,), schema=schema)
+            yield replace(self, segments=(segment,), schema=schema, kept=kept)
 
     def _fits(self, segment: Segment) -> bool:
         alone = replace(self, segments=(segment,))
@@ -366,9 +427,16 @@ class _Rows:
     def _conformed(self, rows: pa.Table, into: Callable[[Any, pa.StructType], Any]) -> pa.Table:
         payload = self.schema.field("payload")
         column = rows.column("payload")
+        if self.dropped:  # rows that waited may hold it
+            column = conform(column, _without(column.type, self.dropped))
         if column.type != payload.type:
             column = into(column, payload.type)
         return rows.select(POSITION.names).append_column(payload, column)
+
+
+def _without(type_: pa.StructType, names: frozenset[str]) -> pa.StructType:
+    """Return a payload's type without some columns."""
+    return pa.struct([each for each in type_ if each.name not in names])
 
 
 @dataclass(slots=True)

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.transforms.window import GlobalWindows
 
 from batch_collection.checksum import ChecksumFile
 from batch_collection.entry import DeadLetterFile
-from batch_collection.errors import CollectionError
+from batch_collection.errors import WriteError
 from batch_collection.formats import FORMATS
 from batch_collection.names import dead_letters_path, new_token, staged_path
 from batch_collection.storage import open_storage
 from transforms.headers import headers_by
 from transforms.report import Report, report_on
+from transforms.row_time import within_years
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +28,32 @@ if TYPE_CHECKING:
 
     from batch_collection.formats import BatchWriter
     from transforms.chunk import Chunk
+    from transforms.plan import Plan
 
-__all__ = ["WriteDeadLetters"]
+__all__ = ["RAW_STAMP", "WriteDeadLetters", "filed"]
+
+RAW_STAMP = ("; record timestamp ", " ms")
+"""What stands around a stamp behind the reasons of format 1."""
+
+
+def filed(letters: pa.Table, plan: Plan) -> pa.Table:
+    """Return dead letters as they stand in a file of the plan's collection.
+
+    ``timestamp`` is an instant, null where it is beyond what readers can show. The milliseconds as
+    they came are in ``timestamp_ms``, in format 1, which has no such column, behind the reason.
+    """
+    place = letters.schema.get_field_index("timestamp")
+    stamps = letters.column(place)
+    fits = within_years(stamps)
+    shown = pc.if_else(fits, stamps, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC"))
+    table = headers_by(plan.form, letters.set_column(place, "timestamp", shown))
+    if plan.format > 1:
+        return table.add_column(place + 1, "timestamp_ms", stamps)
+    errors = letters.column("error")
+    beyond = pc.if_else(fits, pa.scalar(None, pa.int64()), stamps).cast(pa.string())
+    told = pc.binary_join_element_wise(errors, RAW_STAMP[0], beyond, RAW_STAMP[1], "")
+    place = letters.schema.get_field_index("error")
+    return table.set_column(place, "error", pc.coalesce(told, errors))
 
 
 @dataclass(eq=False)
@@ -54,13 +80,13 @@ class _Open:
     messages: int = 0
 
     def add(self, table: pa.Table) -> None:
-        times = table.column("timestamp").cast(pa.timestamp("ms", "UTC"))
-        letters = headers_by(self.chunk.task.plan.form, table)
-        self.writer.write(letters.set_column(2, "timestamp", times))
+        self.writer.write(filed(table, self.chunk.task.plan))
         self.messages += table.num_rows
 
     def close(self) -> Report:
-        self.writer.close()
+        if (held := self.writer.close()) != self.messages:
+            message = f"{self.path} was written with rows={held} of {self.messages}"
+            raise WriteError(message)
         self.sink.close()
         staged = staged_path(self.chunk.task.plan.cycle, self.path)
         file = DeadLetterFile(self.path, staged, self.messages, self.sink.bytes, self.sink.crc32c)
@@ -83,16 +109,18 @@ class _WriteFn(beam.DoFn):
                 self._open[key].add(chunk.table)
             elif key in self._open:
                 yield self._open.pop(key).close()
-        except (CollectionError, FileNotFoundError) as error:
-            self._open.pop(key, None)
-            yield report_on(chunk).failed(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
+            if (file := self._open.pop(key, None)) is not None:
+                file.sink.abandon()
+            yield report_on(chunk).unwritten(error, "dead letters")
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for file in self._open.values():
             try:
                 report = file.close()
-            except (CollectionError, FileNotFoundError) as error:
-                report = report_on(file.chunk).failed(error)
+            except Exception as error:  # noqa: BLE001 - likewise
+                file.sink.abandon()
+                report = report_on(file.chunk).unwritten(error, "dead letters")
             yield GlobalWindows.windowed_value(report)
         self._open = {}
 
@@ -103,6 +131,5 @@ def _start(chunk: Chunk) -> _Open:
     planned_at = plan.planned_at.replace(microsecond=0)
     path = dead_letters_path(planned_at, plan.cycle, chunk.task.number, new_token())
     sink = ChecksumFile(storage.write(staged_path(plan.cycle, path)))
-    columns = headers_by(plan.form, chunk.table).schema
-    schema = columns.set(2, pa.field("timestamp", pa.timestamp("ms", "UTC")))
+    schema = filed(chunk.table.schema.empty_table(), plan).schema
     return _Open(chunk, path, sink, FORMATS["parquet"].writer(sink, schema, "zstd"))

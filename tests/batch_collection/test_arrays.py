@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.errors import CollectionError
+from batch_collection.field_path import quoted_path
 from tests.tables import TableCollector
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NOON = datetime(2026, 7, 1, 12, 0, 0, 5, tzinfo=timezone.utc)
@@ -102,6 +104,88 @@ def test_a_column_whose_name_has_a_dot_is_itself(root: Path) -> None:
     """It is asked for first."""
     columns = {"a.b": [1], "a": [{"b": 2}]}
     assert arrays(root, columns, columns=["a.b"])["a.b"].tolist() == [1]
+
+
+DOTS = {"a.b": [1], "a": [{"b": 2, "c.d": {"e": 3}}]}
+
+
+def test_quotes_keep_the_dots_of_a_name(root: Path) -> None:
+    """Each array has the name that it was asked for by."""
+    asked = ["a.b", 'a."b"', 'a."c.d".e', 'a."c.d"', '"a"']
+    view = TableCollector.at(root).collect((0, pa.table(DOTS)))
+    (found,) = view.to_numpy_batches(9, columns=asked[:3], casts={'a."b"': "float32"})
+    (below,) = view.to_numpy_batches(9, columns=asked[3:4])
+
+    assert {name: array.tolist() for name, array in found.items()} == {
+        "a.b": [1],
+        'a."b"': [2],
+        'a."c.d".e': [3],
+    }
+    assert found['a."b"'].dtype == np.float32
+    assert list(below) == ['a."c.d".e']
+
+
+@pytest.mark.parametrize("options", [{}, {"columns": ["a", "a.b"]}, {"columns": ["a.b", "a"]}])
+def test_two_columns_of_one_name_are_refused(root: Path, options: dict[str, Any]) -> None:
+    """None is lost; how they can be told apart is said, and so they can."""
+    view = TableCollector.at(root).collect((0, pa.table(DOTS)))
+
+    with pytest.raises(CollectionError, match=r"two columns would be a\.b; choose one") as caught:
+        view.to_numpy_batches(9, **options)
+    apart = str(caught.value).rpartition(": ")[2].split(" and ")
+    (found,) = view.to_numpy_batches(9, columns=apart)
+
+    assert {array.tolist()[0] for array in found.values()} == {1, 2}
+
+
+def test_a_column_that_is_asked_for_twice_comes_once(root: Path) -> None:
+    """By itself, and with the object that it is in."""
+    columns = {"place": [{"x": 1, "y": 2}]}
+    assert list(arrays(root, columns, columns=["place.x", "place"])) == ["place.x", "place.y"]
+
+
+def test_a_mask_hides_no_column(root: Path) -> None:
+    """A column may be named as the mask would be."""
+    columns = {"a": [None, 1.0], "a_is_null": [5, 6]}
+    with pytest.raises(CollectionError, match="mask of a would be a_is_null, which is a column"):
+        arrays(root, columns, mask=["a"])
+
+
+_LEAVES = st.recursive(
+    st.integers(0, 9),
+    lambda inner: st.dictionaries(st.sampled_from(["a", "b", "a.b", '"']), inner, min_size=1),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(st.sampled_from(["a", "a.b", "b.a", "a.b.a"]), _LEAVES, min_size=1))
+def test_no_value_is_lost_whatever_the_names(
+    tmp_path_factory: pytest.TempPathFactory, row: dict[str, Any]
+) -> None:
+    """There are as many arrays as values, or none; by its quoted path each is found."""
+    view = TableCollector.at(tmp_path_factory.mktemp("dots")).collect(
+        (0, pa.Table.from_pylist([row]))
+    )
+    values = list(leaves_of(row))
+    try:
+        (found,) = view.to_numpy_batches(9)
+        assert len(found) == len(values)
+    except CollectionError as error:
+        assert "two columns would be" in str(error)  # noqa: PT017 - either of both is right
+
+    for path, value in values:
+        (found,) = view.to_numpy_batches(9, columns=[quoted_path(path)])
+        assert [array.tolist() for array in found.values()] == [[value]]
+
+
+def leaves_of(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the values of an object, with the names that lead there."""
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for name, each in value.items():
+        yield from leaves_of(each, (*path, name))
 
 
 def test_metadata_comes_where_it_is_asked_for(root: Path) -> None:

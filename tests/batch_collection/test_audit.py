@@ -5,28 +5,38 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given, settings
 
 from batch_collection.audit import audit
+from batch_collection.chain import check_link
 from batch_collection.checksum import file_crc32c
-from batch_collection.entry import PartitionRead
+from batch_collection.entry import PartitionRead, Source
 from batch_collection.errors import LogError
 from batch_collection.log import digest, read_entry
 from batch_collection.maintenance import append, successor
 from batch_collection.names import entry_path, manifest_path
-from batch_collection.publish import publish
+from batch_collection.publish import manifest_of, publish
 from batch_collection.storage import LocalStorage
+from batch_collection.windows import format_instant
 from tests.builders import Collector, at, dead_letter, message, tombstone
+from tests.lives import LIVES, Life, Step, panes_by_window
+from tests.logs import spans
 from tests.storages import BusyStorage
 
 if TYPE_CHECKING:
     from batch_collection.entry import Entry
     from batch_collection.storage import Storage
+
+
+START = (PartitionRead(0, 7, 7), PartitionRead(1, 0, 0))
 
 
 @pytest.fixture
@@ -331,6 +341,28 @@ def test_entries_that_do_not_fit_are_found(
     assert f"{entry_path(3)}: {expected}" in findings(collector)
 
 
+@pytest.mark.parametrize(
+    ("cycle", "changes", "said"),
+    [
+        (1, {"interval": timedelta(seconds=10), "row_time": "field:ts", "reads": START}, None),
+        (1, {"source": Source("kafka", "other"), "reads": START}, "source differs"),
+        (1, {}, "it begins the collection anew, and collects something"),
+        (2, {"reads": START}, "it begins the collection anew, though the entry before it holds"),
+    ],
+)
+def test_only_a_collection_that_holds_nothing_is_begun_anew(
+    collector: Collector, cycle: int, changes: dict[str, Any], said: str | None
+) -> None:
+    """Then all but its source may be pinned again, and reading may start elsewhere."""
+    before, entry = entry_of(collector, cycle - 1), entry_of(collector, cycle)
+    if changes:
+        nothing: dict[str, Any] = dict.fromkeys(("panes", "carry", "dead_letters"), ())
+        entry = replace(entry, **nothing, **changes)
+    found = list(check_link(replace(entry, cause="start"), before))
+    told = [] if said is None else [f"{entry_path(cycle)}: {said}"]
+    assert [finding[: len(told[0])] if told else finding for finding in found] == told
+
+
 def test_reads_that_do_not_meet_are_found(collector: Collector) -> None:
     """A gap between two entries is a loss."""
     first, second = entry_of(collector, 3).reads
@@ -590,3 +622,80 @@ def test_dead_letters_that_are_redriven_during_an_audit_are_not_missed(
         acted = target.newest.cycle == 4
         k += 1
     assert k > 30
+
+
+# windows that an earlier version closed without their early panes
+
+
+@pytest.mark.parametrize(
+    ("on_time", "said"),
+    [
+        ((-1,), "windows/20261123T070000Z.r1.json lacks"),
+        ((), "log/00000000000000000002.json says that it"),
+    ],
+)
+def test_early_panes_that_an_earlier_version_forgot_are_found(
+    tmp_path: Path, on_time: tuple[int, ...], said: str
+) -> None:
+    """Told apart from damage; a late row brings a revision with all files, and the finding goes."""
+    life = Life.begun(LocalStorage(str(tmp_path)), 1)
+    life.live([Step(1, (30,), forgetful=True), Step(31, on_time, forgetful=True), Step(1)])
+
+    (found,) = audit(life.storage).findings
+    assert found.startswith(f"window 2026-11-23T07:00:00Z: {said}")
+    assert "early panes of it, of cycle=1; an earlier version forgot them: their rows" in found
+
+    life.cycle(Step(0, (-2,)))
+    assert life.manifests() == life.files_by_window()
+    assert audit(life.storage).findings == ()
+
+
+@settings(max_examples=15, deadline=None)
+@given(LIVES(may_forget=True))
+@example([Step(None, (29,), True), Step(29, (0,), True), Step(1, (), True), Step(None, (-1,))])  # noqa: FBT003
+def test_windows_with_panes_that_no_manifest_names_are_found_all(steps: list[Step]) -> None:
+    """Whatever an earlier version did; this one mends each window that it gives anything."""
+    with TemporaryDirectory() as folder, spans():
+        life = Life.begun(LocalStorage(folder), 1)
+        life.live(steps)
+
+        by_log, manifests = life.files_by_window(), life.manifests()
+        wrong = {start for start, files in by_log.items() if manifests.get(start) != files}
+        found = audit(life.storage).findings
+        forgetful = sum(step.forgetful for step in steps)
+        panes = panes_by_window(life.entries)
+        assert all(entry.cycle <= forgetful for start in wrong for entry, _ in panes[start])
+        assert [each.partition(": ")[0] for each in found] == [
+            f"window {format_instant(start)}" for start in sorted(wrong)
+        ]
+
+
+def test_early_panes_that_an_entry_does_not_name_are_found(tmp_path: Path) -> None:
+    """No version of a collection of this format forgets them: somebody has changed the log."""
+    life = Life.begun(LocalStorage(str(tmp_path)))
+    life.live([Step(1, (30,)), Step(31, (-1,)), Step(1)])
+    entry = life.entries[2]
+    pane = replace(entry.panes[0], earlier=())
+    forge(Collector(life.storage, newest=life.newest), 2, panes=(pane,))
+    manifest = json.dumps(manifest_of(entry, pane, 1, [])).encode()
+    life.storage.replace(manifest_path(pane.window_start, 1), manifest)
+
+    (found,) = audit(life.storage).findings
+    assert found == (
+        "window 2026-11-23T07:00:00Z: windows/20261123T070000Z.r1.json lacks files, but the log "
+        "has early panes of it, of cycle=1"
+    )
+
+
+def test_a_window_with_rows_that_is_said_empty_is_found(tmp_path: Path) -> None:
+    """The ranges of empty windows are held against the panes."""
+    life = Life.begun(LocalStorage(str(tmp_path)))
+    life.live([Step(1, (-1,)), Step(1, (-1,)), Step(1)])
+    (pane,) = life.entries[2].panes
+    collector = Collector(life.storage, newest=life.newest)
+    forge(collector, 2, closed_empty=((pane.window_start, pane.window_end),))
+
+    (found,) = audit(life.storage).findings
+    assert found == (
+        "log/00000000000000000002.json: window 2026-11-22T01:00:00Z had rows and is said empty"
+    )

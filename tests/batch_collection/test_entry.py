@@ -81,6 +81,8 @@ ENTRIES = st.builds(
     panes=tuples(PANES),
     closed_empty=tuples(st.tuples(INSTANTS, INSTANTS)),
     open=st.dictionaries(INSTANTS, tuples(COUNTS), max_size=3),
+    forgotten=st.none() | INSTANTS,
+    unsure=st.none() | INSTANTS,
     carry=tuples(st.builds(CarryFile, paths("carry"), INSTANTS, COUNTS, COUNTS, COUNTS, TEXTS)),
     released=tuples(paths("carry")),
     dead_letters=tuples(
@@ -89,6 +91,7 @@ ENTRIES = st.builds(
     redriven=tuples(paths("dead_letters")),
     became=tuples(READS),
     pinned=tuples(TEXTS),
+    dropped=st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=2), max_size=3),
     layout=TEXTS,
     headers=TEXTS,
     fold=TEXTS,
@@ -107,8 +110,8 @@ def test_entries_round_trip(entry: Entry) -> None:
 
 
 KEPT = (
-    *("source", "interval", "row_time", "start", "boundary", "open", "carry", "schema"),
-    *("layout", "headers", "fold", "format"),
+    *("source", "interval", "row_time", "start", "boundary", "open", "carry", "schema", "dropped"),
+    *("forgotten", "unsure", "layout", "headers", "fold", "format"),
 )
 NEW = {
     **dict.fromkeys(("run", "plan", "host", "cause"), "new"),

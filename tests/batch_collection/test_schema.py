@@ -257,16 +257,27 @@ def test_conforming_to_no_columns_keeps_the_rows() -> None:
         (pa.array([1]), "bool"),
         (pa.array([b"\xff"]), "string"),
         (pa.array([1], pa.timestamp("ns")), "timestamp"),
+        (pa.array([2.0**128]), "float"),
+        (pa.array([0.5, None, -1e300]), "float"),
         (pa.array([[1]]), "int64"),
         (pa.array([{"a": 1}]), ["int64"]),
     ],
 )
 def test_no_value_is_changed_to_conform(array: pa.Array, type_: Any) -> None:
-    """What its column can't hold exactly is an error, never a rounded or a parsed value."""
+    """What its column can't hold is an error, never a rounded integer or a parsed value."""
     rows = pa.StructArray.from_arrays([array], ["a"])
 
     with pytest.raises(pa.ArrowInvalid):
         conform(rows, to_arrow({"a": type_}))
+
+
+def test_fractions_become_the_nearest_float() -> None:
+    """And what was no number stays none."""
+    rows = pa.StructArray.from_arrays([pa.array([0.1, float("inf"), 1e-300, None])], ["a"])
+
+    found = conform(rows, to_arrow({"a": "float"})).field("a")
+
+    assert found.to_pylist() == [0.10000000149011612, float("inf"), 0.0, None]
 
 
 def write(folder: Path, name: str, content: str) -> str:
@@ -285,6 +296,9 @@ def test_a_schema_file_is_json_or_yaml(tmp_path: Path) -> None:
     assert list(read_schema_file(as_yaml).items()) == list(read_schema_file(as_json).items())
 
 
+DEEP = "a field is nested more than 63 levels deep"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
@@ -299,6 +313,10 @@ def test_a_schema_file_is_json_or_yaml(tmp_path: Path) -> None:
         ("s.json", "{", "Expecting property name"),
         ("s.yml", "on: bool", "field name True is not text; put it in quotes"),
         ("s.yml", "a: [", "while parsing"),
+        ("s.json", f'{{"a":{"[" * 63}"bool"{"]" * 63}}}', f"{DEEP}; make it flatter"),
+        ("s.json", '{"a":' * 900 + '"bool"' + "}" * 900, DEEP),
+        ("s.json", '{"a":' * 100_000 + '"bool"' + "}" * 100_000, "maximum recursion depth"),
+        ("s.yml", "a: &a {x: *a}", DEEP),
         ("s.yml", "", "not a mapping from columns to types"),
     ],
 )

@@ -143,6 +143,37 @@ def test_fields_and_several_columns_make_a_key(tmp_path: Path) -> None:
     assert all(part.to_arrow(["day"]).column_names == ["day"] for part in parts.values())
 
 
+def test_a_key_is_the_column_of_exactly_that_name_or_a_quoted_field(tmp_path: Path) -> None:
+    """A part has all rows that are equal in the key, whatever else looks like it."""
+    rows = pa.table({"a.b": range(40), "a": [{"b": i % 2, "c.d": i % 3} for i in range(40)]})
+    view = TableCollector.at(tmp_path).collect((0, rows))
+
+    def sizes(by: str) -> list[int]:
+        return [part.rows for part in view.split({"x": 0.5, "y": 0.5}, by=by).values()]
+
+    assert sizes('"a.b"') == sizes("a.b") != sizes('a."b"')
+    assert set(sizes('a."b"')) <= {0, 20, 40}
+    assert sum(sizes('a."c.d"')) == 40
+    for by in ("a.c.d", "a.x", "a.b.c", '"a'):
+        with pytest.raises(CollectionError, match=r"has a column|cannot read the field name"):
+            sizes(by)
+
+
+def test_a_file_whose_objects_lack_the_key_has_rows_without_one(tmp_path: Path) -> None:
+    """Its field, or the whole column."""
+    collector = TableCollector.at(tmp_path)
+    collector.collect((0, pa.table({"n": [1, 2], "place": [{"y": 1}] * 2})))
+    collector.collect((1, pa.table({"n": [3]})))
+    view = collector.collect(
+        (2, pa.table({"n": range(10, 30), "place": [{"x": i} for i in range(20)]}))
+    )
+    parts = view.split({"a": 0.5, "b": 0.5}, by="place.x")
+
+    found = [part.to_arrow(["n"]).column(0).to_pylist() for part in parts.values()]
+    assert sorted(len({1, 2, 3} & set(each)) for each in found) == [0, 3]
+    assert sum(map(len, found)) == 23
+
+
 def test_a_file_from_before_the_key_has_rows_without_one(tmp_path: Path) -> None:
     """They are on one side together."""
     collector = TableCollector.at(tmp_path)

@@ -6,17 +6,27 @@ import json
 import re
 from dataclasses import replace
 from datetime import timedelta
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from batch_collection.errors import LogError, StorageError
+from batch_collection.expire import expire
+from batch_collection.expiry import first_cycle
+from batch_collection.names import is_checkpoint
 from batch_collection.status import OpenWindow, status
 from batch_collection.storage import LocalStorage
 from tests.builders import Collector, at, dead_letter, message, tombstone
+from tests.lives import HOUR, LIVES, Life, Step, panes_by_window
+from tests.logs import spans
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from batch_collection.storage import Storage
 
 
 @pytest.fixture
@@ -110,6 +120,66 @@ def test_empty_windows_are_counted(tmp_path: Path) -> None:
     collector.storage.replace(path, replace(entry, closed_empty=empty).to_json())
 
     assert status(collector.storage).totals.empty_windows == 9
+
+
+def windows_of(storage: Storage) -> tuple[int, int, int]:
+    """Return how many windows are closed, empty and open, as status counts them."""
+    found = status(storage)
+    return found.totals.closed_windows, found.totals.empty_windows, len(found.open_windows)
+
+
+def counted(life: Life) -> tuple[int, int, int]:
+    """Count the same window by window: closed are those that have passed and have rows."""
+    end = life.newest.boundary
+    with_rows = set(panes_by_window(life.entries))
+    passed = {start for start in with_rows if end is not None and start + HOUR <= end}
+    without = {
+        first + number * HOUR
+        for entry in life.entries
+        for first, last in entry.closed_empty
+        for number in range((last - first) // HOUR)
+    }
+    return len(passed), len(without - passed), len(with_rows - passed)
+
+
+@settings(max_examples=15, deadline=None)
+@given(LIVES(may_forget=True), st.lists(st.integers(0, 60), max_size=2))
+def test_each_window_is_counted_once(steps: list[Step], expired: list[int]) -> None:
+    """By checkpoints or entries, whatever came late, was forgotten once or is expired."""
+    with TemporaryDirectory() as folder, spans():
+        storage = LocalStorage(folder)
+        life = Life.begun(storage, 1 if any(step.forgetful for step in steps) else 2)
+        life.live(steps)
+        expected = counted(life)
+        assert windows_of(storage) == expected
+        storage.delete(path for path in storage.list("log") if is_checkpoint(path))
+        assert windows_of(storage) == expected
+        end = life.boundary or at("00:00:00")
+        for back in sorted(expired, reverse=True):
+            expire(storage, end - back * HOUR, end, exact=False)
+            assert windows_of(storage) == expected
+
+
+def test_a_window_with_late_rows_only_is_closed_and_not_empty(tmp_path: Path) -> None:
+    """Once, however many late panes it gets; one before all others was never empty."""
+    life = Life.begun(LocalStorage(str(tmp_path)))
+    life.live([Step(3, (-1,)), Step(2)])
+    assert windows_of(life.storage) == (1, 2, 0)
+    life.live([Step(0, (-1,)), Step(0, (-1, -9))])
+    assert windows_of(life.storage) == (3, 1, 0)
+
+
+def test_a_window_whose_early_pane_is_folded_is_counted_on(tmp_path: Path) -> None:
+    """An entry that is kept has closed it, without rows of its own; late ones come for another."""
+    life = Life.begun(LocalStorage(str(tmp_path)))
+    life.live([Step(1, (0,)), Step(0, (9,)), Step(2), Step(0)])
+    assert windows_of(life.storage) == counted(life) == (1, 1, 1)
+    assert life.boundary is not None
+    expire(life.storage, life.boundary - HOUR, life.boundary)
+    assert first_cycle(life.storage) == 2
+    assert windows_of(life.storage) == (1, 1, 1)
+    life.cycle(Step(0, (-1,)))
+    assert windows_of(life.storage) == (2, 0, 1)
 
 
 def test_lag_is_told_if_the_ends_are_given(collector: Collector) -> None:

@@ -193,7 +193,8 @@ def test_columns_that_came_later_are_null_before(tmp_path: Path) -> None:
     """In a scan as in a table; structs gain fields; a conflict is named only where it is read."""
     collector = TableCollector.at(tmp_path)
     collector.collect((0, pa.table({"a": [1], "s": [{"x": 1}], "c": [1]})))
-    view = collector.collect((1, pa.table({"s": [{"x": 2, "y": "b"}], "b": ["new"], "c": ["1"]})))
+    new = pa.table({"s": [{"x": 2, "y": "b"}], "b": ["new"], "c": ["1"]})
+    view = collector.collect((1, new), schema={})
     expected = [
         {"a": 1, "s": {"x": 1, "y": None}, "b": None},
         {"a": None, "s": {"x": 2, "y": "b"}, "b": "new"},

@@ -29,6 +29,7 @@ INSTANTS = st.datetimes(
     max_value=datetime(9999, 12, 29),  # noqa: DTZ001
     timezones=st.just(timezone.utc),
 )
+FIRST = datetime(1, 1, 1, tzinfo=timezone.utc)
 INTERVALS = st.timedeltas(timedelta(milliseconds=1), timedelta(days=1))
 
 
@@ -57,6 +58,15 @@ def test_the_boundary_is_at_least_grace_ago(
     boundary = boundary_at(clock, grace, interval)
 
     assert boundary <= clock - grace < boundary + interval
+
+
+@given(INSTANTS, INTERVALS)
+def test_no_boundary_is_before_the_calendar(instant: datetime, interval: timedelta) -> None:
+    """A row of the year 1 does not stop the planner, however long the grace."""
+    boundary = boundary_at(instant, instant - FIRST + timedelta(days=1), interval)
+
+    assert FIRST <= boundary < FIRST + interval
+    assert (boundary - EPOCH) % interval == timedelta(0)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,15 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
+from confluent_kafka import Producer
 
+from batch_collection.audit import audit
+from batch_collection.storage import LocalStorage
 from tests.builders import at
 from tests.collecting import (
     Collecting,
@@ -21,6 +28,7 @@ from tests.collecting import (
     rows_of,
     sending,
     strays_of,
+    tables_of,
 )
 
 if TYPE_CHECKING:
@@ -247,6 +255,74 @@ def test_shards_together_give_a_collection_no_more_columns_than_one_may(
     assert strays_of(collecting.path) == []
 
 
+@pytest.mark.parametrize("output_format", ["parquet", "jsonl"])
+def test_a_message_nested_too_deep_stops_nothing(
+    embedded: EmbeddedBroker, tmp_path: Path, output_format: str
+) -> None:
+    """What nests as deep as may be waits, is taken up and written; one level more is dead alone."""
+    stream = Stream(embedded)
+    kinds = [(b'{"a":', b"}"), (b"[", b"]"), (b'[{"a":', b"}]")]
+    values = [
+        b'{"%s%d":%s1%s}' % (name, place, opening * levels, closing * levels)
+        for place, (opening, closing) in enumerate(kinds)
+        for name, levels in ((b"deep", 63), (b"fits", 62 if len(opening) < 6 else 31))
+    ]
+    collecting = Collecting.of(
+        stream, tmp_path, "--interval=10s", "--shards=2", f"--output_format={output_format}"
+    )
+    for now in ("10:30:05", "10:30:08", "10:30:12"):
+        stream.send(*(Sending(value, STAMP, n % 4) for n, value in enumerate(values)))
+        stream.send(*(sending(STAMP, n % 4, fits0=None, x=n) for n in range(4)))
+
+        collecting.once(at(now))
+
+    dead = {(m.partition, m.offset) for m in stream.produced if b"deep" in (m.value or b"")}
+    letters = dead_letters_of(collecting.path)
+    assert letters.keys() == dead
+    assert {letter["error"] for letter in letters.values()} == {
+        f"nested {levels} levels deep, the limit is 63; make it flatter, or keep messages as they "
+        "are with --input_format=bytes"
+        for levels in (64, 127)
+    }
+    assert sum(pane.rows for entry in entries_of(collecting.path) for pane in entry.panes) == 21
+    if output_format == "parquet":
+        check(collecting.path, stream.produced, dead=dead)
+
+
+def test_what_has_no_type_is_the_same_in_each_shard_and_chunk(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """One partition holds ``[]`` where another's lists are of numbers: planned again, and kept."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--shards=2")
+    stream.send(*(sending(STAMP, 0, c=[], d={}, e=[None]) for _ in range(3)))
+    stream.send(sending(STAMP, 1, c=[1.5], d="text", e=[{"x": 1}]))
+
+    (entry,) = collecting.once(at("10:30:12"))
+
+    assert entry.schema == {"c": ["double"], "d": "string", "e": [{"x": "int64"}]}
+    found = payloads_of(*tables_of(collecting.path))
+    assert [found[0, n, None] for n in range(3)] == [{"c": [], "e": [None]}] * 3
+    assert found[1, 0, None] == {"c": [1.5], "d": "text", "e": [{"x": 1}]}
+    assert strays_of(collecting.path) == []
+
+
+def test_names_that_differ_by_case_in_two_shards_are_one_column(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Planned again with the first shard's; the other's messages are dead letters."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--shards=2")
+    stream.send(*(sending(STAMP, 1, userID=n) for n in range(3)))
+    stream.send(*(sending(STAMP, 0, userId=n) for n in range(3)))
+
+    (entry,) = collecting.once(at("10:30:12"))
+
+    assert entry.schema == {"userId": "int64"}
+    check(collecting.path, stream.produced, dead=[(1, n) for n in range(3)])
+    assert strays_of(collecting.path) == []
+
+
 def test_a_message_is_bad_as_a_whole(embedded: EmbeddedBroker, tmp_path: Path) -> None:
     """One bad element of an array: none of its rows is kept, and its row time counts likewise."""
     stream = Stream(embedded)
@@ -272,6 +348,64 @@ def test_a_message_is_bad_as_a_whole(embedded: EmbeddedBroker, tmp_path: Path) -
         "decode",
         "row_time",
     ]
+
+
+MICROSECONDS = 1_795_343_401_000_000
+"""A stamp of a producer that takes Kafka's milliseconds for microseconds."""
+
+
+def stamped(stream: Stream, *values: bytes) -> None:
+    """Produce messages stamped in microseconds, to partition 0."""
+    producer = Producer({"bootstrap.servers": stream.broker.bootstrap_servers})
+    for value in values:
+        producer.produce(stream.name, value, partition=0, timestamp=MICROSECONDS)
+    assert producer.flush(30) == 0
+
+
+def test_stamps_in_microseconds_are_dead_letters_that_all_can_read(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """The number is in the reason and in a column; the date is null."""
+    stream = Stream(embedded)
+    stream.send(sending(STAMP, 1, v=0))
+    stamped(stream, b'{"v": 1}', b"no JSON")
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+
+    collecting.once(at("10:30:12"))
+
+    (file,) = map(str, collecting.path.glob("dead_letters/**/*.parquet"))
+    assert audit(LocalStorage(str(collecting.path))).findings == ()
+    columns = ["timestamp", "timestamp_ms", "stage"]
+    with duckdb.connect() as connection:
+        by_duckdb = connection.sql(f"SELECT {', '.join(columns)} FROM '{file}'").fetchall()
+    table = pq.read_table(file)
+    assert table.select(columns).to_pylist() == pl.read_parquet(file)[columns].to_dicts()
+    assert [tuple(row.values()) for row in table.select(columns).to_pylist()] == by_duckdb
+    assert pd.read_parquet(file)["timestamp"].isna().all()
+    assert by_duckdb == [(None, MICROSECONDS, "row_time"), (None, MICROSECONDS, "decode")]
+    reasons = table["error"].to_pylist()
+    assert f"timestamp {MICROSECONDS} ms is not within years 1 to 9999; mend the" in reasons[0]
+    assert reasons[1].startswith("not JSON")
+
+
+@pytest.mark.parametrize("rule", ["collected", "field:t"])
+def test_rows_without_a_timestamp_are_told(
+    embedded: EmbeddedBroker, tmp_path: Path, rule: str
+) -> None:
+    """Their time is another, and they are rows; but a column of theirs is empty."""
+    stream = Stream(embedded)
+    stamped(stream, b'{"v": 1, "t": "2026-11-22T10:30:01Z"}')
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", f"--timestamp={rule}")
+
+    collecting.once(at("10:30:12"), "--flush")
+    stream.send(sending(STAMP, v=2, t="2026-11-22T10:30:02Z"))
+    collecting.once(at("10:30:32"), "--flush")
+
+    (told,) = [note for note in collecting.recorder.notes if "_timestamp" in note]
+    assert told.startswith(
+        "warning: rows without _timestamp: 1; those of their records are missing"
+    )
+    assert rows_of(collecting.path)["_timestamp"].to_pylist() == [None, STAMP]
 
 
 def test_nothing_but_bad_messages_is_a_cycle_without_files(

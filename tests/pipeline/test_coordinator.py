@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from batch_collection.errors import DataLossError, SourceError
+from batch_collection.errors import DataLossError, DeadLettersError, SourceError, WriteError
 from pipeline.coordinator import Flight
 from tests.builders import at
-from tests.collecting import Stream, check, entries_of, sending
+from tests.collecting import Sending, Stream, check, entries_of, sending
 from tests.jobs import Job
 
 if TYPE_CHECKING:
@@ -174,6 +174,43 @@ def test_once_collects_what_was_there_and_is_done(embedded: EmbeddedBroker, tmp_
     assert cycles >= 3
     assert entries_of(job.path)[-1].boundary == at("10:30:50")
     check(job.path, before)
+
+
+def test_dead_letters_are_counted_over_all_cycles_of_a_job(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """On new workers, too; the cycle that would pass the limit stops the planning."""
+    job = Job(Stream(embedded), tmp_path, flags=("--interval=10s", "--max_dead_letters=3"))
+    job.look()
+    job.look()
+    job.stream.send(sending(at("10:30:01"), 0, id=0), *[Sending(b"{", at("10:30:01"))] * 2)
+    job.work(job.look("10:30:12"))
+    job.stream.send(*[Sending(b"{", at("10:30:13"))] * 2)
+    job.look("10:30:14")
+    job.restart()
+    job.flight = Flight.from_json(job.flight.to_json())
+    job.work(job.look("10:30:22"))
+    look = job.look()
+    assert isinstance(look.error, DeadLettersError)
+    assert "(4 of this run), more than --max_dead_letters=3" in look.flight.stopped
+    assert len(entries_of(job.path)) == 3
+
+
+def test_rows_that_cannot_be_written_are_tried_again_and_said_once(job: Job) -> None:
+    """With growing pauses, like a source that is away; with ``--once`` that ends it."""
+    failed, notes = job.look("10:30:12"), list[str]()
+    for _ in range(3):
+        job.fail(failed, "WriteError")
+        job.now += timedelta(seconds=30)
+        failed = job.look()
+        notes += failed.notes
+    assert notes == ["cycle 2 is planned again: it broke"]
+    job.work(failed)
+    check(job.path, job.stream.produced)
+    job.coordinator.once = True
+    job.stream.send(sending(at("10:32:01"), 0, id=9))
+    job.fail(job.look("10:34:12"), "WriteError")
+    assert isinstance(job.look().error, WriteError)
 
 
 def test_a_flight_of_another_version_is_read() -> None:

@@ -129,6 +129,21 @@ def test_what_no_feature_holds_is_refused(tmp_path: Path) -> None:
         export_module.export({"": view}, tmp_path / "out", "tfrecord")
 
 
+@pytest.mark.parametrize("column", ["a", "a.b"])
+def test_two_features_of_one_name_are_refused(tmp_path: Path, column: str) -> None:
+    """One would be lost; each can be exported by itself."""
+    TableCollector.at(tmp_path / "c").collect((0, pa.table({"a.b": ["flat"], "a": [{"b": "in"}]})))
+    view = batch_collection.open(tmp_path / "c")
+
+    with pytest.raises(CollectionError, match=r"two columns would be feature a\.b; leave one of"):
+        export_module.export({"": view}, tmp_path / "out", "tfrecord")
+    assert not (tmp_path / "out").exists()
+
+    export_module.export({"": view}, tmp_path / "out", "tfrecord", columns=[column])
+    (file,) = (tmp_path / "out").glob("*.tfrecord")
+    assert {"a": b"in", "a.b": b"flat"}[column] in file.read_bytes()
+
+
 def test_wrong_flags_are_reported_together() -> None:
     """One line each."""
     parser = Parser()

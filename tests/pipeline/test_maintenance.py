@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import batch_collection
 from batch_collection.errors import OtherCollectorError
 from batch_collection.maintenance import append, successor
 from batch_collection.storage import LocalStorage
+from pipeline.schema_change import dropping
 from tests.builders import at
 from tests.collecting import Collecting, Sending, Stream, check, entries_of, sending, strays_of
 from tests.interposed import interposed
@@ -35,6 +37,13 @@ def pin(collection: Path, **types: str) -> Entry:
         return replace(successor(newest, digest, "pin"), schema={**newest.schema, **types})
 
     entry = append(LocalStorage(str(collection)), pinned)
+    assert entry is not None
+    return entry
+
+
+def drop(collection: Path) -> Entry:
+    """Commit the entry of a command that leaves a column out."""
+    entry = append(LocalStorage(str(collection)), dropping(["id"]))
     assert entry is not None
     return entry
 
@@ -179,6 +188,25 @@ def test_an_engine_plans_again_behind_a_command(job: Job) -> None:
     job.work(again)
     assert not job.look("10:30:22").flight.stopped
     check(job.path, job.stream.produced)
+    assert strays_of(job.path) == []
+
+
+def test_a_column_that_is_dropped_while_a_cycle_is_in_flight_is_not_in_it(job: Job) -> None:
+    """The same messages are planned again, and make rows without it."""
+    job.work(job.look("10:30:12"))
+    job.stream.send(*rows("10:30:11", 4))
+    flying = job.look("10:30:22")
+    drop(job.path)
+    job.work(flying)
+
+    again = job.look()
+
+    assert "drop by host=" in again.notes[0]
+    job.work(again)
+    table = batch_collection.open(job.path).table()
+    assert (table.num_rows, table.column("id").null_count) == (8, 4)
+    newest = entries_of(job.path)[-1]
+    assert (newest.schema, newest.dropped) == ({}, {"id": "string"})
     assert strays_of(job.path) == []
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pipeline import cli
 from pipeline.flags import Parser, normalised
 from pipeline.options import CollectOptions, check, configure
+from transforms.plan import DeadLetterLimit
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 NEEDED = ("--bootstrap_servers=localhost:1", "--topics=a,b", "--output=out")
 
@@ -47,6 +48,30 @@ def test_the_defaults_are_those_of_the_help() -> None:
 def test_flags_may_be_spelt_with_dashes() -> None:
     """As Beam spells them, or as others do."""
     assert options("--batch-size=7", "--max-ahead", "2h").batch_size == 7
+
+
+@pytest.mark.parametrize(
+    ("word", "limit"),
+    [
+        ("0", DeadLetterLimit(most=0)),
+        ("1_000", DeadLetterLimit(most=1000)),
+        ("0%", DeadLetterLimit(percent=0)),
+        ("2.5%", DeadLetterLimit(percent=2.5)),
+        ("100%", DeadLetterLimit(percent=100)),
+    ],
+)
+def test_dead_letters_are_limited_by_number_or_share(word: str, limit: DeadLetterLimit) -> None:
+    """A number of a run's, or percent of a cycle's messages."""
+    assert options(f"--max_dead_letters={word}").max_dead_letters == limit
+    assert options().max_dead_letters is None
+
+
+@pytest.mark.parametrize("word", ["", "-1", "101%", "1.5", "%", "5 %", "nan%", "1e2%", "many"])
+def test_no_other_limit_is_taken(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    """With the two ways to say it."""
+    (line,) = errors(capsys, *NEEDED, f"--max_dead_letters={word}")
+    told = f"must be a number as 1000, or a share from 0% to 100%, got {word!r}"
+    assert line == f"error: --max_dead_letters {told}"
 
 
 def test_compression_defaults_to_the_format_s_first() -> None:
@@ -84,6 +109,13 @@ def test_an_interval_must_be_whole_seconds(capsys: pytest.CaptureFixture[str]) -
     assert errors(capsys, *NEEDED, "--interval=100ms") == [
         "error: --interval must be at least 1s, got '100ms'"
     ]
+
+
+def test_the_name_of_a_time_field_may_be_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    """A quote that is not closed is found before anything starts."""
+    assert options('--timestamp=field:"meta.ts".x').rules.row_time == 'field:"meta.ts".x'
+    (error,) = errors(capsys, *NEEDED, '--timestamp=field:"meta.ts')
+    assert error.startswith("error: --timestamp: cannot read the field name '\"meta.ts': a name")
 
 
 def test_an_unknown_runner_is_refused_with_those_there_are(

@@ -42,10 +42,12 @@ def _fresh_process() -> Iterator[None]:
     plan_cycle._coordinators.clear()  # noqa: SLF001
 
 
-def process(look: Look, *, raises: bool = True) -> tuple[list[Any], ThreadsafeRestrictionTracker]:
+def process(
+    look: Look, *, raises: bool = True, shared: bool = False
+) -> tuple[list[Any], ThreadsafeRestrictionTracker]:
     """Process one collection once; give what came out, and the tracker as a runner sees it."""
     tracker = ThreadsafeRestrictionTracker(plan_cycle._FlightTracker(FLIGHT))  # noqa: SLF001
-    do_fn = plan_cycle._PlanFn(lambda _: Scripted(look), raises)  # type: ignore[arg-type,return-value]  # noqa: SLF001
+    do_fn = plan_cycle._PlanFn(lambda _: Scripted(look), raises, shared)  # type: ignore[arg-type,return-value]  # noqa: SLF001
     return list(do_fn.process(("topic", "run"), RestrictionTrackerView(tracker))), tracker
 
 
@@ -87,6 +89,23 @@ def test_an_error_is_told_to_who_waits_in_the_same_process() -> None:
     plan_cycle._told.clear()  # noqa: SLF001
     assert told == [error]
     assert tracker.deferred_status() is not None
+
+
+@pytest.mark.parametrize(
+    ("in_process", "once", "ends"),
+    [(True, False, True), (True, True, True), (False, True, True), (False, False, False)],
+)
+def test_an_error_of_one_topic_of_several_ends_its_part_of_the_job_alone(
+    *, in_process: bool, once: bool, ends: bool
+) -> None:
+    """Nothing is raised; where nobody here waits for the job, and it is for ever, it is said."""
+    error, told = OtherCollectorError("another collector"), list[Exception]()
+    if in_process:
+        plan_cycle.tell_errors(told.append)
+    _, tracker = process(Look(FLIGHT, error=error, done=once), shared=True)
+    plan_cycle._told.clear()  # noqa: SLF001
+    assert told == [error] * in_process
+    assert (tracker.deferred_status() is None) == ends
 
 
 def test_an_error_is_only_said_where_a_failing_job_is_tried_for_ever(
@@ -134,6 +153,7 @@ def test_a_drain_plans_no_more() -> None:
         goal=st.none() | st.dictionaries(st.integers(0).map(str), st.integers(0)),
         asked_at=st.none() | st.floats(0, 1e10),
         stopped=st.text(),
+        dead_letters=st.integers(0),
     )
 )
 def test_what_is_remembered_comes_back(flight: Flight) -> None:

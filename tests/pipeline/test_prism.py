@@ -14,9 +14,12 @@ import pytest
 import batch_collection
 from batch_collection.audit import audit
 from batch_collection.storage import open_storage
+from batch_collection.windows import format_instant
+from pipeline.local import utc_now
 from tests.collecting import (
     CollectorProcess,
     Producing,
+    Sending,
     Stream,
     check,
     entries_of,
@@ -147,6 +150,43 @@ def test_of_two_collectors_the_loser_says_who_won(
     assert "error: another collector (host=" in one.lines[-1]
     assert not any("Traceback" in line for line in one.lines), one.lines
     finish(stream, tmp_path, *FLAGS[:3])
+
+
+def test_one_topic_in_trouble_does_not_end_the_job_of_the_others(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """Its messages lack the field of the row time: nothing of it is committed, exit code 2."""
+    lacks, good = Stream(kafka), Stream(kafka)
+    now = format_instant(utc_now())
+    lacks.send(*(sending(partition=n % 4, id=n) for n in range(200)))
+    good.send(*(sending(partition=n % 4, id=n, ts=now) for n in range(200)))
+    flags = on(prism, "--timestamp=field:ts", "--once", "--flush")
+
+    end = run_command([lacks, good], tmp_path, *flags)
+
+    assert end.returncode == 2, end.stderr
+    told = f"error: --timestamp=field:ts: none of the 200 messages of topic={lacks.name} has a row"
+    assert told in end.stderr.splitlines()[-1]
+    assert "Traceback" not in end.stderr
+    assert [entry.cause for entry in entries_of(tmp_path / lacks.name)] == ["start"]
+    check(tmp_path / good.name, good.produced)
+
+
+def test_a_job_stops_before_it_has_too_many_dead_letters(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """Exit code 1; what was committed before is exact, and a higher limit has the rest."""
+    stream = Stream(kafka)
+    stream.send(*(Sending(b"{", partition=n % 4) for n in range(30)))
+    with CollectorProcess([stream], tmp_path, *on(prism, "--max_dead_letters=50")) as collector:
+        wait_until(lambda: len(log_of(tmp_path / stream.name)) > 1, collector)
+        stream.send(*(Sending(b"{", partition=n % 4) for n in range(30)))
+        assert collector.end() == 1, collector.lines
+    assert "(60 of this run), more than --max_dead_letters=50" in collector.lines[-1]
+    end = run_command([stream], tmp_path, *FLAGS[:3], "--once", "--flush")
+    assert end.returncode == 0, end.stderr
+    dead = {(message.partition, message.offset) for message in stream.produced}
+    check(tmp_path / stream.name, stream.produced, dead=dead)
 
 
 def test_the_collector_starts_a_prism_and_takes_it_along(

@@ -48,7 +48,7 @@ open windows
 dead letters by reason
   3  not JSON
   1  too deep
-  for another type: batch-collection schema URI --pin COLUMN=TYPE
+  for another type (first with --dry_run): batch-collection schema URI --pin COLUMN=TYPE
   to decode them again: batch-collection redrive URI"""
 
 

@@ -11,7 +11,8 @@ import pytest
 from confluent_kafka.admin import NewPartitions
 
 from batch_collection.audit import audit
-from batch_collection.errors import LogError
+from batch_collection.errors import DeadLettersError, LogError, RowTimeError
+from batch_collection.status import status
 from batch_collection.storage import LocalStorage
 from batch_collection.windows import EPOCH, window_start
 from pipeline.cli import main
@@ -169,6 +170,23 @@ def test_a_record_within_the_grace_is_on_time(embedded: EmbeddedBroker, tmp_path
     check(collecting.path, stream.produced)
 
 
+def test_a_window_longer_than_max_ahead_is_one_file(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Its rows wait though its end is hours away; only one hours ahead of the clock does not."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=6h")
+    for clock in ("06:30:00", "08:30:00", "10:30:00"):
+        stream.send(sending(at(clock), 1, id=clock))
+        assert panes(collecting.once(at(clock) + SECOND)) == []
+    stream.send(sending(at("11:59:00"), 2, id="wrong clock"), sending(at("11:30:00"), 2, id="fast"))
+    assert panes(collecting.once(at("10:30:02"))) == [("06:00:00", "early", [1])]
+
+    assert panes(collecting.once(at("12:00:02"))) == [("06:00:00", "on_time", [4])]
+
+    check(collecting.path, stream.produced)
+
+
 def test_an_interval_without_messages_is_recorded_and_has_no_file(
     embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:
@@ -222,6 +240,25 @@ def test_a_record_of_1970_is_a_late_pane_of_its_own_window(
     check(collecting.path, stream.produced)
 
 
+def test_rows_of_the_first_and_the_last_window_of_the_calendar_are_collected(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Years 1 and 9999 stop nothing, in a backlog either, whatever grace and limit."""
+    stream = Stream(embedded)
+    flags = ("--interval=1h", "--grace=3h", "--timestamp=field:t")
+    collecting = Collecting.of(stream, tmp_path, *flags, "--max_messages_per_cycle=2")
+    ends = ("0001-01-01T00:00:00Z", "9999-12-31T22:59:59.999999Z")
+    for partition, instant in enumerate(ends):
+        stream.send(*[sending(at("10:30:00"), partition, t=instant)] * 4)
+    (beyond,) = stream.send(sending(at("10:30:00"), t="9999-12-31T23:00:00Z"))
+
+    entries = collecting.once(at("10:30:12"))
+    entries += collecting.once(at("13:30:12"))
+
+    check(collecting.path, stream.produced, dead=[(0, beyond.offset)])
+    assert {start for start, _, _ in panes(entries)} == {"00:00:00", "22:00:00"}
+
+
 def test_a_record_hours_ahead_is_written_at_once_and_moves_nothing(
     embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:
@@ -238,6 +275,28 @@ def test_a_record_hours_ahead_is_written_at_once_and_moves_nothing(
     assert panes(collecting.once(at("10:30:12"))) == [("10:30:00", "on_time", [5])]
     assert panes(collecting.once(at("15:00:12"))) == [("15:00:00", "on_time", [])]
     assert [each["rows"] for each in manifests_of(collecting.path)[at("15:00:00")]] == [1]
+    check(collecting.path, stream.produced)
+
+
+def test_records_days_ahead_are_in_the_manifests_of_their_windows(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """With those that come later, or alone; status counts these windows as closed."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10m")
+    days = [timedelta(days=number) for number in (1, 2, 3)]
+    stream.send(*(sending(at("10:30:00") + each, id=f"{each}") for each in (*days, timedelta())))
+    collecting.once(at("10:31:00"))
+    stream.send(sending(at("10:30:01") + days[1], id="later"))
+
+    for each in days:
+        collecting.once(at("10:41:00") + each)
+
+    found = manifests_of(collecting.path)
+    rows = [[manifest["rows"] for manifest in found[at("10:30:00") + each]] for each in days]
+    assert rows == [[1], [2], [1]]
+    totals = status(LocalStorage(str(collecting.path))).totals
+    assert (totals.closed_windows, totals.empty_windows) == (4, 3 * 144 - 3)
     check(collecting.path, stream.produced)
 
 
@@ -362,6 +421,56 @@ def test_until_ends_a_backfill_at_its_instant(kafka: KafkaBroker, tmp_path: Path
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("flag", "first"),
+    [
+        ("--start=earliest", "10:30:00"),
+        ("--start=2026-11-22T10:30:30Z", "10:30:30"),
+        ("--start=latest", "10:30:40"),
+    ],
+)
+def test_an_end_before_what_was_read_is_nothing_to_do(
+    kafka: KafkaBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: str, first: str
+) -> None:
+    """Read already, or begun behind it: one line says so, and no topic was truncated."""
+    stream = Stream(kafka, partitions=2)
+    stream.send(*every_second("10:30:00", "10:30:40"))
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", flag)
+    if flag == "--start=earliest":
+        collecting.once(at("10:30:42"))
+
+    words = (f"--bootstrap_servers={kafka.bootstrap_servers}", f"--output={tmp_path}")
+    until = f"--until={at('10:30:20').isoformat()}"
+    assert main([*words, f"--topics={stream.name}", "--interval=10s", flag, until]) == 0
+
+    told = capsys.readouterr().err
+    assert f"{stream.name} was read beyond --until before, or begins behind it" in told
+    stream.send(*every_second("10:30:40", "10:30:50"))
+    collecting.once(at("10:30:52"))
+    check(collecting.path, [m for m in stream.produced if (m.at or EPOCH) >= at(first)])
+
+
+@pytest.mark.integration
+def test_until_reads_up_to_the_first_message_stamped_then(
+    kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    """A message stamped before it, but behind that one, is left to the next run, as a late row."""
+    stream = Stream(kafka, partitions=1)
+    before = stream.send(sending(at("10:30:00"), id=0), sending(at("10:30:05"), id=1))
+    stream.send(sending(at("10:30:20"), id=2), sending(at("10:30:06"), id=3))
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+
+    collecting.once(at("10:30:42"), f"--until={at('10:30:20').isoformat()}")
+    check(collecting.path, before)
+
+    assert panes(collecting.once(at("10:30:42"))) == [
+        ("10:30:00", "late", [1]),
+        ("10:30:20", "on_time", [1]),
+    ]
+    check(collecting.path, stream.produced)
+
+
+@pytest.mark.integration
 def test_start_latest_begins_with_what_comes_after(kafka: KafkaBroker, tmp_path: Path) -> None:
     """What was there at the first start is not collected; the start is pinned by then."""
     stream = Stream(kafka, partitions=2)
@@ -452,6 +561,26 @@ def test_a_field_gives_the_row_time(
 
     assert panes(entries) == [("10:30:00", "on_time", [4]), ("10:30:10", "on_time", [4])]
     check(collecting.path, stream.produced, dead=[(dead.partition, dead.offset)])
+
+
+@pytest.mark.parametrize("name", ["meta.ts", '"meta.ts"'])
+def test_a_key_with_a_dot_gives_the_row_time(
+    embedded: EmbeddedBroker, tmp_path: Path, name: str
+) -> None:
+    """As it stands or quoted; a path of the same letters serves rows that have no such key."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", f"--timestamp=field:{name}")
+    moment = at("10:30:05").isoformat()
+    both = json_of({"meta.ts": moment, "meta": {"ts": "no time"}})
+    stream.send(Sending(both, at("09:00:00")))
+    (nested,) = stream.send(sending(at("09:00:00"), meta={"ts": moment}))
+    is_path = name == "meta.ts"
+
+    entries = collecting.once(at("10:30:12")) + collecting.once(at("10:30:22"))
+
+    assert panes(entries) == [("10:30:00", "on_time", [1 + is_path])]
+    dead = [] if is_path else [(nested.partition, nested.offset)]
+    check(collecting.path, stream.produced, dead=dead)
 
 
 def test_an_array_message_may_belong_to_several_windows(
@@ -570,6 +699,105 @@ def test_what_a_collection_was_begun_with_is_kept(
 
     assert len(entries_of(path)) == 2
     check(path, stream.produced)
+
+
+def test_a_wrong_row_time_is_said_and_can_be_mended(
+    embedded: EmbeddedBroker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is committed, exit code 2; as long as that is so all can be pinned anew."""
+    stream = Stream(embedded)
+    stream.send(
+        *(sending(at("10:30:00"), n % 4, id=n, ts="2026-11-22T10:30:00Z") for n in range(9))
+    )
+    flags = (
+        f"--bootstrap_servers={embedded.bootstrap_servers}",
+        *(f"--topics={stream.name}", f"--output={tmp_path}", "--once"),
+    )
+    path = tmp_path / stream.name
+
+    for wrong in ("nope", "tz"):
+        assert main([*flags, f"--timestamp=field:{wrong}"]) == 2
+        last = capfd.readouterr().err.splitlines()[-1]
+        assert f"error: --timestamp=field:{wrong}: none of the 9 messages of topic=" in last
+        assert last.endswith(
+            f"nothing was committed; field {wrong} is missing or null; send it, or use "
+            "--timestamp=record; their fields are id, ts"
+        )
+        assert sum(read.messages for entry in entries_of(path) for read in entry.reads) == 0
+
+    assert main([*flags, "--timestamp=field:ts", "--interval=10s"]) == 0
+    entries = entries_of(path)
+    assert [entry.cause for entry in entries] == ["start", "start", "start", "interval"]
+    assert (entries[-1].row_time, entries[-1].interval) == ("field:ts", TEN)
+    check(path, stream.produced)
+    assert main([*flags, "--timestamp=field:nope", "--interval=10s"]) == 2
+    assert "was begun with --timestamp=field:ts" in capfd.readouterr().err
+
+
+def test_where_a_collection_starts_can_be_said_anew_before_it_holds_anything(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """What lies before is not missed; afterwards another start is refused as ever."""
+    stream = Stream(embedded)
+    stream.send(*(sending(at("10:30:00"), n % 4, id=n) for n in range(9)))
+    with pytest.raises(RowTimeError):
+        Collecting.of(stream, tmp_path, "--timestamp=field:nope").once(at("10:31:12"))
+    collecting = Collecting.of(stream, tmp_path, "--start=latest")
+    collecting.take_up(at("10:31:13"))
+    later = stream.send(*(sending(at("10:31:20"), n % 4, id=n) for n in range(5)))
+
+    collecting.once(at("10:32:12"))
+
+    check(collecting.path, later)
+    with pytest.raises(LogError, match="was begun with --start=latest"):
+        Collecting.of(stream, tmp_path, "--start=earliest").once(at("10:32:22"))
+
+
+@pytest.mark.parametrize(("limit", "committed"), [("3", 0), ("4", 1), ("1.9%", 0), ("2%", 1)])
+def test_a_cycle_with_too_many_dead_letters_is_not_committed(
+    embedded: EmbeddedBroker,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    limit: str,
+    committed: int,
+) -> None:
+    """Exit code 1 before its commit; a run with a higher limit has all of it."""
+    stream = Stream(embedded)
+    bad = [Sending(b"{", at("10:30:00"), n) for n in range(4)]
+    stream.send(*(sending(at("10:30:00"), n % 4, id=n) for n in range(196)), *bad)
+    flags = (
+        f"--bootstrap_servers={embedded.bootstrap_servers}",
+        *(f"--topics={stream.name}", f"--output={tmp_path}", "--once"),
+    )
+
+    assert main([*flags, f"--max_dead_letters={limit}"]) == 1 - committed
+
+    told = f"topic={stream.name}, cycle=1, became dead letters"
+    assert (told in capfd.readouterr().err) != bool(committed)
+    assert len(entries_of(tmp_path / stream.name)) == 1 + committed
+    assert main([*flags, "--max_dead_letters=100%"]) == 0
+    check(tmp_path / stream.name, stream.produced, dead={(n, 49) for n in range(4)})
+
+
+def test_dead_letters_are_counted_over_all_cycles_of_a_run(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """A run that goes on stops before the one too many; the next one begins to count anew."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--max_dead_letters=2")
+    stream.send(sending(at("10:30:00"), id=0))
+
+    def arrive(now: datetime) -> None:
+        if now.second % 10 == 0 and now.microsecond == 0:
+            stream.send(Sending(b"{", now))
+
+    with pytest.raises(DeadLettersError, match=re.escape("(3 of this run), more than --max_dead_")):
+        collecting.run(at("10:30:01"), at("10:31:30"), arrive)
+    dead = [sum(read.dead_letters for read in entry.reads) for entry in entries_of(collecting.path)]
+    assert sum(dead) == 2
+
+    collecting.once(at("10:32:02"))
+    check(collecting.path, stream.produced, dead={(0, n) for n in range(1, 4)})
 
 
 def test_another_cluster_is_refused(embedded: EmbeddedBroker, tmp_path: Path) -> None:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
 
-from batch_collection.entry import Entry, PartitionRead, Source
+from batch_collection.audit import audit
+from batch_collection.entry import Entry, PartitionRead
 from batch_collection.expire import expire
 from batch_collection.expiry import first_cycle
+from batch_collection.listing import recalled
 from batch_collection.log import create_entry, digest, newest_entry
 from batch_collection.names import entry_path
 from batch_collection.storage import open_storage
+from tests.builders import first_entry
+from tests.lives import LIVES, Life, Step, panes_by_window
+from tests.logs import spans
 from tests.pipelines import MAIN, run
-from tests.tasks import MINUTE, NOON, plan
+from tests.tasks import NOON, plan
+from transforms import commit_cycle
 from transforms.commit_cycle import CommitCycle, read_failure
 from transforms.report import Failure, Report
+from transforms.settle import OPEN_HORIZON
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from batch_collection.storage import Storage
@@ -28,20 +38,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def asked(tmp_path: Path) -> Plan:
     """Give a plan of two tasks for a collection that was begun."""
-    entry = Entry(
-        cycle=0,
-        run="run",
-        plan="start",
-        previous=None,
-        host="host",
-        pid=1,
-        committed_at=NOON,
-        source=Source("kafka", "topic"),
-        interval=MINUTE,
-        row_time="record",
-        cause="start",
-        reads=(PartitionRead(0, 5, 5), PartitionRead(1, 7, 7)),
-    )
+    entry = first_entry(reads=(PartitionRead(0, 5, 5), PartitionRead(1, 7, 7)))
     create_entry(open_storage(str(tmp_path)), entry)
     return plan(tmp_path, tasks=2)
 
@@ -138,3 +135,39 @@ def test_a_zombie_that_ends_while_the_next_cycle_is_gathered_costs_it_nothing(as
 
     parts = [later(0), report(zombie, 0), report(zombie, 1), later(1)]
     assert commit(parts)[-1] == "log/00000000000000000002.json"
+
+
+@settings(max_examples=15, deadline=None)
+@given(LIVES())
+def test_what_a_closed_window_has_is_what_the_log_says(steps: list[Step]) -> None:
+    """However far ahead its rows came: in its newest manifest, and in no range of empty windows."""
+    with TemporaryDirectory() as folder, spans():
+        life = Life.begun(open_storage(folder))
+        life.live(steps)
+
+        assert life.manifests() == life.files_by_window()
+        empty = [each for entry in life.entries for each in entry.closed_empty]
+        for start, panes in panes_by_window(life.entries).items():
+            if any(first <= start < end for first, end in empty):
+                assert {pane.timing for _, pane in panes} == {"late"}
+        assert audit(life.storage).findings == ()
+
+
+def test_early_panes_are_looked_for_only_when_one_that_was_forgotten_closes(tmp_path: Path) -> None:
+    """Once a day at the most, if a device is always more than a day ahead."""
+    life = Life.begun(open_storage(str(tmp_path)))
+    with pytest.MonkeyPatch.context() as patch:
+        asked: list[datetime | None] = []  # the boundary of before
+
+        def counting(storage: Storage, entry: Entry, before: datetime) -> Entry:
+            asked.append(entry.boundary)
+            return recalled(storage, entry, before)
+
+        patch.setattr(commit_cycle, "recalled", counting)
+        life.live([Step(1, (-1, 0, 30))] * 60)
+
+    first, second = asked
+    assert first is not None
+    assert second is not None
+    assert second - first >= OPEN_HORIZON
+    assert life.manifests() == life.files_by_window()

@@ -93,12 +93,28 @@ def test_late_rows_do_not_wait() -> None:
     assert shapes(cutter.finish()) == [(LATE, 1)]
 
 
-def test_rows_far_ahead_do_not_wait_but_those_within_the_limit_do() -> None:
-    """A device with a wrong clock does not fill the carry."""
-    cutter = Cutter(plan(), MINUTE, 10)
-    cutter.add(NOON + timedelta(hours=1), rows(1))
-    cutter.add(NOON + timedelta(minutes=59), rows(2))
-    assert shapes(cutter.finish()) == [(CARRY, 2), (EARLY, 1)]
+def test_rows_far_ahead_do_not_wait_but_others_of_their_window_do() -> None:
+    """A device with a wrong clock does not fill the carry, nor tear the windows of others."""
+    cutter = Cutter(plan(), MINUTE, 10, [carry(3, NOON)])
+    cutter.add(NOON, rows(1), ahead=True)
+    cutter.add(NOON, rows(2))
+    cutter.add(NOON + MINUTE, rows(4), ahead=True)
+    assert shapes(cutter.finish()) == [(EARLY, 1), (CARRY, 5), (EARLY, 4)]
+
+
+def test_rows_far_ahead_fill_batches_with_others_of_their_window() -> None:
+    """A full batch is cut of all rows of a window, those that waited first."""
+    cutter = Cutter(plan(), MINUTE, 10, [carry(8, NOON)])
+    cuts = cutter.add(NOON, rows(3), ahead=True)
+    assert [s.rows for s in cuts[0].segments] == [8, 2]
+    assert shapes(cuts + cutter.finish()) == [(EARLY, 10), (EARLY, 1)]
+
+
+def test_rows_far_ahead_of_a_due_window_are_its_last_batch_with_the_rest() -> None:
+    """A window that ends by the boundary has one pane, whatever its rows' times."""
+    cutter = Cutter(plan(), MINUTE, 10, [carry(3, NOON - MINUTE)])
+    cutter.add(NOON - MINUTE, rows(1), ahead=True)
+    assert shapes(cutter.finish()) == [(ON_TIME, 4)]
 
 
 def test_flushing_lets_nothing_wait() -> None:
@@ -127,9 +143,11 @@ def test_segments_put_in_the_place_of_waiting_ones_are_cut() -> None:
     """What was spilled comes back."""
     cutter = Cutter(plan(), MINUTE, 10)
     cutter.add(NOON, rows(3))
+    cutter.add(NOON, rows(2), ahead=True)
     cutter.replace_fresh(lambda s: Segment(rows(s.rows, "spilled"), 0, s.rows))
-    (cut,) = cutter.finish()
-    assert cut.segments[0].source == rows(3, "spilled")
+    early, waiting = cutter.finish()
+    assert early.segments[0].source == rows(2, "spilled")
+    assert waiting.segments[0].source == rows(3, "spilled")
 
 
 @dataclass
@@ -142,10 +160,14 @@ class World:
     written: list[tuple[int, Cut, tuple[str, ...]]] = field(default_factory=list)
     carried_rows: int = 0
 
-    def cycle(self, plan: Plan, arrived: list[tuple[datetime, Rows]]) -> None:
-        """Run one cycle."""
+    def cycle(self, plan: Plan, arrived: list[tuple[datetime, Rows]], *ahead: int) -> None:
+        """Run one cycle; ``ahead`` are the places of what is ahead among what arrived."""
         cutter = Cutter(plan, MINUTE, self.batch_size, tuple(self.carry.values()))
-        cuts = [cut for start, fresh in arrived for cut in cutter.add(start, fresh)]
+        cuts = [
+            cut
+            for place, (start, fresh) in enumerate(arrived)
+            for cut in cutter.add(start, fresh, ahead=place in ahead)
+        ]
         cuts += cutter.finish()
         contents = [(cut, self._names_of(cut)) for cut in cuts]
         for file in cutter.taken:
@@ -185,12 +207,16 @@ def test_every_row_is_in_one_batch_or_in_the_carry(data: st.DataObject) -> None:
         boundary = (previous or NOON) + step * MINUTE
         arrived = []
         for number in range(data.draw(st.integers(0, 5))):
-            start = boundary + data.draw(st.integers(-3, 70)) * MINUTE
+            start = boundary + data.draw(st.integers(-3, 5)) * MINUTE
             fresh = rows(data.draw(st.integers(1, 30)), f"{cycle}.{number}.")
             arrived.append((start, fresh))
             fed.setdefault(start, []).extend(fresh.names)
         asked = plan(boundary, previous, flush=data.draw(st.booleans()), cycle=cycle)
-        world.cycle(asked, arrived)
+        ahead = data.draw(st.sets(st.integers(0, 4)))
+        world.cycle(asked, arrived, *ahead)
+        carried = {name for path in world.carry for name in world.names[path]}
+        for place, (_, fresh) in enumerate(arrived):
+            assert place not in ahead or carried.isdisjoint(fresh.names)
         for file in world.carry.values():
             assert file.window_start + MINUTE > boundary
         previous = boundary

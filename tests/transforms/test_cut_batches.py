@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import apache_beam as beam
@@ -10,9 +11,9 @@ import pytest
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
 from transforms.chunk import Chunk
-from transforms.cut_batches import Batch, BatchCoder, CutBatches
+from transforms.cut_batches import Batch, BatchCoder, CutBatches, split_ahead
 from transforms.into_windows import IntoWindows
-from transforms.rows import InMemory, Spilled
+from transforms.rows import InMemory, Spilled, SpillFile
 
 
 class Windowed(beam.PTransform):
@@ -56,6 +57,35 @@ def test_batches_come_out_in_their_windows_and_the_report_says_that_all_is_cut()
     assert report.cut
 
 
+def test_rows_that_cannot_leave_memory_fail_their_task_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk for temporary files is full, say; an attempt that needs none of it is whole."""
+
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SpillFile, "spill", full)
+    large, small = (task(plan("collected/" + name, id=name)) for name in ("large", "small"))
+    out = cut(
+        [
+            *(chunk(rows(range(100)), large), chunk(rows(range(9)), large), end(large)),
+            *(chunk(rows(range(3)), small), end(small)),
+        ],
+        batch_size=1000,
+        memory_limit=2000,
+    )
+    reports = {seen.element.plan.id: seen.element for seen in out["reports"]}
+    failure = reports["large"].failure
+    assert failure.kind == "WriteError"
+    assert failure.text == (
+        "cannot write rows that wait in memory of collected/large, cycle=1: "
+        "[Errno 28] No space left on device"
+    )
+    assert reports["small"].cut
+    assert [values(seen.element) for seen in out[MAIN]] == [[0, 1, 2]]
+
+
 def test_tasks_in_one_bundle_are_cut_apart() -> None:
     """A runner may put several tasks into one bundle."""
     two = [task(plan(tasks=2), number) for number in range(2)]
@@ -77,6 +107,25 @@ def test_rows_that_do_not_fit_in_memory_are_spilled_and_come_back() -> None:
     out = cut([chunk(rows(range(7))), chunk(later), chunk(rows([7, 8])), end()], memory_limit=0)
     batches = [seen.element for seen in out[MAIN]]
     assert {type(segment.source) for b in batches for segment in b.cut.segments} == {Spilled}
+
+
+def test_only_rows_whose_own_time_is_beyond_the_limit_do_not_wait() -> None:
+    """In the window that the limit lies in, rows are told apart; at the limit they still wait."""
+    limit = NOON + MINUTE + timedelta(seconds=2)
+    until = task(plan(ahead_limit=limit))
+    table = rows(range(6), NOON + MINUTE, step=timedelta(seconds=1))
+    out = cut([chunk(table, until), end(until)])
+    found = [(seen.element.cut.timing, values(seen.element)) for seen in out[MAIN]]
+    assert found == [("early", [3, 4, 5]), ("carry", [0, 1, 2])]
+
+
+@pytest.mark.parametrize(("seconds", "ahead"), [(-60, True), (-1, True), (59, False), (60, False)])
+def test_windows_the_limit_does_not_lie_in_are_not_looked_into(seconds: int, ahead: bool) -> None:  # noqa: FBT001 - a case
+    """What begins after it is ahead as a whole, what ends by it is not; else nobody looks."""
+    limit = NOON + timedelta(seconds=seconds)
+    table = rows(range(3), NOON, step=timedelta(seconds=1))
+    ((kept, is_ahead),) = split_ahead(table, NOON, MINUTE, plan(ahead_limit=limit))
+    assert (kept.num_rows, is_ahead) == (3, ahead)
 
 
 class Recoded(Windowed):

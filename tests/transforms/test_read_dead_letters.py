@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batch_collection.entry import FORMAT, FORMS, DeadLetterFile, PartitionRead
@@ -22,7 +23,6 @@ from transforms.write_dead_letters import WriteDeadLetters
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batch_collection.entry import Form
     from transforms.report import Report
 
 LETTERS: list[dict[str, Any]] = [
@@ -45,9 +45,7 @@ LETTERS: list[dict[str, Any]] = [
 ]
 
 
-def redrive_plan(
-    collection: Path, *letters: DeadLetterFile, form: Form = FORMS[FORMAT]
-) -> RedrivePlan:
+def redrive_plan(collection: Path, *letters: DeadLetterFile, format_: int = FORMAT) -> RedrivePlan:
     """Build the plan of a redrive."""
     return RedrivePlan(
         collection=str(collection),
@@ -62,14 +60,15 @@ def redrive_plan(
         schema={},
         tasks=1,
         flush=True,
-        form=form,
         letters=letters,
+        format=format_,
+        form=FORMS[format_],
     )
 
 
-def written(collection: Path, *chunks: pa.Table, form: Form = FORMS[FORMAT]) -> DeadLetterFile:
+def written(collection: Path, *chunks: pa.Table, format_: int = FORMAT) -> DeadLetterFile:
     """Write a file as the collector does: a chunk a row group."""
-    of = task(redrive_plan(collection, form=form))
+    of = task(redrive_plan(collection, format_=format_))
     out = run(WriteDeadLetters(), [*(chunk(table, of) for table in chunks), end(of)])
     (report,) = (seen.element for seen in out[MAIN])
     return report.dead_letters[0]
@@ -89,11 +88,14 @@ def read(task: Task) -> tuple[list[pa.Table], list[bool], Report]:
     return [each.table for each in chunks], [each.last for each in chunks], report
 
 
-@pytest.mark.parametrize("form", FORMS.values())
-def test_messages_come_back_as_they_were_a_chunk_a_row_group(tmp_path: Path, form: Form) -> None:
+@pytest.mark.parametrize("format_", FORMS)
+def test_messages_come_back_as_they_were_a_chunk_a_row_group(tmp_path: Path, format_: int) -> None:
     """All columns, nulls and header keys that stand twice; the report counts by partition."""
     one, other = dead(LETTERS), dead([LETTERS[1] | {"offset": 9}])
-    files = [written(tmp_path, one, other, form=form), written(tmp_path, other, form=form)]
+    files = [
+        written(tmp_path, one, other, format_=format_),
+        written(tmp_path, other, format_=format_),
+    ]
 
     tables, last, report = read(Task(redrive_plan(tmp_path, *files), 0, (), ()))
 
@@ -106,6 +108,45 @@ def test_messages_come_back_as_they_were_a_chunk_a_row_group(tmp_path: Path, for
         PartitionRead(0, 7, 10, messages=3),
         PartitionRead(1, 2**40, 2**40 + 1, messages=1),
     )
+
+
+@pytest.mark.parametrize("format_", [1, 2])
+def test_stamps_that_no_date_holds_come_back_as_they_were(tmp_path: Path, format_: int) -> None:
+    """Of a producer that stamps in microseconds, say; the file has dates, and can be read."""
+    last = 253_402_300_799_999
+    stamps = [None, 0, last, last + 1, 1_700_000_000_000_000, -(2**63), 2**63 - 1, -62135596800001]
+    letters = [LETTERS[1] | {"offset": n, "timestamp": stamp} for n, stamp in enumerate(stamps)]
+
+    file = written(tmp_path, dead(letters[:3]), dead(letters[3:]), format_=format_)
+
+    storage = LocalStorage(str(tmp_path))
+    assert [row for table in read_letters(storage, file) for row in table.to_pylist()] == letters
+    table = pq.ParquetFile(tmp_path / file.staged).read()
+    dates = [None if at is None else at.isoformat() for at in table["timestamp"].to_pylist()]
+    assert dates == [
+        None,
+        "1970-01-01T00:00:00+00:00",
+        "9999-12-31T23:59:59.999000+00:00",
+        *[None] * 5,
+    ]
+    assert ("timestamp_ms" in table.column_names) == (format_ == 2)
+    told = [reason.removeprefix("bad") for reason in table["error"].to_pylist()]
+    beyond = [f"; record timestamp {stamp} ms" for stamp in stamps[3:]]
+    assert told == [""] * 3 + (beyond if format_ == 1 else [""] * 5)
+
+
+def test_files_of_before_are_read(tmp_path: Path) -> None:
+    """Format 1 once wrote such stamps as dates, which other readers refuse."""
+    stamps = [1_700_000_000_000_000, None, 0]
+    table = dead([LETTERS[1] | {"timestamp": stamp} for stamp in stamps])
+    place = table.schema.get_field_index("timestamp")
+    dates = table["timestamp"].cast(pa.timestamp("ms", "UTC"))
+    pq.write_table(table.set_column(place, "timestamp", dates), tmp_path / "old.parquet")
+    file = DeadLetterFile("old.parquet", "staging/old.parquet", 3, 1, "")
+
+    (read_again,) = read_letters(LocalStorage(str(tmp_path)), file)
+
+    assert read_again["timestamp"].to_pylist() == stamps
 
 
 def test_a_file_that_is_gone_is_a_failure_and_not_a_crash(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_collection.entry import (
+    FORMS,
     BatchFile,
     CarryFile,
     DeadLetterFile,
@@ -167,6 +168,36 @@ def test_types_that_differ_between_tasks_are_pinned_and_planned_again() -> None:
     assert found == Failure("SchemaChange", found.text, {"value": "int64", "new": "double"})
 
 
+def test_a_type_of_one_task_for_what_had_none_in_another_is_pinned_and_planned_again() -> None:
+    """So that both say the same of ``[]``; a column that is no list says null of it anyway."""
+    empty = replace(whole(0), untyped={"new": "empty"})
+    lists, numbers = (
+        replace(whole(1), schema={"value": "int64", "new": type_}) for type_ in (["int64"], "int64")
+    )
+
+    found = settled([empty, lists], tasks=2)
+
+    assert found == Failure("SchemaChange", found.text, {"value": "int64", "new": ["int64"]})
+    assert isinstance(settled([empty, numbers], tasks=2), Entry)
+    assert isinstance(settled([empty, whole(1)], tasks=2), Entry)
+
+
+def test_of_names_that_differ_by_case_between_tasks_the_first_task_s_are_pinned() -> None:
+    """The cycle is planned again with them; what was in the schema before stays."""
+    one = replace(whole(0), schema={"value": "int64", "userId": "int64", "n": {"x": "bool"}})
+    two = replace(whole(1), schema={"userID": "string", "n": {"X": "bool", "y": "bool"}})
+
+    found = settled([one, two], tasks=2)
+    again = settled([two, one], tasks=2)
+
+    kept = {"value": "int64", "userId": "int64", "n": {"x": "bool", "y": "bool"}}
+    assert found == again == Failure("SchemaChange", found.text, kept)
+    assert isinstance(settled([one, replace(two, schema=kept)], tasks=2, schema=kept), Entry)
+    both = kept | {"userID": "string", "n": {"x": "bool", "X": "bool", "y": "bool"}}
+    assert isinstance(settled([one, two], tasks=2, schema=both), Entry)
+    assert isinstance(settled([one, two], tasks=2, form=FORMS[1]), Entry)
+
+
 def test_tasks_together_may_not_add_more_columns_than_one() -> None:
     """Those of as many tasks as have room are pinned; the others' messages are decoded anew."""
     sizes = (500, 600, 300)
@@ -217,11 +248,22 @@ def test_a_window_whose_rows_left_early_is_closed_without_rows() -> None:
 
 
 def test_early_panes_are_remembered_until_their_window_closes() -> None:
-    """But not those of a clock that is far ahead, or entries would grow for ever."""
-    early = (batch(NOON, 5, "early"), batch(NOON + OPEN_HORIZON, 5, "early", 1))
+    """Of a clock that is far ahead only the earliest window is, or entries would grow for ever."""
+    far = NOON + OPEN_HORIZON
+    early = (batch(NOON, 5, "early"), *(batch(far + n * MINUTE, 5, "early", n) for n in (2, 1)))
     previous = entry(open={NOON: (3,), NOON + MINUTE: (4,)})
-    found = settled([replace(whole(rows=10), batches=early)], previous)
+    found = settled([replace(whole(rows=15), batches=early)], previous)
     assert found.open == {NOON: (3, 8), NOON + MINUTE: (4,)}
+    assert found.forgotten == far + MINUTE
+    assert settled([whole()], entry(forgotten=far)).forgotten == far
+
+
+def test_a_boundary_of_the_past_makes_no_window_forgotten_for_good() -> None:
+    """Before the first boundary the clock stands for it, and a backlog's may be years behind."""
+    past = NOON - timedelta(days=400)
+    previous = entry(boundary=None, open={NOON: (3,), past: (4,)})
+    found = settled([whole(rows=0)], previous, boundary=past, previous_boundary=None)
+    assert (found.open, found.forgotten) == ({past: (4,)}, NOON)
 
 
 def test_carry_is_named_again_until_it_is_taken_up() -> None:

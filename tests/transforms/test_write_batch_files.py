@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import gzip
+import io
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +20,25 @@ import pytest
 from batch_collection.checksum import ChecksumFile, file_crc32c
 from batch_collection.entry import CarryFile
 from batch_collection.errors import StorageError
-from batch_collection.schema import PRIMITIVES, to_arrow
+from batch_collection.formats import FORMATS, Parquet, Told
+from batch_collection.schema import MAX_LEVELS, PRIMITIVES, from_arrow, to_arrow
 from batch_collection.storage import LocalStorage, open_storage
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
 from transforms import write_batch_files
-from transforms.chunk import Chunk
-from transforms.cut_batches import CutBatches
+from transforms.additions import refusal
+from transforms.chunk import POSITION, Chunk
+from transforms.cut_batches import MEMORY_LIMIT, CutBatches
 from transforms.into_windows import IntoWindows
 from transforms.rows import Carried
-from transforms.write_batch_files import ENCODERS, MOST_CLOSING, Output, WriteBatchFiles
+from transforms.write_batch_files import (
+    ENCODERS,
+    MOST_CLOSING,
+    ROW_GROUP,
+    Output,
+    WriteBatchFiles,
+    visible_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,23 +53,28 @@ if TYPE_CHECKING:
 class Written(beam.PTransform):
     """Windows, cut and write, as in the graph."""
 
-    def __init__(self, output: Output, batch_size: int) -> None:
+    def __init__(self, output: Output, batch_size: int, memory_limit: int) -> None:
         """Write files that look like ``output``."""
         super().__init__()
         self._output, self._batch_size = output, batch_size
+        self._memory_limit = memory_limit
 
     def expand(self, chunks: Any) -> Any:
         """Wire it."""
         windowed = chunks | IntoWindows(MINUTE, self._batch_size)
-        batches = (windowed | CutBatches(MINUTE, self._batch_size)).batches
+        cutting = CutBatches(MINUTE, self._batch_size, self._memory_limit)
+        batches = (windowed | cutting).batches
         return batches | WriteBatchFiles(self._output)
 
 
 def write(
-    elements: list[Chunk], output: Output | None = None, batch_size: int = 100
+    elements: list[Chunk],
+    output: Output | None = None,
+    batch_size: int = 100,
+    memory_limit: int = MEMORY_LIMIT,
 ) -> list[Report]:
     """Write chunks; give the reports."""
-    out = run(Written(output or Output(), batch_size), elements, Chunk)
+    out = run(Written(output or Output(), batch_size, memory_limit), elements, Chunk)
     return [seen.element for seen in out[MAIN]]
 
 
@@ -90,6 +107,100 @@ def test_columns_that_came_later_are_null_before(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["parquet", "jsonl"])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("waits", [False, True])
+def test_rows_without_columns_are_rows_of_their_file(
+    tmp_path: Path,
+    name: str,
+    compression: str,
+    waits: bool,  # noqa: FBT001
+) -> None:
+    """Messages ``{}`` without metadata: at once, or after they have waited as carry."""
+    output = Output(name, compression, "none")
+    boundary = NOON - MINUTE if waits else NOON
+    of = task(plan(tmp_path, boundary=boundary, schema={}))
+    nothing = pa.array([{}] * 3, pa.struct([]))
+    table = rows([0] * 3).set_column(len(POSITION), "payload", nothing)
+    (report,) = write([chunk(table, of), chunk(table, of), end(of)], output)
+    if waits:
+        then = task(plan(tmp_path, cycle=2, schema={}), carry=report.carried)
+        (report,) = write([end(then)], output)
+
+    (batch,) = report.batches
+
+    content = (tmp_path / batch.file.staged).read_bytes()
+    assert batch.file.rows == 6
+    if name == "jsonl":
+        assert (gzip.decompress(content) if compression == "gzip" else content) == b"{}\n" * 6
+    else:
+        assert pq.read_metadata(io.BytesIO(content)).num_rows == 6
+        assert pq.read_table(io.BytesIO(content)).to_pylist() == [{"_empty": None}] * 6
+
+
+@pytest.mark.parametrize("name", ["parquet", "jsonl"])
+def test_rows_without_columns_come_before_others(tmp_path: Path, name: str) -> None:
+    """In one batch, also behind more row groups than one; a column that comes later is null."""
+    of = task(plan(tmp_path, schema={}))
+    nothing = pa.array([{}] * 3, pa.struct([]))
+    early = rows([0] * 3).set_column(len(POSITION), "payload", nothing)
+    for limit in (ROW_GROUP, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(write_batch_files, "ROW_GROUP", limit)
+            (report,) = write(
+                [chunk(early, of), chunk(rows([7]), of), end(of)], Output(name, "none", "none")
+            )
+        file = report.batches[0].file
+        with (tmp_path / file.staged).open("rb") as source:
+            told = Told(file.rows, lambda: [{"value": pa.int64()}])
+            found = FORMATS[name].read(source, file.path, None, told)
+        assert (file.rows, found.to_pylist()) == (4, [{"value": None}] * 3 + [{"value": 7}])
+
+
+@pytest.mark.parametrize("name", ["parquet", "jsonl"])
+def test_rows_nested_as_deep_as_may_be_wait_anywhere_and_are_written(
+    tmp_path: Path, name: str
+) -> None:
+    """On disk in the cycle, as carry after it, and in the end in their file."""
+    value: Any = 1
+    for level in range(MAX_LEVELS - 1):
+        value = {"a": value} if level % 3 else [value]
+    waiting = task(plan(tmp_path, boundary=NOON - MINUTE, schema={}))
+    deep = rows([0, 0], payload={"deep": [value, value]})
+    assert refusal({}, from_arrow(deep.schema.field("payload").type), "ascii") is None
+    (report,) = write([chunk(deep, waiting)] * 2 + [end(waiting)], memory_limit=1)
+    due = task(plan(tmp_path, cycle=2, schema={}), carry=report.carried)
+
+    (report,) = write([chunk(deep, due), end(due)], Output(name, "none"), memory_limit=1)
+
+    content = (tmp_path / report.batches[0].file.staged).read_bytes()
+    if name == "jsonl":
+        found = [json.loads(line) for line in content.splitlines()]
+    else:
+        found = pq.read_table(io.BytesIO(content)).to_pylist()
+    assert [row["deep"] for row in found] == [value] * 6
+
+
+@pytest.mark.parametrize("name", ["parquet", "jsonl"])
+def test_a_file_that_lacks_rows_fails_its_task(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the finished file holds is compared with what the log would say."""
+    of = task(plan(tmp_path))
+    whole = visible_rows
+    monkeypatch.setattr(
+        write_batch_files,
+        "visible_rows",
+        lambda table, *_, **__: whole(table[1:], "none", indexed=False),
+    )
+
+    (report,) = write([chunk(rows([1, 2, 3]), of), end(of)], Output(name, "none"))
+
+    assert (report.batches, report.failure is not None) == ((), True)
+    assert report.failure is not None
+    assert "was written with rows=2 of 3, so nothing is committed" in report.failure.text
+
+
 def test_carry_is_written_and_taken_up_again(tmp_path: Path) -> None:
     """Rows that wait come back in a later cycle, before the new ones."""
     first = task(plan(tmp_path, boundary=NOON - MINUTE))
@@ -100,6 +211,58 @@ def test_carry_is_written_and_taken_up_again(tmp_path: Path) -> None:
     (report,) = write([chunk(rows([3]), second), end(second)])
     read = pq.read_table(tmp_path / report.batches[0].file.staged)
     assert read["value"].to_pylist() == [1, 2, 3]
+
+
+def test_waiting_rows_that_cannot_be_written_fail_their_task(tmp_path: Path) -> None:
+    """Arrow's streams hold no more than 64 levels; the report names the column, nothing is left."""
+    deep: Any = "int64"
+    for _ in range(70):
+        deep = {"a": deep}
+    asked = plan(tmp_path, boundary=NOON - MINUTE, schema={"value": "int64", "deep": deep})
+    of = task(asked)
+    (report,) = write([chunk(rows([1, 2]), of), end(of)])
+    assert report.failure is not None
+    assert report.failure.kind == "WriteError"
+    assert report.failure.text.startswith(
+        f"cannot write column deep in waiting rows of window 2026-11-22T11:59:00Z of {tmp_path}, "
+        "cycle=1: "
+    )
+    assert "\n" not in report.failure.text
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), pa.ArrowInvalid("broken"), ValueError()])
+def test_whatever_goes_wrong_while_rows_are_encoded_fails_their_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """In the thread that writes the last rows, of dead letters too; others are written."""
+
+    class Breaking(Parquet):
+        def writer(self, sink: Any, schema: pa.Schema, compression: str) -> Any:
+            writer = super().writer(sink, schema, compression)
+            if "bad" in schema.names:
+                monkeypatch.setattr(writer, "write", _raising(error), raising=False)
+            return writer
+
+    monkeypatch.setitem(FORMATS, "parquet", Breaking())
+    bad, good = (task(plan(tmp_path / name, id=name)) for name in ("bad", "good"))
+    table = rows([0], payload={"bad": [1]})
+    reports = write([chunk(table, bad), end(bad), chunk(rows([1]), good), end(good)])
+    found = {report.plan.id: report for report in reports}
+    assert found["bad"].failure is not None
+    assert found["bad"].failure.kind == "WriteError"
+    assert found["bad"].failure.text == (
+        f"cannot write a parquet file of window 2026-11-22T11:59:00Z of {tmp_path}/bad, cycle=1: "
+        f"{str(error) or 'ValueError'}"
+    )
+    assert len(found["good"].batches) == 1
+
+
+def _raising(error: Exception) -> Any:
+    def write(_: Any) -> None:
+        raise error
+
+    return write
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""What ``schema --pin`` says that readers need, done literally."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+
+import batch_collection
+from batch_collection.schema import read_type, to_arrow
+from pipeline import cli
+from tests.tables import TableCollector
+from tests.told import answers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+INSTANT = datetime(2026, 11, 22, 10, tzinfo=timezone.utc)
+VALUES: dict[str, Any] = {
+    "bool": True,
+    "double": 1.0,
+    "float": 1.0,
+    "int8": 1,
+    "int32": 1,
+    "int64": 1,
+    "uint64": 1,
+    "string": "1",
+    "binary": b"1",
+    "timestamp": INSTANT,
+    '["int64"]': [1],
+    '["double"]': [0.5],
+    '["string"]': ["1"],
+    '{"a": "int64"}': {"a": 1},
+    '{"a": "double"}': {"a": 0.5},
+    '{"a": "string", "b": "bool"}': {"a": "1", "b": True},
+}
+TEXTS = {"bool": "true", "timestamp": "2026-11-22T10:00:00Z"}
+FIXED = ("bool", "double", "int64", "string", "binary", "timestamp")
+NUMBERS = ("float", "int8", "int32", "int64", "uint64")
+NESTED = tuple(name for name in VALUES if not name.isalnum())
+PAIRS = [
+    *((one, other) for one in FIXED for other in FIXED if one != other),
+    *((one, other) for one in NUMBERS for other in NUMBERS if one != other),
+    *(pair for name in NESTED for pair in ((name, "string"), ("int64", name))),
+    *((f'["{one}"]', f'["{other}"]') for one, other in (("int64", "double"), ("int64", "string"))),
+    ("double", "float"),
+    ('{"a": "int64"}', '{"a": "double"}'),
+    ('{"a": "int64"}', '{"a": "string", "b": "bool"}'),
+]
+
+
+def table(type_: str, value: Any) -> pa.Table:
+    """Return a value and a null of a type."""
+    return pa.table({"x": pa.array([value, None], arrow(type_))})
+
+
+def arrow(type_: str) -> pa.DataType:
+    """Return a type of Arrow."""
+    return to_arrow({"x": read_type(type_, "x")}).field("x").type
+
+
+@pytest.mark.parametrize(("old", "new"), PAIRS)
+def test_what_is_printed_makes_rows_readable_in_every_reader(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str
+) -> None:
+    """Whatever the two types; or it says that no reader takes both, and how to go back."""
+    collector, path = TableCollector.at(tmp_path / "c"), str(tmp_path / "c")
+    collector.newest = replace(collector.newest, schema={"x": read_type(old, "x")})
+    value = TEXTS.get(new, VALUES[old]) if old == "string" else VALUES[old]
+    collector.collect((0, table(old, value)))
+    pin = ["schema", path, f"--pin=x={new}"]
+
+    assert cli.main([*pin, "--dry_run"]) == 0
+    tried = capsys.readouterr().out.splitlines()
+    assert cli.main(pin) == 0
+    lines = capsys.readouterr().out.splitlines()
+    collector.newest = batch_collection.open(path).newest
+    collector.collect((1, table(new, VALUES[new])))
+
+    assert tried[0] == f"nothing was changed; it would be {lines[0].partition(': ')[2]}"
+    assert tried[1:] == lines[1:-1]
+    if "no reader takes" in lines[2]:
+        assert lines[2].endswith(f"batch-collection schema {path} --undo")
+        assert cli.main(["schema", path, "--undo"]) == 0
+        return
+    found = answers(lines)
+    assert found.keys() == {"batch_collection", "DuckDB", "pyarrow", "Polars"}
+    for name, values in found.items():
+        assert [each is None for each in values] == [False, True] * 2, name
+    if not {"timestamp", "double", "float", "binary"} & {old, new}:
+        assert found["pyarrow"] == found["Polars"] == found["batch_collection"]

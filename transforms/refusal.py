@@ -1,0 +1,101 @@
+"""Which cycles are not committed although their account closes: of too many messages no rows. Pure.
+
+A wrong flag makes dead letters of all messages, and what the first entries say is kept for ever.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transforms.report import Failure
+from transforms.row_time import FIELD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from batch_collection.entry import Entry
+    from transforms.plan import Plan
+    from transforms.report import Report
+
+__all__ = ["FEWEST", "refusal"]
+
+FEWEST = 100
+"""Messages of a cycle from which on a share of them is looked at."""
+
+_MOST_FIELDS = 12
+
+
+def refusal(
+    plan: Plan, previous: Entry, tasks: Sequence[Report], schema: dict[str, Any]
+) -> Failure | None:
+    """Return why a plan is not committed behind ``previous``; None if nothing is against it.
+
+    Args:
+        plan: the plan.
+        previous: the entry before.
+        tasks: what became of each task, whole.
+        schema: the payload's columns, with those that this cycle has seen first.
+    """
+    messages = sum(read.messages for task in tasks for read in task.reads)
+    return _without_time(previous, tasks, messages, schema) or _too_many(
+        plan, previous, tasks, messages
+    )
+
+
+def _without_time(
+    previous: Entry, tasks: Sequence[Report], messages: int, schema: dict[str, Any]
+) -> Failure | None:
+    """Refuse the first messages of a collection if the rule gives none of them a row time."""
+    untimed = sum(task.untimed for task in tasks)
+    has_rows = any(read.rows for task in tasks for read in task.decoded)
+    had_rows = any(read.max_time is not None for read in previous.reads)
+    if not untimed or has_rows or had_rows:
+        return None
+    text = (
+        f"--timestamp={previous.row_time}: none of the {messages:,} messages of topic="
+        f"{previous.source.topic} has a row time; nothing was committed; {_reason(tasks)}"
+    )
+    if previous.row_time.startswith(FIELD):
+        names = list(_fields(schema))
+        more = ", ..." if len(names) > _MOST_FIELDS else ""
+        text += f"; their fields are {', '.join(names[:_MOST_FIELDS])}{more}" if names else ""
+    return Failure("RowTimeError", text)
+
+
+def _too_many(
+    plan: Plan, previous: Entry, tasks: Sequence[Report], messages: int
+) -> Failure | None:
+    """Refuse more dead letters than ``--max_dead_letters`` allows."""
+    limit = plan.max_dead_letters
+    dead = sum(read.dead_letters for task in tasks for read in task.decoded)
+    if limit is None or not dead:
+        return None
+    if limit.percent is not None:
+        is_over = messages >= FEWEST and dead * 100 > limit.percent * messages
+        said, of_run = f"{limit.percent:g}%", ""
+    else:
+        total = limit.before + dead
+        is_over = limit.most is not None and total > limit.most
+        said, of_run = f"{limit.most}", f" ({total:,} of this run)"
+    if not is_over:
+        return None
+    text = (
+        f"{dead:,} of {messages:,} messages of topic={previous.source.topic}, cycle={plan.cycle}, "
+        f"became dead letters{of_run}, more than --max_dead_letters={said}; nothing of it was "
+        f"committed; most often: {_reason(tasks)}"
+    )
+    return Failure("DeadLettersError", text)
+
+
+def _reason(tasks: Sequence[Report]) -> str:
+    """Return the commonest reason for dead letters, in one line."""
+    return " ".join(max(task.commonest for task in tasks)[1].split())
+
+
+def _fields(schema: dict[str, Any], within: str = "") -> Iterator[str]:
+    """Yield the names of fields that hold values, as ``--timestamp=field:`` takes them."""
+    for name, type_ in schema.items():
+        if isinstance(type_, dict):
+            yield from _fields(type_, f"{within}{name}.")
+        elif not isinstance(type_, list):
+            yield f"{within}{name}"
