@@ -161,9 +161,12 @@ def staged_path(cycle: int, visible: str) -> str:
     return f"{STAGING}/{cycle_name(cycle)}/{visible.rsplit('/', maxsplit=1)[1]}"
 
 
-def carry_path(cycle: int, token: str) -> str:
-    """Return the path of a carry file, which is never moved."""
-    return f"{CARRY}/{cycle_name(cycle)}/{token}.arrow"
+def carry_path(cycle: int, shard: int, number: int, token: str) -> str:
+    """Return the path of a carry file, which is never moved.
+
+    Of many windows many wait in one cycle: the number tells them apart, the token attempts.
+    """
+    return f"{CARRY}/{cycle_name(cycle)}/{shard:02d}-{number:04d}-{token}.arrow"
 
 
 def outcome_path(cycle: int, plan: str) -> str:

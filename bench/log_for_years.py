@@ -80,7 +80,7 @@ def entry_of(cycle: int, files: int, previous: str | None) -> Entry:
         ),
         panes=(Pane(start, end, "on_time", ROWS * files, batches),) if files else (),
         closed_empty=() if files else ((start, end),),
-        carry=(CarryFile(carry_path(cycle, token), end, 10, 0, 4_321, token),),
+        carry=(CarryFile(carry_path(cycle, 0, 0, token), end, 10, 0, 4_321, token),),
         schema={"id": "int64", "value": "double", "place": "string"},
     )
 

@@ -258,7 +258,7 @@ class Collector:
         )
 
     def _carry(self, cycle: int, start: datetime) -> CarryFile:
-        path, rows = carry_path(cycle, new_token()), self._waiting[start]
+        path, rows = carry_path(cycle, 0, 0, new_token()), self._waiting[start]
         table = pa.table(
             {
                 "partition": pa.array([row.partition for row in rows], pa.int32()),

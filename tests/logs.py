@@ -87,7 +87,9 @@ def _entry(
         if pane.timing == "early":
             opened[pane.window_start] = (*opened.get(pane.window_start, ()), number)
     carry = tuple(
-        CarryFile(carry_path(number, "0badcafe"), _window(number + window), 5, 0, 1, "00000000")
+        CarryFile(
+            carry_path(number, 0, window, "0badcafe"), _window(number + window), 5, 0, 1, "00000000"
+        )
         for window in cycle.carried
     )
     return Entry(

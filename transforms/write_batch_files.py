@@ -273,7 +273,8 @@ def _write_batch(
 
 def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -> _Encode:
     """Write rows that wait; there is nothing left to write then."""
-    path, held = carry_path(batch.task.plan.cycle, new_token()), 0
+    path = carry_path(batch.task.plan.cycle, batch.task.number, batch.number, new_token())
+    held = 0
     sink = ChecksumFile(storage.write(path))
     form = batch.task.plan.form
     schema = headers_by(form, rows.schema.empty_table()).schema

@@ -109,14 +109,14 @@ def test_rows_that_kept_the_type_they_waited_under_are_read_under_it(
         for value, type_ in ((waited, kept), (fresh, now))
     )
     collector.collect((0, old), schema={"v": kept})
-    collector.collect((1, new), schema={"v": now}, released=(carry_path(1, "0badcafe"),))
+    collector.collect((1, new), schema={"v": now}, released=(carry_path(1, 0, 0, "0badcafe"),))
 
     view = collector.collect(
         (1, new),
         (1, old),
         types=[{}, {"v": kept}] if version == 2 else [],
         schema={"v": now},
-        released=(carry_path(2, "0badcafe"),),
+        released=(carry_path(2, 0, 0, "0badcafe"),),
         format=version,
     )
 
@@ -139,7 +139,7 @@ def test_rows_that_kept_a_column_that_is_no_more_are_read_with_it(
         (1, old),
         types=[{}, {"device": "string"}] if version == 2 else [],
         schema={"id": "int64"},
-        released=(carry_path(1, "0badcafe"),),
+        released=(carry_path(1, 0, 0, "0badcafe"),),
         format=version,
     )
 

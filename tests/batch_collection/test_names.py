@@ -63,7 +63,7 @@ def test_a_file_is_staged_under_its_cycle() -> None:
 
     assert staged == "staging/0000000042/20261122T103000Z-0000000042-01-0007-3fa9c1d2.parquet"
     assert staged_cycle(staged) == 42
-    assert staged_cycle(carry_path(42, "3fa9c1d2")) == 42
+    assert staged_cycle(carry_path(42, 1, 7, "3fa9c1d2")) == 42
 
 
 def test_a_file_may_come_to_another_cycle_than_it_was_staged_for() -> None:

@@ -406,6 +406,21 @@ def test_json_lines_hold_the_same_rows(tmp_path: Path) -> None:
     assert file.path.endswith(".jsonl.gz")
 
 
+def test_files_that_wait_at_once_never_have_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many windows are open, and whatever tokens are drawn."""
+    monkeypatch.setattr(write_batch_files, "new_token", lambda: "0badcafe")
+    of = task(plan(tmp_path, boundary=NOON - 10 * MINUTE))
+    table = rows(range(5), NOON - 5 * MINUTE, step=MINUTE)
+
+    reports = write([chunk(table, of), end(of)])
+
+    carried = [file for report in reports for file in report.carried]
+    assert len({file.path for file in carried}) == len(carried) == 5
+    assert [report.failure for report in reports] == [None] * 5
+
+
 def test_carry_of_several_record_batches_is_cut_in_the_middle(tmp_path: Path) -> None:
     """Long carry is read piece by piece; a batch may end within it, and arrays keep their index."""
     first = task(plan(tmp_path, boundary=NOON - MINUTE))
