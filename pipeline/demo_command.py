@@ -45,7 +45,7 @@ class DemoOptions:
 
     interval: timedelta
     windows: int
-    output: str | None
+    output: Path | None
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -78,11 +78,7 @@ def check(args: argparse.Namespace) -> DemoOptions:
         interval <= _LONGEST and not interval % timedelta(seconds=1),
         f"--interval must be whole seconds, 1m at most, got {args.interval!r}",
     )
-    flags.check(
-        "://" not in (args.output or ""),
-        f"--output={args.output}: the demo shows files of a local directory; name one",
-    )
-    options = DemoOptions(interval, flags.number("windows"), args.output)
+    options = DemoOptions(interval, flags.number("windows"), flags.local("output"))
     flags.done()
     return options
 
@@ -96,7 +92,7 @@ def run(options: DemoOptions) -> int:
     from rich.console import Console  # noqa: PLC0415 - not needed for --help
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    output = Path(options.output or tempfile.mkdtemp(prefix="batch-collection-")).absolute()
+    output = options.output or Path(tempfile.mkdtemp(prefix="batch-collection-"))
     try:
         if _collect(options, output, console):
             return _show(output / TOPIC, console)

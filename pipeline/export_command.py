@@ -75,11 +75,11 @@ def check(args: argparse.Namespace) -> ExportOptions:
     flags = Flags(args)
     split = _fractions(flags, args.split)
     flags.check(bool(args.split) == bool(args.by), "--split and --by go together; give both")
-    output = flags.given("output", "name a new directory")
+    flags.given("output", "name a new directory")
     to = flags.given("to", f"use one of: {', '.join(EXPORTS)}") and flags.choice("to", EXPORTS)
     options = ExportOptions(
         path=args.path,
-        output=Path(output).expanduser().absolute(),
+        output=flags.local("output") or Path(),
         to=to,
         shards=flags.number("shards"),
         columns=flags.names("columns") if args.columns else None,

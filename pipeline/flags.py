@@ -25,6 +25,7 @@ __all__ = [
     "Flags",
     "Parser",
     "from_config_file",
+    "local_path",
     "normalised",
     "properties",
     "unknown_flags",
@@ -35,6 +36,7 @@ EXACTNESS = (
     "float (6-9)"
 )
 """What a column's type means for numbers, as helps say it."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -149,6 +151,17 @@ class Flags:
             )
         return str(value)
 
+    def local(self, name: str) -> Path | None:
+        """Return a path of this machine, None if the flag isn't there."""
+        text = getattr(self.args, name)
+        if text is None:
+            return None
+        try:
+            return local_path(text, f"--{name}")
+        except CollectionError as error:
+            self.errors.append(str(error))
+            return Path(text)
+
     def check(self, good: object, error: str) -> None:
         """Note an error unless something holds."""
         if not good:
@@ -162,6 +175,18 @@ class Flags:
         """
         if self.errors:
             raise CollectionError("\n".join(self.errors))
+
+
+def local_path(text: str, flag: str) -> Path:
+    """Return a path of this machine, absolute, as a flag names it.
+
+    Raises:
+        CollectionError: it is a URL, which would make a folder of that name.
+    """
+    if _URL.match(text):
+        message = f"{flag}={text} is a URL, and the flag takes a path of this machine only"
+        raise CollectionError(message)
+    return Path(text).expanduser().absolute()
 
 
 def normalised(argv: Sequence[str]) -> list[str]:
@@ -256,7 +281,7 @@ def _expanded(path: str, value: object) -> str:
 
 def _read(path: str, flag: str) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return local_path(path, flag).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         message = f"cannot read {flag}={path}: {getattr(error, 'strerror', None) or error}"
         raise CollectionError(message) from error

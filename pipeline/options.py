@@ -24,7 +24,7 @@ from pipeline.engine_options import (
     check_engine,
     consumer_on_engine,
 )
-from pipeline.flags import EXACTNESS, Flags
+from pipeline.flags import EXACTNESS, Flags, local_path
 from transforms.decode import RowRules
 from transforms.plan import DeadLetterLimit
 from transforms.row_time import FIELD
@@ -403,6 +403,7 @@ def schema_of(flags: Flags) -> dict[str, Any]:
     if flags.args.schema is None:
         return {}
     try:
+        local_path(flags.args.schema, "--schema")
         return read_schema_file(flags.args.schema)
     except CollectionError as error:
         flags.errors.append(str(error))

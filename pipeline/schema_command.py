@@ -106,6 +106,7 @@ def check(args: argparse.Namespace) -> SchemaOptions:
     if args.export is not None:
         is_known = args.export.endswith(ENDINGS)
         flags.check(is_known, f"--export must end in {' or '.join(ENDINGS)}, got {args.export!r}")
+        flags.local("export")
         flags.check(not changes, "--export goes without --pin, --drop and --undo; run them apart")
     flags.done()
     return SchemaOptions(

@@ -194,7 +194,7 @@ def test_other_readers_agree_on_the_data(
 def test_the_demo_takes_a_directory_only(capsys: pytest.CaptureFixture[str]) -> None:
     """It shows files."""
     assert main(["demo", "--output=gs://bucket/x"]) == 2
-    assert "the demo shows files of a local directory" in capsys.readouterr().err
+    assert "and the flag takes a path of this machine only" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,33 @@ def test_a_config_file_that_is_no_mapping_is_an_error(tmp_path: Path) -> None:
     file.write_text("a: [\n")
     with pytest.raises(CollectionError, match="is no YAML"):
         from_config_file(str(file))
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/x.parquet", "gs:/bucket/x.json", "s3://b/x.json"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "collected/x", "--to=jsonl", "--output"],
+        ["schema", "collected/x", "--export"],
+        ["demo", "--output"],
+        ["collect", "--schema"],
+        ["collect", "--config"],
+        ["collect", "--consumer_config"],
+    ],
+)
+def test_a_flag_for_a_path_of_this_machine_takes_no_url(
+    words: list[str],
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It made a folder of that name, and said that all was well."""
+    monkeypatch.chdir(tmp_path)
+    *words, flag = words
+
+    assert main([*words, f"{flag}={url}"]) == 2
+
+    message = f"{flag}={url} is a URL, and the flag takes a path of this machine only"
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
