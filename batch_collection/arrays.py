@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_collection.errors import CollectionError
+from batch_collection.errors import CollectionError, in_one_line
 from batch_collection.field_path import quoted_path, split_path
 from batch_collection.splits import leaf_at, leaf_type
 
@@ -131,7 +131,9 @@ class Arrays:
             try:
                 arrays[column.name] = self._array(column, found)
             except pa.ArrowException as error:
-                message = f"column {column.name}: {error}; give it another type with casts"
+                message = (
+                    f"column {column.name}: {in_one_line(error)}; give it another type with casts"
+                )
                 raise CollectionError(message) from error
         return arrays | masks
 

@@ -14,7 +14,7 @@ from batch_collection.audit_log import LogAudit
 from batch_collection.audit_manifests import ManifestAudit
 from batch_collection.checksum import file_crc32c
 from batch_collection.collection import no_collection
-from batch_collection.errors import CollectionError, LogError
+from batch_collection.errors import CollectionError, LogError, in_one_line
 from batch_collection.evidence import (
     FileRows,
     batch_rows,
@@ -242,7 +242,7 @@ class _Auditor:
         try:
             return read(self._storage, file.path, staged)
         except (CollectionError, pa.ArrowException, KeyError, OSError) as error:
-            self._find(f"{file.path} cannot be read: {error}")
+            self._find(f"{file.path} cannot be read: {in_one_line(error)}")
             return None
 
     # dead letters and carry
@@ -297,7 +297,7 @@ class _Auditor:
             except FileNotFoundError:
                 yield f"{file.path} is missing, rows that wait were in it"
             except (CollectionError, pa.ArrowException, KeyError, OSError) as error:
-                yield f"{file.path} cannot be read: {error}"
+                yield f"{file.path} cannot be read: {in_one_line(error)}"
 
     def _add_carry(self, entry: Entry) -> None:
         for file in entry.carry:

@@ -15,6 +15,7 @@ from batch_collection.errors import (
     ExpiredError,
     FileGoneError,
     StorageError,
+    in_one_line,
 )
 from batch_collection.expiry import newest_expiry
 from batch_collection.file_types import FileTypes
@@ -176,5 +177,5 @@ def reading(batch: Batch, read: Callable[[BinaryIO], Any]) -> Any:
     try:
         return read(opened(batch))
     except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
-        message = f"cannot read {batch.path}: {error}; run `batch-collection audit`"
+        message = f"cannot read {batch.path}: {in_one_line(error)}; run `batch-collection audit`"
         raise StorageError(message) from error

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_collection.batch import open_published
-from batch_collection.errors import DamagedFileError
+from batch_collection.errors import DamagedFileError, in_one_line
 from batch_collection.gathered import gathered
 from batch_collection.parallel import each
 
@@ -68,6 +68,9 @@ def _reasons(storage: Storage, letters: DeadLetterFile) -> Counter[str]:
         ):
             counts = file.read(columns=["error"]).column("error").value_counts().to_pylist()
     except (pa.ArrowException, KeyError) as error:
-        message = f"cannot read dead letters {letters.path}: {error}; run `batch-collection audit`"
+        message = (
+            f"cannot read dead letters {letters.path}: {in_one_line(error)}; "
+            "run `batch-collection audit`"
+        )
         raise DamagedFileError(message) from error
     return Counter({str(item["values"]): item["counts"] for item in counts})

@@ -17,7 +17,13 @@ __all__ = [
     "StoppedError",
     "StorageError",
     "WriteError",
+    "in_one_line",
 ]
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return what an error of a library says, which may be several lines; its kind if nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class CollectionError(Exception):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalStorage", "Sink", "Storage", "open_storage"]
 
 _OURS = {CARRY, LOG, STAGING}
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _TRIES = 10  # others may remove a draft, or a folder that is empty, between two steps of ours
 
 
@@ -385,8 +387,9 @@ def open_storage(uri: str) -> Storage:
         message = f"unknown storage {scheme}://; give a local directory or gs://bucket/prefix"
         raise StorageError(message)
     bucket, _, prefix = rest.partition("/")
-    if not bucket:
-        message = f"{uri} names no bucket; write gs://bucket/prefix"
+    if not _BUCKET.fullmatch(bucket):
+        what = f"the bucket {bucket!r}, which is no name of one" if bucket else "no bucket"
+        message = f"{uri} names {what}; write gs://bucket/prefix"
         raise StorageError(message)
     try:
         from batch_collection.gcs import GcsStorage  # noqa: PLC0415 - a directory needs none of it

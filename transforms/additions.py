@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from batch_collection.errors import in_one_line
 from batch_collection.formats import FORMATS
 from batch_collection.schema import MAX_LEVELS, to_arrow
 
@@ -135,7 +136,7 @@ def _unwritable(schema: Schema) -> str | None:
             writer.write(columns)
             writer.close()
     except (pa.ArrowException, ValueError, TypeError, RecursionError) as error:
-        return f"no file can hold it: {error}"
+        return f"no file can hold it: {in_one_line(error)}"
     return None
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from batch_collection.collection import open_published
 from batch_collection.entry import PartitionRead
-from batch_collection.errors import CollectionError, StorageError
+from batch_collection.errors import CollectionError, StorageError, in_one_line
 from batch_collection.names import new_token
 from batch_collection.storage import open_storage
 from transforms.chunk import MESSAGES, Chunk
@@ -81,7 +81,7 @@ def read_letters(storage: Storage, file: DeadLetterFile) -> Iterator[pa.Table]:
                 for group in range(letters.num_row_groups):
                     yield _messages(letters.read_row_group(group))
         except (pa.ArrowException, KeyError, OSError) as error:
-            message = f"cannot read {file.path}: {error}; run `batch-collection audit`"
+            message = f"cannot read {file.path}: {in_one_line(error)}; run `batch-collection audit`"
             raise StorageError(message) from error
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from batch_collection.errors import CollectionError, WriteError
+from batch_collection.errors import CollectionError, WriteError, in_one_line
 from batch_collection.schema import merge
 
 if TYPE_CHECKING:
@@ -92,10 +92,9 @@ class Report:
         """
         if isinstance(error, (CollectionError, FileNotFoundError)):
             return self.failed(error)
-        reason = " ".join(str(error).split()) or type(error).__name__
         uri = self.plan.collection
         named = f"column {column} in {what}" if column is not None else what
-        text = f"cannot write {named} of {uri}, cycle={self.plan.cycle}: {reason}"
+        text = f"cannot write {named} of {uri}, cycle={self.plan.cycle}: {in_one_line(error)}"
         if column in self.plan.schema:
             drop = f"batch-collection schema {shlex.quote(uri)} --drop {shlex.quote(column)}"
             text += f"; `{drop}` leaves it out from then on"

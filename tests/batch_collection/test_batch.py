@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batch_collection
+from batch_collection.batch import reading
 from batch_collection.errors import DamagedFileError, StorageError
 from batch_collection.export import export
 from batch_collection.formats import FORMATS, Told
@@ -155,3 +156,16 @@ def test_a_gzip_file_that_is_cut_is_a_clear_error(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match=rf"^cannot read {re.escape(name)}: .*run `batch-c"):
         view.table()
+
+
+def test_what_a_library_says_in_lines_is_one_line(tmp_path: Path) -> None:
+    """An error is one, so that it can be found in a log."""
+    TableCollector.at(tmp_path).collect((1, numbered(0, 3)))
+    (batch,) = batch_collection.open(tmp_path)
+
+    def refuse(_: object) -> None:
+        message = "first\n  second "
+        raise pa.ArrowInvalid(message)
+
+    with pytest.raises(StorageError, match=f"^cannot read {batch.path}: first second; run "):
+        reading(batch, refuse)

@@ -210,6 +210,17 @@ def test_open_storage_refuses_what_it_does_not_know() -> None:
         open_storage("s3://bucket/x")
 
 
+@pytest.mark.parametrize(
+    "bucket", ["My-Bucket", "b", "a b", "-bucket", "bucket?x", "b" * 300, ".."]
+)
+def test_open_storage_takes_no_name_that_no_bucket_has(bucket: str) -> None:
+    """The client answers some with a traceback."""
+    with pytest.raises(
+        StorageError, match=re.escape(f"{bucket!r}, which is no name of one; write")
+    ):
+        open_storage(f"gs://{bucket}/x")
+
+
 def test_open_storage_takes_a_url_of_cloud_storage() -> None:
     """Nothing is asked of it; slashes at the end don't count."""
     assert open_storage("gs://bucket/some/prefix/").uri == "gs://bucket/some/prefix"
