@@ -732,7 +732,7 @@ def test_a_log_that_is_being_expired_is_not_taken_to_end(
     storage = collector.storage
     expired(storage, "10:33:00")
     storage.replace(entry_path(2), log[2].to_json())
-    storage.replace(cursor_path("a"), json.dumps({"cycle": 3, "index": 0}).encode())
+    storage.replace(cursor_path("a"), json.dumps({"format": 1, "cycle": 3, "index": 0}).encode())
 
     with pytest.raises(ExpiredError, match="has not read all of what was expired"):
         follow(storage)
@@ -742,10 +742,10 @@ def test_a_cursor_of_a_collection_begun_anew_is_refused(collector: Collector) ->
     """As ever; but the entry it stands after may be one that was expired."""
     storage = collector.storage
     expired(storage, "10:31:00")
-    storage.replace(cursor_path("a"), json.dumps({"cycle": 2, "index": 1}).encode())
+    storage.replace(cursor_path("a"), json.dumps({"format": 1, "cycle": 2, "index": 1}).encode())
     assert follow(storage, on_expired="skip") == [_ALL[2], *_ALL[4:]]
 
-    storage.replace(cursor_path("a"), json.dumps({"cycle": 9, "index": 1}).encode())
+    storage.replace(cursor_path("a"), json.dumps({"format": 1, "cycle": 9, "index": 1}).encode())
     with pytest.raises(LogError, match="stands after cycle=9, which the log of"):
         follow(storage)
 
