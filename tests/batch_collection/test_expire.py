@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -27,7 +28,6 @@ from tests.storages import BusyStorage, Died, DyingStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from pathlib import Path
 
     from batch_collection.entry import Entry
@@ -244,6 +244,17 @@ def test_before_never_goes_back(collector: Collector) -> None:
         expired(collector.storage, "10:32:00")
 
     assert expired(collector.storage, "10:32:00", exact=False).stub is None
+
+
+def test_before_may_be_before_the_first_window_of_the_calendar(tmp_path: Path) -> None:
+    """There is nothing to expire then."""
+    collector = Collector(LocalStorage(str(tmp_path / "c")), interval=timedelta(days=7))
+    collector.start()
+    for offset in range(2):
+        collector.collect(message(offset))
+    first = datetime(1, 1, 1, tzinfo=timezone.utc)
+
+    assert expired(collector.storage, first, exact=False).stub is None
 
 
 @pytest.mark.parametrize("cycles", [0, 1, 2])
@@ -732,7 +743,7 @@ def test_a_log_that_is_being_expired_is_not_taken_to_end(
     storage = collector.storage
     expired(storage, "10:33:00")
     storage.replace(entry_path(2), log[2].to_json())
-    storage.replace(cursor_path("a"), json.dumps({"cycle": 3, "index": 0}).encode())
+    storage.replace(cursor_path("a"), json.dumps({"format": 1, "cycle": 3, "index": 0}).encode())
 
     with pytest.raises(ExpiredError, match="has not read all of what was expired"):
         follow(storage)
@@ -742,10 +753,10 @@ def test_a_cursor_of_a_collection_begun_anew_is_refused(collector: Collector) ->
     """As ever; but the entry it stands after may be one that was expired."""
     storage = collector.storage
     expired(storage, "10:31:00")
-    storage.replace(cursor_path("a"), json.dumps({"cycle": 2, "index": 1}).encode())
+    storage.replace(cursor_path("a"), json.dumps({"format": 1, "cycle": 2, "index": 1}).encode())
     assert follow(storage, on_expired="skip") == [_ALL[2], *_ALL[4:]]
 
-    storage.replace(cursor_path("a"), json.dumps({"cycle": 9, "index": 1}).encode())
+    storage.replace(cursor_path("a"), json.dumps({"format": 1, "cycle": 9, "index": 1}).encode())
     with pytest.raises(LogError, match="stands after cycle=9, which the log of"):
         follow(storage)
 
