@@ -24,6 +24,10 @@ FEWEST = 100
 """Messages of a cycle from which on a share of them is looked at."""
 
 _MOST_FIELDS = 12
+_PINNED = (
+    "this collection has closed windows by that rule and keeps it: collect into another --output "
+    "with another one"
+)
 
 
 def refusal(
@@ -61,6 +65,8 @@ def _without_time(
         names = [plain_path(names, schema) for names in _fields(schema)]
         more = ", ..." if len(names) > _MOST_FIELDS else ""
         text += f"; their fields are {', '.join(names[:_MOST_FIELDS])}{more}" if names else ""
+    if previous.cause != "start":
+        text += f"; {_PINNED}"
     return Failure("RowTimeError", text)
 
 

@@ -77,6 +77,16 @@ def test_the_reason_is_that_of_messages_without_a_row_time() -> None:
     assert "nothing was committed; field nope is missing; their fields are" in found.text
 
 
+def test_a_rule_that_is_kept_is_said_to_be() -> None:
+    """Once windows were closed, empty ones, another rule takes another collection."""
+    found = refused(task(3, 3, 3), previous=before(cause="interval", boundary=NOON))
+    assert found is not None
+    assert found.text.endswith(
+        "their fields are id, meta.ts; this collection has closed windows by that rule and keeps "
+        "it: collect into another --output with another one"
+    )
+
+
 def test_fields_are_told_as_the_flag_takes_them() -> None:
     """Names with dots in quotes where these would lead elsewhere."""
     schema = {
