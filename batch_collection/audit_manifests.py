@@ -78,6 +78,9 @@ class ManifestAudit:
                     _is_unsure(entry, window), said, self._early.pop(window), []
                 )
         for start, end in entry.closed_empty:
+            if entry.boundary is None or end > entry.boundary:
+                name = format_instant(end - entry.interval)
+                self._find(f"{entry_path(entry.cycle)}: window {name} is open and is said empty")
             first, last = (bisect_left(self._closed, microseconds(each)) for each in (start, end))
             for closed in self._closed[first:last]:
                 name = format_instant(from_microseconds(closed))

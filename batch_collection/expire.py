@@ -12,6 +12,7 @@ import json
 import os
 import socket
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ from batch_collection.names import (
     stub_path,
 )
 from batch_collection.totals import summed, window_counts
-from batch_collection.windows import format_instant, window_start
+from batch_collection.windows import boundary_at, format_instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -198,7 +199,7 @@ def _boundary(
         CollectionError: it can't be kept to.
     """
     closed = None if last is None else last.boundary
-    boundary = before if last is None else window_start(before, last.interval)
+    boundary = before if last is None else boundary_at(before, timedelta(0), last.interval)
     if exact and (closed is None or boundary > closed):
         upto = "no window" if closed is None else f"windows up to {format_instant(closed)}"
         message = (

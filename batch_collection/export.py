@@ -134,13 +134,28 @@ def _flattened(rows: pa.Table) -> pa.Table:
     Raises:
         CollectionError: two would have one name.
     """
+    for column in rows.column_names:
+        if twice := _twice(_leaves(rows.select([column]))):
+            message = (
+                f"two fields of column {column} would be feature {twice}; leave it out with "
+                "--columns, or use --to=jsonl"
+            )
+            raise CollectionError(message)
+    flat = _leaves(rows)
+    if twice := _twice(flat):
+        message = f"two columns would be feature {twice}; leave one of them out with --columns"
+        raise CollectionError(message)
+    return flat
+
+
+def _leaves(rows: pa.Table) -> pa.Table:
     while any(pa.types.is_struct(field.type) for field in rows.schema):
         rows = rows.flatten()
-    twice = [name for name, count in Counter(rows.column_names).items() if count > 1]
-    if twice:
-        message = f"two columns would be feature {twice[0]}; leave one of them out with --columns"
-        raise CollectionError(message)
     return rows
+
+
+def _twice(rows: pa.Table) -> str | None:
+    return next((name for name, count in Counter(rows.column_names).items() if count > 1), None)
 
 
 def _values(name: str, column: pa.ChunkedArray) -> Iterator[Any]:

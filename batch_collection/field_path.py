@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from batch_collection.errors import CollectionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["quoted_path", "split_path"]
+__all__ = ["plain_path", "quoted_path", "split_path"]
 
 _NAME = re.compile(r'"((?:[^"]|"")*)"(?=\.|\Z)|([^".][^.]*|)(?=\.|\Z)', re.DOTALL)
 
@@ -45,3 +45,12 @@ def split_path(text: str, is_there: Callable[[str], bool]) -> tuple[str, ...]:
 def quoted_path(names: Iterable[str]) -> str:
     """Return a text by which ``split_path`` leads to a field, whatever columns there are."""
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+def plain_path(names: Sequence[str], columns: Iterable[str]) -> str:
+    """Return the same, with no more quotes than it takes where there are these columns."""
+    text = ".".join(names)
+    has_doubt = any(not name or "." in name for name in names) or text in columns
+    if '"' in text or (len(names) > 1 and has_doubt):
+        return quoted_path(names)
+    return text

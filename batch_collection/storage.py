@@ -131,8 +131,14 @@ class LocalStorage:
                 raise AlreadyExistsError(message) from error
 
     def settle(self, path: str) -> None:
-        """Sync the names that lead to the file; its content was synced before it got this one."""
+        """Sync the names that lead to the file; its content was synced before it got this one.
+
+        What follows in the life of an entry moves files and deletes some: where it could not, it is
+        said here, before anything is done.
+        """
         with _failing("sync", path):
+            for folder in sorted(_OURS):
+                self._check_is_ours(f"{folder}/")
             self._sync([self._path(path).parent])
 
     def replace(self, path: str, content: bytes) -> None:
@@ -143,6 +149,7 @@ class LocalStorage:
     def write(self, path: str) -> Sink:
         """Open a new file whose ``close`` syncs it and the names that lead to it."""
         with _failing("write", path):
+            self._check_is_ours(path)
             target = self._path(path)
             file = _in_folder(target.parent, lambda: target.open("xb"))
             return _LocalSink(file, path, lambda: self._sync([target.parent]))
@@ -213,13 +220,16 @@ class LocalStorage:
         _remove_empty(folders)
 
     def _check_is_ours(self, path: str) -> None:
-        """See that a file that goes away lies where it seems to, not behind a link to elsewhere."""
+        """See that a file that comes or goes lies where it seems to, not behind a link."""
         parts = path.split("/")[:-1]
         if parts and parts[0] in _OURS:
             for depth in range(1, len(parts) + 1):
                 folder = "/".join(parts[:depth])
                 if self._path(folder).is_symlink():
-                    message = f"{folder} is a symbolic link, whose files are not the collection's"
+                    message = (
+                        f"{folder} is a symbolic link, whose files are not the collection's; "
+                        "put the folder itself in its place"
+                    )
                     raise OSError(errno.ELOOP, message)
 
     def _path(self, path: str) -> Path:
@@ -239,6 +249,7 @@ class LocalStorage:
 
     def _from_draft(self, path: str, content: bytes, put: Callable[[Path, Path], object]) -> None:
         """Write a durable draft and ``put`` it in place; one that was swept is written again."""
+        self._check_is_ours(path)
         target = self._path(path)
         for left in reversed(range(_TRIES)):
             draft = self._path(draft_path(path, new_token()))

@@ -33,7 +33,9 @@ _YEAR_1 = EPOCH.replace(year=1)
 _MICROSECOND = timedelta(microseconds=1)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
-_OUR_LENGTHS = {20, 27}  # of what format_instant writes: a log has many, so no column for each
+_OURS = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{6})?Z", re.ASCII)
+"""What ``format_instant`` writes: a log has many, so no column for each."""
+_LONGEST = timedelta(days=365_000)
 
 
 def microseconds(moment: datetime | timedelta) -> int:
@@ -79,7 +81,7 @@ def parse_instant(text: str) -> datetime:
         ValueError: it isn't one.
     """
     plain = text.strip()
-    if len(plain) in _OUR_LENGTHS and plain[7] + plain[10] + plain[-1] == "-TZ":
+    if _OURS.fullmatch(plain):
         try:
             return datetime.fromisoformat(plain[:-1] + "+00:00")
         except ValueError:
@@ -101,11 +103,11 @@ def parse_duration(text: str) -> timedelta:
     if not parts or "".join(number + unit for number, unit in parts) != text.strip():
         message = f"not a duration: {text!r}; write it as 10s, 1m, 1h30m or 250ms"
         raise ValueError(message)
-    try:
-        return timedelta(microseconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
-    except OverflowError as error:
-        message = f"too long a duration: {text!r}"
-        raise ValueError(message) from error
+    micros = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if micros > _LONGEST / _MICROSECOND:  # before or behind now there must be a date
+        message = f"too long a duration: {text!r}; write at most {_LONGEST.days}d"
+        raise ValueError(message)
+    return timedelta(microseconds=micros)
 
 
 def format_duration(span: timedelta) -> str:

@@ -238,8 +238,9 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max_dead_letters",
         metavar="N|P%",
-        help="stop before a cycle is committed with which this run would have more than N dead "
-        "letters, or whose messages (100 or more) would be more than P%% of them (default: none)",
+        help="stop a topic before a cycle is committed with which this run would have more than N "
+        "dead letters of it, or whose messages (100 or more) would be more than P%% of them "
+        "(default: none)",
     )
     group.add_argument(
         "--max_messages_per_cycle",

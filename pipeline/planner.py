@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.errors import DataLossError
 from batch_collection.names import new_token
-from batch_collection.windows import EPOCH, boundary_at, window_start
+from batch_collection.windows import EPOCH, boundary_at
 from transforms.plan import Plan, Slice, Task
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Answer(NamedTuple):
     offset: int | None
     timestamp: datetime | None
 
+
+_CALENDAR_END = datetime.max.replace(tzinfo=timezone.utc)
 
 TimeIndex = Callable[[datetime], Mapping[int, Answer]]
 
@@ -129,7 +131,7 @@ def make_plan(
         planned_at=seen.clock,
         boundary=boundary,
         previous_boundary=newest.boundary,
-        ahead_limit=max(boundary or seen.clock, seen.clock) + rules.max_ahead,
+        ahead_limit=_ahead_limit(boundary, seen, rules),
         schema=asked.schema if asked.schema is not None else newest.schema,
         tasks=rules.shards,
         flush=asked.flush and cause != "backlog",
@@ -189,13 +191,17 @@ def _lost(start: int, partition: int, offsets: tuple[int, int], rules: PlanRules
     return max(earliest - start, 0)
 
 
+def _ahead_limit(boundary: datetime | None, seen: Seen, rules: PlanRules) -> datetime:
+    """Return the last row time that waits; of a clock gone wrong it may be the calendar's end."""
+    latest = max(boundary or seen.clock, seen.clock)
+    return latest + min(rules.max_ahead, _CALENDAR_END - latest)
+
+
 def _clock_boundary(newest: Entry, seen: Seen, rules: PlanRules) -> datetime:
     boundary = boundary_at(seen.clock, rules.grace, newest.interval)
-    return (
-        boundary
-        if rules.until is None
-        else min(boundary, window_start(rules.until, newest.interval))
-    )
+    if rules.until is None:
+        return boundary
+    return min(boundary, boundary_at(rules.until, timedelta(0), newest.interval))
 
 
 def _latest(*boundaries: datetime | None) -> datetime | None:

@@ -17,7 +17,7 @@ from batch_collection.names import entry_path, new_token, staged_path
 from batch_collection.publish import publish, sweep
 from batch_collection.schema import merge
 from batch_collection.storage import open_storage
-from batch_collection.windows import EPOCH, format_duration, parse_instant, window_start
+from batch_collection.windows import EPOCH, boundary_at, format_duration, parse_instant
 from pipeline.pinning import check_schema, newly_pinned
 from pipeline.planner import Asked, Planned, PlanRules, Seen, make_plan
 from transforms.commit_cycle import commit, read_failure
@@ -121,11 +121,11 @@ class TopicCollection:
         until, boundary = self.rules.until, self.newest.boundary
         if until is None or boundary is None:
             return False
-        return boundary >= window_start(until, self.newest.interval)
+        return boundary >= boundary_at(until, timedelta(0), self.newest.interval)
 
     def next_due(self) -> datetime:
         """Return when the next interval's end is due to be collected."""
-        passed = window_start(self.clock() - self.rules.grace, self.newest.interval)
+        passed = boundary_at(self.clock(), self.rules.grace, self.newest.interval)
         boundary = min(self.newest.boundary or passed, passed)  # a clock may have been set back
         return boundary + self.newest.interval + self.rules.grace
 

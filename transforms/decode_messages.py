@@ -96,7 +96,8 @@ class _DecodeFn(beam.DoFn):
 
 
 def _commonest(reasons: pa.ChunkedArray) -> tuple[int, str]:
-    return max((each["counts"], each["values"]) for each in reasons.value_counts().to_pylist())
+    counts = reasons.value_counts().to_pylist()
+    return max(((each["counts"], each["values"]) for each in counts), default=(0, ""))
 
 
 def _outputs(
@@ -107,8 +108,14 @@ def _outputs(
     letters = decoded.dead_letters
     if letters.num_rows:
         yield beam.pvalue.TaggedOutput(DEAD_LETTERS, replace(chunk, table=letters))
-        untimed = pc.sum(pc.equal(letters.column("stage"), "row_time")).as_py()
-        report = replace(report, untimed=untimed, commonest=_commonest(letters.column("error")))
+        errors = letters.column("error")
+        untimed = errors.filter(pc.equal(letters.column("stage"), "row_time"))
+        report = replace(
+            report,
+            untimed=len(untimed),
+            why_untimed=_commonest(untimed),
+            commonest=_commonest(errors),
+        )
     yield beam.pvalue.TaggedOutput(
         REPORTS,
         replace(report, decoded=decoded.counts, schema=decoded.schema, untyped=decoded.untyped),

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batch_collection.field_path import plain_path
 from transforms.report import Failure
 from transforms.row_time import FIELD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from batch_collection.entry import Entry
     from transforms.plan import Plan
@@ -23,6 +24,10 @@ FEWEST = 100
 """Messages of a cycle from which on a share of them is looked at."""
 
 _MOST_FIELDS = 12
+_PINNED = (
+    "this collection has closed windows by that rule and keeps it: collect into another --output "
+    "with another one"
+)
 
 
 def refusal(
@@ -51,14 +56,17 @@ def _without_time(
     had_rows = any(read.max_time is not None for read in previous.reads)
     if not untimed or has_rows or had_rows:
         return None
+    reason = _reason(task.why_untimed for task in tasks)
     text = (
         f"--timestamp={previous.row_time}: none of the {messages:,} messages of topic="
-        f"{previous.source.topic} has a row time; nothing was committed; {_reason(tasks)}"
+        f"{previous.source.topic} has a row time; nothing was committed; {reason}"
     )
     if previous.row_time.startswith(FIELD):
-        names = list(_fields(schema))
+        names = [plain_path(names, schema) for names in _fields(schema)]
         more = ", ..." if len(names) > _MOST_FIELDS else ""
         text += f"; their fields are {', '.join(names[:_MOST_FIELDS])}{more}" if names else ""
+    if previous.cause != "start":
+        text += f"; {_PINNED}"
     return Failure("RowTimeError", text)
 
 
@@ -82,20 +90,20 @@ def _too_many(
     text = (
         f"{dead:,} of {messages:,} messages of topic={previous.source.topic}, cycle={plan.cycle}, "
         f"became dead letters{of_run}, more than --max_dead_letters={said}; nothing of it was "
-        f"committed; most often: {_reason(tasks)}"
+        f"committed; most often: {_reason(task.commonest for task in tasks)}"
     )
     return Failure("DeadLettersError", text)
 
 
-def _reason(tasks: Sequence[Report]) -> str:
+def _reason(counted: Iterable[tuple[int, str]]) -> str:
     """Return the commonest reason for dead letters, in one line."""
-    return " ".join(max(task.commonest for task in tasks)[1].split())
+    return " ".join(max(counted)[1].split())
 
 
-def _fields(schema: dict[str, Any], within: str = "") -> Iterator[str]:
-    """Yield the names of fields that hold values, as ``--timestamp=field:`` takes them."""
+def _fields(schema: dict[str, Any], *within: str) -> Iterator[tuple[str, ...]]:
+    """Yield the names that lead to each field that holds values."""
     for name, type_ in schema.items():
         if isinstance(type_, dict):
-            yield from _fields(type_, f"{within}{name}.")
+            yield from _fields(type_, *within, name)
         elif not isinstance(type_, list):
-            yield f"{within}{name}"
+            yield (*within, name)

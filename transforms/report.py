@@ -54,7 +54,8 @@ class Report:
     ``reads`` are the task's slices, all of them, once they are read (``read``): messages and lost
     offsets. ``decoded`` says what became of messages, by partition. Once all rows are cut
     (``cut``), ``taken`` are the carry files that were taken up. Of the dead letters ``untimed`` had
-    no row time; ``commonest`` is the reason that one chunk gave most often, and how often.
+    no row time. ``commonest`` is the reason that one chunk gave most often, and how often,
+    ``why_untimed`` the same of those.
     """
 
     plan: Plan
@@ -69,6 +70,7 @@ class Report:
     carried: tuple[CarryFile, ...] = ()
     dead_letters: tuple[DeadLetterFile, ...] = ()
     untimed: int = 0
+    why_untimed: tuple[int, str] = (0, "")
     commonest: tuple[int, str] = (0, "")
     schema: dict[str, Any] = field(default_factory=dict)
     untyped: dict[str, Any] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class Report:
             carried=self.carried + other.carried,
             dead_letters=self.dead_letters + other.dead_letters,
             untimed=self.untimed + other.untimed,
+            why_untimed=max(self.why_untimed, other.why_untimed),
             commonest=max(self.commonest, other.commonest),
             schema=merge(self.schema, other.schema),
             untyped=merge(self.untyped, other.untyped),

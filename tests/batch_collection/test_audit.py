@@ -699,3 +699,17 @@ def test_a_window_with_rows_that_is_said_empty_is_found(tmp_path: Path) -> None:
     assert found == (
         "log/00000000000000000002.json: window 2026-11-22T01:00:00Z had rows and is said empty"
     )
+
+
+def test_an_open_window_that_is_said_empty_is_found(tmp_path: Path) -> None:
+    """It may have rows already, or get some."""
+    life = Life.begun(LocalStorage(str(tmp_path)))
+    life.live([Step(1, (3,)), Step(1), Step(3)])
+    (pane,) = life.entries[1].panes
+    assert pane.timing == "early"
+    collector = Collector(life.storage, newest=life.newest)
+    forge(collector, 2, closed_empty=((pane.window_start, pane.window_end),))
+
+    (found,) = audit(life.storage).findings
+    window = format_instant(pane.window_start)
+    assert found == f"log/00000000000000000002.json: window {window} is open and is said empty"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -27,7 +28,6 @@ from tests.storages import BusyStorage, Died, DyingStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from pathlib import Path
 
     from batch_collection.entry import Entry
@@ -244,6 +244,17 @@ def test_before_never_goes_back(collector: Collector) -> None:
         expired(collector.storage, "10:32:00")
 
     assert expired(collector.storage, "10:32:00", exact=False).stub is None
+
+
+def test_before_may_be_before_the_first_window_of_the_calendar(tmp_path: Path) -> None:
+    """There is nothing to expire then."""
+    collector = Collector(LocalStorage(str(tmp_path / "c")), interval=timedelta(days=7))
+    collector.start()
+    for offset in range(2):
+        collector.collect(message(offset))
+    first = datetime(1, 1, 1, tzinfo=timezone.utc)
+
+    assert expired(collector.storage, first, exact=False).stub is None
 
 
 @pytest.mark.parametrize("cycles", [0, 1, 2])

@@ -252,6 +252,31 @@ def test_a_file_behind_a_link_to_elsewhere_is_neither_deleted_nor_moved(
     assert (elsewhere / "theirs").read_text() == "precious"
 
 
+@pytest.mark.parametrize("folder", ["staging", "carry", "log"])
+def test_nothing_is_written_behind_a_link_to_elsewhere(
+    storage: LocalStorage, tmp_path: Path, folder: str
+) -> None:
+    """It could not be removed again; an entry is not even settled, after which files go."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    Path(storage.root).mkdir(exist_ok=True)
+    Path(storage.root, folder).symlink_to(elsewhere)
+    cure = (
+        f"{folder} is a symbolic link, whose files are not the collection's; put the folder itself"
+    )
+
+    for write in (
+        lambda: storage.create(f"{folder}/0", b"x"),
+        lambda: storage.replace(f"{folder}/0", b"x"),
+        lambda: storage.write(f"{folder}/0"),
+        lambda: storage.settle("log/00000000000000000000.json"),
+    ):
+        with pytest.raises(StorageError, match=re.escape(cure)):
+            write()
+
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_what_is_no_regular_file_is_refused_at_once(storage: LocalStorage) -> None:
     """A pipe in the place of an entry would be read for ever."""
     storage.replace("log/0.json", b"")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_collection.instants import instants_of
 from batch_collection.windows import (
     EPOCH,
     boundary_at,
@@ -85,6 +87,25 @@ def test_instants_are_read_as_people_write_them(text: str, instant: datetime) ->
     assert parse_instant(text) == instant
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2026-11-22T10:30:00,123456Z", "2026-11-22T103000.1Z", "2026-11-22T24:00:00Z"),
+        *("2026-11-22T103000.12345678Z", "2026-11-22T10:30:00.12345Z", "2026-W47-7T10:30:00Z"),
+        *("2026-11-22T10:30:00Z", "2026-02-29T10:30:00Z", "2026-11-22T10:30:00.123456Z"),
+    ],
+)
+def test_one_text_is_read_as_a_column_of_texts(text: str) -> None:
+    """What is as long as what we write ourselves is no other language."""
+    (micros,) = instants_of(pa.array([text])).to_pylist()
+
+    try:
+        found = microseconds(parse_instant(text))
+    except ValueError:
+        found = None
+    assert found == micros
+
+
 @pytest.mark.parametrize("text", ["", "soon", "10:30", "0001-01-01T00:00:00+14:00", "2026-13-01"])
 def test_what_is_no_instant_is_said_to_be_none(text: str) -> None:
     """An instant before the year 1 is none either."""
@@ -107,7 +128,7 @@ def test_durations_are_read(text: str, duration: timedelta) -> None:
     assert parse_duration(text) == duration
 
 
-@pytest.mark.parametrize("text", ["", "10", "s", "-1s", "1 s", "1x", "9999999999d"])
+@pytest.mark.parametrize("text", ["", "10", "s", "-1s", "1 s", "1x", "9999999999d", "365001d"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     """Also one that no clock will see the end of."""
     with pytest.raises(ValueError, match=f"duration: {text!r}"):

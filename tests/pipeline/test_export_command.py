@@ -144,6 +144,23 @@ def test_two_features_of_one_name_are_refused(tmp_path: Path, column: str) -> No
     assert {"a": b"in", "a.b": b"flat"}[column] in file.read_bytes()
 
 
+def test_two_fields_of_one_column_are_refused_with_what_helps(tmp_path: Path) -> None:
+    """No choice of columns tells them apart."""
+    rows = pa.table({"a": [{"b.c": "flat", "b": {"c": "in"}}], "x": ["other"]})
+    TableCollector.at(tmp_path / "c").collect((0, rows))
+    view = batch_collection.open(tmp_path / "c")
+
+    expected = (
+        "two fields of column a would be feature a.b.c; leave it out with --columns, or use "
+        "--to=jsonl"
+    )
+    with pytest.raises(CollectionError, match=re.escape(expected)):
+        export_module.export({"": view}, tmp_path / "out", "tfrecord")
+
+    export_module.export({"": view}, tmp_path / "lines", "jsonl")
+    export_module.export({"": view}, tmp_path / "out", "tfrecord", columns=["x"])
+
+
 def test_wrong_flags_are_reported_together() -> None:
     """One line each."""
     parser = Parser()

@@ -281,6 +281,28 @@ def test_until_is_the_last_boundary() -> None:
     assert planned.plan.boundary == NOON - 5 * MINUTE
 
 
+def test_until_may_be_before_the_first_window_of_the_calendar() -> None:
+    """No window closes then."""
+    newest = replace(entry({0: 10}, NOON - 9 * MINUTE), interval=timedelta(days=7), boundary=None)
+    until = datetime(1, 1, 1, tzinfo=timezone.utc)
+
+    planned = make_plan(newest, seen({0: 20}), rules(until=until), Asked(force=True))
+
+    assert planned is not None
+    assert planned.plan.boundary == datetime(1, 1, 4, tzinfo=timezone.utc)
+
+
+def test_what_may_wait_ends_with_the_calendar() -> None:
+    """A clock that was wrong by millennia, or a long --max_ahead, stops nothing."""
+    end = datetime.max.replace(tzinfo=timezone.utc)
+    newest = entry({0: 10}, end.replace(second=0, microsecond=0))
+
+    planned = make_plan(newest, seen({0: 20}), rules(), Asked(force=True))
+
+    assert planned is not None
+    assert planned.plan.ahead_limit == end
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_plans_meet_progress_and_never_go_back(data: st.DataObject) -> None:

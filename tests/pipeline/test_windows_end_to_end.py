@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka.admin import NewPartitions
 
 from batch_collection.audit import audit
-from batch_collection.errors import DeadLettersError, LogError, RowTimeError
+from batch_collection.errors import DeadLettersError, LogError, RowTimeError, StorageError
 from batch_collection.status import status
 from batch_collection.storage import LocalStorage
 from batch_collection.windows import EPOCH, window_start
@@ -732,6 +732,60 @@ def test_a_wrong_row_time_is_said_and_can_be_mended(
     check(path, stream.produced)
     assert main([*flags, "--timestamp=field:nope", "--interval=10s"]) == 2
     assert "was begun with --timestamp=field:ts" in capfd.readouterr().err
+
+
+def test_a_wrong_row_time_is_the_reason_that_is_said(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Whatever else is wrong with more of the messages."""
+    stream = Stream(embedded)
+    stream.send(*(Sending(b"{", at("10:30:00"), n % 4) for n in range(20)))
+    stream.send(*(sending(at("10:30:00"), n % 4, id=n) for n in range(9)))
+
+    with pytest.raises(RowTimeError, match="committed; field nope is missing or null; send it"):
+        Collecting.of(stream, tmp_path, "--timestamp=field:nope").once(at("10:31:12"))
+
+
+@pytest.mark.parametrize(
+    "flags", [("--until=0001-01-01",), ("--grace=365000d",), ("--max_ahead=365000d",)]
+)
+def test_times_at_the_ends_of_the_calendar_stop_nothing(
+    embedded: EmbeddedBroker, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    """Windows of a week, say, do not begin where the calendar does."""
+    stream = Stream(embedded)
+    stream.send(*(sending(at("10:30:00"), n % 4, id=n) for n in range(9)))
+    collecting = Collecting.of(stream, tmp_path, "--interval=7d", *flags)
+
+    collecting.run(at("10:30:12"), at("10:30:14"), lambda _: None)
+    Collecting.of(stream, tmp_path, "--interval=7d").once(at("10:30:15"), "--flush")
+
+    check(collecting.path, stream.produced)
+
+
+@pytest.mark.parametrize("folder", ["carry", "log", "staging"])
+def test_a_folder_that_became_a_link_is_said_before_anything_is_committed(
+    embedded: EmbeddedBroker, tmp_path: Path, folder: str
+) -> None:
+    """Of files behind one none can be deleted; with the folder in its place all goes on."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path / "out", "--interval=10s")
+    stream.send(*(sending(at("10:30:01"), n % 4, id=n) for n in range(9)))
+    collecting.once(at("10:30:05"))
+    place, elsewhere = collecting.path / folder, tmp_path / "elsewhere"
+    place.mkdir(exist_ok=True)
+    place.rename(elsewhere)
+    place.symlink_to(elsewhere)
+
+    for _ in range(2):
+        with pytest.raises(StorageError, match=f"{folder} is a symbolic link.*put the folder"):
+            collecting.once(at("10:30:12"))
+    place.unlink()
+    elsewhere.rename(place)
+    assert len(entries_of(collecting.path)) == 2
+
+    collecting.once(at("10:30:12"))
+    check(collecting.path, stream.produced)
 
 
 def test_where_a_collection_starts_can_be_said_anew_before_it_holds_anything(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from tests.tasks import NOON, plan
 from transforms.plan import DeadLetterLimit
 from transforms.refusal import FEWEST, refusal
 from transforms.report import Report
+from transforms.row_time import row_times
 
 if TYPE_CHECKING:
     from transforms.report import Failure
@@ -31,7 +34,9 @@ def before(**changes: Any) -> Entry:
     return first_entry(**{**plain, **changes})
 
 
-def task(messages: int, dead: int = 0, untimed: int = 0, reason: str = "why") -> Report:
+def task(
+    messages: int, dead: int = 0, untimed: int = 0, reason: str = "why", why: str = "why"
+) -> Report:
     """Build what became of a task's messages, one row each if they have any."""
     became = PartitionRead(0, 5, 5, messages, rows=messages - dead, dead_letters=dead)
     return Report(
@@ -41,6 +46,7 @@ def task(messages: int, dead: int = 0, untimed: int = 0, reason: str = "why") ->
         reads=(PartitionRead(0, 5, 5 + messages, messages),),
         decoded=(became,),
         untimed=untimed,
+        why_untimed=(untimed, why if untimed else ""),
         commonest=(dead, reason),
     )
 
@@ -60,6 +66,49 @@ def test_the_first_messages_must_have_a_row_time() -> None:
         "--timestamp=field:nope: none of the 4,003 messages of topic=orders has a row time; "
         "nothing was committed; why; their fields are id, meta.ts"
     )
+
+
+def test_the_reason_is_that_of_messages_without_a_row_time() -> None:
+    """Though more of them are no JSON."""
+    found = refused(
+        task(90, 90, 10, "not JSON", "field nope is missing"), task(9, 9, 0, "not JSON")
+    )
+    assert found is not None
+    assert "nothing was committed; field nope is missing; their fields are" in found.text
+
+
+def test_a_rule_that_is_kept_is_said_to_be() -> None:
+    """Once windows were closed, empty ones, another rule takes another collection."""
+    found = refused(task(3, 3, 3), previous=before(cause="interval", boundary=NOON))
+    assert found is not None
+    assert found.text.endswith(
+        "their fields are id, meta.ts; this collection has closed windows by that rule and keeps "
+        "it: collect into another --output with another one"
+    )
+
+
+def test_fields_are_told_as_the_flag_takes_them() -> None:
+    """Names with dots in quotes where these would lead elsewhere."""
+    schema = {
+        "meta.ts": "string",
+        "o": {"a.b": "int64", "c": "int64", "": "int64"},
+        "x.y": {"z": "int64"},
+        'q"': "int64",
+        "o.c": "int64",
+    }
+    found = refusal(plan(), before(), [task(1, 1, 1)], schema)
+    assert found is not None
+    told = found.text.partition("their fields are ")[2].split(", ")
+    assert told == ["meta.ts", '"o"."a.b"', '"o"."c"', '"o".""', '"x.y"."z"', '"q"""', "o.c"]
+
+    def value(n: int, names: tuple[str, ...]) -> dict[str, Any]:
+        return {names[0]: value(n, names[1:]) if names[1:] else n}
+
+    paths = [("meta.ts",), ("o", "a.b"), ("o", "c"), ("o", ""), ("x.y", "z"), ('q"',), ("o.c",)]
+    for n, (text, names) in enumerate(zip(told, paths, strict=True)):
+        rows = pa.array([value(n, names)])
+        times = row_times(f"field:{text}", "us", timedelta(seconds=1), NOON, pa.nulls(1), rows)
+        assert times.to_pylist() == [n]
 
 
 @pytest.mark.parametrize(
