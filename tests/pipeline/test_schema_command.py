@@ -8,13 +8,14 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
 import batch_collection
 from batch_collection.audit import audit
-from batch_collection.errors import LogError, WriteError
+from batch_collection.errors import CollectionError, LogError, WriteError
 from batch_collection.log import newest_entry
 from batch_collection.maintenance import append, successor
 from batch_collection.schema import read_schema_file
@@ -310,6 +311,27 @@ def test_a_column_that_was_dropped_is_read_where_it_is_and_taken_up_by_a_pin(
     values = batch_collection.open(path).table(["value"]).column("value").to_pylist()
     assert values == ["0", "1", "2", "3", None, "8"]
     assert entries_of(collecting.path)[-1].dropped.keys() == {"device"}
+
+
+def test_a_name_that_readers_take_for_a_dropped_one_is_refused(
+    collecting: Collecting, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In messages, a pin and a schema file: older files have the column still."""
+    stream, path, file = collecting.streams[0], str(collecting.path), tmp_path / "types.json"
+    collecting.once(at("10:30:22"))
+    assert cli.main(["schema", path, "--drop=value"]) == 0
+    stream.send(sending(at("10:30:22"), Value="text"), sending(at("10:30:23"), value="text"))
+    collecting.once(at("10:30:32"))
+
+    (letter,) = dead_letters_of(collecting.path).values()
+    assert letter["error"].startswith("names 'value' and 'Value' differ by case alone")
+    assert cli.main(["schema", path, "--pin=Value=string"]) == 2
+    assert "names 'value' and 'Value' differ by case alone" in capsys.readouterr().err
+    file.write_text('{"Value": "string"}')
+    with pytest.raises(CollectionError, match="names 'value' and 'Value' differ by case alone"):
+        Collecting.of(stream, tmp_path, *FLAGS, f"--schema={file}").once(at("10:30:42"))
+    found = duckdb.sql(f"SELECT value FROM read_parquet('{path}/data/**/*', union_by_name=true)")
+    assert sorted(found.fetchall(), key=str) == [(0,), (1,), (2,), (3,), (None,)]
 
 
 @pytest.mark.parametrize("change", ["--pin=value=string", "--drop=value"])
