@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -212,7 +213,8 @@ def _changed(storage: Storage, change: Change, asked: SchemaOptions) -> str:
     head = "nothing was changed; it would be" if asked.dry_run else f"cycle {entry.cycle}:"
     lines = [f"{head} {_said(entry, before)}", *_meant(storage, entry, before, found)]
     if not asked.dry_run:
-        lines.append(f"dead letters of before: batch-collection redrive {storage.uri}")
+        path = shlex.quote(storage.uri)
+        lines.append(f"dead letters of before: batch-collection redrive {path}")
     return "\n".join(lines)
 
 
@@ -230,9 +232,12 @@ def _said(entry: Entry, before: Entry) -> str:
 def _meant(storage: Storage, entry: Entry, before: Entry, found: _Look) -> list[str]:
     """Say what readers see of batches that are there and those to come, and what they need."""
     lines = []
-    changed = [name for name in entry.pinned if name in before.schema]
+    had = {**before.dropped, **before.schema}
+    changed = [
+        name for name in entry.pinned if had.get(name, entry.schema[name]) != entry.schema[name]
+    ]
     if changed:
-        lines.append(f"batches that are there keep {_columns(changed, before.schema)}")
+        lines.append(f"batches that are there keep {_columns(changed, had)}")
     gone = [name for name in before.schema if name in entry.dropped]
     if gone:
         lines.append(
@@ -240,10 +245,15 @@ def _meant(storage: Storage, entry: Entry, before: Entry, found: _Look) -> list[
         )
     types = {column.name: column.types for column in found.columns}
     for name in entry.pinned:
-        types[name] = (*types.get(name, ()), entry.schema[name])
-    if not changed:
+        types[name] = (*_without_last(types.get(name, ()), entry.schema[name]), entry.schema[name])
+    if all(len({type_text(type_) for type_ in types[name]}) == 1 for name in entry.pinned):
         return lines
-    return [*lines, *reader_needs(storage.uri, types, parquet=found.parquet)]
+    return [*lines, *reader_needs(storage.uri, types, entry.pinned, parquet=found.parquet)]
+
+
+def _without_last(types: Sequence[Any], type_: Any) -> Sequence[Any]:
+    """Return types without a last one, which the log has already."""
+    return types[:-1] if types and types[-1] == type_ else types
 
 
 def _columns(names: Sequence[str] | Schema, types: Schema) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -92,3 +93,53 @@ def test_what_is_printed_makes_rows_readable_in_every_reader(
         assert [each is None for each in values] == [False, True] * 2, name
     if not {"timestamp", "double", "float", "binary"} & {old, new}:
         assert found["pyarrow"] == found["Polars"] == found["batch_collection"]
+
+
+def changed(collector: TableCollector, *flags: str) -> None:
+    """Change a collection's columns by the command."""
+    assert cli.main(["schema", collector.storage.uri, *flags]) == 0
+    collector.newest = batch_collection.open(collector.storage).newest
+
+
+def test_a_column_taken_up_again_is_told_of_as_one_whose_type_was_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a pin, or as a drop is taken back; older files have its older types."""
+    collector = TableCollector.at(tmp_path)
+    assert cli.main(["upgrade", str(tmp_path)]) == 0
+    collector.newest = batch_collection.open(collector.storage).newest
+    collector.collect((0, table("int64", 1)))
+    changed(collector, "--pin=x=double")
+    collector.collect((1, table("double", 0.5)))
+
+    for drop, back in (("--drop=x", "--undo"), ("--drop=x", "--pin=x=string")):
+        changed(collector, drop)
+        capsys.readouterr()
+        changed(collector, back)
+        found = answers(capsys.readouterr().out.splitlines())
+        assert found.keys() == {"batch_collection", "DuckDB", "pyarrow", "Polars"}
+        assert {len(values) for values in found.values()} == {4}
+    assert found["batch_collection"] == ["1", None, "0.5", None]
+
+
+def test_an_older_pin_that_no_reader_bears_is_not_cured_by_taking_a_newer_one_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is printed is done, in a folder whose name a shell would take apart: all is readable."""
+    collector = TableCollector.at(tmp_path / "it's a folder")
+    collector.collect((0, table("int64", 1)))
+    changed(collector, '--pin=x={"a": "int64"}')
+    assert capsys.readouterr().out.splitlines()[-2].endswith(" --undo")
+    collector.collect((1, table('{"a": "int64"}', {"a": 2})))
+    changed(collector, "--pin=y=string")
+    assert "no reader" not in capsys.readouterr().out
+    changed(collector, "--pin=y=bool", '--pin=x=["bool"]')
+
+    line = next(one for one in capsys.readouterr().out.splitlines() if "no reader takes" in one)
+    program, *words = shlex.split(line.partition(" after: ")[2])
+    assert program == "batch-collection"
+    assert cli.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    assert set(map(tuple, answers(lines).values())) == {("1", None, '{"a":2}', None)}
+    assert cli.main(shlex.split(lines[-1].partition(": batch-collection ")[2])) == 0
