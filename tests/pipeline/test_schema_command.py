@@ -473,6 +473,27 @@ def test_a_schema_file_whose_names_readers_take_for_others_begins_no_collection(
     assert cli.main([*words, f"--schema={file}"]) == 2
 
 
+@pytest.mark.parametrize("name", ["_offset", "_Offset", "_key"])
+def test_metadata_that_would_have_the_name_of_a_column_is_refused(
+    embedded: EmbeddedBroker, tmp_path: Path, name: str
+) -> None:
+    """Its rows, those that wait and those of dead letters: they would be masked, or mixed up."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, *FLAGS, "--metadata=none")
+    stream.send(sending(at("10:30:01"), **{name: 7}), Sending(b"{", at("10:30:01")))
+    collecting.once(at("10:30:02"))
+    full = Collecting.of(stream, tmp_path, *FLAGS, "--metadata=full")
+    message = f"--metadata adds {name.lower()}, but messages gave .* a column {name}; go on with"
+
+    for _ in range(2):
+        with pytest.raises(LogError, match=message):
+            full.once(at("10:30:12"))
+        assert cli.main(["redrive", str(collecting.path), "--metadata=full"]) == 2
+        assert cli.main(["schema", str(collecting.path), f"--drop={name}"]) == 0
+    collecting.once(at("10:30:12"))
+    assert batch_collection.open(collecting.path).rows == 1
+
+
 @pytest.mark.parametrize("change", [pinning({"value": "double"}), dropping(["value"])])
 def test_a_change_that_dies_anywhere_is_made_once_when_it_is_run_again(
     new_uri: Callable[[], str], change: Change
