@@ -95,9 +95,7 @@ def _common_type(
     common = _of_one_kind(name, like, newest) if like else newest
     for each in typed:
         if common is None or not can_retype(each, common):
-            message = (
-                f"column {name} is {typed[0]} in some batches and {common or typed[-1]} in others"
-            )
+            message = f"column {name} is {each} in some batches and {common or typed[-1]} in others"
             raise CollectionError(message)
     return common
 

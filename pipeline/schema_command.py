@@ -161,7 +161,10 @@ def _change(storage: Storage, options: SchemaOptions) -> Change | None:
 
 
 class _Look(NamedTuple):
-    """What the log says: its newest entry, all columns, whether all batches are Parquet files."""
+    """What the log says: its newest entry, all columns, whether batches are Parquet files.
+
+    Without any, nobody knows what files there will be.
+    """
 
     newest: Entry
     columns: tuple[ColumnHistory, ...]
@@ -172,15 +175,15 @@ def _look(storage: Storage, expiry: Expiry | None) -> _Look:
     newest = newest_entry(storage)
     if newest is None:
         raise no_collection(storage)
-    others = list[str]()
+    are_parquet = set[bool]()
 
     def read() -> Iterator[Entry]:
         for entry in read_entries(storage, first_kept(expiry), newest.cycle):
-            others.extend(each.path for each in entry.files if not each.path.endswith(".parquet"))
+            are_parquet.update(each.path.endswith(".parquet") for each in entry.files)
             yield entry
 
     folded = expiry.folded.last if expiry is not None and expiry.folded is not None else None
-    return _Look(newest, schema_history(read(), folded), not others)
+    return _Look(newest, schema_history(read(), folded), are_parquet == {True})
 
 
 def pin(storage: Storage, pins: Schema) -> Entry | None:

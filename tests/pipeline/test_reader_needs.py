@@ -143,3 +143,19 @@ def test_an_older_pin_that_no_reader_bears_is_not_cured_by_taking_a_newer_one_ba
 
     assert set(map(tuple, answers(lines).values())) == {("1", None, '{"a":2}', None)}
     assert cli.main(shlex.split(lines[-1].partition(": batch-collection ")[2])) == 0
+
+
+def test_where_no_file_is_yet_readers_are_named_that_read_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Batches may come as JSON lines, and be read as it was said before."""
+    collector = TableCollector.at(tmp_path, "jsonl")
+    changed(collector, "--pin=x=int64")
+    capsys.readouterr()
+    changed(collector, "--pin=x=double")
+    collector.collect((0, table("double", 0.5)))
+
+    found = answers(capsys.readouterr().out.splitlines())
+
+    assert found.keys() == {"batch_collection", "DuckDB", "pyarrow", "Polars"}
+    assert all(values == [0.5, None] for values in found.values())
