@@ -13,11 +13,15 @@ import pytest
 import batch_collection
 from batch_collection.schema import read_type, to_arrow
 from pipeline import cli
+from tests.builders import at
+from tests.collecting import Collecting, Stream, sending
 from tests.tables import TableCollector
 from tests.told import answers
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pipeline.embedded import EmbeddedBroker
 
 INSTANT = datetime(2026, 11, 22, 10, tzinfo=timezone.utc)
 VALUES: dict[str, Any] = {
@@ -159,3 +163,26 @@ def test_where_no_file_is_yet_readers_are_named_that_read_any(
 
     assert found.keys() == {"batch_collection", "DuckDB", "pyarrow", "Polars"}
     assert all(values == [0.5, None] for values in found.values())
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_pin_that_is_taken_back_before_any_row_came_leaves_nothing_to_cure(
+    embedded: EmbeddedBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, wait: bool
+) -> None:
+    """A type that neither a batch nor a row that waits has is none that readers meet."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s")
+    stream.send(sending(at("10:30:01"), x={"a": 1}))
+    collecting.once(at("10:30:02") if wait else at("10:30:12"))
+    path = str(collecting.path)
+    assert cli.main(["schema", path, "--pin=x=int64"]) == 0
+    assert "no reader takes" in capsys.readouterr().out
+
+    assert cli.main(["schema", path, "--undo"]) == 0
+
+    (_, last) = capsys.readouterr().out.splitlines()
+    assert last.startswith("dead letters of before")
+    stream.send(sending(at("10:30:13"), x={"a": 2}))
+    collecting.once(at("10:30:22"))
+    found = batch_collection.open(path).table(["x"]).column("x").to_pylist()
+    assert found == [{"a": 1}, {"a": 2}]
