@@ -75,7 +75,11 @@ def unified(schemas: Iterable[pa.Schema], newest: Schema | None = None) -> Unifi
         try:
             fields[name] = _common_type(name, types, known.get(name))
         except CollectionError as error:
-            fields[name], conflicts[name] = types[-1], str(error)
+            cure = (
+                "read the batches one by one, leave the column out, or read all of it as text "
+                f"after `batch-collection schema PATH {pin_of((name,), 'string')}`"
+            )
+            fields[name], conflicts[name] = types[-1], f"{error}; {cure}"
     return Unified(fields, conflicts)
 
 
@@ -91,11 +95,7 @@ def _common_type(
     common = _of_one_kind(name, like, newest) if like else newest
     for each in typed:
         if common is None or not can_retype(each, common):
-            message = (
-                f"column {name} is {typed[0]} in some batches and {common or typed[-1]} in others; "
-                "read the batches one by one, leave the column out, or take a `--pin` back with "
-                "`batch-collection schema PATH --undo`"
-            )
+            message = f"column {name} is {each} in some batches and {common or typed[-1]} in others"
             raise CollectionError(message)
     return common
 

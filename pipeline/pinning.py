@@ -21,7 +21,8 @@ __all__ = ["check_schema", "newly_pinned"]
 def check_schema(given: Schema, newest: Entry | None, uri: str, reserved: frozenset[str]) -> None:
     """Refuse a ``--schema`` that gives a column another type than its collection has, or no more.
 
-    And one that adds what no file can hold, or a name that readers take for another's.
+    And one that adds what no file can hold, or a name that readers take for another's; and
+    metadata that would have the name of a column.
 
     Args:
         newest: the collection's newest entry; None: it is about to be begun.
@@ -32,6 +33,13 @@ def check_schema(given: Schema, newest: Entry | None, uri: str, reserved: frozen
     """
     known, fold = ({}, FORMS[FORMAT].fold) if newest is None else (newest.schema, newest.fold)
     dropped = {} if newest is None else newest.dropped
+    masked = [name for name in {**dropped, **known} if folded(name, fold) in reserved]
+    if masked:
+        message = (
+            f"--metadata adds {folded(masked[0], fold)}, but messages gave {uri} a column "
+            f"{masked[0]}; go on with --metadata=none, or use another --output"
+        )
+        raise LogError(message)
     merged = merge(known, given, widen=False)
     for name, type_ in given.items():
         if name not in dropped and not is_changed({name: type_}, merged):
@@ -48,7 +56,7 @@ def check_schema(given: Schema, newest: Entry | None, uri: str, reserved: frozen
     problem = (
         f"column {taken[0]!r} has a name of the metadata or path; rename it"
         if taken
-        else refusal(known, merged, fold)
+        else refusal(known, merged, fold, dropped)
     )
     if problem is not None:
         message = f"--schema: {problem}"

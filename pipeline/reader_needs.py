@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from batch_collection.retyped import pin_of
 from batch_collection.schema import to_arrow, type_text
 from batch_collection.unified import unified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
 __all__ = ["reader_needs"]
 
@@ -21,18 +23,23 @@ _UPCAST, _TO_FLOAT, _WIDER_FLOAT = (
     'integer_cast="allow-float"',
     'float_cast="upcast"',
 )
+_NEW_FIELDS = 'missing_struct_fields="insert"'  # which structs may gain at any time
+_POLARS_SCHEMA = "schema=from_arrow(SCHEMA.empty_table()).schema"  # it takes none of pyarrow's
 
 
-def reader_needs(uri: str, history: Mapping[str, Sequence[Any]], *, parquet: bool) -> list[str]:
+def reader_needs(
+    uri: str, history: Mapping[str, Sequence[Any]], changed: Container[str], *, parquet: bool
+) -> list[str]:
     """Return lines that say what is seen of columns, and what each reader needs for that.
 
     Args:
         uri: The collection.
         history: By column, the types that it had, the newest last.
+        changed: The columns that have their newest type from the change that is told of.
         parquet: Whether all batches are Parquet files.
     """
     columns = [_Column.of(name, types) for name, types in history.items()]
-    seen = [line for column in columns for line in column.lines(uri)]
+    seen = [line for each in columns for line in each.lines(uri, is_new=each.name in changed)]
     if not seen or any(column.read_as is None for column in columns):
         return seen
     data, ours = f"{uri}/data", f"batch_collection.open({uri!r})"
@@ -40,14 +47,17 @@ def reader_needs(uri: str, history: Mapping[str, Sequence[Any]], *, parquet: boo
     by_pyarrow = parquet and all(column.pyarrow_casts for column in columns)
     duckdb, pyarrow, polars = f"{ours}.to_duckdb()", f"{ours}.scan()", f"{ours}.to_polars()"
     if parquet and all(_duckdb_unites(column.types) for column in columns):
-        duckdb = f"read_parquet('{data}/**/*.parquet', union_by_name=true)"
+        files = f"{data}/**/*.parquet".replace("'", "''")
+        duckdb = f"read_parquet('{files}', union_by_name=true)"
     if by_pyarrow:
         pyarrow = f"dataset({data!r}, schema=SCHEMA, format='parquet')"
         polars = f"scan_pyarrow_dataset({pyarrow}, allow_pyarrow_filter=False)"
     if parquet and all(each is not None for each in casts):
         options = ", ".join(_joined(cast for each in casts if each for cast in each))
-        needs = f"schema=SCHEMA, missing_columns='insert', cast_options=ScanCastOptions({options})"
-        polars = f"scan_parquet('{data}/**/*.parquet', {needs})"
+        polars = (
+            f"scan_parquet({f'{data}/**/*.parquet'!r}, {_POLARS_SCHEMA}, missing_columns='insert', "
+            f"cast_options=ScanCastOptions({options}))"
+        )
     return [
         *seen,
         f"  batch_collection  {ours}.table()",
@@ -63,6 +73,7 @@ class _Column:
     """A column, the types that files hold it under, and the one it is read as, if any."""
 
     name: str
+    history: tuple[Any, ...]
     texts: tuple[str, ...]
     types: tuple[pa.DataType, ...]
     read_as: pa.DataType | None
@@ -73,21 +84,27 @@ class _Column:
         schemas = [pa.schema(list(to_arrow({name: type_}))) for type_ in types]
         found = unified(schemas, {name: types[-1]})
         held = tuple(dict.fromkeys(schema.field(name).type for schema in schemas))
-        return cls(name, texts, held, None if found.conflicts else found.fields[name])
+        read_as = None if found.conflicts else found.fields[name]
+        return cls(name, tuple(types), texts, held, read_as)
 
     @property
     def pyarrow_casts(self) -> bool:
         """Whether a data set of pyarrow reads all types as that one."""
         return all(self.read_as is not None and _casts(each, self.read_as) for each in self.types)
 
-    def lines(self, uri: str) -> list[str]:
-        """Say what is seen; nothing of a column whose type was not changed."""
+    def lines(self, uri: str, *, is_new: bool) -> list[str]:
+        """Say what is seen; nothing of a column whose type was not changed.
+
+        ``is_new``: its newest type is from the last change, which can be taken back.
+        """
         held = " and ".join(self.texts)
         if self.read_as is None:
-            text = (
-                f"{self.name}: no reader takes {held} as one column; leave it out, or take the pin"
-            )
-            return [f"{text} back: batch-collection schema {uri} --undo"]
+            command = f"batch-collection schema {shlex.quote(uri)}"
+            if is_new and _Column.of(self.name, self.history[:-1]).read_as is not None:
+                cure = f"take the pin back: {command} --undo"
+            else:
+                cure = f"read all of it as text after: {command} {pin_of((self.name,), 'string')}"
+            return [f"{self.name}: no reader takes {held} as one column; leave it out, or {cure}"]
         if not self._leaves():
             return []
         notes = [note for holds, note in _NOTES if any(holds(a, b) for a, b in self._leaves())]
@@ -199,7 +216,7 @@ def _casts(old: pa.DataType, new: pa.DataType) -> bool:
 
 def _polars_casts(old: pa.DataType, new: pa.DataType | None) -> set[str] | None:
     """Return what ``ScanCastOptions`` Polars needs to read one type as another, None: it can't."""
-    options: set[str] = set()
+    options = {_NEW_FIELDS}
     for one, other in _leaves(old, new):
         if _is_whole(one) and _is_fraction(other):
             options.add(_TO_FLOAT)
@@ -209,8 +226,6 @@ def _polars_casts(old: pa.DataType, new: pa.DataType | None) -> set[str] | None:
             options.add(_UPCAST)
         else:
             return None
-    if old != new and pa.types.is_struct(old):
-        options.add('missing_struct_fields="insert"')
     return options
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.collection import no_collection
@@ -12,6 +14,7 @@ from batch_collection.collection import open as open_collection
 from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.log import newest_entry, read_entries, read_entry
 from batch_collection.maintenance import append
+from batch_collection.names import staged_cycle
 from batch_collection.schema import read_type, type_text
 from batch_collection.schema_history import schema_history
 from batch_collection.storage import open_storage
@@ -160,26 +163,40 @@ def _change(storage: Storage, options: SchemaOptions) -> Change | None:
 
 
 class _Look(NamedTuple):
-    """What the log says: its newest entry, all columns, whether all batches are Parquet files."""
+    """What the log says: its newest entry, all columns, whether batches are Parquet files.
+
+    Without any, nobody knows what files there will be. ``held``: by column, the types that batches
+    have it under, and rows that wait, oldest first.
+    """
 
     newest: Entry
     columns: tuple[ColumnHistory, ...]
     parquet: bool
+    held: dict[str, list[Any]]
 
 
 def _look(storage: Storage, expiry: Expiry | None) -> _Look:
     newest = newest_entry(storage)
     if newest is None:
         raise no_collection(storage)
-    others = list[str]()
+    are_parquet, held = set[bool](), dict[str, list[Any]]()
+    waiting = {staged_cycle(file.path) for file in newest.carry}
 
     def read() -> Iterator[Entry]:
         for entry in read_entries(storage, first_kept(expiry), newest.cycle):
-            others.extend(each.path for each in entry.files if not each.path.endswith(".parquet"))
+            are_parquet.update(each.path.endswith(".parquet") for each in entry.files)
+            schemas = [each.types for each in entry.files if each.types]
+            # rows that waited may have kept any older type in format 1, where no entry says so
+            if entry.files or entry.cycle in waiting or entry.format == 1:
+                schemas.append(entry.schema)
+            for name, type_ in chain.from_iterable(schema.items() for schema in schemas):
+                known = held.setdefault(name, [])
+                if type_ not in known:
+                    known.append(type_)
             yield entry
 
     folded = expiry.folded.last if expiry is not None and expiry.folded is not None else None
-    return _Look(newest, schema_history(read(), folded), not others)
+    return _Look(newest, schema_history(read(), folded), are_parquet == {True}, held)
 
 
 def pin(storage: Storage, pins: Schema) -> Entry | None:
@@ -212,7 +229,8 @@ def _changed(storage: Storage, change: Change, asked: SchemaOptions) -> str:
     head = "nothing was changed; it would be" if asked.dry_run else f"cycle {entry.cycle}:"
     lines = [f"{head} {_said(entry, before)}", *_meant(storage, entry, before, found)]
     if not asked.dry_run:
-        lines.append(f"dead letters of before: batch-collection redrive {storage.uri}")
+        path = shlex.quote(storage.uri)
+        lines.append(f"dead letters of before: batch-collection redrive {path}")
     return "\n".join(lines)
 
 
@@ -230,20 +248,22 @@ def _said(entry: Entry, before: Entry) -> str:
 def _meant(storage: Storage, entry: Entry, before: Entry, found: _Look) -> list[str]:
     """Say what readers see of batches that are there and those to come, and what they need."""
     lines = []
-    changed = [name for name in entry.pinned if name in before.schema]
+    had = {**before.dropped, **before.schema}
+    there = [name for name, type_ in had.items() if type_ in found.held.get(name, ())]
+    changed = [name for name in entry.pinned if name in there and had[name] != entry.schema[name]]
     if changed:
-        lines.append(f"batches that are there keep {_columns(changed, before.schema)}")
-    gone = [name for name in before.schema if name in entry.dropped]
+        lines.append(f"batches that are there keep {_columns(changed, had)}")
+    gone = [name for name in there if name in before.schema and name in entry.dropped]
     if gone:
         lines.append(
             f"batches that are there keep {_columns(gone, before.schema)}; in others it is null"
         )
-    types = {column.name: column.types for column in found.columns}
-    for name in entry.pinned:
-        types[name] = (*types.get(name, ()), entry.schema[name])
-    if not changed:
+    types = dict(found.held)
+    for name, type_ in {**entry.dropped, **entry.schema}.items():
+        types[name] = [*(each for each in types.get(name, ()) if each != type_), type_]
+    if all(len(types[name]) == 1 for name in entry.pinned):
         return lines
-    return [*lines, *reader_needs(storage.uri, types, parquet=found.parquet)]
+    return [*lines, *reader_needs(storage.uri, types, entry.pinned, parquet=found.parquet)]
 
 
 def _columns(names: Sequence[str] | Schema, types: Schema) -> str:

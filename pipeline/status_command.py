@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -210,10 +211,11 @@ def _reasons(found: Status) -> str:
     rows = [(f"{count:,}", reason) for reason, count in list(reasons.items())[:_MOST_LINES]]
     width = max(len(count) for count, _ in rows)
     lines = "\n".join(f"  {count:>{width}}  {reason}" for count, reason in rows)
+    path = shlex.quote(found.uri)
     cure = (
         "  for another type (first with --dry_run): "
-        f"batch-collection schema {found.uri} --pin COLUMN=TYPE\n"
-        f"  to decode them again: batch-collection redrive {found.uri}"
+        f"batch-collection schema {path} --pin COLUMN=TYPE\n"
+        f"  to decode them again: batch-collection redrive {path}"
     )
     return f"dead letters by reason\n{lines}{_more(len(reasons))}\n{cure}"
 

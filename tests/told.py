@@ -21,13 +21,12 @@ def _asked(name: str, words: str, schema: pa.Schema | None) -> list[Any]:
     known: dict[str, Any] = {
         "batch_collection": batch_collection,
         "dataset": ds.dataset,
+        "from_arrow": pl.from_arrow,
         "scan_parquet": pl.scan_parquet,
         "scan_pyarrow_dataset": pl.scan_pyarrow_dataset,
         "ScanCastOptions": pl.ScanCastOptions,
         "SCHEMA": schema,
     }
-    if schema is not None and words.startswith("scan_parquet"):
-        known["SCHEMA"] = pl.from_arrow(schema.empty_table()).schema
     found = eval(words, known)  # noqa: S307 - our own words
     if isinstance(found, pl.LazyFrame):
         values = found.collect()["x"].to_list()

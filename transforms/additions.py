@@ -32,12 +32,14 @@ def folded(name: str, fold: str) -> str:
     return name.translate(_LOWER) if fold == "ascii" else name
 
 
-def refusal(known: Schema, grown: Schema, fold: str) -> str | None:
+def refusal(known: Schema, grown: Schema, fold: str, dropped: Schema | None = None) -> str | None:
     """Say why a schema can't become ``grown``, and what to do; None: it can.
 
-    Each writer is tried on what is added: one row of it.
+    Each writer is tried on what is added: one row of it. Older files have the columns that were
+    ``dropped``, so that their names are taken, too.
     """
-    twins = _twins(known, grown, fold, "")
+    gone = dropped or {}
+    twins = _twins({**gone, **known}, {**gone, **grown}, fold, "")
     if twins is not None:
         return (
             f"names {twins[0]!r} and {twins[1]!r} differ by case alone, and DuckDB and Spark take "

@@ -170,7 +170,7 @@ def _read(
         return read_json(values, pinned, known, rules.numbers, rules.reserved, fold, dropped)
     name = rules.input_format
     function = read_bytes if name == "bytes" else load_function("input_format", name)
-    return read_function(function, name, table, pinned, known, rules.reserved, fold, dropped.keys())
+    return read_function(function, name, table, pinned, known, rules.reserved, fold, dropped)
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

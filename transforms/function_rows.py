@@ -24,7 +24,7 @@ from transforms.json_value import Misfit
 from transforms.reading import Piece, Reading, SchemaChange, grow, halves, reason_of, too_much
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     import numpy.typing as npt
 
@@ -54,7 +54,7 @@ def read_function(  # noqa: PLR0913, PLR0917 - what a chunk is read under
     known: Schema,
     reserved: frozenset[str],
     fold: str,
-    dropped: Collection[str] = (),
+    dropped: Schema | None = None,
 ) -> Reading:
     """Return the rows that ``function`` makes of messages; tombstones are not shown to it.
 
@@ -68,7 +68,7 @@ def read_function(  # noqa: PLR0913, PLR0917 - what a chunk is read under
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
     shown = headers_as_map(messages.select(COLUMNS))
-    reader = _Reader(function, name, shown, pinned, known, reserved, fold, dropped)
+    reader = _Reader(function, name, shown, pinned, known, reserved, fold, dropped or {})
     live = messages.column("value").is_valid().to_numpy()
     reader.read(np.flatnonzero(live))
     return Reading(reader.pieces, reader.faults, reader.known, reader.untyped)
@@ -83,7 +83,7 @@ class _Reader:
     known: Schema
     reserved: frozenset[str]
     fold: str
-    dropped: Collection[str] = ()
+    dropped: Schema = field(default_factory=dict)
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
     untyped: Schema = field(default_factory=dict)
@@ -162,7 +162,7 @@ class _Reader:
         if what := too_much(grown, self.known):
             reason = f"{self.name} returned {what}; return fewer"
             raise Misfit(reason)
-        if problem := refusal(self.known, grown, self.fold):
+        if problem := refusal(self.known, grown, self.fold, self.dropped):
             reason = f"{self.name} returned what a batch can't hold: {problem}"
             raise Misfit(reason)
         payload = conform(array, to_arrow(grown))

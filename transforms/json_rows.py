@@ -349,7 +349,7 @@ class _Reader:
             raise Misfit(reason)
         typed = prune(grown)
         if typed != self.known:
-            if problem := refusal(self.known, typed, self.fold):
+            if problem := refusal(self.known, typed, self.fold, self.dropped):
                 reason = f"{problem}, {_OR_KEEP}"
                 raise Misfit(reason)
             self._prove(typed, message)
@@ -445,7 +445,10 @@ def _clash(name: str) -> str:
     if lower.startswith("window_"):
         return f"field {name!r} would mask the path's {lower}=; rename it in the sender"
     case = "" if name == lower else f" {lower!r}, but for its case, which DuckDB and Spark ignore"
-    return f"field {name!r} is a column of the metadata{case}; rename it, or use --metadata=none"
+    return (
+        f"field {name!r} is a column of the metadata{case}; rename it, or collect to another "
+        "--output with --metadata=none"
+    )
 
 
 def _floats(array: pa.Array) -> Iterator[pa.Array]:

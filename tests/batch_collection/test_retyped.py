@@ -279,13 +279,20 @@ def test_what_the_newest_type_does_not_hold_is_named_with_a_cure_that_works(tmp_
 
 
 def test_no_type_holds_a_list_and_its_element(tmp_path: Path) -> None:
-    """From the list to the element; the error says how to take the pin back."""
+    """From the list to the element; after what the error says all of it is text."""
     lists = pa.table({"n": [1], "id": [[1]]})
-    view = view_of(tmp_path / "c", lists, {"id": "int64"}, OLD)
+    collector = TableCollector.at(tmp_path / "c")
+    collector.collect((0, lists))
+    pin(collector.storage, {"id": "int64"})
+    collector.newest = batch_collection.open(collector.storage).newest
+    view = collector.collect((1, OLD))
 
     assert view.table(["n"]).num_rows == 4
-    with pytest.raises(CollectionError, match=r"column id is list.*--undo`"):
+    with pytest.raises(CollectionError, match=r"column id is list.*PATH --pin id=string`"):
         view.table()
+    pin(collector.storage, {"id": "string"})
+    found = batch_collection.open(collector.storage).table(["id"]).column("id").to_pylist()
+    assert found == ["[1]", "1", None, "20"]
 
 
 @pytest.mark.parametrize("old", SCANNED)

@@ -8,13 +8,14 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
 import batch_collection
 from batch_collection.audit import audit
-from batch_collection.errors import LogError, WriteError
+from batch_collection.errors import CollectionError, LogError, WriteError
 from batch_collection.log import newest_entry
 from batch_collection.maintenance import append, successor
 from batch_collection.schema import read_schema_file
@@ -312,6 +313,27 @@ def test_a_column_that_was_dropped_is_read_where_it_is_and_taken_up_by_a_pin(
     assert entries_of(collecting.path)[-1].dropped.keys() == {"device"}
 
 
+def test_a_name_that_readers_take_for_a_dropped_one_is_refused(
+    collecting: Collecting, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In messages, a pin and a schema file: older files have the column still."""
+    stream, path, file = collecting.streams[0], str(collecting.path), tmp_path / "types.json"
+    collecting.once(at("10:30:22"))
+    assert cli.main(["schema", path, "--drop=value"]) == 0
+    stream.send(sending(at("10:30:22"), Value="text"), sending(at("10:30:23"), value="text"))
+    collecting.once(at("10:30:32"))
+
+    (letter,) = dead_letters_of(collecting.path).values()
+    assert letter["error"].startswith("names 'value' and 'Value' differ by case alone")
+    assert cli.main(["schema", path, "--pin=Value=string"]) == 2
+    assert "names 'value' and 'Value' differ by case alone" in capsys.readouterr().err
+    file.write_text('{"Value": "string"}')
+    with pytest.raises(CollectionError, match="names 'value' and 'Value' differ by case alone"):
+        Collecting.of(stream, tmp_path, *FLAGS, f"--schema={file}").once(at("10:30:42"))
+    found = duckdb.sql(f"SELECT value FROM read_parquet('{path}/data/**/*', union_by_name=true)")
+    assert sorted(found.fetchall(), key=str) == [(0,), (1,), (2,), (3,), (None,)]
+
+
 @pytest.mark.parametrize("change", ["--pin=value=string", "--drop=value"])
 def test_the_last_change_can_be_taken_back_and_made_again(
     collecting: Collecting, change: str, capsys: pytest.CaptureFixture[str]
@@ -449,6 +471,27 @@ def test_a_schema_file_whose_names_readers_take_for_others_begins_no_collection(
     assert not list((tmp_path / "out").rglob("*.json"))
     assert cli.main(words) == 0
     assert cli.main([*words, f"--schema={file}"]) == 2
+
+
+@pytest.mark.parametrize("name", ["_offset", "_Offset", "_key"])
+def test_metadata_that_would_have_the_name_of_a_column_is_refused(
+    embedded: EmbeddedBroker, tmp_path: Path, name: str
+) -> None:
+    """Its rows, those that wait and those of dead letters: they would be masked, or mixed up."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path, *FLAGS, "--metadata=none")
+    stream.send(sending(at("10:30:01"), **{name: 7}), Sending(b"{", at("10:30:01")))
+    collecting.once(at("10:30:02"))
+    full = Collecting.of(stream, tmp_path, *FLAGS, "--metadata=full")
+    message = f"--metadata adds {name.lower()}, but messages gave .* a column {name}; go on with"
+
+    for _ in range(2):
+        with pytest.raises(LogError, match=message):
+            full.once(at("10:30:12"))
+        assert cli.main(["redrive", str(collecting.path), "--metadata=full"]) == 2
+        assert cli.main(["schema", str(collecting.path), f"--drop={name}"]) == 0
+    collecting.once(at("10:30:12"))
+    assert batch_collection.open(collecting.path).rows == 1
 
 
 @pytest.mark.parametrize("change", [pinning({"value": "double"}), dropping(["value"])])

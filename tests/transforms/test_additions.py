@@ -140,6 +140,17 @@ def test_an_empty_name_is_refused(type_: Any) -> None:
     assert [column[0] for column in found or ()] == ["x", "C1"]
 
 
+def test_names_of_dropped_columns_are_taken() -> None:
+    """Files have them, beside which a reader would see the new ones; their own may come again."""
+    dropped = {"userId": "int64", "s": {"a": "bool"}}
+
+    for new in ({"userID": "int64"}, {"s": {"A": "bool"}}):
+        assert "differ by case alone" in (refusal({}, new, "ascii", dropped) or "")
+        assert refusal({}, new, "none", dropped) is None
+    assert refusal({}, {"userId": "string", "s": {"b": "bool"}}, "ascii", dropped) is None
+    assert refusal({"x": "bool"}, {"x": "bool", "y": "bool"}, "ascii", dropped) is None
+
+
 SPELT = st.recursive(
     st.sampled_from(["int64", "string"]),
     lambda inner: (
