@@ -236,7 +236,8 @@ def conform_exactly(rows: pa.ChunkedArray, type_: pa.StructType) -> Any:
         pyarrow.ArrowInvalid: it would say something else.
     """
     conformed = conform(rows, type_)
-    if not conform(conformed, rows.type).equals(rows):
+    back = conform(conformed, rows.type)
+    if not all(map(_is_same, back.chunks, rows.chunks)):
         message = f"{rows.type} is not exactly {type_}"
         raise pa.ArrowInvalid(message)
     return conformed
@@ -251,6 +252,37 @@ def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
         return _conform_struct(array, type_, path)
     if pa.types.is_list(type_) and hasattr(array.type, "value_type"):
         return _conform_list(array, type_, path)
+def _is_same(one: pa.Array, other: pa.Array) -> bool:
+    """Tell whether two arrays of one type hold the same; NaN is itself, unlike in pyarrow."""
+    return bool(one.equals(other) or _with_bits(one).equals(_with_bits(other)))
+
+
+def _with_bits(array: pa.Array) -> pa.Array:
+    """Return an array with whole numbers of the same bits in place of fractions."""
+    if pa.types.is_floating(array.type):
+        return array.view(pa.uint32() if array.type == pa.float32() else pa.uint64())
+    if pa.types.is_struct(array.type) and array.type.num_fields:
+        children = [_with_bits(array.field(place)) for place in range(array.type.num_fields)]
+        names = [field.name for field in array.type]
+        return pa.StructArray.from_arrays(children, names, mask=array.is_null())
+    if pa.types.is_list(array.type):
+        return _with_values(array, _with_bits(array.values))
+    return array
+
+
+def _with_values(array: pa.ListArray, values: pa.Array, type_: Any = None) -> pa.ListArray:
+    """Return lists of the same lengths and nulls over other values."""
+    buffers = array.buffers()[:2]  # from_arrays takes no nulls of a slice
+    return pa.ListArray.from_buffers(
+        type_ or pa.list_(values.type),
+        len(array),
+        buffers,
+        array.null_count,
+        array.offset,
+        [values],
+    )
+
+
     if not _kind(array.type) == _kind(type_) != _NESTED:
         return _conform_to_another(array, type_, path)
     values = array.cast(type_)
@@ -297,10 +329,7 @@ def _conform_list(array: Any, type_: pa.ListType, path: str) -> pa.ListArray:
     if not pa.types.is_list(array.type):
         array = array.cast(pa.list_(array.type.value_type))
     values = _conform(array.values, type_.value_type, f"{path}[]")  # all, also of a slice
-    buffers = array.buffers()[:2]  # from_arrays takes no nulls of a slice
-    return pa.ListArray.from_buffers(
-        type_, len(array), buffers, array.null_count, array.offset, [values]
-    )
+    return _with_values(array, values, type_)
 
 
 def _kind(type_: pa.DataType) -> str:
