@@ -24,6 +24,7 @@ __all__ = [
     "MAX_LEVELS",
     "PRIMITIVES",
     "Schema",
+    "beyond_range",
     "conform",
     "conform_exactly",
     "count_leaves",
@@ -243,15 +244,6 @@ def conform_exactly(rows: pa.ChunkedArray, type_: pa.StructType) -> Any:
     return conformed
 
 
-def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
-    if array.type == type_:
-        return array
-    if pa.types.is_dictionary(array.type):
-        return _conform(array.dictionary_decode(), type_, path)
-    if pa.types.is_struct(type_) and pa.types.is_struct(array.type):
-        return _conform_struct(array, type_, path)
-    if pa.types.is_list(type_) and hasattr(array.type, "value_type"):
-        return _conform_list(array, type_, path)
 def _is_same(one: pa.Array, other: pa.Array) -> bool:
     """Tell whether two arrays of one type hold the same; NaN is itself, unlike in pyarrow."""
     return bool(one.equals(other) or _with_bits(one).equals(_with_bits(other)))
@@ -286,17 +278,20 @@ def _with_values(array: pa.ListArray, values: pa.Array, type_: Any = None) -> pa
     if not _kind(array.type) == _kind(type_) != _NESTED:
         return _conform_to_another(array, type_, path)
     values = array.cast(type_)
-    if type_ == pa.float32() and pa.types.is_float64(array.type):
-        _check_range(array, values, path)
+    if (beyond := beyond_range(array, values)) is not None:
+        message = f"column {path[1:]} is float and can't hold {beyond}"
+        raise pa.ArrowInvalid(message)
     return values
 
 
-def _check_range(doubles: pa.Array, floats: pa.Array, path: str) -> None:
-    """Refuse numbers that are infinite now: pyarrow's cast only asks that of integers."""
-    beyond = doubles.filter(pc.and_(pc.is_finite(doubles), pc.is_inf(floats)))
-    if len(beyond):
-        message = f"column {path[1:]} is float and can't hold {beyond[0]}"
-        raise pa.ArrowInvalid(message)
+def beyond_range(fractions: pa.Array, cast: pa.Array) -> pa.Scalar | None:
+    """Return a number that a cast has made infinite: pyarrow refuses that of integers only."""
+    if not (pa.types.is_floating(fractions.type) and pa.types.is_floating(cast.type)):
+        return None
+    if cast.type.bit_width >= fractions.type.bit_width:
+        return None
+    beyond = fractions.filter(pc.and_(pc.is_finite(fractions), pc.is_inf(cast)))
+    return beyond[0] if len(beyond) else None
 
 
 def _conform_to_another(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
