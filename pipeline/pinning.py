@@ -48,7 +48,7 @@ def check_schema(given: Schema, newest: Entry | None, uri: str, reserved: frozen
     problem = (
         f"column {taken[0]!r} has a name of the metadata or path; rename it"
         if taken
-        else refusal(known, merged, fold)
+        else refusal(known, merged, fold, dropped)
     )
     if problem is not None:
         message = f"--schema: {problem}"

@@ -40,7 +40,7 @@ def pinning(pins: Schema) -> Change:
         if not changed:
             return None
         schema = {**newest.schema, **types}
-        if problem := refusal(newest.schema, schema, newest.fold):
+        if problem := refusal(newest.schema, schema, newest.fold, newest.dropped):
             message = f"--pin: {problem}"
             raise CollectionError(message)
         return successor(

@@ -162,7 +162,7 @@ class _Reader:
         if what := too_much(grown, self.known):
             reason = f"{self.name} returned {what}; return fewer"
             raise Misfit(reason)
-        if problem := refusal(self.known, grown, self.fold):
+        if problem := refusal(self.known, grown, self.fold, self.dropped):
             reason = f"{self.name} returned what a batch can't hold: {problem}"
             raise Misfit(reason)
         payload = conform(array, to_arrow(grown))

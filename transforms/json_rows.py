@@ -349,7 +349,7 @@ class _Reader:
             raise Misfit(reason)
         typed = prune(grown)
         if typed != self.known:
-            if problem := refusal(self.known, typed, self.fold):
+            if problem := refusal(self.known, typed, self.fold, self.dropped):
                 reason = f"{problem}, {_OR_KEEP}"
                 raise Misfit(reason)
             self._prove(typed, message)

@@ -140,6 +140,31 @@ def test_an_empty_name_is_refused(type_: Any) -> None:
     assert [column[0] for column in found or ()] == ["x", "C1"]
 
 
+@pytest.mark.parametrize("type_", ["int64", [{"a": {"x\0": "bool"}}]])
+def test_a_name_with_a_nul_is_refused(type_: Any) -> None:
+    """DuckDB and Polars end it there when they are given tables: two names become one."""
+    schema = {"x\0": type_} if isinstance(type_, str) else {"a": type_}
+
+    assert "a field's name has a NUL" in (refusal({}, schema, "ascii") or "")
+    assert refusal(schema, {**schema, "b": "bool"}, "ascii") is None
+    assert refusal({}, schema, "none") is None
+    named = pa.table({"x\0": [1]})  # noqa: F841 - found by its name
+    with duckdb.connect() as connection:
+        assert [each[0] for each in connection.execute("FROM named").description or ()] == ["x"]
+
+
+def test_names_are_told_apart_from_those_of_columns_that_were_dropped() -> None:
+    """Files hold these still; one that is taken up again is looked at like a new one."""
+    deep: Any = "int64"
+    for _ in range(80):
+        deep = [deep]
+
+    assert "names 'x' and 'X' differ" in (refusal({}, {"X": "int64"}, "ascii", {"x": "bool"}) or "")
+    assert refusal({}, {"x": "int64"}, "ascii", {"x": "bool"}) is None
+    assert refusal({}, {"X": "int64"}, "none", {"x": "bool"}) is None
+    assert "nested 81 levels" in (refusal({}, {"x": deep}, "ascii", {"x": deep}) or "")
+
+
 SPELT = st.recursive(
     st.sampled_from(["int64", "string"]),
     lambda inner: (

@@ -673,6 +673,19 @@ def test_a_function_need_not_know_what_was_dropped() -> None:
     assert rows(decoded(b"", b"", input_format=name, dropped=DROPPED)) == [{}, {}]
 
 
+def test_a_name_that_readers_take_for_one_that_was_dropped_is_refused() -> None:
+    """Files of before hold that column still."""
+    assert "x" in DROPPED
+    rule = f"{__name__}:as_json"
+
+    for done in (
+        decoded(b'{"X":1}', b'{"a":1,"x":2}', dropped=DROPPED),
+        decoded(b'{"X":1}', b'{"a":1,"x":2}', dropped=DROPPED, input_format=rule),
+    ):
+        assert "names 'x' and 'X' differ by case alone" in errors(done)[0]
+        assert rows(done) == [{"a": 1}]
+
+
 @pytest.mark.parametrize("pinned", [{}, {"i": "int64", "d": "double", "s": "string"}])
 def test_an_integer_of_thousands_of_digits_is_a_dead_letter(pinned: dict[str, str]) -> None:
     """Python would take hours for millions of digits, and refuses."""
