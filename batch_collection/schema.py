@@ -106,7 +106,7 @@ def shape_of(type_: pa.StructType) -> Schema:
 def _from_arrow(type_: pa.DataType, path: str) -> Any:
     is_ = pa.types
     if is_.is_struct(type_):
-        return {field.name: _from_arrow(field.type, f"{path}.{field.name}") for field in type_}
+        return _fields_from_arrow(type_, path)
     if is_.is_list(type_) or is_.is_large_list(type_) or is_.is_fixed_size_list(type_):
         return [_from_arrow(type_.value_type, f"{path}[]")]
     if is_.is_dictionary(type_):
@@ -124,6 +124,14 @@ def _from_arrow(type_: pa.DataType, path: str) -> Any:
         message = f"column {path} has type {type_}; cast it to one of: {', '.join(PRIMITIVES)}"
         raise CollectionError(message)
     return _NAMES[type_]
+
+
+def _fields_from_arrow(type_: pa.StructType, path: str) -> Schema:
+    fields = {field.name: _from_arrow(field.type, f"{path}.{field.name}") for field in type_}
+    if len(fields) < type_.num_fields:
+        message = f"column {path} has two fields of one name; rename one"
+        raise CollectionError(message)
+    return fields
 
 
 def prune(schema: Schema) -> Schema:
@@ -275,6 +283,20 @@ def _with_values(array: pa.ListArray, values: pa.Array, type_: Any = None) -> pa
     )
 
 
+def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
+    if array.type == type_:
+        return array
+    if pa.types.is_dictionary(array.type):
+        decoded = (
+            array.dictionary_decode()
+            if len(array.dictionary)
+            else pa.nulls(len(array), array.type.value_type)  # null structs hide indices of nothing
+        )
+        return _conform(decoded, type_, path)
+    if pa.types.is_struct(type_) and pa.types.is_struct(array.type):
+        return _conform_struct(array, type_, path)
+    if pa.types.is_list(type_) and hasattr(array.type, "value_type"):
+        return _conform_list(array, type_, path)
     if not _kind(array.type) == _kind(type_) != _NESTED:
         return _conform_to_another(array, type_, path)
     values = array.cast(type_)

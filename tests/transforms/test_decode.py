@@ -1022,6 +1022,35 @@ def test_a_function_s_types_and_names_are_looked_at_like_those_of_json() -> None
         decoded(b'{"Window_Date":1}', input_format=rule)
 
 
+def as_arrow(messages: pa.Table) -> pa.Table:
+    """Give what no batch can hold, though its type is one of a batch's."""
+    values = messages.column("value").to_pylist()
+    rows = [(value == b"text", int(value == b"time") * 10**7, value == b"list") for value in values]
+    texts = pa.array([b"\xff" if bad else b"ok" for bad, _, _ in rows])
+    return pa.table(
+        {
+            "text": texts.cast(pa.string(), safe=False),
+            "day": pa.array([day for _, day, _ in rows], pa.int32()).view(pa.date32()),
+            "list": pa.array(
+                [[{"at": 2**62 if bad else -62135596800000000}] for _, _, bad in rows],
+                pa.list_(pa.struct([("at", pa.timestamp("us", "UTC"))])),
+            ),
+        }
+    )
+
+
+def test_a_function_s_values_that_no_batch_can_hold_are_dead_letters() -> None:
+    """Text that is no UTF-8, instants of no year: JSON lines and Python can't say them."""
+    done = decoded(b"a", b"text", b"time", b"b", b"list", input_format=f"{__name__}:as_arrow")
+
+    assert [row["text"] for row in rows(done)] == ["ok", "ok"]
+    assert [row["list"][0]["at"].year for row in rows(done)] == [1, 1]
+    assert list(errors(done)) == [1, 2, 4]
+    assert "Invalid UTF8" in errors(done)[1]
+    assert errors(done)[2].startswith("column day is timestamp and can't hold 864000000000000000 ")
+    assert errors(done)[4].startswith(f"column list[].at is timestamp and can't hold {2**62} ")
+
+
 def test_what_a_function_returns_without_a_type_fits_every_column() -> None:
     """As of JSON; and it is told where rows are null for want of a type."""
     rule = f"{__name__}:as_json"
@@ -1096,6 +1125,10 @@ def return_it(messages: pa.Table) -> Any:  # noqa: ARG001 - that is the contract
         (
             pa.table({"a": pa.array([1, 2], pa.duration("s"))}),
             "returned what a batch can't hold: c",
+        ),
+        (
+            pa.table({"s": pa.StructArray.from_arrays([pa.array([1, 2])] * 2, ["p", "p"])}),
+            "returned what a batch can't hold: column s has two fields of one name",
         ),
     ],
 )
