@@ -272,7 +272,12 @@ def _type(given: str | pa.DataType, name: str) -> pa.DataType:
 
 def _cast(found: pa.Array, type_: pa.DataType) -> pa.Array:
     cast = found.cast(type_)
-    if (beyond := beyond_range(found, cast)) is not None:
+    beyond = beyond_range(found, cast)
+    if beyond is None and pa.types.is_string(found.type) and pa.types.is_floating(type_):
+        numbers = pc.invert(pc.match_substring(found, "inf", ignore_case=True))
+        large = found.filter(pc.and_(numbers, pc.is_inf(cast)))
+        beyond = large[0] if len(large) else None
+    if beyond is not None:
         message = f"{beyond} is beyond the range of {type_}"
         raise pa.ArrowInvalid(message)
     return cast
