@@ -451,10 +451,19 @@ def test_a_field_named_like_another_column_makes_a_dead_letter(
         assert "rename it" in error
 
 
-def test_a_pinned_column_may_not_be_named_like_another() -> None:
-    """That is the schema's fault, not a message's."""
-    with pytest.raises(CollectionError, match=re.escape("--schema has column '_offset'")):
-        decoded(b"{}", pinned={"_offset": "int64"})
+@pytest.mark.parametrize("name", ["_offset", "_Offset"])
+def test_a_known_column_may_not_be_named_like_another(name: str) -> None:
+    """As by another ``--metadata`` than before; what is advised ends that."""
+    pinned = {name: "int64"}
+    advice = (
+        "use the --metadata of before or leave it out with "
+        f"`batch-collection schema PATH --drop {name}`"
+    )
+
+    with pytest.raises(CollectionError, match=re.escape(advice)):
+        decoded(b'{"a":1}', pinned=pinned)
+    assert rows(decoded(b'{"a":1}', pinned=pinned, metadata="none")) == [{name: None, "a": 1}]
+    assert rows(decoded(b'{"a":1}', dropped=pinned)) == [{"a": 1}]
 
 
 def twins(one: str, other: str) -> str:
