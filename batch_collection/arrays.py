@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError, in_one_line
 from batch_collection.field_path import quoted_path, split_path
+from batch_collection.schema import beyond_range
 from batch_collection.splits import leaf_at, leaf_type
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Arrays:
     def _array(self, column: _Column, found: pa.Array) -> npt.NDArray[Any]:
         if pa.types.is_list(column.type):
             return self._lists(column, found)
-        found = self._filled(column, found.cast(column.type))
+        found = self._filled(column, _cast(found, column.type))
         if not pa.types.is_timestamp(found.type):
             return _writable(found)
         if self._rules.time_zone is not None and found.type.tz is not None:
@@ -200,7 +201,7 @@ class Arrays:
             message = f"column {name} has nulls; fill={{{name!r}: []}} or mask makes them empty"
             raise CollectionError(message)
         flat = column._replace(name=f"{name}[]")
-        values = _writable(self._filled(flat, found.flatten().cast(column.element)))
+        values = _writable(self._filled(flat, _cast(found.flatten(), column.element)))
         lengths = found.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         lengths = lengths.astype(np.int64)
         ends = np.cumsum(lengths)
@@ -269,6 +270,19 @@ def _type(given: str | pa.DataType, name: str) -> pa.DataType:
     except (ValueError, TypeError) as error:
         message = f"casts gives {name} an unknown type {given!r}; one is float32"
         raise CollectionError(message) from error
+
+
+def _cast(found: pa.Array, type_: pa.DataType) -> pa.Array:
+    cast = found.cast(type_)
+    beyond = beyond_range(found, cast)
+    if beyond is None and pa.types.is_string(found.type) and pa.types.is_floating(type_):
+        numbers = pc.invert(pc.match_substring(found, "inf", ignore_case=True))
+        large = found.filter(pc.and_(numbers, pc.is_inf(cast)))
+        beyond = large[0] if len(large) else None
+    if beyond is not None:
+        message = f"{beyond} is beyond the range of {type_}"
+        raise pa.ArrowInvalid(message)
+    return cast
 
 
 def _is_number(type_: pa.DataType) -> bool:

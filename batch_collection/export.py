@@ -14,6 +14,7 @@ import pyarrow as pa
 from batch_collection.errors import CollectionError
 from batch_collection.formats import FORMATS
 from batch_collection.names import new_token
+from batch_collection.schema import beyond_range
 from batch_collection.tfrecord import example, framed
 
 if TYPE_CHECKING:
@@ -175,6 +176,14 @@ def _values(name: str, column: pa.ChunkedArray) -> Iterator[Any]:
     if pa.types.is_uint64(element):
         column = column.cast(pa.int64() if element is type_ else pa.list_(pa.int64()))
     if pa.types.is_floating(element):
+        flat = column.combine_chunks()
+        flat = flat if element is type_ else flat.flatten()
+        if (beyond := beyond_range(flat, flat.cast(pa.float32()))) is not None:
+            message = (
+                f"column {name} holds {beyond}, and features have floats of 32 bits; leave it out "
+                "with --columns"
+            )
+            raise CollectionError(message)
         column = column.cast(pa.float32() if element is type_ else pa.list_(pa.float32()))
     return iter(column.to_pylist())
 

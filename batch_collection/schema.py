@@ -24,6 +24,7 @@ __all__ = [
     "MAX_LEVELS",
     "PRIMITIVES",
     "Schema",
+    "beyond_range",
     "conform",
     "conform_exactly",
     "count_leaves",
@@ -105,7 +106,7 @@ def shape_of(type_: pa.StructType) -> Schema:
 def _from_arrow(type_: pa.DataType, path: str) -> Any:
     is_ = pa.types
     if is_.is_struct(type_):
-        return {field.name: _from_arrow(field.type, f"{path}.{field.name}") for field in type_}
+        return _fields_from_arrow(type_, path)
     if is_.is_list(type_) or is_.is_large_list(type_) or is_.is_fixed_size_list(type_):
         return [_from_arrow(type_.value_type, f"{path}[]")]
     if is_.is_dictionary(type_):
@@ -123,6 +124,14 @@ def _from_arrow(type_: pa.DataType, path: str) -> Any:
         message = f"column {path} has type {type_}; cast it to one of: {', '.join(PRIMITIVES)}"
         raise CollectionError(message)
     return _NAMES[type_]
+
+
+def _fields_from_arrow(type_: pa.StructType, path: str) -> Schema:
+    fields = {field.name: _from_arrow(field.type, f"{path}.{field.name}") for field in type_}
+    if len(fields) < type_.num_fields:
+        message = f"column {path} has two fields of one name; rename one"
+        raise CollectionError(message)
+    return fields
 
 
 def prune(schema: Schema) -> Schema:
@@ -236,17 +245,54 @@ def conform_exactly(rows: pa.ChunkedArray, type_: pa.StructType) -> Any:
         pyarrow.ArrowInvalid: it would say something else.
     """
     conformed = conform(rows, type_)
-    if not conform(conformed, rows.type).equals(rows):
+    back = conform(conformed, rows.type)
+    if not all(map(_is_same, back.chunks, rows.chunks)):
         message = f"{rows.type} is not exactly {type_}"
         raise pa.ArrowInvalid(message)
     return conformed
+
+
+def _is_same(one: pa.Array, other: pa.Array) -> bool:
+    """Tell whether two arrays of one type hold the same; NaN is itself, unlike in pyarrow."""
+    return bool(one.equals(other) or _with_bits(one).equals(_with_bits(other)))
+
+
+def _with_bits(array: pa.Array) -> pa.Array:
+    """Return an array with whole numbers of the same bits in place of fractions."""
+    if pa.types.is_floating(array.type):
+        return array.view(pa.uint32() if array.type == pa.float32() else pa.uint64())
+    if pa.types.is_struct(array.type) and array.type.num_fields:
+        children = [_with_bits(array.field(place)) for place in range(array.type.num_fields)]
+        names = [field.name for field in array.type]
+        return pa.StructArray.from_arrays(children, names, mask=array.is_null())
+    if pa.types.is_list(array.type):
+        return _with_values(array, _with_bits(array.values))
+    return array
+
+
+def _with_values(array: pa.ListArray, values: pa.Array, type_: Any = None) -> pa.ListArray:
+    """Return lists of the same lengths and nulls over other values."""
+    buffers = array.buffers()[:2]  # from_arrays takes no nulls of a slice
+    return pa.ListArray.from_buffers(
+        type_ or pa.list_(values.type),
+        len(array),
+        buffers,
+        array.null_count,
+        array.offset,
+        [values],
+    )
 
 
 def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
     if array.type == type_:
         return array
     if pa.types.is_dictionary(array.type):
-        return _conform(array.dictionary_decode(), type_, path)
+        decoded = (
+            array.dictionary_decode()
+            if len(array.dictionary)
+            else pa.nulls(len(array), array.type.value_type)  # null structs hide indices of nothing
+        )
+        return _conform(decoded, type_, path)
     if pa.types.is_struct(type_) and pa.types.is_struct(array.type):
         return _conform_struct(array, type_, path)
     if pa.types.is_list(type_) and hasattr(array.type, "value_type"):
@@ -254,17 +300,20 @@ def _conform(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
     if not _kind(array.type) == _kind(type_) != _NESTED:
         return _conform_to_another(array, type_, path)
     values = array.cast(type_)
-    if type_ == pa.float32() and pa.types.is_float64(array.type):
-        _check_range(array, values, path)
+    if (beyond := beyond_range(array, values)) is not None:
+        message = f"column {path[1:]} is float and can't hold {beyond}"
+        raise pa.ArrowInvalid(message)
     return values
 
 
-def _check_range(doubles: pa.Array, floats: pa.Array, path: str) -> None:
-    """Refuse numbers that are infinite now: pyarrow's cast only asks that of integers."""
-    beyond = doubles.filter(pc.and_(pc.is_finite(doubles), pc.is_inf(floats)))
-    if len(beyond):
-        message = f"column {path[1:]} is float and can't hold {beyond[0]}"
-        raise pa.ArrowInvalid(message)
+def beyond_range(fractions: pa.Array, cast: pa.Array) -> pa.Scalar | None:
+    """Return a number that a cast has made infinite: pyarrow refuses that of integers only."""
+    if not (pa.types.is_floating(fractions.type) and pa.types.is_floating(cast.type)):
+        return None
+    if cast.type.bit_width >= fractions.type.bit_width:
+        return None
+    beyond = fractions.filter(pc.and_(pc.is_finite(fractions), pc.is_inf(cast)))
+    return beyond[0] if len(beyond) else None
 
 
 def _conform_to_another(array: pa.Array, type_: pa.DataType, path: str) -> pa.Array:
@@ -297,10 +346,7 @@ def _conform_list(array: Any, type_: pa.ListType, path: str) -> pa.ListArray:
     if not pa.types.is_list(array.type):
         array = array.cast(pa.list_(array.type.value_type))
     values = _conform(array.values, type_.value_type, f"{path}[]")  # all, also of a slice
-    buffers = array.buffers()[:2]  # from_arrays takes no nulls of a slice
-    return pa.ListArray.from_buffers(
-        type_, len(array), buffers, array.null_count, array.offset, [values]
-    )
+    return _with_values(array, values, type_)
 
 
 def _kind(type_: pa.DataType) -> str:

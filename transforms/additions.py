@@ -17,6 +17,8 @@ from batch_collection.formats import FORMATS
 from batch_collection.schema import MAX_LEVELS, to_arrow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batch_collection.schema import Schema
 
 __all__ = ["folded", "refusal", "without_twins"]
@@ -46,8 +48,10 @@ def refusal(known: Schema, grown: Schema, fold: str, dropped: Schema | None = No
             "them for one; use one of them"
         )
     new = _added(known, grown)
-    if fold == "ascii" and _is_nameless(new):
+    if fold == "ascii" and _is_named(new, lambda name: not name):
         return "a field's name is empty, and DuckDB puts another in its place; give it a name"
+    if fold == "ascii" and _is_named(new, lambda name: "\0" in name):
+        return "a field's name has a NUL, and DuckDB and Polars end it there; leave it out"
     levels = _levels(new)
     if levels > MAX_LEVELS:
         return f"nested {levels} levels deep, the limit is {MAX_LEVELS}; make it flatter"
@@ -111,11 +115,11 @@ def _added_type(known: Any, grown: Any) -> Any:
     return grown
 
 
-def _is_nameless(type_: Any) -> bool:
-    """Tell whether a field, however deep, has an empty name."""
+def _is_named(type_: Any, test: Callable[[str], bool]) -> bool:
+    """Tell whether a field, however deep, has a name of some kind."""
     if isinstance(type_, dict):
-        return "" in type_ or any(map(_is_nameless, type_.values()))
-    return isinstance(type_, list) and _is_nameless(type_[0])
+        return any(test(name) or _is_named(field, test) for name, field in type_.items())
+    return isinstance(type_, list) and _is_named(type_[0], test)
 
 
 def _levels(type_: Any) -> int:

@@ -16,6 +16,7 @@ from batch_collection.functions import load_function
 from batch_collection.names import METADATA_COLUMNS, PATH_KEYS
 from batch_collection.schema import Schema, conform, is_changed, merge, to_arrow
 from batch_collection.windows import from_microseconds
+from transforms.additions import folded
 from transforms.chunk import MESSAGES, POSITION
 from transforms.function_rows import read_bytes, read_function
 from transforms.json_rows import read_json
@@ -113,8 +114,11 @@ def decode(
         CollectionError: the ``--input_format`` function breaks its contract, or a pinned column
             has a reserved name.
     """
-    if clash := rules.reserved & pinned.keys():
-        message = f"--schema has column {min(clash)!r}, a name of the metadata or path; rename it"
+    if clash := sorted(name for name in pinned if folded(name, fold) in rules.reserved):
+        message = (
+            f"column {clash[0]!r} has a name of the metadata or path; rename it, go on with the "
+            "--metadata of before, or use another --output"
+        )
         raise CollectionError(message)
     table = pa.Table.from_batches([messages]) if isinstance(messages, pa.RecordBatch) else messages
     table = table.combine_chunks()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
 from batch_collection.schema import (
+    PRIMITIVES,
     conform,
     is_changed,
     merge,
@@ -39,6 +42,14 @@ COLUMNS = ("value", "key", "headers", "timestamp", "offset", "partition")
 
 MESSAGE = "_message"
 """The column, if any, in which a function tells each row's message, by its place in the table."""
+
+_FIRST, _LAST = (
+    pa.scalar(edge, PRIMITIVES["timestamp"])
+    for edge in (
+        datetime.min.replace(tzinfo=timezone.utc),
+        datetime.max.replace(tzinfo=timezone.utc),
+    )
+)
 
 
 def read_bytes(messages: pa.Table) -> pa.Table:
@@ -166,6 +177,8 @@ class _Reader:
             reason = f"{self.name} returned what a batch can't hold: {problem}"
             raise Misfit(reason)
         payload = conform(array, to_arrow(grown))
+        payload.validate(full=True)  # it may hold text that is no UTF-8
+        _check_instants(payload, "")
         if is_changed(self.known, grown):
             raise SchemaChange(grown)
         self.known = grown
@@ -175,6 +188,27 @@ class _Reader:
     def _refuse(self, problem: str) -> Any:
         message = f"--input_format={self.name} {problem}"
         raise CollectionError(message)
+
+
+def _check_instants(array: pa.Array, path: str) -> None:
+    """Refuse instants beyond the years 1 to 9999, which Python and JSON lines can't say.
+
+    Raises:
+        Misfit: there is one.
+    """
+    if pa.types.is_struct(array.type):
+        for field, values in zip(array.type, array.flatten(), strict=True):
+            _check_instants(values, f"{path}.{field.name}")
+    elif pa.types.is_list(array.type):
+        _check_instants(array.flatten(), f"{path}[]")
+    elif pa.types.is_timestamp(array.type):
+        beyond = array.filter(pc.or_(pc.less(array, _FIRST), pc.greater(array, _LAST)))
+        if len(beyond):
+            reason = (
+                f"column {path[1:]} is timestamp and can't hold {beyond[0].value} microseconds "
+                "since 1970, which are not within years 1 to 9999; mend the function or the sender"
+            )
+            raise Misfit(reason)
 
 
 def _struct_of(rows: pa.Table) -> pa.StructArray:

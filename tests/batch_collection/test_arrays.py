@@ -277,6 +277,14 @@ def test_casts_never_change_a_value_in_silence(root: Path) -> None:
     assert arrays(root / "b", {"v": ["1", "2"]}, casts={"v": "float32"})["v"].tolist() == [1, 2]
     with pytest.raises(CollectionError, match=r"column v: .* give it another type with casts"):
         arrays(root / "c", {"v": [1, 300]}, casts={"v": "int8"})
+    for place, values in enumerate(([0.5, 1e300], [[0.5, -1e300]], ["0.5", "1e+300"])):
+        with pytest.raises(
+            CollectionError, match=r"column v: -?1e\+300 is beyond the range of float"
+        ):
+            arrays(root / f"d{place}", {"v": values}, casts={"v": "float32"})
+    for place, value in enumerate((float("inf"), "Infinity")):
+        infinite = arrays(root / f"e{place}", {"v": [value, None]}, casts={"v": "float16"})["v"]
+        assert str(infinite.tolist()) == "[inf, nan]"
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,14 @@ def test_a_type_no_batch_holds_is_refused_by_its_path() -> None:
         from_arrow(type_)
 
 
+def test_fields_of_one_name_are_refused_by_their_path() -> None:
+    """One of them would be lost."""
+    type_ = pa.struct([("a", pa.list_(pa.struct([("p", pa.int8()), ("p", pa.string())])))])
+
+    with pytest.raises(CollectionError, match=re.escape("column a[] has two fields of one name")):
+        from_arrow(type_)
+
+
 @given(schemas())
 def test_merging_a_schema_with_itself_changes_nothing(schema: dict[str, Any]) -> None:
     """Merge is idempotent, and an empty schema is its neutral element."""
@@ -374,6 +382,35 @@ def test_conforming_exactly_drops_no_field() -> None:
     with pytest.raises(pa.ArrowInvalid):
         conform_exactly(rows, to_arrow({"a": "int64"}))
     assert conform_exactly(rows, to_arrow({"b": "int64", "a": "double", "c": "string"})).to_pylist()
+
+
+@pytest.mark.parametrize("kind", ["double", "float"])
+def test_numbers_that_are_none_conform_exactly(kind: str) -> None:
+    """However deep: NaN is what it was, though pyarrow's comparison says it is not itself."""
+    schema = {"x": kind, "l": [kind], "s": {"y": [{"z": kind}]}}
+    nan, row = float("nan"), {"x": None, "l": None, "s": None}
+    values = [
+        {"x": 1.5, "l": [], "s": {"y": None}},
+        {"x": nan, "l": [nan, None, -nan], "s": {"y": [{"z": nan}, None, {"z": float("inf")}]}},
+        row,
+    ]
+    rows = pa.chunked_array([pa.array(values, to_arrow(schema)).slice(1)])
+
+    for new in ({"n": "int64"}, {"l": ["double"]}, {"x": "float"}):
+        found = conform_exactly(rows, to_arrow({**schema, **new}))
+
+        assert str([{name: each[name] for name in row} for each in found.to_pylist()]) == str(
+            values[1:]
+        )
+
+
+def test_what_a_null_struct_hides_need_not_fit() -> None:
+    """Below it pyarrow puts an index into a dictionary without values."""
+    type_ = pa.struct([("s", pa.struct([("d", pa.dictionary(pa.int8(), pa.string()))]))])
+
+    found = conform(pa.array([{"s": None}], type_), to_arrow(from_arrow(type_)))
+
+    assert found.to_pylist() == [{"s": None}]
 
 
 @pytest.mark.parametrize("type_", ["double", ["string"], {"id": "int8", "tags": ["string"]}])

@@ -129,6 +129,16 @@ def test_what_no_feature_holds_is_refused(tmp_path: Path) -> None:
         export_module.export({"": view}, tmp_path / "out", "tfrecord")
 
 
+@pytest.mark.parametrize("values", [[0.5, 1e300], [[0.5], [-1e300]]])
+def test_a_number_beyond_a_feature_s_range_is_refused(tmp_path: Path, values: list[object]) -> None:
+    """It would be infinite."""
+    TableCollector.at(tmp_path / "c").collect((0, pa.table({"v": values})))
+    view = batch_collection.open(tmp_path / "c")
+
+    with pytest.raises(CollectionError, match=r"column v holds -?1e\+300, and features have"):
+        export_module.export({"": view}, tmp_path / "out", "tfrecord")
+
+
 @pytest.mark.parametrize("column", ["a", "a.b"])
 def test_two_features_of_one_name_are_refused(tmp_path: Path, column: str) -> None:
     """One would be lost; each can be exported by itself."""

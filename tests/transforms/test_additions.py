@@ -140,6 +140,19 @@ def test_an_empty_name_is_refused(type_: Any) -> None:
     assert [column[0] for column in found or ()] == ["x", "C1"]
 
 
+@pytest.mark.parametrize("type_", ["int64", [{"a": {"x\0": "bool"}}]])
+def test_a_name_with_a_nul_is_refused(type_: Any) -> None:
+    """DuckDB and Polars end it there when they are given tables: two names become one."""
+    schema = {"x\0": type_} if isinstance(type_, str) else {"a": type_}
+
+    assert "a field's name has a NUL" in (refusal({}, schema, "ascii") or "")
+    assert refusal(schema, {**schema, "b": "bool"}, "ascii") is None
+    assert refusal({}, schema, "none") is None
+    named = pa.table({"x\0": [1]})  # noqa: F841 - found by its name
+    with duckdb.connect() as connection:
+        assert [each[0] for each in connection.execute("FROM named").description or ()] == ["x"]
+
+
 def test_names_of_dropped_columns_are_taken() -> None:
     """Files have them, beside which a reader would see the new ones; their own may come again."""
     dropped = {"userId": "int64", "s": {"a": "bool"}}

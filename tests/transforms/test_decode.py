@@ -419,8 +419,8 @@ def test_what_has_no_type_gives_way_to_what_has_one(empty: bytes, value: bytes) 
 
 
 def test_any_name_may_be_a_column() -> None:
-    """With dots, Unicode, control characters, like a wrapper."""
-    value = {"a.b": 2, "größe": 3, "v": 4, "\n": 5, "\0": 6, "[]": 7, "payload": 8}
+    """With dots, Unicode, control characters, like a wrapper; but for those readers change."""
+    value = {" ": 1, "a.b": 2, "größe": 3, "v": 4, "\n": 5, "\1": 6, "[]": 7, "payload": 8}
 
     assert rows(decoded(json.dumps(value).encode(), b"{}")) == [value, dict.fromkeys(value)]
 
@@ -451,10 +451,16 @@ def test_a_field_named_like_another_column_makes_a_dead_letter(
         assert "rename it" in error
 
 
-def test_a_pinned_column_may_not_be_named_like_another() -> None:
-    """That is the schema's fault, not a message's."""
-    with pytest.raises(CollectionError, match=re.escape("--schema has column '_offset'")):
-        decoded(b"{}", pinned={"_offset": "int64"})
+@pytest.mark.parametrize("name", ["_offset", "_Offset"])
+def test_a_known_column_may_not_be_named_like_another(name: str) -> None:
+    """As by another ``--metadata`` than before; what is advised ends that."""
+    pinned = {name: "int64"}
+    advice = "go on with the --metadata of before, or use another --output"
+
+    with pytest.raises(CollectionError, match=re.escape(advice)):
+        decoded(b'{"a":1}', pinned=pinned)
+    assert rows(decoded(b'{"a":1}', pinned=pinned, metadata="none")) == [{name: None, "a": 1}]
+    assert rows(decoded(b'{"a":1}', dropped=pinned)) == [{"a": 1}]
 
 
 def twins(one: str, other: str) -> str:
@@ -671,6 +677,19 @@ def test_a_function_need_not_know_what_was_dropped() -> None:
 
     name = returning(pa.table({"x": ["1", "2"]}))
     assert rows(decoded(b"", b"", input_format=name, dropped=DROPPED)) == [{}, {}]
+
+
+def test_a_name_that_readers_take_for_one_that_was_dropped_is_refused() -> None:
+    """Files of before hold that column still."""
+    assert "x" in DROPPED
+    rule = f"{__name__}:as_json"
+
+    for done in (
+        decoded(b'{"X":1}', b'{"a":1,"x":2}', dropped=DROPPED),
+        decoded(b'{"X":1}', b'{"a":1,"x":2}', dropped=DROPPED, input_format=rule),
+    ):
+        assert "names 'x' and 'X' differ by case alone" in errors(done)[0]
+        assert rows(done) == [{"a": 1}]
 
 
 @pytest.mark.parametrize("pinned", [{}, {"i": "int64", "d": "double", "s": "string"}])
@@ -1009,6 +1028,35 @@ def test_a_function_s_types_and_names_are_looked_at_like_those_of_json() -> None
         decoded(b'{"Window_Date":1}', input_format=rule)
 
 
+def as_arrow(messages: pa.Table) -> pa.Table:
+    """Give what no batch can hold, though its type is one of a batch's."""
+    values = messages.column("value").to_pylist()
+    rows = [(value == b"text", int(value == b"time") * 10**7, value == b"list") for value in values]
+    texts = pa.array([b"\xff" if bad else b"ok" for bad, _, _ in rows])
+    return pa.table(
+        {
+            "text": texts.cast(pa.string(), safe=False),
+            "day": pa.array([day for _, day, _ in rows], pa.int32()).view(pa.date32()),
+            "list": pa.array(
+                [[{"at": 2**62 if bad else -62135596800000000}] for _, _, bad in rows],
+                pa.list_(pa.struct([("at", pa.timestamp("us", "UTC"))])),
+            ),
+        }
+    )
+
+
+def test_a_function_s_values_that_no_batch_can_hold_are_dead_letters() -> None:
+    """Text that is no UTF-8, instants of no year: JSON lines and Python can't say them."""
+    done = decoded(b"a", b"text", b"time", b"b", b"list", input_format=f"{__name__}:as_arrow")
+
+    assert [row["text"] for row in rows(done)] == ["ok", "ok"]
+    assert [row["list"][0]["at"].year for row in rows(done)] == [1, 1]
+    assert list(errors(done)) == [1, 2, 4]
+    assert "Invalid UTF8" in errors(done)[1]
+    assert errors(done)[2].startswith("column day is timestamp and can't hold 864000000000000000 ")
+    assert errors(done)[4].startswith(f"column list[].at is timestamp and can't hold {2**62} ")
+
+
 def test_what_a_function_returns_without_a_type_fits_every_column() -> None:
     """As of JSON; and it is told where rows are null for want of a type."""
     rule = f"{__name__}:as_json"
@@ -1083,6 +1131,10 @@ def return_it(messages: pa.Table) -> Any:  # noqa: ARG001 - that is the contract
         (
             pa.table({"a": pa.array([1, 2], pa.duration("s"))}),
             "returned what a batch can't hold: c",
+        ),
+        (
+            pa.table({"s": pa.StructArray.from_arrays([pa.array([1, 2])] * 2, ["p", "p"])}),
+            "returned what a batch can't hold: column s has two fields of one name",
         ),
     ],
 )

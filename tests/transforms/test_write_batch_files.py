@@ -213,6 +213,30 @@ def test_carry_is_written_and_taken_up_again(tmp_path: Path) -> None:
     assert read["value"].to_pylist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("is_due", [True, False])
+def test_carry_with_numbers_that_are_none_is_taken_up(tmp_path: Path, is_due: bool) -> None:  # noqa: FBT001
+    """When a column was added, too; into one file with the others."""
+    waits = {"boundary": NOON - MINUTE}
+    first = task(plan(tmp_path, **waits, schema={"value": "double"}))
+    table = rows([0, 0], payload={"value": [float("nan"), 0.5]})
+    (report,) = write([chunk(table, first), end(first)])
+    schema = {"value": "double", "new": "int64"}
+    second = task(
+        plan(tmp_path, cycle=2, schema=schema, **({} if is_due else waits)), carry=report.carried
+    )
+    fresh = rows([0], payload={"value": [1.5], "new": [1]})
+
+    (report,) = write([chunk(fresh, second), end(second)])
+
+    found = (
+        pq.read_table(tmp_path / report.batches[0].file.staged)
+        if is_due
+        else payload_of(tmp_path / report.carried[0].path)
+    )
+    assert str(found["value"].to_pylist()) == "[nan, 0.5, 1.5]"
+    assert found["new"].to_pylist() == [None, None, 1]
+
+
 def test_waiting_rows_that_cannot_be_written_fail_their_task(tmp_path: Path) -> None:
     """Arrow's streams hold no more than 64 levels; the report names the column, nothing is left."""
     deep: Any = "int64"
