@@ -444,6 +444,8 @@ def test_readers_agree_while_collecting(kafka: KafkaBroker, tmp_path: Path) -> N
     data, rows = tmp_path / stream.name / "data", [0]
     flags = ("--interval=1s", "--grace=0s", "--batch_size=100")
     with CollectorProcess([stream], tmp_path, *flags) as collector:
+        while not [*data.rglob("*.parquet")]:
+            collector.wait_for(" files  ")
         for _ in range(6):
             collector.wait_for(" files  ")
             for read in READERS.values():
