@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pipeline.options import CollectOptions
 
 KAFKA = ("--bootstrap_servers=kafka:9092", "--topics=orders")
-CLOUD = ("--project=p", "--region=r", "--temp_location=gs://b/tmp")
-DATAFLOW = ("--runner=DataflowRunner", *KAFKA, *CLOUD, "--output=gs://b/out")
+CLOUD = ("--project=p", "--region=r", "--temp_location=gs://bucket/tmp")
+DATAFLOW = ("--runner=DataflowRunner", *KAFKA, *CLOUD, "--output=gs://bucket/out")
 NEEDS = "goes with an engine; name it with --runner: PrismRunner, DataflowRunner, "
 
 
@@ -164,7 +164,7 @@ def test_an_engine_has_defaults_of_its_own() -> None:
     assert read.engine is not None
     assert read.shards == 4
     assert read.engine.cycle_timeout == timedelta(minutes=5)
-    assert read.output == "gs://b/out"
+    assert read.output == "gs://bucket/out"
     assert {"--job_name=collect-orders", "--streaming", "--max_num_workers", "7"} <= set(
         read.engine.flags
     )

@@ -91,8 +91,13 @@ def test_an_installed_package_submits_with_a_package_for_the_workers(
     worker_python: Path, sdist: Path, google: FakeGoogle, tmp_path: Path
 ) -> None:
     """It has no setup.py to build one from, and says what to give instead."""
-    words = ("--runner=DataflowRunner", "--project=p", "--region=r", "--temp_location=gs://b/t")
-    flags = (*words, "--output=gs://b/o", "--bootstrap_servers=kafka:9092", "--topics=t")
+    words = (
+        "--runner=DataflowRunner",
+        "--project=p",
+        "--region=r",
+        "--temp_location=gs://bucket/t",
+    )
+    flags = (*words, "--output=gs://bucket/o", "--bootstrap_servers=kafka:9092", "--topics=t")
 
     def submit(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
