@@ -499,10 +499,9 @@ def test_names_that_differ_by_case_stay_if_the_collection_has_them() -> None:
     pair = {
         "userId": "int64",
         "userID": "int64",
-        "_Offset": "int64",
         "n": {"x": "bool", "X": "bool"},
     }
-    message = b'{"userId":1,"userID":2,"_Offset":3,"n":{"x":true,"X":false}}'
+    message = b'{"userId":1,"userID":2,"n":{"x":true,"X":false}}'
 
     done = decoded(message, b'{"USERID":1}', b'{"n":{"y":1,"Y":1}}', pinned=pair)
 
