@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from batch_collection.schema import with_values
 from batch_collection.windows import parse_instant
 
 if TYPE_CHECKING:
@@ -122,18 +123,10 @@ def _restored(array: pa.Array, type_: pa.DataType) -> pa.Array:
         fields = [_restored(array.field(i), field.type) for i, field in enumerate(type_)]
         return pa.StructArray.from_arrays(fields, fields=list(type_), mask=array.is_null())
     if is_.is_map(type_):
-        return _with_values(array, type_, _entries(array.values, type_))
+        return with_values(array, _entries(array.values, type_), type_)
     if is_.is_list(type_):
-        return _with_values(array, type_, _restored(array.values, type_.value_type))
+        return with_values(array, _restored(array.values, type_.value_type), type_)
     return _from_base64(array) if is_.is_binary(type_) else array.cast(type_)
-
-
-def _with_values(array: pa.ListArray, type_: pa.DataType, values: pa.Array) -> pa.Array:
-    """Return a list, or a map, with the same lengths and nulls, and other values."""
-    buffers = array.buffers()[:2]
-    return pa.Array.from_buffers(
-        type_, len(array), buffers, array.null_count, array.offset, [values]
-    )
 
 
 def _entries(pairs: pa.ListArray, type_: pa.MapType) -> pa.StructArray:

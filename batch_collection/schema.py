@@ -39,6 +39,7 @@ __all__ = [
     "to_arrow",
     "type_text",
     "untyped",
+    "with_values",
 ]
 
 Schema: TypeAlias = dict[str, Any]
@@ -266,20 +267,16 @@ def _with_bits(array: pa.Array) -> pa.Array:
         names = [field.name for field in array.type]
         return pa.StructArray.from_arrays(children, names, mask=array.is_null())
     if pa.types.is_list(array.type):
-        return _with_values(array, _with_bits(array.values))
+        values = _with_bits(array.values)
+        return with_values(array, values, pa.list_(values.type))
     return array
 
 
-def _with_values(array: pa.ListArray, values: pa.Array, type_: Any = None) -> pa.ListArray:
-    """Return lists of the same lengths and nulls over other values."""
+def with_values(array: pa.ListArray, values: pa.Array, type_: pa.DataType) -> pa.Array:
+    """Return lists, or maps, of the same lengths and nulls over other values."""
     buffers = array.buffers()[:2]  # from_arrays takes no nulls of a slice
-    return pa.ListArray.from_buffers(
-        type_ or pa.list_(values.type),
-        len(array),
-        buffers,
-        array.null_count,
-        array.offset,
-        [values],
+    return pa.Array.from_buffers(
+        type_, len(array), buffers, array.null_count, array.offset, [values]
     )
 
 
@@ -346,7 +343,7 @@ def _conform_list(array: Any, type_: pa.ListType, path: str) -> pa.ListArray:
     if not pa.types.is_list(array.type):
         array = array.cast(pa.list_(array.type.value_type))
     values = _conform(array.values, type_.value_type, f"{path}[]")  # all, also of a slice
-    return _with_values(array, values, type_)
+    return with_values(array, values, type_)
 
 
 def _kind(type_: pa.DataType) -> str:
