@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from batch_collection.errors import LogError
 from batch_collection.names import CARRY, DATA, DEAD_LETTERS, STAGING, lies_in
-from batch_collection.windows import EPOCH, format_instant, parse_instant
+from batch_collection.windows import FIRST_INSTANT, format_instant, parse_instant
 
 try:
     from orjson import loads  # three times as fast
@@ -276,8 +276,6 @@ class Entry:
             raise LogError(message) from error
 
 
-_EARLIEST = EPOCH.replace(year=1)
-
 _KEPT = frozenset(
     {
         "source",
@@ -411,5 +409,5 @@ def _entry_fields(fields: dict[str, Any]) -> dict[str, Any]:
         known[name] = tuple(fields.get(name, ()))
     if "forgotten" not in fields:  # a version wrote it that does not know what it left out
         known["unsure"] = known.get("boundary")
-        known["forgotten"] = known["unsure"] or _EARLIEST
+        known["forgotten"] = known["unsure"] or FIRST_INSTANT
     return known

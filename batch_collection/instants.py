@@ -13,11 +13,13 @@ import re
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["INSTANT", "exact_instants_of", "instants_of", "is_exact_instant"]
+__all__ = ["FIRST", "INSTANT", "LAST", "exact_instants_of", "instants_of", "is_exact_instant"]
 
 INSTANT = pa.timestamp("us", "UTC")
 
-_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # of years 1 to 9999
+FIRST, LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 to 9999, in microseconds since the Unix epoch."""
+
 _DAY = (
     r"(?:\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|"
     r"02-(?:0[1-9]|1\d|2[0-8]))|"
@@ -44,7 +46,7 @@ def instants_of(texts: pa.StringArray) -> pa.Int64Array:
         micros = texts.cast(INSTANT).cast(pa.int64())
     except pa.ArrowInvalid:
         micros = _plain(texts).cast(INSTANT).cast(pa.int64())
-    within = pc.and_(pc.greater_equal(micros, _FIRST), pc.less_equal(micros, _LAST))
+    within = pc.and_(pc.greater_equal(micros, FIRST), pc.less_equal(micros, LAST))
     return pc.if_else(within, micros, pa.scalar(None, pa.int64()))
 
 

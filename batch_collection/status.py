@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from batch_collection.log import newest_entry, read_entries
 from batch_collection.narrowing import Narrowing
 from batch_collection.sums import Sums
 from batch_collection.totals import WindowCounts, folded_sums, summed, window_counts
-from batch_collection.windows import format_instant
+from batch_collection.windows import LAST_INSTANT, format_instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,7 +43,6 @@ __all__ = [
     "status",
 ]
 
-_EVER = datetime.max.replace(tzinfo=timezone.utc)
 _SAMPLES = 101  # of a file's row times, spread evenly
 
 
@@ -258,7 +257,7 @@ def _totals(sums: Sums, windows: WindowCounts, newest: Entry) -> Totals:
 
 def _open_windows(storage: Storage, newest: Entry, expiry: Expiry | None) -> tuple[OpenWindow, ...]:
     if newest.forgotten is not None:
-        newest = recalled(storage, newest, _EVER)
+        newest = recalled(storage, newest, LAST_INSTANT)
     waiting: Counter[datetime] = Counter()
     for file in newest.carry:
         waiting[file.window_start] += file.rows

@@ -16,6 +16,8 @@ from batch_collection.instants import instants_of
 
 __all__ = [
     "EPOCH",
+    "FIRST_INSTANT",
+    "LAST_INSTANT",
     "boundary_at",
     "compact_instant",
     "format_duration",
@@ -29,7 +31,8 @@ __all__ = [
 ]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_YEAR_1 = EPOCH.replace(year=1)
+FIRST_INSTANT = datetime.min.replace(tzinfo=timezone.utc)
+LAST_INSTANT = datetime.max.replace(tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
@@ -64,7 +67,7 @@ def boundary_at(clock: datetime, grace: timedelta, interval: timedelta) -> datet
     If that is before the year 1, it is the first boundary in it.
     """
     span = clock - EPOCH - grace
-    first = -((EPOCH - _YEAR_1) // interval * interval)
+    first = -((EPOCH - FIRST_INSTANT) // interval * interval)
     return EPOCH + max(span - span % interval, first)
 
 

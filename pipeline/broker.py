@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import time
 from concurrent.futures import wait
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
@@ -20,13 +19,14 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from batch_collection.errors import CollectionError, SourceError
-from batch_collection.windows import EPOCH, from_microseconds, microseconds
+from batch_collection.windows import EPOCH, LAST_INSTANT, from_microseconds, microseconds
 from pipeline.planner import Answer
 from transforms.kafka_client import NETWORK, ClientLog, ReadingClient, is_interrupted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from concurrent.futures import Future
+    from datetime import datetime
 
 __all__ = ["Broker", "TopicInfo"]
 
@@ -40,7 +40,6 @@ _POLL_SECONDS = 0.05
 _NAMES_SHOWN = 5
 _EMBEDDED = "mockCluster"  # it lets a request for topic ids, of which it has none, time out
 _NO_ID = "A" * 22  # of brokers before 2.8
-_LAST_INSTANT = datetime.max.replace(tzinfo=timezone.utc)
 _NEW_COORDINATOR = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -323,4 +322,4 @@ def _answer(offset: int, milliseconds: int) -> Answer:
     try:
         return Answer(offset, from_microseconds(milliseconds * 1000))
     except OverflowError:  # stamped in nanoseconds, say
-        return Answer(offset, _LAST_INSTANT)
+        return Answer(offset, LAST_INSTANT)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.errors import DataLossError
 from batch_collection.names import new_token
-from batch_collection.windows import EPOCH, boundary_at
+from batch_collection.windows import EPOCH, LAST_INSTANT, boundary_at
 from transforms.plan import Plan, Slice, Task
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ class Answer(NamedTuple):
     offset: int | None
     timestamp: datetime | None
 
-
-_CALENDAR_END = datetime.max.replace(tzinfo=timezone.utc)
 
 TimeIndex = Callable[[datetime], Mapping[int, Answer]]
 
@@ -194,7 +192,7 @@ def _lost(start: int, partition: int, offsets: tuple[int, int], rules: PlanRules
 def _ahead_limit(boundary: datetime | None, seen: Seen, rules: PlanRules) -> datetime:
     """Return the last row time that waits; of a clock gone wrong it may be the calendar's end."""
     latest = max(boundary or seen.clock, seen.clock)
-    return latest + min(rules.max_ahead, _CALENDAR_END - latest)
+    return latest + min(rules.max_ahead, LAST_INSTANT - latest)
 
 
 def _clock_boundary(newest: Entry, seen: Seen, rules: PlanRules) -> datetime:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -11,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
+from batch_collection.instants import FIRST, INSTANT, LAST
 from batch_collection.schema import (
-    PRIMITIVES,
     conform,
     is_changed,
     merge,
@@ -43,13 +42,7 @@ COLUMNS = ("value", "key", "headers", "timestamp", "offset", "partition")
 MESSAGE = "_message"
 """The column, if any, in which a function tells each row's message, by its place in the table."""
 
-_FIRST, _LAST = (
-    pa.scalar(edge, PRIMITIVES["timestamp"])
-    for edge in (
-        datetime.min.replace(tzinfo=timezone.utc),
-        datetime.max.replace(tzinfo=timezone.utc),
-    )
-)
+_FIRST, _LAST = (pa.scalar(edge, INSTANT) for edge in (FIRST, LAST))
 
 
 def read_bytes(messages: pa.Table) -> pa.Table:

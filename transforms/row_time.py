@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_collection.field_path import split_path
-from batch_collection.instants import instants_of
+from batch_collection.instants import FIRST, LAST, instants_of
 from batch_collection.windows import (
-    EPOCH,
     format_duration,
     format_instant,
     from_microseconds,
@@ -28,8 +27,6 @@ __all__ = ["FIELD", "limits", "row_times", "why_no_time", "within_years"]
 FIELD = "field:"
 """How a rule that takes the row time from a payload field begins; see ``field_path``."""
 
-_FIRST = microseconds(EPOCH.replace(year=1))
-_LAST = microseconds(EPOCH.replace(year=9999, month=12, day=31)) + 86_400_000_000 - 1
 _PER_MICROSECOND = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}
 _INT64_MAX = 2**63 - 1
 _SPLITTER = 2.0**27 + 1
@@ -41,12 +38,12 @@ def limits(interval: timedelta) -> tuple[int, int]:
     These are the years 1 to 9999, as far as windows lie in them with both ends.
     """
     length = microseconds(interval)
-    return -(-_FIRST // length * length), _LAST // length * length - 1
+    return -(-FIRST // length * length), LAST // length * length - 1
 
 
 def within_years(milliseconds: pa.Int64Array) -> pa.BooleanArray:
     """Tell which milliseconds since the Unix epoch lie in the years 1 to 9999."""
-    first, last = _FIRST // 1000, _LAST // 1000
+    first, last = FIRST // 1000, LAST // 1000
     return pc.and_(pc.greater_equal(milliseconds, first), pc.less_equal(milliseconds, last))
 
 
@@ -105,7 +102,7 @@ def why_no_time(
 def _within(time: int | None, interval: timedelta) -> str:
     """Say what times rows may have, as closely as it takes to see that ``time`` is none."""
     years = "within years 1 to 9999"
-    if time is None or not _FIRST <= time <= _LAST:
+    if time is None or not FIRST <= time <= LAST:
         return years
     first, last = (format_instant(from_microseconds(limit)) for limit in limits(interval))
     return f"{years}, in windows of {format_duration(interval)} {first} to {last}"
