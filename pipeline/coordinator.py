@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from batch_collection import errors
 from batch_collection.errors import (
     CollectionError,
+    DamagedFileError,
+    FileGoneError,
     OtherCollectorError,
     SourceError,
     StorageError,
@@ -126,6 +128,8 @@ class Coordinator:
         with self._lock:
             try:
                 look = self._look(flight)
+            except (DamagedFileError, FileGoneError) as error:
+                return self._stopped(flight._replace(stopped=str(error)), error)
             except (SourceError, StorageError) as error:
                 return self._in_trouble(flight, str(error))
             except CollectionError as error:

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batch_collection.collection import open_published
 from batch_collection.entry import PartitionRead
 from batch_collection.errors import CollectionError, StorageError, in_one_line
 from batch_collection.names import new_token
 from batch_collection.storage import open_storage
+from batch_collection.verified import decoding, open_verified
 from transforms.chunk import MESSAGES, Chunk
 from transforms.read_slices import REPORTS
 from transforms.report import Report, add_reads, report_on
@@ -73,16 +73,21 @@ def read_letters(storage: Storage, file: DeadLetterFile) -> Iterator[pa.Table]:
     """Yield the messages (``MESSAGES``) of a file of dead letters, row group by row group.
 
     Raises:
-        StorageError: it is gone or damaged.
+        DamagedFileError: it is not the file that the log tells of.
+        FileGoneError: it isn't there.
+        StorageError: it can't be read just now.
     """
-    with open_published(storage, file.path, file.staged) as source:
-        try:
-            with pq.ParquetFile(source) as letters:
-                for group in range(letters.num_row_groups):
-                    yield _messages(letters.read_row_group(group))
-        except (pa.ArrowException, KeyError, OSError) as error:
-            message = f"cannot read {file.path}: {in_one_line(error)}; run `batch-collection audit`"
-            raise StorageError(message) from error
+    try:
+        with (
+            open_verified(storage, file) as source,
+            decoding(storage, file),
+            pq.ParquetFile(source) as letters,
+        ):
+            for group in range(letters.num_row_groups):
+                yield _messages(letters.read_row_group(group))
+    except OSError as error:
+        message = f"cannot read {storage.uri}/{file.path}: {in_one_line(error)}"
+        raise StorageError(message) from error
 
 
 def _messages(letters: pa.Table) -> pa.Table:

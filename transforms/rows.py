@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
+from batch_collection.errors import DamagedFileError, FileGoneError
+from batch_collection.log import newest_cycle
+from batch_collection.verified import decoding, open_verified
 from transforms.chunk import read_ipc, write_ipc
 from transforms.headers import headers_as_list
 
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
 
     from batch_collection.entry import CarryFile
     from batch_collection.storage import Storage
+    from batch_collection.verified import Verified
 
 __all__ = ["Carried", "InMemory", "SpillFile", "Spilled"]
 
@@ -66,20 +72,18 @@ class Spilled:
 class Carried:
     """Rows of a carry file. Their columns are among those of the schema of the next plan.
 
-    The types are those, too, unless another one was pinned since.
+    The types are those, too, unless another one was pinned since. The file is what the log says, or
+    nothing is read of it.
+
+    Attributes:
+        cycle: the one that takes them up.
+        verified: the files that were found unchanged in this attempt.
     """
 
     storage: Storage
     file: CarryFile
-
-    def __post_init__(self) -> None:
-        """See that it is there.
-
-        Raises:
-            FileNotFoundError: it isn't: another collector may have taken it up.
-        """
-        if self.storage.size(self.file.path) is None:
-            raise FileNotFoundError(self.file.path)
+    cycle: int
+    verified: Verified = field(default_factory=set)
 
     @property
     def rows(self) -> int:
@@ -97,19 +101,47 @@ class Carried:
 
     def stored_payload(self) -> pa.StructType:
         """Return the type of the rows' payload, as it was when they were written."""
-        with self.storage.open(self.file.path) as source, pa.ipc.open_stream(source) as reader:
+        with self._opened() as reader:
             return reader.schema.field("payload").type
 
     def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
-        """Yield the rows ``[start, start + rows)``, one record batch after another."""
-        with self.storage.open(self.file.path) as source, pa.ipc.open_stream(source) as reader:
-            for batch in reader:
+        """Yield the rows ``[start, start + rows)``, one record batch after another.
+
+        Raises:
+            DamagedFileError: it is not the file that the log tells of.
+            FileGoneError: it isn't there.
+            FileNotFoundError: another collector has taken it up meanwhile.
+        """
+        with self._opened() as reader:
+            while rows and (batch := self._next(reader)) is not None:
                 piece = batch.slice(start, rows)
                 start, rows = max(start - batch.num_rows, 0), rows - piece.num_rows
                 if piece.num_rows:
                     yield headers_as_list(pa.Table.from_batches([piece]))
-                if not rows:
-                    return
+
+    def _next(self, reader: pa.RecordBatchStreamReader) -> pa.RecordBatch | None:
+        """Return the next record batch, None at the end: ``write_batch_files`` counts the rows."""
+        with decoding(self.storage, self.file):
+            return next(reader, None)
+
+    @contextmanager
+    def _opened(self) -> Iterator[pa.RecordBatchStreamReader]:
+        with self._verified() as source:
+            with decoding(self.storage, self.file):
+                reader = pa.ipc.open_stream(source)
+            with reader:
+                yield reader
+
+    def _verified(self) -> BinaryIO:
+        """Open the file; first of all, whoever is late for its cycle has no need of it."""
+        try:
+            return open_verified(self.storage, self.file, self.verified)
+        except (DamagedFileError, FileGoneError) as error:
+            newest = newest_cycle(self.storage, self.cycle - 1)
+            if newest is None or newest < self.cycle:
+                raise
+            what = f"it waited for cycle={self.cycle}, which was committed meanwhile"
+            raise FileNotFoundError(errno.ENOENT, what, self.file.path) from error
 
 
 @dataclass(slots=True)

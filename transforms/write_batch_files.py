@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from batch_collection.entry import Form
     from batch_collection.storage import Storage
+    from batch_collection.verified import Verified
     from transforms.cut_batches import Batch
 
     _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
@@ -135,9 +136,11 @@ class _Closing(NamedTuple):
 class _WriteFn(beam.DoFn):
     output: Output
     _closing: deque[_Closing] = field(default_factory=deque)
+    _verified: Verified = field(default_factory=set)
 
     def start_bundle(self) -> None:
         self._closing = deque()
+        self._verified = set()
 
     def process(
         self,
@@ -150,7 +153,8 @@ class _WriteFn(beam.DoFn):
         start = from_microseconds(window.start.micros)
         what = _what(batch, start, self.output)
         try:
-            encodes = _write(storage, batch, start, self.output)
+            rows = _Rows.of(storage, batch, self._verified)
+            encodes = _write(storage, batch, rows, start, self.output)
             if batch.cut.timing != CARRY:
                 with timed("write_milliseconds"):
                     self._wait_for_encoder()
@@ -185,7 +189,7 @@ def _what(batch: Batch, start: datetime, output: Output) -> str:
 def _bad_column(storage: Storage, batch: Batch, output: Output) -> str | None:
     """Return the column whose type is what can't be written, if one is."""
     with suppress(Exception):  # what broke the batch may break this as well
-        for column in _Rows.of(storage, batch).schema.field("payload").type:
+        for column in _Rows.of(storage, batch, set()).schema.field("payload").type:
             if not _is_writable(column, batch, output):
                 return str(column.name)
     return None
@@ -206,9 +210,10 @@ def _is_writable(column: pa.Field, batch: Batch, output: Output) -> bool:
     return True
 
 
-def _write(storage: Storage, batch: Batch, start: datetime, output: Output) -> list[_Encode]:
+def _write(
+    storage: Storage, batch: Batch, rows: _Rows, start: datetime, output: Output
+) -> list[_Encode]:
     """Write a batch's rows as one file; as more where the type of rows that waited was changed."""
-    rows = _Rows.of(storage, batch)
 
     def written(part: _Rows) -> _Encode:
         if batch.cut.timing == CARRY:
@@ -353,10 +358,11 @@ class _Rows:
     kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, storage: Storage, batch: Batch) -> _Rows:
-        """Fetch carry files; find the schema that holds all rows."""
+    def of(cls, storage: Storage, batch: Batch, verified: Verified) -> _Rows:
+        """Find the schema that holds all rows; see ``Carried`` for ``verified``."""
+        cycle = batch.task.plan.cycle
         segments = tuple(
-            segment._replace(source=Carried(storage, segment.source))
+            segment._replace(source=Carried(storage, segment.source, cycle, verified))
             if isinstance(segment.source, CarryFile)
             else segment
             for segment in batch.cut.segments

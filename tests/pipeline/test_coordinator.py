@@ -7,11 +7,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from batch_collection.errors import DataLossError, DeadLettersError, SourceError, WriteError
+from batch_collection.errors import (
+    DamagedFileError,
+    DataLossError,
+    DeadLettersError,
+    FileGoneError,
+    OtherCollectorError,
+    SourceError,
+    WriteError,
+)
+from batch_collection.storage import LocalStorage
 from pipeline.coordinator import Flight
 from tests.builders import at
 from tests.collecting import Sending, Stream, check, entries_of, sending
+from tests.damage import DAMAGES, damage
+from tests.interposed import interposed
 from tests.jobs import Job
+from tests.storages import ActingStorage
+from transforms import write_batch_files
+from transforms.commit_cycle import read_failure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,6 +136,55 @@ def test_what_a_user_must_mend_stops_the_planning_and_says_so(job: Job) -> None:
     assert look.flight.stopped == "it broke"
     job.restart()
     assert job.look("10:40:00").tasks == ()
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damaged_rows_that_wait_stop_the_planning_and_say_so(job: Job, kind: str) -> None:
+    """No new plan of the cycle reads another file; once it is put back a new job goes on."""
+    job.stream.send(sending(at("10:30:11"), 0, id=9))
+    job.work(job.look("10:30:12"))
+    job.look()
+    storage = LocalStorage(str(job.path))
+    (file,) = entries_of(job.path)[-1].carry
+    whole = storage.read(file.path)
+    damage(storage, file.path, kind)
+
+    job.work(job.look("10:30:22"))
+    look = job.look()
+
+    assert isinstance(look.error, FileGoneError if kind == "missing" else DamagedFileError)
+    assert look.flight.stopped.startswith(f"{job.path}/{file.path} ")
+    assert job.look("10:40:00").tasks == ()
+    storage.replace(file.path, whole)
+    after = Job(job.stream, job.output, run="after", now=job.now)
+    after.work(after.look())
+    assert not after.look().flight.stopped
+    check(job.path, job.stream.produced)
+
+
+def test_rows_that_a_rival_takes_up_while_they_are_wanted_are_no_damage(job: Job) -> None:
+    """What is told in the end is the rival, not a file that is missing."""
+    job.stream.send(sending(at("10:30:11"), 0, id=9))
+    job.work(job.look("10:30:12"))
+    job.look()
+    mine = job.look("10:30:22")
+    storage = LocalStorage(str(job.path))
+
+    def act() -> None:
+        rival = Job(job.stream, job.output, run="rival", now=job.now)
+        rival.work(rival.look())
+        rival.look()
+
+    acting = ActingStorage(storage, act, 0)
+    with interposed(acting, (write_batch_files,)):
+        job.work(mine)
+
+    assert acting.has_acted
+    failure = read_failure(mine.tasks[0].plan)
+    assert failure is not None
+    assert failure.kind == "FileNotFoundError"
+    assert isinstance(job.look().error, OtherCollectorError)
+    check(job.path, job.stream.produced)
 
 
 def test_another_runs_entry_stops_this_one_and_names_the_winner(job: Job) -> None:

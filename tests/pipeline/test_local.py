@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from batch_collection.errors import LogError, OtherCollectorError, WriteError
+from batch_collection.errors import (
+    DamagedFileError,
+    FileGoneError,
+    LogError,
+    OtherCollectorError,
+    WriteError,
+)
 from batch_collection.formats import FORMATS, Parquet
 from batch_collection.names import entry_path
+from batch_collection.storage import LocalStorage
 from pipeline.local import _Pause
 from tests.builders import at
 from tests.collecting import (
@@ -24,6 +31,7 @@ from tests.collecting import (
     sending,
     strays_of,
 )
+from tests.damage import DAMAGES, damage
 from tests.services.mock_cluster import MockCluster
 
 if TYPE_CHECKING:
@@ -175,6 +183,38 @@ def test_what_a_user_must_mend_stops_its_topic_alone(
     assert entries_of(tmp_path / lost.name)[-1].boundary == at("10:30:40")
     assert entries_of(tmp_path / kept.name)[-1].boundary == at("10:31:00")
     for stream in (lost, kept):
+        check(tmp_path / stream.name, stream.produced)
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("due", ["10:30:18", "10:30:22"])
+def test_damaged_rows_that_wait_stop_their_topic_alone(
+    embedded: EmbeddedBroker, tmp_path: Path, kind: str, due: str
+) -> None:
+    """Merged with others or due; in one line, and it goes on once the file is put back."""
+    collecting = two_topics(embedded, tmp_path)
+    broken, good = collecting.streams
+    storage = LocalStorage(str(tmp_path / broken.name))
+    for stream in collecting.streams:
+        stream.send(*(sending(at("10:30:13"), n % 4, id=n) for n in range(3)))
+    collecting.once(at("10:30:15"))
+    (file,) = entries_of(tmp_path / broken.name)[-1].carry
+    whole = storage.read(file.path)
+    for stream in collecting.streams:
+        stream.send(*(sending(at("10:30:16"), n % 4, id=n) for n in range(3)))
+    damage(storage, file.path, kind)
+
+    with pytest.raises((DamagedFileError, FileGoneError)) as raised:
+        collecting.once(at(due))
+
+    said = str(raised.value)
+    assert said.startswith(f"{tmp_path}/{broken.name}/{file.path} ")
+    assert "\n" not in said
+    assert collecting.recorder.notes == [f"error: {said}; other topics go on"]
+    check(tmp_path / good.name, good.produced)
+    storage.replace(file.path, whole)
+    collecting.once(at(due))
+    for stream in collecting.streams:
         check(tmp_path / stream.name, stream.produced)
 
 

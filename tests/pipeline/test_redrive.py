@@ -10,7 +10,7 @@ import uuid
 from contextlib import redirect_stdout
 from datetime import timedelta
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -35,6 +35,7 @@ from tests.collecting import (
     sending,
     strays_of,
 )
+from tests.damage import DAMAGES, damage
 from tests.interposed import REDRIVING, interposed
 from tests.services.gcs import BUCKET
 from tests.storages import ActingStorage, Died, DyingStorage, some_points
@@ -573,3 +574,54 @@ def test_mistakes_are_reported_together(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(capsys.readouterr().err.splitlines()) == 5
     assert cli.main(["redrive", str(tmp_path)]) == 2
     assert "no collection in" in capsys.readouterr().err
+
+
+# damaged files
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("dry", [(), ("--dry_run",)])
+def test_damaged_dead_letters_are_not_redriven(
+    scene: Scene, capsys: pytest.CaptureFixture[str], kind: str, dry: tuple[str, ...]
+) -> None:
+    """One line names the file; once it is put back all goes on."""
+    collecting = scene.copy()
+    storage, before = LocalStorage(str(collecting.path)), entries_of(collecting.path)
+    (file,) = (file for entry in before for file in entry.dead_letters)
+    whole = storage.read(file.path)
+    damage(storage, file.path, kind)
+
+    assert cli.main(["redrive", str(collecting.path), *dry]) == 2
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{collecting.path}/{file.path} " in line
+    assert "; restore it from a backup" in line
+    assert entries_of(collecting.path) == before
+    storage.replace(file.path, whole)
+    run("redrive", collecting.path)
+    scene.check(collecting)
+
+
+def test_dead_letters_that_are_damaged_between_two_looks_are_not_redriven(
+    scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are tried first: what a worker of the redrive finds then ends in the same line."""
+    collecting = scene.copy()
+    storage, before = LocalStorage(str(collecting.path)), entries_of(collecting.path)
+    (file,) = (file for entry in before for file in entry.dead_letters)
+    whole, plan = storage.read(file.path), redrive._plan  # noqa: SLF001
+
+    def damaged(*arguments: Any) -> Any:
+        damage(storage, file.path, "garbage")
+        return plan(*arguments)
+
+    monkeypatch.setattr(redrive, "_plan", damaged)
+    assert cli.main(["redrive", str(collecting.path)]) == 2
+    monkeypatch.undo()
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{collecting.path}/{file.path} was changed: " in line
+    assert entries_of(collecting.path) == before
+    storage.replace(file.path, whole)
+    run("redrive", collecting.path)
+    scene.check(collecting)

@@ -43,7 +43,7 @@ def written(start: str) -> WrittenBatch:
 
 def made(newest: Entry, start: str = "10:30:00", **changes: Any) -> Entry | Failure:
     """Commit a redrive of three messages behind an entry: two rows, and a dead letter."""
-    plan = redrive_plan("collected", OLD)  # type: ignore[arg-type]
+    plan = redrive_plan("collected", OLD)
     report = Report(
         *(plan, 0, "attempt"),
         read=True,

@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch_collection.checksum import file_crc32c
 from batch_collection.entry import FORMAT, FORMS, DeadLetterFile, PartitionRead
-from batch_collection.errors import StorageError
-from batch_collection.storage import LocalStorage
+from batch_collection.errors import DamagedFileError
+from batch_collection.storage import LocalStorage, open_storage
+from tests.damage import DAMAGES, damage, flipped
 from tests.pipelines import MAIN, run
 from tests.tasks import NOON, chunk, end, task
 from transforms.chunk import MESSAGES
@@ -21,8 +23,10 @@ from transforms.read_slices import REPORTS
 from transforms.write_dead_letters import WriteDeadLetters
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from batch_collection.storage import Storage
     from transforms.report import Report
 
 LETTERS: list[dict[str, Any]] = [
@@ -45,7 +49,9 @@ LETTERS: list[dict[str, Any]] = [
 ]
 
 
-def redrive_plan(collection: Path, *letters: DeadLetterFile, format_: int = FORMAT) -> RedrivePlan:
+def redrive_plan(
+    collection: Path | str, *letters: DeadLetterFile, format_: int = FORMAT
+) -> RedrivePlan:
     """Build the plan of a redrive."""
     return RedrivePlan(
         collection=str(collection),
@@ -66,7 +72,7 @@ def redrive_plan(collection: Path, *letters: DeadLetterFile, format_: int = FORM
     )
 
 
-def written(collection: Path, *chunks: pa.Table, format_: int = FORMAT) -> DeadLetterFile:
+def written(collection: Path | str, *chunks: pa.Table, format_: int = FORMAT) -> DeadLetterFile:
     """Write a file as the collector does: a chunk a row group."""
     of = task(redrive_plan(collection, format_=format_))
     out = run(WriteDeadLetters(), [*(chunk(table, of) for table in chunks), end(of)])
@@ -142,9 +148,11 @@ def test_files_of_before_are_read(tmp_path: Path) -> None:
     place = table.schema.get_field_index("timestamp")
     dates = table["timestamp"].cast(pa.timestamp("ms", "UTC"))
     pq.write_table(table.set_column(place, "timestamp", dates), tmp_path / "old.parquet")
-    file = DeadLetterFile("old.parquet", "staging/old.parquet", 3, 1, "")
+    storage = LocalStorage(str(tmp_path))
+    size, checksum = file_crc32c(storage, "old.parquet")
+    file = DeadLetterFile("old.parquet", "staging/old.parquet", 3, size, checksum)
 
-    (read_again,) = read_letters(LocalStorage(str(tmp_path)), file)
+    (read_again,) = read_letters(storage, file)
 
     assert read_again["timestamp"].to_pylist() == stamps
 
@@ -158,16 +166,41 @@ def test_a_file_that_is_gone_is_a_failure_and_not_a_crash(tmp_path: Path) -> Non
     assert tables == []
     assert report.failure is not None
     assert report.failure.kind == "FileGoneError"
-    assert "gone.parquet is gone" in report.failure.text
+    assert f"{tmp_path}/dead_letters/gone.parquet is missing; " in report.failure.text
 
 
-def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
-    """With the command that looks closer."""
-    file = written(tmp_path, dead(LETTERS))
-    (tmp_path / file.staged).write_bytes(b"PAR1" * 20)
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_file_is_a_failure_that_names_it(new_uri: Callable[[], str], kind: str) -> None:
+    """No message of it comes out."""
+    uri = new_uri()
+    storage, file = open_storage(uri), written(uri, dead(LETTERS), dead(LETTERS))
+    damage(storage, file.staged, kind)
 
-    with pytest.raises(StorageError, match=r"cannot read dead_letters/.*run `batch-collection aud"):
-        list(read_letters(LocalStorage(str(tmp_path)), file))
+    tables, _, report = read(Task(redrive_plan(uri, file), 0, (), ()))
+
+    assert tables == []
+    assert report.failure is not None
+    assert report.failure.kind == ("FileGoneError" if kind == "missing" else "DamagedFileError")
+    assert report.failure.text.startswith(f"{uri}/{file.path} ")
+    assert "\n" not in report.failure.text
+
+
+def test_messages_of_a_file_of_which_any_one_bit_is_another_are_not_read(storage: Storage) -> None:
+    """Nor any of its row groups that are whole."""
+    file = written(storage.uri, dead(LETTERS[:1]))
+    for _ in flipped(storage, file.staged, every=7):
+        with pytest.raises(DamagedFileError, match=file.path):
+            next(read_letters(storage, file))
+    assert len(list(read_letters(storage, file))) == 1
+
+
+def test_what_the_log_says_and_is_no_parquet_is_one_clear_error(storage: Storage) -> None:
+    """Whoever wrote it."""
+    storage.replace("dead_letters/a.parquet", b"PAR1" * 20)
+    size, checksum = file_crc32c(storage, "dead_letters/a.parquet")
+    file = DeadLetterFile("dead_letters/a.parquet", "staging/a.parquet", 1, size, checksum)
+    with pytest.raises(DamagedFileError, match=r"dead_letters/a.parquet cannot be decoded: .*"):
+        list(read_letters(storage, file))
 
 
 def test_a_folder_that_is_cleared_meanwhile_is_a_failure_of_the_task(tmp_path: Path) -> None:

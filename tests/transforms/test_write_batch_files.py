@@ -10,19 +10,22 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_collection.checksum import ChecksumFile, file_crc32c
+from batch_collection import verified
+from batch_collection.checksum import ChecksumFile, file_crc32c, stream_crc32c
 from batch_collection.entry import CarryFile
 from batch_collection.errors import StorageError
 from batch_collection.formats import FORMATS, Parquet, Told
+from batch_collection.names import entry_path
 from batch_collection.schema import MAX_LEVELS, PRIMITIVES, from_arrow, to_arrow
 from batch_collection.storage import LocalStorage, open_storage
+from tests.damage import DAMAGES, damage
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
 from transforms import write_batch_files
@@ -30,6 +33,7 @@ from transforms.additions import refusal
 from transforms.chunk import POSITION, Chunk
 from transforms.cut_batches import MEMORY_LIMIT, CutBatches
 from transforms.into_windows import IntoWindows
+from transforms.report import add_up
 from transforms.rows import Carried
 from transforms.write_batch_files import (
     ENCODERS,
@@ -41,7 +45,7 @@ from transforms.write_batch_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -344,12 +348,46 @@ def payload_of(path: Path) -> pa.Table:
         return pa.Table.from_struct_array(stream.read_all()["payload"])
 
 
-def test_carry_that_is_gone_is_a_failure_and_not_a_crash(tmp_path: Path) -> None:
-    """Another collector may have taken it up meanwhile."""
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("is_due", [True, False])
+def test_damaged_carry_is_a_failure_of_its_task_alone(
+    new_uri: Callable[[], str],
+    kind: str,
+    is_due: bool,  # noqa: FBT001
+) -> None:
+    """Due or merged: one line that names the file, and nothing is staged of it."""
+    uri, other = new_uri(), new_uri()
+    storage, waits = open_storage(uri), {"boundary": NOON - MINUTE}
+    first = task(plan(uri, **waits))
+    (report,) = write([chunk(rows([1, 2]), first), end(first)])
+    (file,) = report.carried
+    damage(storage, file.path, kind)
+    before = set(storage.list(""))
+    second = task(plan(uri, cycle=2, id="bad", **({} if is_due else waits)), carry=[file])
+    whole = task(plan(other))
+
+    elements = [chunk(rows([3]), second), end(second), chunk(rows([4]), whole), end(whole)]
+    reports = {report.plan.id: report for report in add_up(write(elements))}
+    gc.collect()
+
+    failure = reports["bad"].failure
+    assert failure is not None
+    assert failure.kind == ("FileGoneError" if kind == "missing" else "DamagedFileError")
+    assert failure.text.startswith(f"{uri}/{file.path} ")
+    assert "\n" not in failure.text
+    assert set(storage.list("")) == before
+    assert [batch.file.rows for batch in reports["plan"].batches] == [1]
+
+
+def test_carry_that_another_collector_has_taken_up_is_no_damage(tmp_path: Path) -> None:
+    """Its entry is there: what the drive does then is no matter of the file."""
     gone = CarryFile("carry/0000000000/gone.arrow", NOON - MINUTE, 2, 0, 1, "0")
     of = task(plan(tmp_path), carry=[gone])
+    for cycle in (0, 1):
+        open_storage(str(tmp_path)).create(entry_path(cycle), b"{}")
     (report,) = write([end(of)])
     assert report.failure is not None
+    assert report.failure.kind == "FileNotFoundError"
     assert "gone.arrow" in report.failure.text
 
 
@@ -428,6 +466,8 @@ def test_json_lines_hold_the_same_rows(tmp_path: Path) -> None:
     (report,) = write([chunk(rows([1, 2]), of), end(of)], Output("jsonl", "gzip", "none"))
     file = report.batches[0].file
     assert file.path.endswith(".jsonl.gz")
+    content = gzip.decompress((tmp_path / file.staged).read_bytes())
+    assert content == b'{"value":1}\n{"value":2}\n'
 
 
 def test_files_that_wait_at_once_never_have_one_name(
@@ -445,8 +485,20 @@ def test_files_that_wait_at_once_never_have_one_name(
     assert [report.failure for report in reports] == [None] * 5
 
 
-def test_carry_of_several_record_batches_is_cut_in_the_middle(tmp_path: Path) -> None:
-    """Long carry is read piece by piece; a batch may end within it, and arrays keep their index."""
+def test_carry_of_several_record_batches_is_cut_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long carry is read piece by piece; a batch may end within it, and arrays keep their index.
+
+    Its checksum is compared once.
+    """
+    summed: list[BinaryIO] = []
+
+    def noted(source: BinaryIO) -> tuple[int, str]:
+        summed.append(source)
+        return stream_crc32c(source)
+
+    monkeypatch.setattr(verified, "stream_crc32c", noted)
     first = task(plan(tmp_path, boundary=NOON - MINUTE))
     table = rows(range(300_000))
     table = table.set_column(4, "index", pa.array([7] * 300_000, pa.int32()))
@@ -457,6 +509,7 @@ def test_carry_of_several_record_batches_is_cut_in_the_middle(tmp_path: Path) ->
     assert [each.num_rows for each in found] == [140_000, 140_000, 20_000]
     assert pa.concat_tables(found)["value"].to_pylist() == list(range(300_000))
     assert found[2]["_index"].unique().to_pylist() == [7]
+    assert len(summed) == 1
 
 
 def test_row_groups_of_large_rows_are_bounded_by_bytes(tmp_path: Path) -> None:
@@ -522,12 +575,24 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> type[SlowStorage]:
     return SlowStorage
 
 
-def wait_for(slow: type[SlowStorage], begun: int) -> int:
-    """Wait until so many files are becoming durable; return how many are."""
+def wait_for(paths: list[str], count: int) -> int:
+    """Wait until so many files have come so far; return how many have."""
     deadline = time.monotonic() + 20
-    while len(slow.begun) < begun and time.monotonic() < deadline:
+    while len(paths) < count and time.monotonic() < deadline:
         time.sleep(0.01)
-    return len(slow.begun)
+    return len(paths)
+
+
+def entered(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> threading.Event:
+    """Return an event that is set when a function is called: when the only writer waits in it."""
+    event, whole = threading.Event(), getattr(owner, name)
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        event.set()
+        return whole(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, noted)
+    return event
 
 
 def test_reports_wait_for_durable_files_while_others_are_written(
@@ -538,7 +603,7 @@ def test_reports_wait_for_durable_files_while_others_are_written(
     chunks = [chunk(rows([n]), of) for n in range(count)]
     with ThreadPoolExecutor(1) as pool:
         written = pool.submit(write, [*chunks, end(of)], None, 1)
-        begun = wait_for(slow, count)
+        begun = wait_for(slow.begun, count)
         is_done = written.done()
         slow.go.set()
         reports = written.result()
@@ -550,43 +615,41 @@ def test_reports_wait_for_durable_files_while_others_are_written(
 
 
 def test_no_more_files_than_agreed_become_durable_at_once(
-    tmp_path: Path, slow: type[SlowStorage]
+    tmp_path: Path, slow: type[SlowStorage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What they hold in memory is bounded."""
+    waits = entered(monkeypatch, write_batch_files._Closing, "given")  # noqa: SLF001
     of = task(plan(tmp_path))
     chunks = [chunk(rows([n]), of) for n in range(3 * MOST_CLOSING)]
     with ThreadPoolExecutor(1) as pool:
         written = pool.submit(write, [*chunks, end(of)], None, 1)
-        wait_for(slow, MOST_CLOSING)
-        time.sleep(0.5)  # time to do wrong
-        begun, opened = len(slow.begun), len(slow.opened)
+        has_waited = waits.wait(20)
+        opened, begun = len(slow.opened), wait_for(slow.begun, MOST_CLOSING)
         slow.go.set()
         reports = written.result()
 
-    assert (begun, opened) == (MOST_CLOSING, MOST_CLOSING + 1)
+    assert (has_waited, opened, begun) == (True, MOST_CLOSING + 1, MOST_CLOSING)
     assert sum(len(report.batches) for report in reports) == 3 * MOST_CLOSING
     assert not any(report.failure for report in reports)
 
 
 def test_no_more_files_than_agreed_are_encoded_at_once(
-    tmp_path: Path, slow: type[SlowStorage]
+    tmp_path: Path, slow: type[SlowStorage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their last row groups are in memory, and that of one more file, which waits for its turn."""
+    waits = entered(monkeypatch, write_batch_files, "wait")
     of = task(plan(tmp_path))
     chunks = [chunk(rows([n]), of) for n in range(3 * ENCODERS)]
     slow.go.set()
     slow.ready.clear()
     with ThreadPoolExecutor(1) as pool:
         written = pool.submit(write, [*chunks, end(of)], Output("jsonl", "none"), 1)
-        deadline = time.monotonic() + 20
-        while len(slow.opened) <= ENCODERS and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.5)  # time to do wrong
-        encoded, opened = len(slow.written), len(slow.opened)
+        has_waited = waits.wait(20)
+        opened, encoded = len(slow.opened), wait_for(slow.written, ENCODERS)
         slow.ready.set()
         reports = written.result()
 
-    assert (encoded, opened) == (ENCODERS, ENCODERS + 1)
+    assert (has_waited, opened, encoded) == (True, ENCODERS + 1, ENCODERS)
     assert sum(len(report.batches) for report in reports) == 3 * ENCODERS
 
 

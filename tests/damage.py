@@ -1,0 +1,52 @@
+"""What may become of a file on a disk, or in a bucket, that nobody should touch."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from batch_collection.storage import LocalStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from batch_collection.storage import Storage
+
+__all__ = ["DAMAGES", "damage", "flipped"]
+
+DAMAGES = ("missing", "empty", "half", "longer", "garbage")
+
+
+def damage(storage: Storage, path: str, kind: str) -> None:
+    """Damage a file in one of the ways in ``DAMAGES``; ``garbage`` is as long as the file was."""
+    content = storage.read(path)
+    if kind == "missing":
+        storage.delete([path])
+        return
+    left = {
+        "empty": b"",
+        "half": content[: len(content) // 2],
+        "longer": content + b"\0",
+        "garbage": random.Random(len(content)).randbytes(len(content)),
+    }
+    storage.replace(path, left[kind])
+
+
+def flipped(storage: Storage, path: str, every: int = 1) -> Iterator[int]:
+    """Flip one bit of a file after the other, and yield which it is; in a bucket fewer of them."""
+    whole = storage.read(path)
+    step = every if isinstance(storage, LocalStorage) else max(every, 997)
+    for bit in range(0, 8 * len(whole), step):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        _write(storage, path, bytes(content))
+        yield bit
+    _write(storage, path, whole)
+
+
+def _write(storage: Storage, path: str, content: bytes) -> None:
+    if isinstance(storage, LocalStorage):  # nothing need be durable here
+        with open(f"{storage.root}/{path}", "wb") as file:  # noqa: PTH123 - fast
+            file.write(content)
+    else:
+        storage.replace(path, content)
