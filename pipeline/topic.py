@@ -243,10 +243,19 @@ class TopicCollection:
         """
         for entry in found:
             if entry.is_maintenance or (entry is found[-1] and not published):
-                publish(self.storage, entry)
+                self._publish(entry)
         self.dead_letters += dead_letters_of(found, self.rules.run)
         self.newest, self._tries = found[-1], 0
         self._schema = self._pinned_schema()
+
+    def _publish(self, entry: Entry) -> None:
+        """Publish an entry, again if it was; what a later one has redriven since is not missed."""
+        try:
+            publish(self.storage, entry)
+        except FileGoneError:
+            if newest_cycle(self.storage, hint=entry.cycle) == entry.cycle:
+                raise
+            publish(self.storage, entry, without_gone=True)
 
     def pin(self, schema: dict[str, Any] | None) -> None:
         """Plan the next cycle again with this schema."""

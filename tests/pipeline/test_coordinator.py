@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from batch_collection.checksum import crc32c
+from batch_collection.entry import DeadLetterFile, Entry
 from batch_collection.errors import (
     DamagedFileError,
     DataLossError,
@@ -16,6 +19,7 @@ from batch_collection.errors import (
     SourceError,
     WriteError,
 )
+from batch_collection.maintenance import append, successor
 from batch_collection.storage import LocalStorage
 from pipeline.coordinator import Flight
 from tests.builders import at
@@ -184,6 +188,30 @@ def test_rows_that_a_rival_takes_up_while_they_are_wanted_are_no_damage(job: Job
     assert failure is not None
     assert failure.kind == "FileNotFoundError"
     assert isinstance(job.look().error, OtherCollectorError)
+    check(job.path, job.stream.produced)
+
+
+def _redrive(left: dict[str, Any], newest: Entry, newest_digest: str) -> Entry:
+    return successor(newest, newest_digest, "redrive", **left)
+
+
+def test_dead_letters_that_came_and_went_while_a_cycle_ran_are_no_damage(job: Job) -> None:
+    """Two redrives in one cycle: the second takes what the first has left."""
+    mine = job.look("10:30:12")
+    storage = LocalStorage(str(job.path))
+    path, staged = "dead_letters/a.parquet", "staging/0000000002/dead_letters/a.parquet"
+    storage.replace(staged, b"")
+    letters = (DeadLetterFile(path, staged, 0, 0, crc32c(b"")),)
+    for left in ({"dead_letters": letters}, {"redriven": (path,)}):
+        append(storage, partial(_redrive, left))
+    assert not (job.path / path).exists()
+
+    job.work(mine)
+    again = job.look("10:30:13")
+
+    assert again.error is None
+    job.work(again)
+    assert not job.look().flight.stopped
     check(job.path, job.stream.produced)
 
 
