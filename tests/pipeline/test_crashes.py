@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import logging
 import shutil
 import signal
 import socket
-import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,7 +18,6 @@ from batch_collection.checkpoint import read_checkpoint
 from batch_collection.errors import StorageError
 from batch_collection.ranges import Range
 from batch_collection.storage import LocalStorage, open_storage
-from pipeline import topic
 from tests import storages
 from tests.builders import at
 from tests.collecting import (
@@ -37,9 +34,9 @@ from tests.collecting import (
     sending,
     strays_of,
 )
+from tests.interposed import interposed
 from tests.logs import spans
 from tests.storages import Died, DyingStorage
-from transforms import commit_cycle, read_slices, write_batch_files, write_dead_letters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,9 +47,6 @@ if TYPE_CHECKING:
     from tests.services.kafka import KafkaBroker
 
 SECOND = timedelta(seconds=1)
-OPENERS = (topic, read_slices, write_batch_files, write_dead_letters, commit_cycle)
-"""The modules that open a collection's storage while collecting."""
-
 FLAGS = ("--interval=10s", "--batch_size=5")
 
 
@@ -60,14 +54,8 @@ FLAGS = ("--interval=10s", "--batch_size=5")
 def storage_of(collection: Path, k: int | None) -> Iterator[DyingStorage]:
     """Let the collector write to a storage that dies at its ``k``-th point."""
     dying = DyingStorage(open_storage(str(collection)), k)
-    with pytest.MonkeyPatch.context() as patch:
-        for module in OPENERS:
-            patch.setattr(module, "open_storage", lambda _: dying)
-        patch.setattr(sys, "unraisablehook", lambda _: None)  # writers that die with their files
-        logging.disable()  # a log record would keep the traceback, and those writers with it
+    with interposed(dying):
         yield dying
-        logging.disable(logging.NOTSET)
-        gc.collect()
 
 
 class Scene:
