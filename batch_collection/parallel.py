@@ -6,6 +6,8 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from batch_collection.storage import is_far
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
@@ -45,8 +47,7 @@ def ahead(call: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]
 
 def each(storage: Storage, call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield ``call(item)``, which reads from ``storage``, in order; where it is far, some ahead."""
-    is_far = "://" in storage.uri  # a disk answers sooner than a thread
-    return ahead(call, items, AT_ONCE if is_far else 0)
+    return ahead(call, items, AT_ONCE if is_far(storage) else 0)
 
 
 def in_parallel(act: Callable[[T], object], items: Iterable[T]) -> None:
