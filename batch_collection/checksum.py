@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import google_crc32c
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from batch_collection.storage import Storage
 
-__all__ = ["ChecksumFile", "crc32c", "file_crc32c"]
+__all__ = ["ChecksumFile", "crc32c", "file_crc32c", "stream_crc32c"]
 
 _PIECE = 1 << 20
 
@@ -77,8 +77,13 @@ def file_crc32c(storage: Storage, path: str) -> tuple[int, str]:
     Raises:
         FileNotFoundError: it isn't there.
     """
-    size, total = 0, 0
     with storage.open(path) as file:
-        while piece := file.read(_PIECE):
-            size, total = size + len(piece), google_crc32c.extend(total, piece)
+        return stream_crc32c(file)
+
+
+def stream_crc32c(file: BinaryIO) -> tuple[int, str]:
+    """Return how many bytes are left of an open file, and their CRC-32C, read piece by piece."""
+    size, total = 0, 0
+    while piece := file.read(_PIECE):
+        size, total = size + len(piece), google_crc32c.extend(total, piece)
     return size, f"{total:08x}"

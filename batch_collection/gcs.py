@@ -106,22 +106,22 @@ class GcsStorage:
         """Move objects, several at once: by a server-side copy, or at once where a bucket can."""
         in_parallel(lambda move: self._move(*move), moves)
 
-    def list(self, prefix: str, first: str = "", last: str = "") -> Iterator[str]:
+    def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
         """Yield the objects below a folder, a thousand at each request."""
         with failing("list", self.bucket, prefix or self.prefix):
             below = self._name(prefix).rstrip("/") + "/"
             found = connection().client.list_blobs(
                 self.bucket,
                 prefix=below.lstrip("/"),
-                start_offset=self._name(first) if first else None,
-                end_offset=f"{self._name(last)}!" if last else None,  # that end is excluded
+                start_offset=self._name(start) if start else None,
+                end_offset=f"{self._name(end)}!" if end else None,  # that end is excluded
                 fields="items(name),nextPageToken",
                 timeout=TIMEOUT,
                 retry=retry(),
             )
             for blob in found:
                 path = blob.name[len(self._name("")) :]
-                if not last or path <= last:
+                if not end or path <= end:
                     yield path
 
     def folders(self) -> Iterator[str]:

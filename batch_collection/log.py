@@ -85,8 +85,8 @@ def _listed(storage: Storage, start: int) -> int | None:
     if low is None or low < start + _PAGE - 1:
         return low
     spans = map(checkpoint_range, storage.list(LOG, CHECKPOINT, f"{CHECKPOINT}~"))
-    near = max((span[1] for span in spans if span is not None), default=low)
-    last = _end_of_page(storage, near) if near > low else None
+    near = max([low, *(span[1] for span in spans if span is not None)])
+    last = _end_of_page(storage, near)
     if last is not None and last < near + _PAGE - 1:
         return last
     return _probed(storage, low if last is None else last)

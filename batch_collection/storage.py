@@ -95,11 +95,11 @@ class Storage(Protocol):
             FileGoneError: a file is at neither of its names.
         """
 
-    def list(self, prefix: str, first: str = "", last: str = "") -> Iterator[str]:
+    def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
         """Yield the paths of all files below the folder ``prefix``, in no order.
 
-        Given ``first`` and ``last`` only those that stand from one to the other, both included,
-        were all sorted as text.
+        With ``start`` only those that sort as it or after it, as text, with ``end`` those that sort
+        as it or before: an object store begins and ends there.
         """
 
     def folders(self) -> Iterator[str]:
@@ -189,11 +189,9 @@ class LocalStorage:
             self._sync(reached)
         _remove_empty(left)
 
-    def list(self, prefix: str, first: str = "", last: str = "") -> Iterator[str]:
+    def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
         """Yield the files below a folder; none if it isn't there."""
-        return (
-            path for path in self._below(prefix) if first <= path and (not last or path <= last)
-        )
+        return (path for path in self._below(prefix) if start <= path and (not end or path <= end))
 
     def _below(self, prefix: str) -> Iterator[str]:
         folders = [prefix.rstrip("/")]
