@@ -87,6 +87,11 @@ def of(requests: Counter[str], *starts: str) -> int:
     return sum(count for told, count in requests.items() if told.startswith(starts))
 
 
+def classes(requests: Counter[str]) -> tuple[int, int]:
+    """Count those of class A and of class B, as docs/cloud-storage.md says them."""
+    return of(requests, "upload", "list", "rewrite"), of(requests, "fetch", "look up")
+
+
 def nothing(_: datetime) -> None:
     """Nothing arrives."""
 
@@ -129,6 +134,7 @@ def test_an_idle_cycle_takes_at_most_six_requests(
     for requests in counting.cycles:
         assert requests.total() < MOST_IDLE, requests
         assert (of(requests, "list expired/"), of(requests, "list")) == (1, 3)
+        assert classes(requests) == (4, 1)  # and one more for each entry of a checkpoint
     assert not taken(proxy)
 
 
@@ -141,6 +147,7 @@ def test_a_cycle_with_a_file_takes_few_more(collecting: Collecting, proxy: Fault
     (found,) = counting.cycles
 
     assert found.total() <= MOST_IDLE + 7, found
+    assert classes(found) == (4 + 2 + 1, 1 + 2 + 1)
     assert (of(found, "upload"), of(found, "rewrite"), of(found, "delete")) == (3, 1, 1)
     assert (of(found, "fetch windows/"), of(found, "list expired/")) == (1, 1)
 
@@ -157,6 +164,7 @@ def test_a_start_that_finds_nothing_to_do_takes_at_most_twelve(
     assert len(collecting.recorder.entries) > 10
     assert found.total() <= MOST_AT_START, found
     assert of(found, "list expired/") == 1
+    assert classes(found) == (5, 1)
 
 
 def test_a_start_behind_many_files_takes_no_request_for_each(
