@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.audit_account import Account
 from batch_collection.audit_log import LogAudit
 from batch_collection.audit_manifests import ManifestAudit
-from batch_collection.checksum import file_crc32c
 from batch_collection.collection import no_collection
-from batch_collection.errors import CollectionError, LogError, in_one_line
+from batch_collection.errors import LogError
 from batch_collection.evidence import (
+    Evidence,
     FileRows,
     batch_rows,
     carry_rows,
     dead_letter_rows,
-    published_crc32c,
+    evidence,
     spans,
+    weight,
 )
 from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.expiry_audit import check_stubs, is_folded, is_left_over, left_over
@@ -29,6 +28,7 @@ from batch_collection.file_types import FileTypes
 from batch_collection.known_names import KnownNames
 from batch_collection.log import newest_cycle, read_entry
 from batch_collection.names import DATA, DEAD_LETTERS, WINDOWS, entry_path
+from batch_collection.parallel import each
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
@@ -90,14 +90,27 @@ def _audit(storage: Storage, expiry: Expiry | None) -> Audit:
         raise no_collection(storage)
     auditor = _Auditor(storage, expiry, findings)
     last = auditor.start(log.newest)
-    for entry in log.entries(last):
-        auditor.look_at(entry)
+    auditor.look_at(log.entries(last))
     auditor.finish()
     return Audit(tuple(findings), auditor.summed())
 
 
+class _Job(NamedTuple):
+    """Something to be fetched, and as how many files it counts meanwhile."""
+
+    fetch: Callable[[], Any]
+    weight: float = 1
+
+
+def _done(job: _Job) -> Any:
+    return job.fetch()
+
+
+_NOTHING = 0.1  # of jobs that fetch nothing some may wait, too, but not all of a log
+
+
 class _Auditor:
-    """Looks at one entry after the other."""
+    """Looks at one entry after the other; where files are far, some are fetched ahead."""
 
     def __init__(self, storage: Storage, expiry: Expiry | None, findings: list[str]) -> None:
         self._storage, self._expiry, self._findings = storage, expiry, findings
@@ -106,6 +119,7 @@ class _Auditor:
         self._carry: dict[str, FileRows | None] = {}
         self._interval: timedelta | None = None
         self._known = KnownNames()
+        self._fetched: Iterator[Any] = iter(())
         self._types = FileTypes(storage)
         self._letters: dict[str, tuple[Entry, DeadLetterFile]] = {}
         self._redriven: dict[str, int] = {}
@@ -129,8 +143,36 @@ class _Auditor:
                 return newest
             newest, self._carry = later, {}
 
-    def look_at(self, entry: Entry) -> None:
-        """Check all that an entry names."""
+    def look_at(self, entries: Iterable[Entry]) -> None:
+        """Check all that entries name, each file fetched once."""
+        self._fetched = each(self._storage, _done, self._jobs(entries), lambda job: job.weight)
+        for entry in self._fetched:
+            self._look_at(entry)
+
+    def _jobs(self, entries: Iterable[Entry]) -> Iterator[_Job]:
+        """Yield what ``look_at`` takes up, in its order: an entry, then files and manifests."""
+        for entry in entries:
+            self._types.know(entry)
+            yield _Job(partial(_itself, entry), _NOTHING)
+            for pane in entry.panes:
+                if self._hides(entry, pane):
+                    continue
+                for file in pane.files:
+                    yield _Job(self._batch_job(entry, file), weight(file))
+                asked = self._manifests.ask(entry, pane)
+                yield _Job(partial(self._manifests.fetch, asked), 1 if asked else _NOTHING)
+
+    def _batch_job(self, entry: Entry, file: BatchFile) -> Callable[[], Evidence]:
+        read = partial(batch_rows, path=file.path, types=self._types, cycle=entry.cycle)
+        return partial(evidence, self._storage, file, self._staged(entry, file), read)
+
+    def _staged(self, entry: Entry, file: BatchFile | DeadLetterFile) -> str:
+        return file.staged if entry.cycle == self._last else file.path
+
+    def _hides(self, entry: Entry, pane: Pane) -> bool:
+        return self._expiry is not None and self._expiry.hides(entry.cycle, pane.window_end)
+
+    def _look_at(self, entry: Entry) -> None:
         self._counts["entries"] += 1
         self._interval = entry.interval
         for read in entry.reads:
@@ -144,8 +186,17 @@ class _Auditor:
 
     def finish(self) -> None:
         """Check what only the whole tells: later entries may have redriven dead letters."""
-        for entry, letters in self._letters.values():
-            self._check_dead_letters(entry, letters)
+        letters = list(self._letters.values())
+        jobs = (
+            _Job(
+                partial(evidence, self._storage, file, self._staged(entry, file), dead_letter_rows),
+                weight(file),
+            )
+            for entry, file in letters
+        )
+        found = each(self._storage, _done, jobs, lambda job: job.weight)
+        for (entry, file), one in zip(letters, found, strict=True):
+            self._check_dead_letters(entry, file, one)
         self._manifests.finish()
         self._findings += self._account.findings(self._places)
         self._check_unknown()
@@ -187,13 +238,14 @@ class _Auditor:
         if pane.rows != sum(file.rows for file in pane.files):
             self._find(f"{name} has {pane.rows} rows, its files have others")
         self._account.filed(pane)
-        if self._expiry is not None and self._expiry.hides(entry.cycle, pane.window_end):
+        if self._hides(entry, pane):
             self._account.expired(pane)
             self._counts.update(expired_files=len(pane.files), expired_rows=pane.rows)
             return
         for file in pane.files:
             self._check_batch(entry, pane, file)
-        manifest = self._manifests.check(entry, pane, is_last=entry.cycle == self._last)
+        fetched = next(self._fetched)
+        manifest = self._manifests.check(entry, pane, fetched, is_last=entry.cycle == self._last)
         if manifest is not None:
             self._known.add(manifest)
 
@@ -205,8 +257,7 @@ class _Auditor:
                 f"{file.path} holds row times from {format_instant(file.min_time)} to "
                 f"{format_instant(file.max_time)}, not all of its window"
             )
-        read = partial(batch_rows, types=self._types, cycle=entry.cycle)
-        rows = self._rows_of(entry, file, read)
+        rows = self._rows_of(file, next(self._fetched))
         if rows is None:
             self._account.lacks(file.offsets)
             return
@@ -220,30 +271,11 @@ class _Auditor:
             self._find(f"{file.path} holds other offsets than the log says")
         self._find_of(file.path, self._account.rows(rows, entry.ends))
 
-    def _rows_of(
-        self,
-        entry: Entry,
-        file: BatchFile | DeadLetterFile,
-        read: Callable[[Storage, str, str], FileRows],
-    ) -> FileRows | None:
-        """Read a file that is there, unchanged; None if there is something else to find."""
-        staged = file.staged if entry.cycle == self._last else file.path
-        try:
-            found = published_crc32c(self._storage, file.path, staged)
-        except FileNotFoundError:
-            self._find(f"{file.path} is missing")
-            return None
-        if found != (file.bytes, file.crc32c):
-            self._find(
-                f"{file.path} has {found[0]} bytes with crc32c={found[1]}, the log says "
-                f"{file.bytes} with {file.crc32c}"
-            )
-            return None
-        try:
-            return read(self._storage, file.path, staged)
-        except (CollectionError, pa.ArrowException, KeyError, OSError) as error:
-            self._find(f"{file.path} cannot be read: {in_one_line(error)}")
-            return None
+    def _rows_of(self, file: BatchFile | DeadLetterFile, found: Evidence) -> FileRows | None:
+        """Return the rows of a file that is there, unchanged; None if there was else to find."""
+        if found.finding:
+            self._find(f"{file.path} {found.finding}")
+        return found.rows
 
     # dead letters and carry
 
@@ -269,10 +301,10 @@ class _Auditor:
             alone = replace(entry, panes=(), carry=(), schema={})  # nothing more is asked for
             self._letters |= {file.path: (alone, file) for file in entry.dead_letters}
 
-    def _check_dead_letters(self, entry: Entry, file: DeadLetterFile) -> None:
+    def _check_dead_letters(self, entry: Entry, file: DeadLetterFile, found: Evidence) -> None:
         self._known.add(file.path)
         already = len(self._findings)
-        rows = self._rows_of(entry, file, dead_letter_rows)
+        rows = self._rows_of(file, found)
         if rows is None:
             self._account.lacks(entry.ends)
             if file.path in self._redriven_since():  # it went while it was looked at
@@ -284,20 +316,21 @@ class _Auditor:
 
     def _read_carry(self, entry: Entry) -> Iterator[str]:
         """Read the newest entry's carry; yield what is wrong with it."""
-        for file in entry.carry:
-            self._carry[file.path] = None
-            try:
-                found = file_crc32c(self._storage, file.path)
-                if found != (file.bytes, file.crc32c):
-                    yield f"{file.path} is not what the log says: it was changed"
-                    continue
-                self._carry[file.path] = rows = carry_rows(self._storage, file.path)
-                if rows.total != file.rows:
-                    yield f"{file.path} has {rows.total} rows, the log says {file.rows}"
-            except FileNotFoundError:
+        jobs = (
+            _Job(partial(evidence, self._storage, file, file.path, carry_rows), weight(file))
+            for file in entry.carry
+        )
+        found = each(self._storage, _done, jobs, lambda job: job.weight)
+        for file, (rows, kind, finding) in zip(entry.carry, found, strict=True):
+            self._carry[file.path] = rows
+            if kind == "missing":
                 yield f"{file.path} is missing, rows that wait were in it"
-            except (CollectionError, pa.ArrowException, KeyError, OSError) as error:
-                yield f"{file.path} cannot be read: {in_one_line(error)}"
+            elif kind == "changed":
+                yield f"{file.path} is not what the log says: it was changed"
+            elif rows is None:
+                yield f"{file.path} {finding}"
+            elif rows.total != file.rows:
+                yield f"{file.path} has {rows.total} rows, the log says {file.rows}"
 
     def _add_carry(self, entry: Entry) -> None:
         for file in entry.carry:
@@ -356,3 +389,7 @@ class _Auditor:
             named.update(visible for _, visible in entry.moves)
             named |= self._manifests.to_come(entry)
         return named
+
+
+def _itself(entry: Entry) -> Entry:
+    return entry

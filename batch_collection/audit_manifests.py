@@ -27,22 +27,71 @@ if TYPE_CHECKING:
 __all__ = ["ManifestAudit"]
 
 
+_MOST_EARLY = 10_000
+"""Files of early panes that are kept until their windows close; of others entries are read anew."""
+
+
+class Asked(NamedTuple):
+    """A pane's manifest that is to be looked at.
+
+    ``early`` are the files that its window got before, as far as that is known without a look.
+    """
+
+    pane: Pane
+    revision: int
+    early: list[dict[str, Any]] | None
+
+
+class Fetched(NamedTuple):
+    """A manifest, None if it is missing; what it is to name beside its pane's files, if known."""
+
+    content: bytes | None
+    earlier: list[dict[str, Any]] | None
+
+
 class ManifestAudit:
-    """Looks at the manifest of one pane after the other, as the log has them."""
+    """Looks at the manifest of one pane after the other, as the log has them.
+
+    ``ask`` may be ahead of ``check``, both in the log's order; ``fetch`` lies between, anywhere.
+    """
 
     def __init__(
         self, storage: Storage, expiry: Expiry | None, find: Callable[[str], None]
     ) -> None:
         """Tell ``find`` what is wrong."""
         self._storage, self._expiry, self._find = storage, expiry, find
-        self._closed = array("q")  # windows that an on-time pane gave a manifest, sorted
+        self._asked, self._checked = _Revisions(), _Revisions()
+        self._kept: dict[tuple[int, datetime], list[dict[str, Any]]] = {}  # of early panes
+        self._kept_files = 0
         self._early: dict[datetime, list[int]] = {}  # cycles of early panes, until they close
         self._next: list[datetime] = []  # a heap of the same windows, and some closed ones
         self._short: dict[datetime, _Short] = {}
-        self._revisions: Counter[datetime] = Counter()  # of late panes
         self._late: list[LatePane] = []
 
-    def check(self, entry: Entry, pane: Pane, *, is_last: bool) -> str | None:
+    def ask(self, entry: Entry, pane: Pane) -> Asked | None:
+        """Say what is to be fetched for a pane, None if that is nothing."""
+        if pane.timing == "early":
+            self._keep(entry.cycle, pane)
+        if (self._is_after_expiry(pane) and pane.files) or not _has_manifest(pane):
+            return None
+        revision = self._asked.next(pane)
+        return Asked(pane, revision, self._early_of(pane) if revision == 1 else None)
+
+    def fetch(self, asked: Asked | None) -> Fetched | None:
+        """Fetch it; this may go on in any thread."""
+        if asked is None:
+            return None
+        try:
+            content = self._storage.read(manifest_path(asked.pane.window_start, asked.revision))
+        except FileNotFoundError:
+            return Fetched(None, None)
+        if asked.early is not None:
+            return Fetched(content, asked.early)
+        return Fetched(content, self._earlier_files(asked.pane, asked.revision))
+
+    def check(
+        self, entry: Entry, pane: Pane, fetched: Fetched | None, *, is_last: bool
+    ) -> str | None:
         """Check a pane's manifest, and return its path; None if it has none, or no certain one.
 
         That of the last entry may still be to come.
@@ -51,20 +100,20 @@ class ManifestAudit:
             self._late.append(LatePane(entry, pane))
             return None
         self._check_earlier(entry, pane)
-        if not _has_manifest(pane):
+        if fetched is None:
             return None
-        revision = self._next_revision(pane)
+        revision = self._checked.next(pane)
         path = manifest_path(pane.window_start, revision)
-        try:
-            content = json.loads(self._storage.read(path))
-            agrees = self._agrees(entry, pane, revision, content)
-        except FileNotFoundError:
+        if fetched.content is None:
             if not is_last:
                 self._find(f"{path} is missing")
+            return path
+        try:
+            content = json.loads(fetched.content)
         except ValueError:
             self._find(f"{path} is not JSON")
         else:
-            if not agrees:
+            if not self._agrees(entry, pane, revision, content, fetched.earlier):
                 self._find(f"{path} does not agree with {entry_path(entry.cycle)}")
         return path
 
@@ -81,8 +130,7 @@ class ManifestAudit:
             if entry.boundary is None or end > entry.boundary:
                 name = format_instant(end - entry.interval)
                 self._find(f"{entry_path(entry.cycle)}: window {name} is open and is said empty")
-            first, last = (bisect_left(self._closed, microseconds(each)) for each in (start, end))
-            for closed in self._closed[first:last]:
+            for closed in self._checked.between(start, end):
                 name = format_instant(from_microseconds(closed))
                 self._find(f"{entry_path(entry.cycle)}: window {name} had rows and is said empty")
 
@@ -113,7 +161,7 @@ class ManifestAudit:
         return {
             manifest_path(
                 pane.window_start,
-                entry.cycle if self._is_after_expiry(pane) else self._next_revision(pane),
+                entry.cycle if self._is_after_expiry(pane) else self._checked.next(pane),
             )
             for pane in entry.panes
             if _has_manifest(pane)
@@ -123,16 +171,19 @@ class ManifestAudit:
         """Say whether a pane that is there is of a window of which earlier ones were expired."""
         return self._expiry is not None and pane.window_end <= self._expiry.before
 
-    def _next_revision(self, pane: Pane) -> int:
-        """Return which manifest of its window a pane has; there are too many windows for a dict."""
-        start = microseconds(pane.window_start)
-        place = bisect_left(self._closed, start)
-        is_closed = place < len(self._closed) and self._closed[place] == start
-        if not is_closed and pane.timing == "on_time":
-            self._closed.insert(place, start)  # at the end: windows are closed in order
-            return 1
-        self._revisions[pane.window_start] += 1
-        return self._revisions[pane.window_start] + is_closed
+    def _keep(self, cycle: int, pane: Pane) -> None:
+        """Keep the files of an early pane, as manifests name them, unless these are too many."""
+        if self._kept_files + len(pane.files) <= _MOST_EARLY:
+            self._kept_files += len(pane.files)
+            files = [{"path": file.path, "rows": file.rows} for file in pane.files]
+            self._kept.setdefault((cycle, pane.window_start), []).extend(files)
+
+    def _early_of(self, pane: Pane) -> list[dict[str, Any]] | None:
+        """Return the files of all early panes of a window that closes, None if some aren't kept."""
+        kept = [self._kept.pop((cycle, pane.window_start), None) for cycle in pane.earlier]
+        files = [file for some in kept for file in some or ()]
+        self._kept_files -= len(files)
+        return None if None in kept else files
 
     def _check_earlier(self, entry: Entry, pane: Pane) -> None:
         """See that a pane that closes its window names all cycles that gave it early ones."""
@@ -153,7 +204,14 @@ class ManifestAudit:
     def _is_closed(entry: Entry, window: datetime) -> bool:
         return entry.boundary is not None and window + entry.interval <= entry.boundary
 
-    def _agrees(self, entry: Entry, pane: Pane, revision: int, content: Any) -> bool:
+    def _agrees(
+        self,
+        entry: Entry,
+        pane: Pane,
+        revision: int,
+        content: Any,
+        earlier: list[dict[str, Any]] | None,
+    ) -> bool:
         """Tell whether a manifest says what it must; one that says all of a window mends it."""
         start = pane.window_start
         short = self._short.get(start)
@@ -164,8 +222,7 @@ class ManifestAudit:
             if files is not None and content == manifest_of(entry, pane, revision, files):
                 del self._short[start]
                 return True
-        files = self._earlier_files(pane, revision)
-        return files is None or content == manifest_of(entry, pane, revision, files)
+        return earlier is None or content == manifest_of(entry, pane, revision, earlier)
 
     def _earlier_files(self, pane: Pane, revision: int) -> list[dict[str, Any]] | None:
         """Return what a manifest names beside the pane's own files, None if that can't be told."""
@@ -176,6 +233,30 @@ class ManifestAudit:
             return list(last["files"])
         except (FileNotFoundError, LogError, ValueError, KeyError, TypeError):
             return None  # found already, where that entry or manifest was looked at
+
+
+class _Revisions:
+    """Counts the manifests of each window, as the log has its panes."""
+
+    def __init__(self) -> None:
+        self._closed = array("q")  # windows that an on-time pane gave a manifest, sorted
+        self._late: Counter[datetime] = Counter()
+
+    def next(self, pane: Pane) -> int:
+        """Return which manifest of its window a pane has; there are too many windows for a dict."""
+        start = microseconds(pane.window_start)
+        place = bisect_left(self._closed, start)
+        is_closed = place < len(self._closed) and self._closed[place] == start
+        if not is_closed and pane.timing == "on_time":
+            self._closed.insert(place, start)  # at the end: windows are closed in order
+            return 1
+        self._late[pane.window_start] += 1
+        return self._late[pane.window_start] + is_closed
+
+    def between(self, start: datetime, end: datetime) -> array[int]:
+        """Return the windows that got a manifest on time and begin between two instants."""
+        first, last = (bisect_left(self._closed, microseconds(each)) for each in (start, end))
+        return self._closed[first:last]
 
 
 _ADVICE = (

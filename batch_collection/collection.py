@@ -40,7 +40,7 @@ from batch_collection.storage import Storage, open_storage
 from batch_collection.windows import EPOCH, format_instant, parse_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import duckdb
@@ -369,12 +369,14 @@ class Collection:
         once: bool = False,
         on_expired: str = "fail",
         wait: Callable[[float], object] = time.sleep,
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Yield each committed batch in the order of the log, then wait for new ones.
 
         The place is remembered, durably, when the loop asks for the next batch: every batch comes
         at least once across crashes, and once without. A loop left by ``break`` or an exception
-        gets its last batch again. One loop at a time may use a cursor.
+        gets its last batch again. On Cloud Storage it is remembered once a second at most, and when
+        the loop ends or waits: after a crash the batches of the last second come again. One loop at
+        a time may use a cursor.
 
         Args:
             cursor: The name under which ``cursors/`` remembers the place.

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_collection.checksum import file_crc32c
-from batch_collection.collection import open_published
+from batch_collection.checksum import stream_crc32c
+from batch_collection.errors import CollectionError, in_one_line
 from batch_collection.formats import Told, format_of
+from batch_collection.parallel import AT_ONCE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batch_collection.entry import BatchFile, CarryFile, DeadLetterFile
     from batch_collection.file_types import FileTypes
     from batch_collection.storage import Storage
 
 __all__ = [
+    "Evidence",
     "FileRows",
     "batch_rows",
     "carry_rows",
     "dead_letter_rows",
-    "published_crc32c",
+    "evidence",
     "spans",
+    "weight",
 ]
+
+_MOST_BYTES = 64 << 20
+"""Of files that are looked at together, without the last one: opened, they may be in memory."""
 
 
 class FileRows(NamedTuple):
@@ -35,24 +44,60 @@ class FileRows(NamedTuple):
     indexes: Any
 
 
-def published_crc32c(storage: Storage, path: str, staged: str) -> tuple[int, str]:
-    """Return the size and CRC-32C of a file that an entry names, wherever its publishing stands.
+class Evidence(NamedTuple):
+    """What was found of a file: its rows, or else what is wrong with it, and of what ``kind``.
 
-    Raises:
-        FileNotFoundError: it is at neither of its names.
+    ``kind`` is ``missing``, ``changed`` or ``unreadable``; empty if all is well.
     """
-    for name in (path, staged, path):
+
+    rows: FileRows | None
+    kind: str = ""
+    finding: str = ""
+
+
+def weight(file: BatchFile | DeadLetterFile | CarryFile) -> float:
+    """Return as how many of ``AT_ONCE`` files one counts, where several are looked at together."""
+    return max(1, AT_ONCE * file.bytes / _MOST_BYTES)
+
+
+def evidence(
+    storage: Storage,
+    file: BatchFile | DeadLetterFile | CarryFile,
+    staged: str,
+    read: Callable[[BinaryIO], FileRows],
+) -> Evidence:
+    """Fetch a file once, wherever its publishing stands; read it if it is what its entry says."""
+    try:
+        source = _opened(storage, file.path, staged)
+    except FileNotFoundError:
+        return Evidence(None, "missing", "is missing")
+    with source:
+        size, checksum = stream_crc32c(source)
+        if (size, checksum) != (file.bytes, file.crc32c):
+            finding = (
+                f"has {size} bytes with crc32c={checksum}, the log says {file.bytes} with "
+                f"{file.crc32c}"
+            )
+            return Evidence(None, "changed", finding)
+        source.seek(0)
         try:
-            return file_crc32c(storage, name)
+            return Evidence(read(source))
+        except (CollectionError, pa.ArrowException, KeyError, OSError) as error:
+            return Evidence(None, "unreadable", f"cannot be read: {in_one_line(error)}")
+
+
+def _opened(storage: Storage, path: str, staged: str) -> BinaryIO:
+    for name in (path, staged):
+        try:
+            return storage.open(name)
         except FileNotFoundError:
             continue
-    raise FileNotFoundError(path)
+    return storage.open(path)  # it was moved in between
 
 
-def batch_rows(storage: Storage, path: str, staged: str, types: FileTypes, cycle: int) -> FileRows:
+def batch_rows(source: BinaryIO, path: str, types: FileTypes, cycle: int) -> FileRows:
     """Read a batch file of a cycle, without its payload."""
     columns = ["_partition", "_offset", "_index"]
-    source = open_published(storage, path, staged)
     told = Told(None, lambda: types.of(cycle, path))
     table = format_of(path).read(source, path, columns, told)
     if not {"_partition", "_offset"} <= set(table.column_names):
@@ -60,16 +105,16 @@ def batch_rows(storage: Storage, path: str, staged: str, types: FileTypes, cycle
     return _positions(table, *columns)
 
 
-def dead_letter_rows(storage: Storage, path: str, staged: str) -> FileRows:
+def dead_letter_rows(source: BinaryIO) -> FileRows:
     """Read a file of dead letters."""
-    with open_published(storage, path, staged) as source, pq.ParquetFile(source) as file:
+    with pq.ParquetFile(source) as file:
         return _positions(file.read(columns=["partition", "offset"]), "partition", "offset", "")
 
 
-def carry_rows(storage: Storage, path: str) -> FileRows:
+def carry_rows(source: BinaryIO) -> FileRows:
     """Read a carry file, record batch by record batch."""
     columns = ["partition", "offset", "index"]
-    with storage.open(path) as source, pa.ipc.open_stream(source) as stream:
+    with pa.ipc.open_stream(source) as stream:
         parts = [batch.select([c for c in columns if c in batch.schema.names]) for batch in stream]
     return _positions(pa.Table.from_batches(parts), *columns)
 

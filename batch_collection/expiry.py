@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from batch_collection.entry import Entry, PartitionRead
 from batch_collection.errors import CollectionError, LogError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Expiry",
     "Folded",
+    "Looked",
     "first_cycle",
     "first_kept",
     "fold",
@@ -175,6 +176,26 @@ def _folded(fields: dict[str, Any]) -> Folded:
     known["early"] = tuple(map(parse_instant, fields.get("early", ())))
     known["more"] = tuple(fields.get("more", (0, 0)))
     return Folded(**known)
+
+
+class Looked(NamedTuple):
+    """What a look for stubs has found: ``expiry`` is None if nothing was expired until then.
+
+    It may be handed on to what is done next, instead of a look of its own: between a look and what
+    follows from it anything may be expired anyhow.
+    """
+
+    expiry: Expiry | None
+
+    @property
+    def first(self) -> int:
+        """The first cycle whose entry expiring has left in the log."""
+        return first_kept(self.expiry)
+
+    @classmethod
+    def at(cls, storage: Storage) -> Looked:
+        """Look: one listing, and one file if there are any."""
+        return cls(newest_expiry(storage))
 
 
 def newest_stub(storage: Storage) -> int | None:

@@ -57,6 +57,10 @@ class FileTypes:
         self._storage = storage
         self._entries = {entry.cycle: _told(entry) for entry in known}
 
+    def know(self, entry: Entry) -> None:
+        """Take in an entry that is about to be asked for; it need not be read."""
+        self._keep(entry.cycle, _told(entry))
+
     def of(self, cycle: int, path: str) -> tuple[Types, ...]:
         """Return what the columns of an entry's file may be, the likeliest first.
 
@@ -91,10 +95,13 @@ class FileTypes:
         found = self._entries.get(cycle)
         if found is None:
             found = _told(read_entry(self._storage, cycle))
-            for known in list(self._entries)[: -_MOST_ENTRIES + 1]:
-                self._entries.pop(known, None)
-            self._entries[cycle] = found
+            self._keep(cycle, found)
         return found
+
+    def _keep(self, cycle: int, told: _Entry) -> None:
+        for known in list(self._entries)[: -_MOST_ENTRIES + 1]:
+            self._entries.pop(known, None)
+        self._entries[cycle] = told
 
 
 def _told(entry: Entry) -> _Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,19 @@ from batch_collection.errors import ExpiredError
 from batch_collection.expiry import Expiry, Folded, first_kept, newest_expiry, read_stub
 from batch_collection.log import read_entry
 from batch_collection.names import entry_path
+from batch_collection.storage import is_far
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from batch_collection.batch import Batch
     from batch_collection.cursor import Cursor
     from batch_collection.storage import Storage
 
 __all__ = ["Following"]
+
+_REST = 1.0
+"""Seconds between two places that are remembered far away: an object takes one write a second."""
 
 
 @dataclass(slots=True)
@@ -31,6 +36,7 @@ class Following:
         skips: whether batches that were expired before they were read are passed over; else they
             are an error.
         wait: called at the end of the log, a true answer ends it; None: it ends there.
+        clock: seconds, from any start.
     """
 
     storage: Storage
@@ -38,22 +44,36 @@ class Following:
     latest: int | None
     skips: bool
     wait: Callable[[], object] | None
+    clock: Callable[[], float] = time.monotonic
     _expiry: Expiry | None = None
     _known: Expiry | None = None
+    _reached: Place | None = None
+    _stored_at: float = -_REST
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Generator[Batch, None, None]:
         """Yield batch after batch; a place is remembered when the next one is asked for.
+
+        Where remembering is an upload, it is put off for a second at most, but not beyond the end
+        of the log or of the loop.
 
         Raises:
             ExpiredError: some were expired before they were read.
         """
+        try:
+            yield from self._batches()
+        finally:
+            self._remember()
+
+    def _batches(self) -> Iterator[Batch]:
         place = self._begin()
         while True:
             while self.storage.size(entry_path(place.cycle)) is None:
                 folded = self._folded(place)
                 if folded is not None:
                     place = self._jump(place, folded)
-                elif self.wait is None or self.wait():
+                    continue
+                self._remember()
+                if self.wait is None or self.wait():
                     return
             entry = read_entry(self.storage, place.cycle)
             batches = batches_of(self.storage, entry)
@@ -65,7 +85,7 @@ class Following:
             for batch in batches[place.index :]:
                 if self._is_there(batch):
                     yield batch
-                    self._store(Place(batch.cycle, batch.number + 1))
+                    self._reach(Place(batch.cycle, batch.number + 1))
             place = Place(place.cycle + 1)
 
     def _begin(self) -> Place:
@@ -98,7 +118,7 @@ class Following:
         if (place.cycle, place.index) < folded.place:
             self._miss()
         place = Place(folded.last.cycle + 1)
-        self._store(place)
+        self._reach(place)
         return place
 
     def _is_there(self, batch: Batch) -> bool:
@@ -123,6 +143,16 @@ class Following:
             raise ExpiredError(message)
         self._known = self._expiry
 
-    def _store(self, place: Place) -> None:
+    def _reach(self, place: Place) -> None:
+        """Remember a place, or put it off: the next one, the end, or the wait for more has it."""
         stub = None if self._known is None else self._known.number
-        self.cursor.store(replace(place, stub=stub))
+        self._reached = replace(place, stub=stub)
+        if not is_far(self.storage) or self.clock() - self._stored_at >= _REST:
+            self._remember()
+
+    def _remember(self) -> None:
+        """Remember the place that was reached last, if it is not yet."""
+        place, self._reached = self._reached, None
+        if place is not None:
+            self.cursor.store(place)
+            self._stored_at = self.clock()

@@ -75,6 +75,8 @@ def _connect(pid: int, emulator: str | None) -> Connection:  # noqa: ARG001 - af
     for scheme in ("http://", "https://"):
         session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
     client = storage.Client(project=None, credentials=credentials, _http=session)
+    # for traces, of which we make none, it would look the bucket up behind each missing object
+    client._bucket_metadata_cache = None  # noqa: SLF001
     return Connection(client, session, ThreadPoolExecutor(SENDERS, "upload"))
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from batch_collection.entry import Entry
 from batch_collection.errors import AlreadyExistsError, ExpiredError, LogError
-from batch_collection.expiry import first_cycle
-from batch_collection.names import entry_path
+from batch_collection.expiry import Looked, first_cycle
+from batch_collection.names import CHECKPOINT, LOG, checkpoint_range, entry_path
 from batch_collection.parallel import each
+from batch_collection.storage import is_far
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "create_entry",
+    "created_entry",
     "digest",
+    "found_entry",
     "newest_cycle",
     "newest_entry",
     "read_content",
@@ -32,6 +36,10 @@ __all__ = [
 ]
 
 
+_PAGE = 1_000
+"""Names that one listing gives."""
+
+
 def digest(content: bytes) -> str:
     """Return what the next entry's ``previous`` says of an entry's bytes: their SHA-256."""
     return hashlib.sha256(content).hexdigest()
@@ -41,27 +49,54 @@ def newest_cycle(storage: Storage, hint: int = 0) -> int | None:
     """Return the newest entry's cycle, None if the log is empty.
 
     Probes by doubling steps from ``hint`` (a cycle known to be there, or 0), then halves: about
-    ``2 log2(newest - hint)`` look-ups, and never a listing of the log. What expiring leaves or is
-    just making are holes in which probing would end; so all but ``hint`` itself is held against the
+    ``2 log2(newest - hint)`` look-ups, and never a listing of the log; without a hint and where
+    each look-up is a request, three listings of a thousand names at most. What expiring leaves or
+    is just making are holes in which both would end; so all but ``hint`` itself is held against the
     newest stub.
 
     Raises:
         LogError: the first entry that expiring left is not there.
     """
+    return _newest(storage, hint)[0]
+
+
+def _newest(storage: Storage, hint: int) -> tuple[int | None, Looked | None]:
+    """Return the newest cycle, and what a look at the stubs has found, if one was needed."""
     start = hint
     while True:
-        newest = _probed(storage, start)
+        lists = is_far(storage) and not start == hint > 0
+        newest = _listed(storage, start) if lists else _probed(storage, start)
         if newest is not None and newest == hint > 0:
-            return newest
-        first = first_cycle(storage)
-        if newest is not None and newest >= first:
-            return newest
-        if start == first > 0:
-            message = f"{entry_path(first)} is missing in {storage.uri}; run batch-collection audit"
+            return newest, None
+        looked = Looked.at(storage)
+        if newest is not None and newest >= looked.first:
+            return newest, looked
+        if start == looked.first > 0:
+            message = f"{entry_path(start)} is missing in {storage.uri}; run batch-collection audit"
             raise LogError(message)
-        if start == first:
-            return None
-        start = first
+        if start == looked.first:
+            return None, looked
+        start = looked.first
+
+
+def _listed(storage: Storage, start: int) -> int | None:
+    """Return what ``_probed`` does, by listings; a checkpoint tells how far a long log goes."""
+    low = _end_of_page(storage, start)
+    if low is None or low < start + _PAGE - 1:
+        return low
+    spans = map(checkpoint_range, storage.list(LOG, CHECKPOINT, f"{CHECKPOINT}~"))
+    near = max([low, *(span[1] for span in spans if span is not None)])
+    last = _end_of_page(storage, near)
+    if last is not None and last < near + _PAGE - 1:
+        return last
+    return _probed(storage, low if last is None else last)
+
+
+def _end_of_page(storage: Storage, start: int) -> int | None:
+    """Return the last entry that follows ``start`` without a hole, of those that one page lists."""
+    names = set(storage.list(LOG, entry_path(start), entry_path(start + _PAGE - 1)))
+    following = takewhile(lambda cycle: entry_path(cycle) in names, range(start, start + _PAGE))
+    return max(following, default=None)
 
 
 def _probed(storage: Storage, start: int) -> int | None:
@@ -96,13 +131,15 @@ def read_content(storage: Storage, cycle: int) -> bytes:
         raise LogError(message) from error
 
 
-def _check_kept(storage: Storage, cycle: int) -> None:
-    first = first_cycle(storage)
-    if cycle < first:
+def _check_kept(storage: Storage, cycle: int) -> Looked:
+    looked = Looked.at(storage)
+    if cycle < looked.first:
         message = (
-            f"cycle={cycle} of {storage.uri} was expired; the first one in the log is cycle={first}"
+            f"cycle={cycle} of {storage.uri} was expired; the first one in the log is "
+            f"cycle={looked.first}"
         )
         raise ExpiredError(message)
+    return looked
 
 
 def read_entry(storage: Storage, cycle: int) -> Entry:
@@ -124,6 +161,13 @@ def newest_entry(storage: Storage, hint: int = 0) -> Entry | None:
     """Return the newest entry, None if the log is empty."""
     cycle = newest_cycle(storage, hint)
     return None if cycle is None else read_entry(storage, cycle)
+
+
+def found_entry(storage: Storage) -> tuple[Entry | None, Looked]:
+    """Return the newest entry, and what was found expired when it had been found."""
+    cycle, looked = _newest(storage, 0)
+    entry = None if cycle is None else read_entry(storage, cycle)
+    return entry, looked or Looked.at(storage)
 
 
 def read_entries(storage: Storage, first: int, last: int) -> Iterator[Entry]:
@@ -166,14 +210,21 @@ def create_entry(storage: Storage, entry: Entry) -> Entry:
         ExpiredError: its cycle had one, which was expired since: its place was free again. Stubs
             are made before entries are deleted, so whoever meets such a place meets the stub.
     """
-    path, is_new = entry_path(entry.cycle), False
+    return created_entry(storage, entry)[0]
+
+
+def created_entry(storage: Storage, entry: Entry) -> tuple[Entry, Looked]:
+    """Do the same; return also what was found expired when the entry was there."""
+    path, content, is_new = entry_path(entry.cycle), entry.to_json(), False
     with contextlib.suppress(AlreadyExistsError):
-        storage.create(path, entry.to_json())
+        storage.create(path, content)
         is_new = True
     try:
-        _check_kept(storage, entry.cycle)
+        looked = _check_kept(storage, entry.cycle)
     except ExpiredError:
         if is_new:  # what is there goes last: until then it tells what else must go
             storage.delete([path])
         raise
-    return read_entry(storage, entry.cycle)
+    # bytes of which the storage has said that they are there need not be read
+    there = Entry.from_json(content) if is_new else read_entry(storage, entry.cycle)
+    return there, looked

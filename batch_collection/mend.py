@@ -19,7 +19,7 @@ from batch_collection.checkpoint import (
 from batch_collection.dead_letters import reasons_of
 from batch_collection.entry import Entry
 from batch_collection.errors import DamagedFileError, FileGoneError, LogError
-from batch_collection.expiry import first_cycle
+from batch_collection.expiry import Looked
 from batch_collection.log import digest
 from batch_collection.names import entry_path
 from batch_collection.parallel import each
@@ -47,7 +47,13 @@ def keep_up(storage: Storage, newest: int) -> None:
         mend(storage, newest, most=_WHEN_DUE, turn=newest // ranges.SPAN)
 
 
-def mend(storage: Storage, newest: int, most: int = _AT_START, turn: int | None = None) -> None:
+def mend(
+    storage: Storage,
+    newest: int,
+    most: int = _AT_START,
+    turn: int | None = None,
+    looked: Looked | None = None,
+) -> None:
     """Make checkpoints that lack or don't hold, the newest first.
 
     Checkpoints can be made by several at once, and a crash in between does no harm: see
@@ -59,8 +65,10 @@ def mend(storage: Storage, newest: int, most: int = _AT_START, turn: int | None 
         most: How many ranges of the lowest level may be made of entries, for the time it takes.
         turn: Of all that readers would use, take a look at the listing of one, another in each
             turn; None: of none.
+        looked: What was found expired; None: look.
     """
-    spans = [span for span in cover(first_cycle(storage), newest) if span.level is not None][::-1]
+    first = (looked or Looked.at(storage)).first
+    spans = [span for span in cover(first, newest) if span.level is not None][::-1]
     summaries = each(storage, partial(read_summary, storage), spans)
     mender = _Mender(storage, most)
     for number, (span, summary) in enumerate(zip(spans, summaries, strict=True)):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARRY",
+    "CHECKPOINT",
     "CURSORS",
     "DATA",
     "DEAD_LETTERS",
@@ -65,8 +66,9 @@ PLACEHOLDER = "_empty"
 RESERVED_COLUMNS = METADATA_COLUMNS["full"] | PATH_KEYS
 _LEAVES = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)")
 _DRAFTS = f"{STAGING}/drafts"
-_CHECKPOINT = f"{LOG}/checkpoint-"
-_CHECKPOINT_NAME = re.compile(rf"{_CHECKPOINT}(\d{{20}})-(\d{{20}})\.(?:json|parquet)")
+CHECKPOINT = f"{LOG}/checkpoint-"
+"""How the paths of checkpoints begin."""
+_CHECKPOINT_NAME = re.compile(rf"{CHECKPOINT}(\d{{20}})-(\d{{20}})\.(?:json|parquet)")
 
 
 def lies_in(path: Any, folder: str) -> bool:
@@ -96,12 +98,12 @@ def entry_path(cycle: int) -> str:
 
 def checkpoint_path(first: int, last: int, suffix: str) -> str:
     """Return the path of a file of the checkpoint of a range of entries."""
-    return f"{_CHECKPOINT}{first:020d}-{last:020d}{suffix}"
+    return f"{CHECKPOINT}{first:020d}-{last:020d}{suffix}"
 
 
 def is_checkpoint(path: str) -> bool:
     """Tell whether a path is that of a checkpoint's file."""
-    return path.startswith(_CHECKPOINT)
+    return path.startswith(CHECKPOINT)
 
 
 def checkpoint_range(path: str) -> tuple[int, int] | None:

@@ -6,6 +6,8 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from batch_collection.storage import is_far
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
@@ -21,32 +23,42 @@ R = TypeVar("R")
 _END: Any = object()
 
 
-def ahead(call: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
+def ahead(
+    call: Callable[[T], R],
+    items: Iterable[T],
+    count: int,
+    weigh: Callable[[T], float] = lambda _: 1,
+) -> Iterator[R]:
     """Yield ``call(item)`` for each item, in order; ``count`` calls go on ahead of the reader.
 
-    With 0 none is made before it is asked for. The first error is raised in its place.
+    With 0 none is made before it is asked for. The first error is raised in its place. ``weigh``
+    says as how many calls an item counts, for what its answer takes of memory.
     """
     if not count:
         yield from map(call, items)
         return
-    waiting: deque[Future[R]] = deque()
+    waiting: deque[tuple[Future[R], float]] = deque()
     with ThreadPoolExecutor(count, "ahead") as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(call, item))
-                if len(waiting) > count:
-                    yield waiting.popleft().result()
+                waiting.append((pool.submit(call, item), weigh(item)))
+                while waiting and sum(weight for _, weight in waiting) > count:
+                    yield waiting.popleft()[0].result()
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[0].result()
         finally:
-            for future in waiting:
+            for future, _ in waiting:
                 future.cancel()
 
 
-def each(storage: Storage, call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def each(
+    storage: Storage,
+    call: Callable[[T], R],
+    items: Iterable[T],
+    weigh: Callable[[T], float] = lambda _: 1,
+) -> Iterator[R]:
     """Yield ``call(item)``, which reads from ``storage``, in order; where it is far, some ahead."""
-    is_far = "://" in storage.uri  # a disk answers sooner than a thread
-    return ahead(call, items, AT_ONCE if is_far else 0)
+    return ahead(call, items, AT_ONCE if is_far(storage) else 0, weigh)
 
 
 def in_parallel(act: Callable[[T], object], items: Iterable[T]) -> None:

@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from batch_collection.batch_table import batches_in
-from batch_collection.errors import AlreadyExistsError
-from batch_collection.expiry import newest_expiry
+from batch_collection.errors import AlreadyExistsError, FileGoneError
+from batch_collection.expiry import Looked
 from batch_collection.listing import kept_listing
 from batch_collection.log import read_entry
 from batch_collection.names import (
@@ -24,21 +24,29 @@ from batch_collection.names import (
 )
 from batch_collection.narrowing import Narrowing
 from batch_collection.parallel import in_parallel
+from batch_collection.present import missing
+from batch_collection.storage import is_far
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from batch_collection.entry import Entry, Pane
     from batch_collection.expiry import Expiry
     from batch_collection.storage import Storage
 
-__all__ = ["early_files", "manifest_of", "publish", "sweep"]
+__all__ = ["early_files", "left_over", "manifest_of", "publish", "sweep"]
 
 
 def publish(
-    storage: Storage, entry: Entry, *, without_gone: bool = False, leave_strays: bool = False
+    storage: Storage,
+    entry: Entry,
+    *,
+    without_gone: bool = False,
+    leave_strays: bool = False,
+    looked: Looked | None = None,
+    left: Sequence[str] | None = None,
 ) -> None:
     """Move an entry's files to their visible names, write its manifests, remove what it replaced.
 
@@ -53,37 +61,57 @@ def publish(
         without_gone: Leave files alone that somebody has taken away since an earlier publishing.
         leave_strays: Leave what else was staged for the entry's cycle: a collector may be writing
             it, which does not know yet that the cycle is no longer its own.
+        looked: What was found expired; None: look.
+        left: What ``left_over`` has found, when the entry was there; None: list what is staged for
+            its cycle.
 
     Raises:
         FileGoneError: a file that the entry names is at neither of its names.
     """
     storage.settle(entry_path(entry.cycle))
-    expiry = newest_expiry(storage)
+    expiry = (looked or Looked.at(storage)).expiry
     if expiry is not None and entry.cycle <= expiry.through:
         return  # it was published long ago, and some of it is gone since
-    moves = entry.moves
-    if without_gone:
-        moves = tuple(move for move in moves if storage.size(move[0]) is not None)
+    staged = frozenset(_staged(storage, entry) if left is None else left)
+    gone = missing(storage, (target for source, target in entry.moves if source not in staged))
+    if not without_gone:
+        _check_none_gone(entry, gone)
+    moves = [move for move in entry.moves if move[1] not in gone]
+    if is_far(storage):  # where what is moved is durable; a disk syncs the names of all again
+        moves = [move for move in moves if move[0] in staged]
     storage.move(moves)
     closed = [pane for pane in entry.panes if pane.timing != "early"]
     known = _files_by_log(storage, entry, closed)
     in_parallel(lambda pane: _write_manifest(storage, entry, pane, expiry, known), closed)
-    storage.delete((*entry.released, *entry.redriven))
+    released = entry.released if left is None else staged.intersection(entry.released)
+    storage.delete((*released, *entry.redriven))
     if not leave_strays:
-        storage.delete(_stray(storage, entry))
+        storage.delete(_stray(entry, staged))
 
 
-def sweep(storage: Storage, newest: Entry) -> None:
+def _check_none_gone(entry: Entry, gone: set[str]) -> None:
+    for source, target in entry.moves:
+        if target in gone:
+            message = f"cannot move {source}: it is gone, and {target} is not there either"
+            raise FileGoneError(message)
+
+
+def left_over(storage: Storage) -> tuple[str, ...]:
+    """List all that is staged or waits: what ``publish`` and ``sweep`` may have to do with."""
+    return tuple(path for folder in (STAGING, CARRY) for path in storage.list(folder))
+
+
+def sweep(storage: Storage, newest: Entry, left: Sequence[str] | None = None) -> None:
     """Remove what crashed collectors left of cycles up to ``newest``, an entry that is published.
 
     A cycle without an entry may belong to a living collector, so its files stay until it has one;
-    the draft of a file stays until that file is there, or its cycle has an entry.
+    the draft of a file stays until that file is there, or its cycle has an entry. ``left`` is what
+    ``left_over`` has found; None: it is asked.
     """
     named = _named(newest)
     storage.delete(
         path
-        for folder in (STAGING, CARRY)
-        for path in list(storage.list(folder))
+        for path in (left_over(storage) if left is None else left)
         if path not in named and _is_left_over(storage, path, newest.cycle)
     )
 
@@ -106,11 +134,20 @@ def _named(entry: Entry) -> set[str]:
     return {staged for staged, _ in entry.moves} | {file.path for file in entry.carry}
 
 
-def _stray(storage: Storage, entry: Entry) -> list[str]:
-    """List what was staged for this entry's cycle but isn't named by it."""
-    named = _named(entry)
-    folders = (f"{STAGING}/{cycle_name(entry.cycle)}", f"{CARRY}/{cycle_name(entry.cycle)}")
-    return [path for folder in folders for path in storage.list(folder) if path not in named]
+def _staged(storage: Storage, entry: Entry) -> Iterator[str]:
+    """List what was staged for an entry's cycle, and where else an entry's files were staged."""
+    elsewhere = {source.rpartition("/")[0] for source, _ in entry.moves}  # a redrive's lease
+    return (path for folder in {*_folders(entry), *elsewhere} for path in storage.list(folder))
+
+
+def _folders(entry: Entry) -> tuple[str, ...]:
+    return f"{STAGING}/{cycle_name(entry.cycle)}", f"{CARRY}/{cycle_name(entry.cycle)}"
+
+
+def _stray(entry: Entry, staged: Iterable[str]) -> list[str]:
+    """Return what of this was staged for an entry's cycle but isn't named by it."""
+    named, folders = _named(entry), tuple(f"{folder}/" for folder in _folders(entry))
+    return [path for path in staged if path.startswith(folders) and path not in named]
 
 
 def _files_by_log(

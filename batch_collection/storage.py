@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["LocalStorage", "Sink", "Storage", "open_storage"]
+__all__ = ["LocalStorage", "Sink", "Storage", "is_far", "open_storage"]
 
 _OURS = {CARRY, LOG, STAGING}
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -60,7 +60,7 @@ class Storage(Protocol):
     Whatever a call has written is durable when it returns. Every call raises ``StorageError`` where
     the storage fails, with the path; a missing file is a ``FileNotFoundError``. Of everything but
     ``list``, which cleaning up, expiring and audits use, and all for the few stubs in ``expired/``,
-    an object store can do each at a constant cost.
+    an object store can do each at a constant cost; of ``list``, each thousand paths.
     """
 
     @property
@@ -95,8 +95,12 @@ class Storage(Protocol):
             FileGoneError: a file is at neither of its names.
         """
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yield the paths of all files below the folder ``prefix``, in no order."""
+    def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
+        """Yield the paths of all files below the folder ``prefix``, in no order.
+
+        With ``start`` only those that sort as it or after it, as text, with ``end`` those that sort
+        as it or before: an object store begins and ends there.
+        """
 
     def folders(self) -> Iterator[str]:
         """Yield the names of the folders in the root, in no order."""
@@ -185,8 +189,11 @@ class LocalStorage:
             self._sync(reached)
         _remove_empty(left)
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
         """Yield the files below a folder; none if it isn't there."""
+        return (path for path in self._below(prefix) if start <= path and (not end or path <= end))
+
+    def _below(self, prefix: str) -> Iterator[str]:
         folders = [prefix.rstrip("/")]
         while folders:
             folder = folders.pop()
@@ -378,6 +385,11 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def is_far(storage: Storage) -> bool:
+    """Tell whether each call waits for a network: a disk answers sooner than a thread begins."""
+    return "://" in storage.uri
 
 
 def open_storage(uri: str) -> Storage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     batches = open_collection(args.path).follow(
         cursor, start=start, poll=poll, once=args.once, on_expired=on_expired, wait=stop.wait
     )
-    with stopped_by_signals(stop.set):
+    with stopped_by_signals(stop.set), closing(batches):
         for batch in batches:
             if stop.is_set():
                 break  # this batch is not begun, the one before is done and remembered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from dataclasses import dataclass, field
@@ -11,10 +12,17 @@ from typing import TYPE_CHECKING, Any
 from batch_collection import errors
 from batch_collection.entry import FORMAT, FORMS, Entry, PartitionRead, Source
 from batch_collection.errors import CollectionError, FileGoneError, LogError, OtherCollectorError
-from batch_collection.log import create_entry, digest, newest_cycle, newest_entry, read_since
+from batch_collection.log import (
+    created_entry,
+    digest,
+    found_entry,
+    newest_cycle,
+    read_entry,
+    read_since,
+)
 from batch_collection.mend import mend
 from batch_collection.names import entry_path, new_token, staged_path
-from batch_collection.publish import publish, sweep
+from batch_collection.publish import left_over, publish, sweep
 from batch_collection.schema import merge
 from batch_collection.storage import open_storage
 from batch_collection.windows import EPOCH, boundary_at, format_duration, parse_instant
@@ -26,9 +34,11 @@ from transforms.report import Report
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from batch_collection.expiry import Looked
     from batch_collection.storage import Storage
     from pipeline.broker import Broker, TopicInfo
     from pipeline.planner import Answer
+    from transforms.plan import Plan
 
 __all__ = ["MOST_REPLANS", "Pins", "TopicCollection", "dead_letters_of"]
 
@@ -89,31 +99,37 @@ class TopicCollection:
     _schema: dict[str, Any] | None = None
     _tries: int = 0
     _looked_at: datetime = EPOCH
+    _committed: Entry | None = None
 
     def __post_init__(self) -> None:
         """Begin the collection, or take it up where its log ends."""
         self.storage = open_storage(self.rules.collection)
         self._check_writable()
-        newest = newest_entry(self.storage)
+        newest, looked = found_entry(self.storage)
         if newest is None:
             self._check_schema(None)
-            newest = create_entry(self.storage, self._first_entry())
+            newest, looked = created_entry(self.storage, self._first_entry())
         self._check_source(newest)
         if newest.cause == "start" and self._differs(newest):
-            publish(self.storage, newest)
-            newest = create_entry(self.storage, self._begun_again(newest))
+            publish(self.storage, newest, looked=looked)
+            newest, looked = created_entry(self.storage, self._begun_again(newest))
         self._check_pins(newest)
-        try:
-            publish(self.storage, newest)
-        except FileGoneError as error:
-            # the file was durable before its entry was made: a reader has taken it away
-            self.warning = f"{error}: taken away since? it is not collected again"
-            publish(self.storage, newest, without_gone=True)
-        sweep(self.storage, newest)
-        mend(self.storage, newest.cycle)
+        self._finish(newest, looked)
         self.newest = newest
         self._check_schema(newest)
         self._schema = self._pinned_schema()
+
+    def _finish(self, newest: Entry, looked: Looked) -> None:
+        """Repair what a crash has left of the newest cycle, and remove what it left of others."""
+        left = left_over(self.storage)
+        try:
+            publish(self.storage, newest, looked=looked, left=left)
+        except FileGoneError as error:
+            # the file was durable before its entry was made: a reader has taken it away
+            self.warning = f"{error}: taken away since? it is not collected again"
+            publish(self.storage, newest, without_gone=True, looked=looked, left=left)
+        sweep(self.storage, newest, left)
+        mend(self.storage, newest.cycle, looked=looked)
 
     @property
     def is_at_end(self) -> bool:
@@ -165,7 +181,7 @@ class TopicCollection:
             )
             for task in planned.tasks
         )
-        commit(planned.plan, reads)
+        self._committed = commit(planned.plan, reads)
 
     def settle(self, planned: Planned, *, published: bool = True) -> tuple[Entry, ...]:
         """See what became of a plan: return the entries that came since, and take them up.
@@ -180,7 +196,7 @@ class TopicCollection:
             CollectionError: why it failed.
         """
         plan = planned.plan
-        found = self._since()
+        found = self._own(plan) or self._since()
         if found:
             for entry in found:
                 self._check_run(entry)
@@ -230,6 +246,16 @@ class TopicCollection:
         if found:
             self._take(found, published=False)
         return found
+
+    def _own(self, plan: Plan) -> tuple[Entry, ...]:
+        """Return the entry that a plan has become, if it is the next; no look for others then."""
+        entry, self._committed = self._committed, None
+        if entry is None:
+            with contextlib.suppress(LogError):
+                entry = read_entry(self.storage, self.newest.cycle + 1)
+        if entry is None or (entry.cycle, entry.plan) != (self.newest.cycle + 1, plan.id):
+            return ()
+        return (entry,)
 
     def _since(self) -> tuple[Entry, ...]:
         newest = newest_cycle(self.storage, hint=self.newest.cycle)
@@ -370,7 +396,7 @@ class TopicCollection:
 
     def _check_writable(self) -> None:
         path = staged_path(0, f"/probe-{new_token()}")  # of a cycle that is over: swept, if left
-        self.storage.replace(path, b"")
+        self.storage.create(path, b"")
         self.storage.delete([path])
 
     def _check_pins(self, newest: Entry) -> None:

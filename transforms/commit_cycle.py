@@ -15,7 +15,7 @@ from apache_beam.transforms.window import GlobalWindows
 from batch_collection.entry import Entry
 from batch_collection.errors import ExpiredError
 from batch_collection.listing import recalled
-from batch_collection.log import create_entry, digest, read_content
+from batch_collection.log import created_entry, digest, read_content
 from batch_collection.mend import keep_up
 from batch_collection.names import entry_path, outcome_path
 from batch_collection.publish import publish
@@ -125,8 +125,8 @@ def _committed(storage: Storage, plan: Plan, reports: Iterable[Report]) -> Entry
     if isinstance(settled, Failure):
         leave_note(storage, plan, settled)
         return None
-    entry = create_entry(storage, settled)
-    publish(storage, entry)
+    entry, looked = created_entry(storage, settled)
+    publish(storage, entry, looked=looked)
     keep_up(storage, entry.cycle)
     return entry
 

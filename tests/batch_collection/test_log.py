@@ -21,7 +21,14 @@ from batch_collection.log import (
     read_entries,
     read_entry,
 )
-from batch_collection.names import EXPIRED, entry_path, stub_path
+from batch_collection.names import (
+    EXPIRED,
+    checkpoint_path,
+    entry_path,
+    is_checkpoint,
+    stub_path,
+)
+from batch_collection.ranges import SPAN
 from batch_collection.storage import LocalStorage
 from tests.builders import MINUTE, Collector, at, message
 from tests.storages import DyingStorage
@@ -46,15 +53,35 @@ class Probed(DyingStorage):
         self.asked += 1
         return 1 if path in self.names else None
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
         """Tell of the stub; refuse the log."""
-        assert prefix == EXPIRED
+        assert (prefix, start, end) == (EXPIRED, "", "")
         return iter([stub_path(0)] if self.first else [])
 
     def read(self, path: str) -> bytes:
         """Return the stub."""
         assert path == stub_path(0)
         return expiry(self.first).to_json()
+
+
+class Listed(Probed):
+    """The same where each look-up is a request, with checkpoints of the entries of before."""
+
+    uri = "gs://bucket/nowhere"
+
+    def __init__(self, entries: int, first: int = 0, strays: Iterable[int] = ()) -> None:
+        """Keep nothing."""
+        super().__init__(entries, first, strays)
+        lasts = range(SPAN - 1, entries, SPAN)
+        self.names |= {checkpoint_path(last + 1 - SPAN, last, ".json") for last in lasts}
+
+    def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
+        """Tell of some names of the log, never of all."""
+        self.asked += 1
+        if prefix == EXPIRED:
+            return super().list(prefix, start, end)
+        assert start
+        return iter([name for name in self.names if start <= name <= end])
 
 
 def expiry(first: int) -> Expiry:
@@ -94,15 +121,34 @@ def test_the_newest_cycle_is_found_from_any_hint(entries: int, hint: int) -> Non
     assert probed.asked <= 28
 
 
+@given(st.integers(0, 6000))
+def test_far_away_the_newest_cycle_is_found_by_four_requests(entries: int) -> None:
+    """The stubs of expiring and three listings, of a page each: a checkpoint leads near the end."""
+    listed = Listed(entries)
+
+    assert newest_cycle(listed) == (entries - 1 if entries else None)
+    assert listed.asked <= 4
+
+
+def test_far_away_a_checkpoint_of_another_log_leads_nobody_astray() -> None:
+    """Also where there is none: the end is probed for."""
+    for checkpoints in ((), (checkpoint_path(8000, 8999, ".json"),)):
+        listed = Listed(5500)
+        listed.names = {name for name in listed.names if not is_checkpoint(name)} | {*checkpoints}
+
+        assert newest_cycle(listed) == 5499
+
+
+@pytest.mark.parametrize("kind", [Probed, Listed])
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(0, 4500), st.data())
 def test_the_newest_cycle_is_found_whatever_is_expired(
-    first: int, kept: int, hint: int, data: st.DataObject
+    kind: type[Probed], first: int, kept: int, hint: int, data: st.DataObject
 ) -> None:
     """Also where expiring is in the middle of it, or a zombie has left an entry."""
     strays = data.draw(st.sets(st.integers(0, first - 1), max_size=5))
     hint = 0 if hint in strays else hint  # a hint that stands for itself is known to be there
 
-    assert newest_cycle(Probed(first + kept, first, strays), hint) == first + kept - 1
+    assert newest_cycle(kind(first + kept, first, strays), hint) == first + kept - 1
 
 
 def test_a_log_whose_first_entry_is_gone_is_a_clear_error() -> None:

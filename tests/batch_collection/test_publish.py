@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from batch_collection.audit import audit
-from batch_collection.errors import StorageError
+from batch_collection.errors import FileGoneError, StorageError
 from batch_collection.log import create_entry, newest_entry, read_entry
 from batch_collection.names import draft_path, entry_path, manifest_path, staged_path
-from batch_collection.publish import publish, sweep
+from batch_collection.publish import left_over, publish, sweep
 from batch_collection.storage import open_storage
 from tests.builders import Collector, at, dead_letter, message
 from tests.storages import Died, DyingStorage
@@ -181,6 +184,55 @@ def test_a_committed_file_that_is_gone_stops_the_publishing(collector: Collector
 
     with pytest.raises(StorageError, match="it is gone"):
         publish(collector.storage, entry)
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_a_visible_file_that_is_gone_is_told_of_when_its_entry_is_published_again(
+    storage: Storage, count: int
+) -> None:
+    """A few files are asked for, many are listed; the others stay as they are."""
+    collector = Collector(storage, batch_size=1)
+    entry = collector.collect(*(message(offset) for offset in range(count)))
+    publish(storage, entry)
+    gone = entry.files[count // 2].path
+    storage.delete([gone])
+    before = files(collector)
+
+    with pytest.raises(FileGoneError, match=re.escape(f"it is gone, and {gone} is not there")):
+        publish(storage, entry)
+    publish(storage, entry, without_gone=True)
+    assert files(collector) == before
+
+
+def test_what_a_crash_left_half_moved_is_moved_and_nothing_else(storage: Storage) -> None:
+    """Whether what is left over was listed before or not."""
+    for number, left in enumerate((None, left_over)):
+        collector = Collector(open_storage(f"{storage.uri}/{number}"), batch_size=1)
+        here = collector.storage
+        entry = collector.collect(*(message(offset) for offset in range(6)), published=False)
+        here.move(entry.moves[:3])
+        publish(here, entry, left=None if left is None else left(here))
+
+        assert {visible for _, visible in entry.moves} <= set(files(collector))
+        assert not any(path.startswith("staging/") for path in files(collector))
+
+
+def test_names_that_a_crash_left_unsynced_on_a_disk_are_synced_by_the_next_publishing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is seen where it belongs may be back where it was when the power fails."""
+    collector = Collector(open_storage(str(tmp_path)), batch_size=1)
+    entry = collector.collect(message(1))
+    synced, sync = set(), os.fsync
+
+    def note(handle: int) -> None:
+        synced.add(Path(f"/dev/fd/{handle}").resolve())
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    publish(collector.storage, entry, left=left_over(collector.storage))
+
+    assert (tmp_path / entry.files[0].path).parent in synced
 
 
 def test_publishing_removes_what_other_attempts_of_its_cycle_staged(collector: Collector) -> None:

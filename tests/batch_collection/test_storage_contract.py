@@ -142,6 +142,17 @@ def test_listing_a_missing_folder_is_empty(storage: Storage) -> None:
     assert list(storage.list("staging")) == []
 
 
+def test_a_listing_may_begin_and_end_anywhere(storage: Storage) -> None:
+    """At names that are there, and at others; both ends are included."""
+    for name in ("a", "b", "b x", "c/x", "d"):
+        storage.create(f"log/{name}", b"")
+
+    assert set(storage.list("log", "log/b", "log/c")) == {"log/b", "log/b x"}
+    assert set(storage.list("log", "log/a!", "log/b")) == {"log/b"}
+    assert set(storage.list("log", "log/b#")) == {"log/c/x", "log/d"}
+    assert set(storage.list("log", end="log/b")) == {"log/a", "log/b"}
+
+
 def test_a_file_is_never_written_twice(storage: Storage) -> None:
     """Staged names are drawn at random; a clash is an error when it shows, not an overwrite."""
     with storage.write("staging/1/a") as sink:
