@@ -106,13 +106,14 @@ class GcsStorage:
         """Move objects, several at once: by a server-side copy, or at once where a bucket can."""
         in_parallel(lambda move: self._move(*move), moves)
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, start: str = "") -> Iterator[str]:
         """Yield the objects below a folder."""
         with failing("list", self.bucket, prefix or self.prefix):
             below = self._name(prefix).rstrip("/") + "/"
             found = connection().client.list_blobs(
                 self.bucket,
                 prefix=below.lstrip("/"),
+                start_offset=self._name(start) if start else None,
                 fields="items(name),nextPageToken",
                 timeout=TIMEOUT,
                 retry=retry(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from batch_collection.entry import Entry
 from batch_collection.errors import AlreadyExistsError, ExpiredError, LogError
@@ -19,17 +19,30 @@ if TYPE_CHECKING:
     from batch_collection.storage import Storage
 
 __all__ = [
+    "Chain",
+    "Link",
     "create_entry",
+    "create_link",
     "digest",
+    "links_since",
     "newest_cycle",
     "newest_entry",
+    "not_following",
     "read_content",
     "read_contents",
     "read_entries",
     "read_entry",
     "read_kept",
+    "read_link",
     "read_since",
 ]
+
+
+class Link(NamedTuple):
+    """An entry, and the digest of its bytes."""
+
+    entry: Entry
+    digest: str
 
 
 def digest(content: bytes) -> str:
@@ -105,8 +118,8 @@ def _check_kept(storage: Storage, cycle: int) -> None:
         raise ExpiredError(message)
 
 
-def read_entry(storage: Storage, cycle: int) -> Entry:
-    """Return the entry of a cycle.
+def read_link(storage: Storage, cycle: int) -> Link:
+    """Return the entry of a cycle, and the digest of its bytes.
 
     Raises:
         ExpiredError: it was there once.
@@ -114,10 +127,64 @@ def read_entry(storage: Storage, cycle: int) -> Entry:
     """
     content = read_content(storage, cycle)
     try:
-        return Entry.from_json(content)
+        entry = Entry.from_json(content)
     except LogError as error:
         message = f"cannot read {storage.uri}/{entry_path(cycle)}: {error}"
         raise LogError(message) from error
+    if entry.cycle != cycle:
+        message = f"{storage.uri}/{entry_path(cycle)} holds the entry of cycle={entry.cycle}"
+        raise LogError(message)
+    return Link(entry, digest(content))
+
+
+def read_entry(storage: Storage, cycle: int) -> Entry:
+    """Return the entry of a cycle; see ``read_link``."""
+    return read_link(storage, cycle).entry
+
+
+def not_following(storage: Storage, cycle: int) -> LogError:
+    """Return the error of an entry that does not name the one before it, and so of a fork."""
+    return LogError(
+        f"{entry_path(cycle)} of {storage.uri} does not follow the entry before it: one of them "
+        f"was changed, or put there after the other was lost; run `batch-collection audit "
+        f"{storage.uri}`"
+    )
+
+
+class Chain:
+    """A log that is read from one part to the next, each of which must follow the one before.
+
+    ``before`` is the digest of what was read last, None as long as nothing was.
+    """
+
+    def __init__(self, storage: Storage, before: str | None = None) -> None:
+        """Begin to read behind an entry, or anywhere."""
+        self._storage, self.before = storage, before
+
+    def links(self, first: int, last: int) -> Iterator[Link]:
+        """Yield the entries ``first`` to ``last``, both included; where each is far, some ahead.
+
+        Raises:
+            LogError: one is missing, can't be read, or does not follow the one before.
+        """
+        for link in each(self._storage, partial(read_link, self._storage), range(first, last + 1)):
+            self.go_on(link.entry.cycle, link.entry.previous, link.digest)
+            yield link
+
+    def go_on(self, first: int, previous: str | None, last: str) -> None:
+        """Take in that entries from cycle ``first`` on were read.
+
+        Args:
+            first: The cycle of the first one.
+            previous: What it says of the entry before it.
+            last: The digest of the last one.
+
+        Raises:
+            LogError: that is not what was read before.
+        """
+        if self.before is not None and previous != self.before:
+            raise not_following(self._storage, first)
+        self.before = last
 
 
 def newest_entry(storage: Storage, hint: int = 0) -> Entry | None:
@@ -127,16 +194,33 @@ def newest_entry(storage: Storage, hint: int = 0) -> Entry | None:
 
 
 def read_entries(storage: Storage, first: int, last: int) -> Iterator[Entry]:
-    """Yield the entries ``first`` to ``last``, both included; where each is far, some ahead."""
-    return each(storage, partial(read_entry, storage), range(first, last + 1))
+    """Yield the entries ``first`` to ``last``, both included; see ``Chain.links``."""
+    return (link.entry for link in Chain(storage).links(first, last))
+
+
+def links_since(
+    storage: Storage, cycle: int, newest: int, before: str | None = None
+) -> tuple[Link, ...]:
+    """Return the entries that came after a cycle, up to the newest, as far as they are kept.
+
+    Args:
+        storage: Where the log lies.
+        cycle: The last one that is known.
+        newest: The newest one.
+        before: The digest of the entry of ``cycle``; None: it is not known.
+
+    Raises:
+        LogError: they do not follow it, nor one another.
+    """
+    try:
+        return tuple(Chain(storage, before).links(cycle + 1, newest))
+    except ExpiredError:
+        return tuple(Chain(storage).links(first_cycle(storage), newest))
 
 
 def read_since(storage: Storage, cycle: int, newest: int) -> tuple[Entry, ...]:
-    """Return the entries that came after a cycle, up to the newest, as far as they are kept."""
-    try:
-        return tuple(read_entries(storage, cycle + 1, newest))
-    except ExpiredError:
-        return tuple(read_entries(storage, first_cycle(storage), newest))
+    """Return the same without digests, behind a cycle whose own is not known."""
+    return tuple(link.entry for link in links_since(storage, cycle, newest))
 
 
 def read_contents(storage: Storage, first: int, last: int) -> Iterator[bytes]:
@@ -158,6 +242,11 @@ def _entry_or_none(storage: Storage, cycle: int) -> Entry | None:
 
 
 def create_entry(storage: Storage, entry: Entry) -> Entry:
+    """Create an entry if its cycle has none; see ``create_link``."""
+    return create_link(storage, entry).entry
+
+
+def create_link(storage: Storage, entry: Entry) -> Link:
     """Create an entry if its cycle has none, and return the one that is there afterwards.
 
     An answer that was lost on the way looks like a lost race: whoever calls compares ``run``.
@@ -165,6 +254,8 @@ def create_entry(storage: Storage, entry: Entry) -> Entry:
     Raises:
         ExpiredError: its cycle had one, which was expired since: its place was free again. Stubs
             are made before entries are deleted, so whoever meets such a place meets the stub.
+        LogError: who has won does not follow the entry that ours does: it is no rival, but the log
+            was damaged.
     """
     path, is_new = entry_path(entry.cycle), False
     with contextlib.suppress(AlreadyExistsError):
@@ -176,4 +267,7 @@ def create_entry(storage: Storage, entry: Entry) -> Entry:
         if is_new:  # what is there goes last: until then it tells what else must go
             storage.delete([path])
         raise
-    return read_entry(storage, entry.cycle)
+    found = read_link(storage, entry.cycle)
+    if found.entry.previous != entry.previous:
+        raise not_following(storage, entry.cycle)
+    return found

@@ -95,8 +95,11 @@ class Storage(Protocol):
             FileGoneError: a file is at neither of its names.
         """
 
-    def list(self, prefix: str) -> Iterator[str]:
-        """Yield the paths of all files below the folder ``prefix``, in no order."""
+    def list(self, prefix: str, start: str = "") -> Iterator[str]:
+        """Yield the paths of all files below the folder ``prefix``, in no order.
+
+        With ``start`` only those that sort as it or after it: an object store begins there.
+        """
 
     def folders(self) -> Iterator[str]:
         """Yield the names of the folders in the root, in no order."""
@@ -185,7 +188,7 @@ class LocalStorage:
             self._sync(reached)
         _remove_empty(left)
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, start: str = "") -> Iterator[str]:
         """Yield the files below a folder; none if it isn't there."""
         folders = [prefix.rstrip("/")]
         while folders:
@@ -195,7 +198,8 @@ class LocalStorage:
                     for each in found:
                         path = f"{folder}/{each.name}" if folder else each.name
                         if not each.is_dir():
-                            yield path
+                            if path >= start:
+                                yield path
                         elif not each.is_symlink():
                             folders.append(path)
             except (FileNotFoundError, NotADirectoryError):

@@ -14,6 +14,7 @@ from batch_collection.dead_letters import entries_with_letters, live_dead_letter
 from batch_collection.errors import CollectionError, LogError, StorageError
 from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.log import newest_entry, read_since
+from batch_collection.log_end import end_of_log
 from batch_collection.maintenance import finish
 from batch_collection.names import new_token, outcome_path
 from batch_collection.schema import merge
@@ -150,10 +151,10 @@ class _Letters:
 
     @classmethod
     def _of(cls, storage: Storage, expiry: Expiry | None) -> _Letters:
-        newest = newest_entry(storage)
-        if newest is None:
+        end = end_of_log(storage)
+        if end is None:
             raise no_collection(storage)
-        first = first_kept(expiry)
+        newest, first = end.entry, first_kept(expiry)
         entries = entries_with_letters(storage, first, newest.cycle)
         return cls(storage, newest, live_dead_letters(entries))
 

@@ -121,10 +121,10 @@ class DyingStorage:
             self.storage.move([move])
         self.reach()
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, start: str = "") -> Iterator[str]:
         """List."""
         self.check()
-        return self.storage.list(prefix)
+        return self.storage.list(prefix, start)
 
     def folders(self) -> Iterator[str]:
         """List folders."""

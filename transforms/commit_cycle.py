@@ -12,10 +12,9 @@ from apache_beam import coders
 from apache_beam.transforms.userstate import BagStateSpec
 from apache_beam.transforms.window import GlobalWindows
 
-from batch_collection.entry import Entry
-from batch_collection.errors import ExpiredError
+from batch_collection.errors import ExpiredError, LogError
 from batch_collection.listing import recalled
-from batch_collection.log import create_entry, digest, read_content
+from batch_collection.log import create_entry, not_following, read_link
 from batch_collection.mend import keep_up
 from batch_collection.names import entry_path, outcome_path
 from batch_collection.publish import publish
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from apache_beam.pvalue import PCollection
     from apache_beam.utils.windowed_value import WindowedValue
 
+    from batch_collection.entry import Entry
     from batch_collection.storage import Storage
     from transforms.plan import Plan
 
@@ -112,14 +112,18 @@ def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
         return _committed(storage, plan, reports)
     except ExpiredError:
         return None  # whoever planned finds the newest entry, and whose it is
+    except LogError as error:
+        leave_note(storage, plan, Failure("LogError", str(error)))
+        return None
 
 
 def _committed(storage: Storage, plan: Plan, reports: Iterable[Report]) -> Entry | None:
-    content = read_content(storage, plan.cycle - 1)
-    previous = Entry.from_json(content)
+    previous, digest = read_link(storage, plan.cycle - 1)
+    if plan.previous not in {"", digest}:
+        raise not_following(storage, plan.cycle)
     if is_forgetful(plan, previous):
         previous = recalled(storage, previous, open_horizon(plan))
-    settled = settle(plan, previous, digest(content), reports, datetime.now(timezone.utc))
+    settled = settle(plan, previous, digest, reports, datetime.now(timezone.utc))
     if settled is None:
         return None
     if isinstance(settled, Failure):

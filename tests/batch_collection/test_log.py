@@ -46,9 +46,9 @@ class Probed(DyingStorage):
         self.asked += 1
         return 1 if path in self.names else None
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, start: str = "") -> Iterator[str]:
         """Tell of the stub; refuse the log."""
-        assert prefix == EXPIRED
+        assert (prefix, start) == (EXPIRED, "")
         return iter([stub_path(0)] if self.first else [])
 
     def read(self, path: str) -> bytes:
