@@ -8,7 +8,6 @@ they are published, and no collector needs them.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from batch_collection.log import (
     read_kept,
 )
 from batch_collection.log_end import end_of_log
+from batch_collection.manifest import read_manifest
 from batch_collection.names import (
     LOG,
     WINDOWS,
@@ -306,10 +306,12 @@ def _manifests(storage: Storage, expiry: Expiry) -> Iterator[str]:
 
 
 def _cycle_of(storage: Storage, manifest: str) -> int:
+    """Return the cycle of a manifest, 0 of one that is gone already, or damaged and so no loss."""
     try:
-        return int(json.loads(storage.read(manifest))["cycle"])
+        content = read_manifest(storage, manifest)
     except FileNotFoundError:
-        return 0  # gone already
+        return 0
+    return 0 if content is None else int(content["cycle"])
 
 
 def _delete(storage: Storage, paths: Iterable[str]) -> None:

@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
 
-from batch_collection import errors
 from batch_collection.collection import no_collection
 from batch_collection.dead_letters import entries_with_letters, live_dead_letters, reasons_of
 from batch_collection.errors import CollectionError, LogError, StorageError
@@ -244,7 +243,7 @@ def _committed(letters: _Letters, group: Sequence[DeadLetterFile], asked: Asked)
         if failure.kind == "SchemaChange":
             schema = failure.schema
         elif failure.kind != OUTRUN and not is_beaten:
-            raise getattr(errors, failure.kind, CollectionError)(failure.text)
+            raise failure.error()
     message = f"{letters.storage.uri} changed {_MOST_TRIES} times meanwhile; try it again"
     raise LogError(message)
 

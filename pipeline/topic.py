@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from batch_collection import errors
 from batch_collection.entry import FORMAT, FORMS, Entry, PartitionRead, Source
 from batch_collection.errors import CollectionError, FileGoneError, LogError, OtherCollectorError
 from batch_collection.log import create_link, links_since, newest_cycle
@@ -206,7 +205,7 @@ class TopicCollection:
                 "every message read came to a file; nothing was committed"
             )
             raise CollectionError(message)
-        raise getattr(errors, failure.kind, CollectionError)(failure.text)
+        raise failure.error()
 
     def commit_offsets(self) -> None:
         """Tell the consumer group how far its topic is collected, for lag tools.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -137,8 +136,7 @@ def _committed(storage: Storage, plan: Plan, reports: Iterable[Report]) -> Entry
 
 def leave_note(storage: Storage, plan: Plan, failure: Failure) -> None:
     """Tell whoever has planned why no entry comes of it."""
-    note = json.dumps(failure._asdict()).encode()
-    storage.replace(outcome_path(plan.cycle, plan.id), note)
+    storage.replace(outcome_path(plan.cycle, plan.id), failure.to_json())
 
 
 def read_failure(plan: Plan) -> Failure | None:
@@ -147,9 +145,13 @@ def read_failure(plan: Plan) -> Failure | None:
 
 
 def read_note(storage: Storage, cycle: int, plan: str) -> Failure | None:
-    """Return the same of a plan of which only the id is known."""
+    """Return the same of a plan of which only the id is known.
+
+    Of a note that is damaged nobody knows what it said: a plan is tried again after it.
+    """
+    path = outcome_path(cycle, plan)
     try:
-        note = storage.read(outcome_path(cycle, plan))
+        found = Failure.from_json(storage.read(path))
     except FileNotFoundError:
         return None
-    return Failure(**json.loads(note))
+    return found or Failure("StorageError", f"{path} in {storage.uri} is damaged; try it again")

@@ -22,8 +22,9 @@ from batch_collection.entry import PartitionRead, Source
 from batch_collection.errors import LogError
 from batch_collection.log import digest, read_entry
 from batch_collection.maintenance import append, successor
+from batch_collection.manifest import manifest_of
 from batch_collection.names import entry_path, manifest_path
-from batch_collection.publish import manifest_of, publish
+from batch_collection.publish import publish
 from batch_collection.storage import LocalStorage
 from batch_collection.windows import format_instant
 from tests.builders import Collector, at, dead_letter, message, tombstone
