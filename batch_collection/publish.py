@@ -26,7 +26,7 @@ from batch_collection.names import (
     staged_cycle,
 )
 from batch_collection.narrowing import Narrowing
-from batch_collection.parallel import in_parallel
+from batch_collection.parallel import each, in_parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from batch_collection.expiry import Expiry
     from batch_collection.storage import Storage
 
-__all__ = ["publish", "sweep"]
+__all__ = ["publish", "sweep", "unpublished"]
 
 
 def publish(
@@ -73,6 +73,18 @@ def publish(
     storage.delete((*entry.released, *entry.redriven))
     if not leave_strays:
         storage.delete(_stray(storage, entry))
+
+
+def unpublished(storage: Storage, entry: Entry) -> tuple[str, ...]:
+    """Return the visible paths of files of the newest entry that are where they were staged only.
+
+    It is committed, and may just be being published; else its collector was stopped in between.
+    """
+    folders = sorted({staged.rpartition("/")[0] for staged, _ in entry.moves})
+    there = {path for folder in folders for path in storage.list(folder)}
+    left = [visible for staged, visible in entry.moves if staged in there]
+    sizes = each(storage, storage.size, left)
+    return tuple(path for path, size in zip(left, sizes, strict=True) if size is None)
 
 
 def sweep(storage: Storage, newest: Entry) -> None:

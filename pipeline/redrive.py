@@ -114,6 +114,7 @@ def redrive(storage: Storage, asked: Asked, *, dry_run: bool = False) -> Outcome
     """
     letters = _Letters.of(storage)
     if not dry_run:
+        storage.check_moves()
         finish(storage, letters.newest)  # a redrive that was killed may have left it half done
     outcome, worth_it = Outcome(), list["DeadLetterFile"]()
     for file in tuple(letters.live.values()):

@@ -96,6 +96,7 @@ class TopicCollection:
         """Begin the collection, or take it up where its log ends."""
         self.storage = open_storage(self.rules.collection)
         self._check_writable()
+        self.storage.check_moves()
         end = end_of_log(self.storage)
         if end is None:
             self._check_schema(None)
