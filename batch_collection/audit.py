@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,24 +30,28 @@ from batch_collection.known_names import KnownNames
 from batch_collection.log import newest_cycle, read_entry
 from batch_collection.names import DATA, DEAD_LETTERS, WINDOWS, entry_path
 from batch_collection.parallel import each
+from batch_collection.publish import unpublished
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from datetime import timedelta
 
     from batch_collection.entry import BatchFile, DeadLetterFile, Entry, Pane
     from batch_collection.expiry import Expiry
     from batch_collection.storage import Storage
 
-__all__ = ["Audit", "Counts", "audit"]
+__all__ = ["PUBLISHING", "Audit", "Counts", "audit"]
+
+PUBLISHING = timedelta(minutes=5)
+"""How long publishing an entry takes at most, thousands of files in a bucket."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What was looked at, and what is expired.
 
-    ``positions_checked``: whether files tell their rows' offsets.
+    ``positions_checked``: whether files tell their rows' offsets. ``unpublished_files`` are those
+    of the newest entry that are committed, and not visible yet.
     """
 
     entries: int
@@ -60,6 +65,7 @@ class Counts:
     expired_entries: int = 0
     expired_files: int = 0
     expired_rows: int = 0
+    unpublished_files: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +76,11 @@ class Audit:
     counts: Counts
 
 
-def audit(storage: Storage) -> Audit:
+def audit(storage: Storage, now: datetime | None = None) -> Audit:
     """Check a collection up to its newest entry; a collector may go on writing meanwhile.
+
+    Files of the newest entry that are not visible ``now`` (default: the clock) are a finding if it
+    was committed more than ``PUBLISHING`` ago: before that it may just be being published.
 
     Memory grows by some bytes a file and window, and with gaps in the offsets, not with rows. What
     the log alone can't show: that its newest entries were removed together with all that they had
@@ -80,10 +89,11 @@ def audit(storage: Storage) -> Audit:
     Raises:
         LogError: there is no collection.
     """
-    return undisturbed(storage, lambda expiry: _audit(storage, expiry))
+    clock = now or datetime.now(timezone.utc)
+    return undisturbed(storage, lambda expiry: _audit(storage, expiry, clock))
 
 
-def _audit(storage: Storage, expiry: Expiry | None) -> Audit:
+def _audit(storage: Storage, expiry: Expiry | None, now: datetime) -> Audit:
     findings: list[str] = []
     log = LogAudit(storage, expiry, findings.append)
     if log.newest is None:
@@ -91,7 +101,7 @@ def _audit(storage: Storage, expiry: Expiry | None) -> Audit:
     auditor = _Auditor(storage, expiry, findings)
     last = auditor.start(log.newest)
     auditor.look_at(log.entries(last))
-    auditor.finish()
+    auditor.finish(now)
     return Audit(tuple(findings), auditor.summed())
 
 
@@ -116,6 +126,7 @@ class _Auditor:
         self._storage, self._expiry, self._findings = storage, expiry, findings
         self._counts: Counter[str] = Counter()
         self._last = -1
+        self._newest: Entry | None = None
         self._carry: dict[str, FileRows | None] = {}
         self._interval: timedelta | None = None
         self._known = KnownNames()
@@ -182,9 +193,10 @@ class _Auditor:
         self._manifests.check_empty(entry)
         self._take_letters(entry)
         if entry.cycle == self._last:
+            self._newest = entry
             self._add_carry(entry)
 
-    def finish(self) -> None:
+    def finish(self, now: datetime) -> None:
         """Check what only the whole tells: later entries may have redriven dead letters."""
         letters = list(self._letters.values())
         jobs = (
@@ -200,6 +212,7 @@ class _Auditor:
         self._manifests.finish()
         self._findings += self._account.findings(self._places)
         self._check_unknown()
+        self._check_visible(now)
 
     def summed(self) -> Counts:
         """Return what was looked at."""
@@ -215,6 +228,7 @@ class _Auditor:
             expired_entries=first_kept(self._expiry),
             expired_files=self._counts["expired_files"],
             expired_rows=self._counts["expired_rows"],
+            unpublished_files=self._counts["unpublished_files"],
         )
 
     def _find(self, finding: str) -> None:
@@ -371,6 +385,18 @@ class _Auditor:
                 self._find(left_over(path))
             else:
                 self._find(f"{path} is in no entry")
+
+    def _check_visible(self, now: datetime) -> None:
+        """Find what the newest entry names and nobody has made visible, unless it is young."""
+        left = () if self._newest is None else unpublished(self._storage, self._newest)
+        if not left or self._newest is None or self._entry_or_none(self._last + 1) is not None:
+            return  # the next one was made after all of it was visible
+        self._counts["unpublished_files"] = len(left)
+        if now - self._newest.committed_at > PUBLISHING:
+            self._find(
+                f"{entry_path(self._last)}: {len(left)} files are committed, not visible, such as "
+                f"{left[0]}; start its collector, which moves them there"
+            )
 
     def _since(self) -> Iterator[Entry]:
         """Yield the entries that were committed since the audit began."""

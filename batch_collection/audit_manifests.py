@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from bisect import bisect_left
 from collections import Counter
@@ -12,8 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.errors import LogError
 from batch_collection.expiry_audit import LatePane, late_manifests
+from batch_collection.manifest import (
+    early_files,
+    has_manifest,
+    manifest_of,
+    parsed,
+    read_manifest,
+)
 from batch_collection.names import entry_path, manifest_path, manifest_window
-from batch_collection.publish import early_files, manifest_of
 from batch_collection.windows import format_instant, from_microseconds, microseconds
 
 if TYPE_CHECKING:
@@ -72,7 +77,7 @@ class ManifestAudit:
         """Say what is to be fetched for a pane, None if that is nothing."""
         if pane.timing == "early":
             self._keep(entry.cycle, pane)
-        if (self._is_after_expiry(pane) and pane.files) or not _has_manifest(pane):
+        if (self._is_after_expiry(pane) and pane.files) or not has_manifest(pane):
             return None
         revision = self._asked.next(pane)
         return Asked(pane, revision, self._early_of(pane) if revision == 1 else None)
@@ -109,11 +114,13 @@ class ManifestAudit:
                 self._find(f"{path} is missing")
             return path
         try:
-            content = json.loads(fetched.content)
-        except ValueError:
-            self._find(f"{path} is not JSON")
+            content = parsed(fetched.content)
+        except LogError as error:
+            self._find(f"{path}: {error}")
         else:
-            if not self._agrees(entry, pane, revision, content, fetched.earlier):
+            if content is None:
+                self._find(f"{path} is no manifest: it was cut short or changed")
+            elif not self._agrees(entry, pane, revision, content, fetched.earlier):
                 self._find(f"{path} does not agree with {entry_path(entry.cycle)}")
         return path
 
@@ -164,7 +171,7 @@ class ManifestAudit:
                 entry.cycle if self._is_after_expiry(pane) else self._checked.next(pane),
             )
             for pane in entry.panes
-            if _has_manifest(pane)
+            if has_manifest(pane)
         }
 
     def _is_after_expiry(self, pane: Pane) -> bool:
@@ -229,10 +236,10 @@ class ManifestAudit:
         try:
             if revision == 1:
                 return early_files(self._storage, pane)
-            last = json.loads(self._storage.read(manifest_path(pane.window_start, revision - 1)))
-            return list(last["files"])
-        except (FileNotFoundError, LogError, ValueError, KeyError, TypeError):
+            last = read_manifest(self._storage, manifest_path(pane.window_start, revision - 1))
+        except (FileNotFoundError, LogError):
             return None  # found already, where that entry or manifest was looked at
+        return None if last is None else list(last["files"])
 
 
 class _Revisions:
@@ -281,7 +288,3 @@ class _Short(NamedTuple):
 
 def _is_unsure(entry: Entry, window: datetime) -> bool:
     return entry.unsure is not None and window + entry.interval <= entry.unsure
-
-
-def _has_manifest(pane: Pane) -> bool:
-    return pane.timing != "early" and bool(pane.files or pane.earlier)

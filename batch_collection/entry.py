@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from batch_collection.errors import LogError
+from batch_collection.errors import UNREADABLE, LogError
 from batch_collection.names import CARRY, DATA, DEAD_LETTERS, STAGING, lies_in
 from batch_collection.windows import FIRST_INSTANT, format_instant, parse_instant
 
@@ -271,7 +271,7 @@ class Entry:
                 )
                 raise LogError(message)
             return _with_our_paths(cls(**_entry_fields(fields)))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except UNREADABLE as error:
             message = f"not a log entry: {type(error).__name__}: {error}"
             raise LogError(message) from error
 

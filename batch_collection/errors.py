@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "UNREADABLE",
     "AlreadyExistsError",
     "CollectionError",
     "DamagedFileError",
@@ -19,6 +20,16 @@ __all__ = [
     "WriteError",
     "in_one_line",
 ]
+
+UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What is raised where JSON that should hold a record of ours holds something else, or is torn."""
 
 
 def in_one_line(error: BaseException) -> str:

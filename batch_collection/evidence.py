@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_collection.checksum import stream_crc32c
+from batch_collection.entry import CarryFile
 from batch_collection.errors import CollectionError, in_one_line
 from batch_collection.formats import Told, format_of
 from batch_collection.parallel import AT_ONCE
@@ -16,7 +17,7 @@ from batch_collection.parallel import AT_ONCE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batch_collection.entry import BatchFile, CarryFile, DeadLetterFile
+    from batch_collection.entry import BatchFile, DeadLetterFile
     from batch_collection.file_types import FileTypes
     from batch_collection.storage import Storage
 
@@ -70,7 +71,7 @@ def evidence(
     try:
         source = _opened(storage, file.path, staged)
     except FileNotFoundError:
-        return Evidence(None, "missing", "is missing")
+        return Evidence(None, "missing", f"is {_where(storage, file)}")
     with source:
         size, checksum = stream_crc32c(source)
         if (size, checksum) != (file.bytes, file.crc32c):
@@ -84,6 +85,13 @@ def evidence(
             return Evidence(read(source))
         except (CollectionError, pa.ArrowException, KeyError, OSError) as error:
             return Evidence(None, "unreadable", f"cannot be read: {in_one_line(error)}")
+
+
+def _where(storage: Storage, file: BatchFile | DeadLetterFile | CarryFile) -> str:
+    staged = file.path if isinstance(file, CarryFile) else file.staged
+    if staged != file.path and storage.size(staged) is not None:
+        return f"committed, not visible: it lies at {staged}"
+    return "missing"
 
 
 def _opened(storage: Storage, path: str, staged: str) -> BinaryIO:

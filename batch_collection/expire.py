@@ -8,7 +8,6 @@ they are published, and no collector needs them.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from dataclasses import dataclass, field, replace
@@ -22,12 +21,13 @@ from batch_collection.errors import AlreadyExistsError, CollectionError, LogErro
 from batch_collection.expiry import Expiry, fold, newest_expiry, undisturbed
 from batch_collection.log import (
     digest,
-    newest_cycle,
     newest_entry,
     read_contents,
     read_entry,
     read_kept,
 )
+from batch_collection.log_end import end_of_log
+from batch_collection.manifest import read_manifest
 from batch_collection.names import (
     LOG,
     WINDOWS,
@@ -146,9 +146,10 @@ def expire(
 def _planned(
     storage: Storage, earlier: Expiry | None, before: datetime, now: datetime, *, exact: bool
 ) -> _Plan:
-    newest = newest_cycle(storage)
-    if newest is None:
+    end = end_of_log(storage)
+    if end is None:
         raise no_collection(storage)
+    newest = end.entry.cycle
     through = newest - 1
     first = 0 if earlier is None else earlier.first
     last = read_entry(storage, through) if through >= first else None
@@ -170,7 +171,7 @@ def _planned(
     if is_closed and (earlier is None or boundary >= earlier.before):
         _read(storage, plan, earlier)
     if plan.entries:
-        plan.expiry = _with_counts(storage, plan.expiry, earlier, read_entry(storage, newest))
+        plan.expiry = _with_counts(storage, plan.expiry, earlier, end.entry)
     return plan
 
 
@@ -305,10 +306,12 @@ def _manifests(storage: Storage, expiry: Expiry) -> Iterator[str]:
 
 
 def _cycle_of(storage: Storage, manifest: str) -> int:
+    """Return the cycle of a manifest, 0 of one that is gone already, or damaged and so no loss."""
     try:
-        return int(json.loads(storage.read(manifest))["cycle"])
+        content = read_manifest(storage, manifest)
     except FileNotFoundError:
-        return 0  # gone already
+        return 0
+    return 0 if content is None else int(content["cycle"])
 
 
 def _delete(storage: Storage, paths: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from batch_collection.entry import Entry, PartitionRead
-from batch_collection.errors import CollectionError, LogError
+from batch_collection.errors import UNREADABLE, CollectionError, LogError
 from batch_collection.names import EXPIRED, stub_number, stub_path
 from batch_collection.windows import format_instant, parse_instant
 
@@ -150,7 +150,7 @@ class Expiry:
                 through=fields["through"],
                 folded=None if fields["folded"] is None else _folded(fields["folded"]),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except UNREADABLE as error:
             message = f"not a stub: {type(error).__name__}: {error}"
             raise LogError(message) from error
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_collection.errors import LogError
 from batch_collection.expiry import Expiry
 from batch_collection.log import digest
+from batch_collection.manifest import manifest_of, read_manifest
 from batch_collection.names import (
     DATA,
     DEAD_LETTERS,
@@ -16,7 +16,6 @@ from batch_collection.names import (
     stub_path,
     visible_place,
 )
-from batch_collection.publish import manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -124,10 +123,13 @@ def late_manifests(
         if start is None or start not in starts:
             continue
         try:
-            content = json.loads(storage.read(path))
-            entry, pane = by_place[start, content["cycle"]]
-            files = content["files"][: -len(pane.files)]
-            is_whole = content == manifest_of(entry, pane, content["revision"], files)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            content = read_manifest(storage, path)
+        except (FileNotFoundError, LogError):
+            continue
+        late_pane = None if content is None else by_place.get((start, content["cycle"]))
+        if content is None or late_pane is None:
             continue  # of a pane that was expired, or none
+        entry, pane = late_pane
+        files = content["files"][: -len(pane.files)]
+        is_whole = content == manifest_of(entry, pane, content["revision"], files)
         yield Manifest(path, entry.cycle, is_whole)

@@ -10,7 +10,7 @@ from batch_collection.batch import batches_of
 from batch_collection.cursor import Place
 from batch_collection.errors import ExpiredError
 from batch_collection.expiry import Expiry, Folded, first_kept, newest_expiry, read_stub
-from batch_collection.log import read_entry
+from batch_collection.log import Chain
 from batch_collection.names import entry_path
 from batch_collection.storage import is_far
 
@@ -58,6 +58,7 @@ class Following:
 
         Raises:
             ExpiredError: some were expired before they were read.
+            LogError: an entry does not follow the one that was read before it.
         """
         try:
             yield from self._batches()
@@ -65,17 +66,17 @@ class Following:
             self._remember()
 
     def _batches(self) -> Iterator[Batch]:
-        place = self._begin()
+        place, chain = self._begin(), Chain(self.storage)
         while True:
             while self.storage.size(entry_path(place.cycle)) is None:
                 folded = self._folded(place)
                 if folded is not None:
-                    place = self._jump(place, folded)
+                    place, chain = self._jump(place, folded), Chain(self.storage, folded.sha256)
                     continue
                 self._remember()
                 if self.wait is None or self.wait():
                     return
-            entry = read_entry(self.storage, place.cycle)
+            ((entry, _),) = chain.links(place.cycle, place.cycle)
             batches = batches_of(self.storage, entry)
             if place.index > len(batches):
                 self.cursor.refuse(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from batch_collection.checkpoint import read_summary
-from batch_collection.log import read_entries
+from batch_collection.log import Chain
 from batch_collection.parallel import each
 from batch_collection.ranges import cover
 
@@ -37,20 +37,27 @@ def gathered(
         last: The last one, included; its entry is there.
         of_checkpoint: What a checkpoint comes to; None if that can't be told from it. Then lower
             ones are asked, and the entries in the end.
-        of_entries: What entries come to.
-    """
+        of_entries: What entries come to; all of them are taken.
 
-    def found(span: Range) -> R | None:
+    Raises:
+        LogError: what is read does not follow what was read before.
+    """
+    chain = Chain(storage)
+
+    def found(span: Range) -> tuple[Summary, R] | None:
         summary = None if span.level is None else read_summary(storage, span)
-        return None if summary is None else of_checkpoint(summary)
+        result = None if summary is None else of_checkpoint(summary)
+        return None if summary is None or result is None else (summary, result)
 
     def gather(spans: Sequence[Range]) -> Iterator[R]:
-        for span, result in zip(spans, each(storage, found, spans), strict=True):
-            if result is not None:
+        for span, part in zip(spans, each(storage, found, spans), strict=True):
+            if part is not None:
+                summary, result = part
+                chain.go_on(span.first, summary.previous, summary.digest)
                 yield result
             elif span.parts:
                 yield from gather(span.parts)
             else:
-                yield of_entries(read_entries(storage, *span))
+                yield of_entries(link.entry for link in chain.links(*span))
 
     return gather(tuple(cover(first, last)))

@@ -106,6 +106,9 @@ class GcsStorage:
         """Move objects, several at once: by a server-side copy, or at once where a bucket can."""
         in_parallel(lambda move: self._move(*move), moves)
 
+    def check_moves(self) -> None:
+        """Do nothing: a bucket is one."""
+
     def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
         """Yield the objects below a folder, a thousand at each request."""
         with failing("list", self.bucket, prefix or self.prefix):

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from batch_collection.entry import Entry
 from batch_collection.errors import AlreadyExistsError, ExpiredError, LogError
@@ -21,19 +21,40 @@ if TYPE_CHECKING:
     from batch_collection.storage import Storage
 
 __all__ = [
+    "Chain",
+    "End",
+    "Link",
+    "append_entry",
     "create_entry",
-    "created_entry",
     "digest",
-    "found_entry",
+    "links_since",
     "newest_cycle",
     "newest_entry",
+    "newest_seen",
+    "not_following",
     "read_content",
     "read_contents",
     "read_entries",
     "read_entry",
     "read_kept",
+    "read_link",
     "read_since",
 ]
+
+
+class Link(NamedTuple):
+    """An entry, and the digest of its bytes."""
+
+    entry: Entry
+    digest: str
+
+
+class End(NamedTuple):
+    """The newest entry, the digest of its bytes, and what had expired when it was looked for."""
+
+    entry: Entry
+    digest: str
+    looked: Looked
 
 
 _PAGE = 1_000
@@ -57,10 +78,10 @@ def newest_cycle(storage: Storage, hint: int = 0) -> int | None:
     Raises:
         LogError: the first entry that expiring left is not there.
     """
-    return _newest(storage, hint)[0]
+    return newest_seen(storage, hint)[0]
 
 
-def _newest(storage: Storage, hint: int) -> tuple[int | None, Looked | None]:
+def newest_seen(storage: Storage, hint: int = 0) -> tuple[int | None, Looked | None]:
     """Return the newest cycle, and what a look at the stubs has found, if one was needed."""
     start = hint
     while True:
@@ -142,8 +163,8 @@ def _check_kept(storage: Storage, cycle: int) -> Looked:
     return looked
 
 
-def read_entry(storage: Storage, cycle: int) -> Entry:
-    """Return the entry of a cycle.
+def read_link(storage: Storage, cycle: int) -> Link:
+    """Return the entry of a cycle, and the digest of its bytes.
 
     Raises:
         ExpiredError: it was there once.
@@ -151,10 +172,64 @@ def read_entry(storage: Storage, cycle: int) -> Entry:
     """
     content = read_content(storage, cycle)
     try:
-        return Entry.from_json(content)
+        entry = Entry.from_json(content)
     except LogError as error:
         message = f"cannot read {storage.uri}/{entry_path(cycle)}: {error}"
         raise LogError(message) from error
+    if entry.cycle != cycle:
+        message = f"{storage.uri}/{entry_path(cycle)} holds the entry of cycle={entry.cycle}"
+        raise LogError(message)
+    return Link(entry, digest(content))
+
+
+def read_entry(storage: Storage, cycle: int) -> Entry:
+    """Return the entry of a cycle; see ``read_link``."""
+    return read_link(storage, cycle).entry
+
+
+def not_following(storage: Storage, cycle: int) -> LogError:
+    """Return the error of an entry that does not name the one before it, and so of a fork."""
+    return LogError(
+        f"{entry_path(cycle)} of {storage.uri} does not follow the entry before it: one of them "
+        f"was changed, or put there after the other was lost; run `batch-collection audit "
+        f"{storage.uri}`"
+    )
+
+
+class Chain:
+    """A log that is read from one part to the next, each of which must follow the one before.
+
+    ``before`` is the digest of what was read last, None as long as nothing was.
+    """
+
+    def __init__(self, storage: Storage, before: str | None = None) -> None:
+        """Begin to read behind an entry, or anywhere."""
+        self._storage, self.before = storage, before
+
+    def links(self, first: int, last: int) -> Iterator[Link]:
+        """Yield the entries ``first`` to ``last``, both included; where each is far, some ahead.
+
+        Raises:
+            LogError: one is missing, can't be read, or does not follow the one before.
+        """
+        for link in each(self._storage, partial(read_link, self._storage), range(first, last + 1)):
+            self.go_on(link.entry.cycle, link.entry.previous, link.digest)
+            yield link
+
+    def go_on(self, first: int, previous: str | None, last: str) -> None:
+        """Take in that entries from cycle ``first`` on were read.
+
+        Args:
+            first: The cycle of the first one.
+            previous: What it says of the entry before it.
+            last: The digest of the last one.
+
+        Raises:
+            LogError: that is not what was read before.
+        """
+        if self.before is not None and previous != self.before:
+            raise not_following(self._storage, first)
+        self.before = last
 
 
 def newest_entry(storage: Storage, hint: int = 0) -> Entry | None:
@@ -163,24 +238,34 @@ def newest_entry(storage: Storage, hint: int = 0) -> Entry | None:
     return None if cycle is None else read_entry(storage, cycle)
 
 
-def found_entry(storage: Storage) -> tuple[Entry | None, Looked]:
-    """Return the newest entry, and what was found expired when it had been found."""
-    cycle, looked = _newest(storage, 0)
-    entry = None if cycle is None else read_entry(storage, cycle)
-    return entry, looked or Looked.at(storage)
-
-
 def read_entries(storage: Storage, first: int, last: int) -> Iterator[Entry]:
-    """Yield the entries ``first`` to ``last``, both included; where each is far, some ahead."""
-    return each(storage, partial(read_entry, storage), range(first, last + 1))
+    """Yield the entries ``first`` to ``last``, both included; see ``Chain.links``."""
+    return (link.entry for link in Chain(storage).links(first, last))
+
+
+def links_since(
+    storage: Storage, cycle: int, newest: int, before: str | None = None
+) -> tuple[Link, ...]:
+    """Return the entries that came after a cycle, up to the newest, as far as they are kept.
+
+    Args:
+        storage: Where the log lies.
+        cycle: The last one that is known.
+        newest: The newest one.
+        before: The digest of the entry of ``cycle``; None: it is not known.
+
+    Raises:
+        LogError: they do not follow it, nor one another.
+    """
+    try:
+        return tuple(Chain(storage, before).links(cycle + 1, newest))
+    except ExpiredError:
+        return tuple(Chain(storage).links(first_cycle(storage), newest))
 
 
 def read_since(storage: Storage, cycle: int, newest: int) -> tuple[Entry, ...]:
-    """Return the entries that came after a cycle, up to the newest, as far as they are kept."""
-    try:
-        return tuple(read_entries(storage, cycle + 1, newest))
-    except ExpiredError:
-        return tuple(read_entries(storage, first_cycle(storage), newest))
+    """Return the same without digests, behind a cycle whose own is not known."""
+    return tuple(link.entry for link in links_since(storage, cycle, newest))
 
 
 def read_contents(storage: Storage, first: int, last: int) -> Iterator[bytes]:
@@ -202,6 +287,11 @@ def _entry_or_none(storage: Storage, cycle: int) -> Entry | None:
 
 
 def create_entry(storage: Storage, entry: Entry) -> Entry:
+    """Create an entry if its cycle has none; see ``append_entry``."""
+    return append_entry(storage, entry).entry
+
+
+def append_entry(storage: Storage, entry: Entry) -> End:
     """Create an entry if its cycle has none, and return the one that is there afterwards.
 
     An answer that was lost on the way looks like a lost race: whoever calls compares ``run``.
@@ -209,12 +299,9 @@ def create_entry(storage: Storage, entry: Entry) -> Entry:
     Raises:
         ExpiredError: its cycle had one, which was expired since: its place was free again. Stubs
             are made before entries are deleted, so whoever meets such a place meets the stub.
+        LogError: who has won does not follow the entry that ours does: it is no rival, but the log
+            was damaged.
     """
-    return created_entry(storage, entry)[0]
-
-
-def created_entry(storage: Storage, entry: Entry) -> tuple[Entry, Looked]:
-    """Do the same; return also what was found expired when the entry was there."""
     path, content, is_new = entry_path(entry.cycle), entry.to_json(), False
     with contextlib.suppress(AlreadyExistsError):
         storage.create(path, content)
@@ -225,6 +312,9 @@ def created_entry(storage: Storage, entry: Entry) -> tuple[Entry, Looked]:
         if is_new:  # what is there goes last: until then it tells what else must go
             storage.delete([path])
         raise
-    # bytes of which the storage has said that they are there need not be read
-    there = Entry.from_json(content) if is_new else read_entry(storage, entry.cycle)
-    return there, looked
+    if is_new:  # bytes of which the storage has said that they are there need not be read
+        return End(Entry.from_json(content), digest(content), looked)
+    found = read_link(storage, entry.cycle)
+    if found.entry.previous != entry.previous:
+        raise not_following(storage, entry.cycle)
+    return End(*found, looked)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from batch_collection.collection import no_collection
 from batch_collection.errors import FileGoneError, LogError
-from batch_collection.log import create_entry, digest, newest_entry
-from batch_collection.names import entry_path, new_token
+from batch_collection.log import create_entry
+from batch_collection.log_end import end_of_log
+from batch_collection.names import new_token
 from batch_collection.publish import publish
 
 if TYPE_CHECKING:
@@ -36,14 +37,14 @@ def append(storage: Storage, make: Callable[[Entry, str], Entry | None]) -> Entr
             again after each lost race. None: there is nothing to say any more.
 
     Raises:
-        LogError: there is no collection, or each race was lost.
+        LogError: there is no collection, its log is damaged, or each race was lost.
     """
     for _ in range(MOST_RACES):
-        newest = newest_entry(storage)
-        if newest is None:
+        end = end_of_log(storage)
+        if end is None:
             raise no_collection(storage)
-        finish(storage, newest)
-        entry = make(newest, digest(storage.read(entry_path(newest.cycle))))
+        finish(storage, end.entry)
+        entry = make(end.entry, end.digest)
         if entry is None:
             return None
         created = create_entry(storage, entry)

@@ -48,6 +48,7 @@ __all__ = [
     "stub_number",
     "stub_path",
     "visible_place",
+    "window_folder",
 ]
 
 DATA, DEAD_LETTERS, LOG, WINDOWS = "data", "dead_letters", "log", "windows"
@@ -141,8 +142,13 @@ def batch_path(
     ``layout`` says how the hour is written; see ``entry.Form``.
     """
     name = f"{compact_instant(window_start)}-{cycle_name(cycle)}-{shard:02d}-{number:04d}-{token}"
+    return f"{window_folder(window_start, layout)}/{name}{suffix}"
+
+
+def window_folder(window_start: datetime, layout: str = "plain") -> str:
+    """Return the folder of the visible batch files of a window, and of others of its hour."""
     hour = f"{window_start:%H}" if layout == "padded" else str(window_start.hour)
-    return f"{DATA}/{_date(window_start)}/window_hour={hour}/{name}{suffix}"
+    return f"{DATA}/{_date(window_start)}/window_hour={hour}"
 
 
 def dead_letters_path(planned_at: datetime, cycle: int, shard: int, token: str) -> str:

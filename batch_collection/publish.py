@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from typing import TYPE_CHECKING, Any
 
 from batch_collection.batch_table import batches_in
-from batch_collection.errors import AlreadyExistsError, FileGoneError
+from batch_collection.errors import FileGoneError
 from batch_collection.expiry import Looked
 from batch_collection.listing import kept_listing
-from batch_collection.log import read_entry
+from batch_collection.manifest import (
+    create_manifest,
+    early_files,
+    lacks,
+    mend_manifests,
+    parsed,
+)
 from batch_collection.names import (
     CARRY,
     STAGING,
@@ -26,7 +30,6 @@ from batch_collection.narrowing import Narrowing
 from batch_collection.parallel import in_parallel
 from batch_collection.present import missing
 from batch_collection.storage import is_far
-from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from batch_collection.expiry import Expiry
     from batch_collection.storage import Storage
 
-__all__ = ["early_files", "left_over", "manifest_of", "publish", "sweep"]
+__all__ = ["left_over", "publish", "sweep", "unpublished"]
 
 
 def publish(
@@ -94,6 +97,17 @@ def _check_none_gone(entry: Entry, gone: set[str]) -> None:
         if target in gone:
             message = f"cannot move {source}: it is gone, and {target} is not there either"
             raise FileGoneError(message)
+
+
+def unpublished(storage: Storage, entry: Entry) -> tuple[str, ...]:
+    """Return the visible paths of files of the newest entry that are where they were staged only.
+
+    It is committed, and may just be being published; else its collector was stopped in between.
+    """
+    staged = frozenset(_staged(storage, entry))
+    left = [visible for source, visible in entry.moves if source in staged]
+    gone = missing(storage, left)
+    return tuple(path for path in left if path in gone)
 
 
 def left_over(storage: Storage) -> tuple[str, ...]:
@@ -178,67 +192,33 @@ def _write_manifest(
     """Write a closed window's next revision, unless this entry's is there already.
 
     Of a window that was expired the earlier ones are gone, or going; what comes after has the
-    number of its cycle, which is higher than theirs: no name is ever taken again.
+    number of its cycle, which is higher than theirs: no name is ever taken again. Of others, those
+    that somebody has damaged or removed are made again.
     """
     if expiry is not None and pane.window_end <= expiry.before:
-        _create_manifest(storage, entry, pane, entry.cycle, [])
+        create_manifest(storage, entry, pane, entry.cycle, [])
         return
     revision, last = 1, None
     while (content := _read(storage, manifest_path(pane.window_start, revision))) is not None:
-        revision, last = revision + 1, content
+        last = parsed(content)
+        if last is None:
+            mend_manifests(storage, entry, pane)
+            return
+        revision += 1
     if last is not None and last["cycle"] >= entry.cycle:
         storage.settle(manifest_path(pane.window_start, revision - 1))
+        return
+    if pane.timing == "late" and lacks(storage, entry, pane, last):
+        mend_manifests(storage, entry, pane)
         return
     files = known.get(pane.window_start)
     if files is None:
         files = last["files"] if last is not None else early_files(storage, pane)
-    _create_manifest(storage, entry, pane, revision, files)
+    create_manifest(storage, entry, pane, revision, files)
 
 
-def _create_manifest(
-    storage: Storage, entry: Entry, pane: Pane, revision: int, files: list[dict[str, Any]]
-) -> None:
-    if not files and not pane.files:
-        return
-    manifest = json.dumps(manifest_of(entry, pane, revision, files), indent=1)
-    with contextlib.suppress(AlreadyExistsError):  # somebody publishes the same entry beside us
-        storage.create(manifest_path(pane.window_start, revision), manifest.encode() + b"\n")
-
-
-def manifest_of(
-    entry: Entry, pane: Pane, revision: int, files: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Return a closed window's manifest: ``files`` that it had before, and those of the pane."""
-    files = files + [{"path": file.path, "rows": file.rows} for file in pane.files]
-    return {
-        "format": 1,
-        "window_start": format_instant(pane.window_start),
-        "window_end": format_instant(pane.window_end),
-        "revision": revision,
-        "cycle": entry.cycle,
-        "timing": pane.timing,
-        "rows": sum(file["rows"] for file in files),
-        "files": files,
-    }
-
-
-def early_files(storage: Storage, pane: Pane) -> list[dict[str, Any]]:
-    """Collect the files that earlier cycles gave a window, as manifests name them."""
-    return [
-        {"path": file.path, "rows": file.rows}
-        for cycle in pane.earlier
-        for earlier in _panes_of(storage, cycle, pane)
-        for file in earlier.files
-    ]
-
-
-def _panes_of(storage: Storage, cycle: int, pane: Pane) -> Iterator[Pane]:
-    entry = read_entry(storage, cycle)
-    return (other for other in entry.panes if other.window_start == pane.window_start)
-
-
-def _read(storage: Storage, path: str) -> dict[str, Any] | None:
+def _read(storage: Storage, path: str) -> bytes | None:
     try:
-        return json.loads(storage.read(path))
+        return storage.read(path)
     except FileNotFoundError:
         return None

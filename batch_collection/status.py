@@ -20,6 +20,7 @@ from batch_collection.gathered import gathered
 from batch_collection.listing import hidden, listing, recalled
 from batch_collection.log import newest_entry, read_entries
 from batch_collection.narrowing import Narrowing
+from batch_collection.publish import unpublished
 from batch_collection.sums import Sums
 from batch_collection.totals import WindowCounts, folded_sums, summed, window_counts
 from batch_collection.windows import LAST_INSTANT, format_instant
@@ -135,7 +136,8 @@ class Status:
     """A collection at its newest entry.
 
     ``dead_letters_by_reason`` are those that are there. ``expired`` is None if nothing was, ``lag``
-    (messages by partition) if it is not asked for.
+    (messages by partition) if it is not asked for. ``unpublished_files`` of the newest entry are
+    committed, and not visible (yet).
     """
 
     uri: str
@@ -152,6 +154,7 @@ class Status:
     dead_letters_by_reason: dict[str, int]
     lag: dict[int, int] | None = None
     expired: ExpiredStatus | None = None
+    unpublished_files: int = 0
 
     def to_json(self) -> str:
         """Return one JSON object; instants are RFC 3339, durations seconds."""
@@ -205,6 +208,7 @@ def _status(
         dead_letters_by_reason=dict(reasons.most_common()),
         lag=None if end_offsets is None else _lag(newest, end_offsets),
         expired=_expired(storage, newest, expiry),
+        unpublished_files=len(unpublished(storage, newest)),
     )
 
 

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from batch_collection.errors import AlreadyExistsError, FileGoneError, StorageError
-from batch_collection.names import CARRY, LOG, STAGING, draft_path, new_token
+from batch_collection.names import (
+    CARRY,
+    DATA,
+    DEAD_LETTERS,
+    LOG,
+    STAGING,
+    WINDOWS,
+    draft_path,
+    new_token,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["LocalStorage", "Sink", "Storage", "is_far", "open_storage"]
 
 _OURS = {CARRY, LOG, STAGING}
+_REACHED = (DATA, DEAD_LETTERS, LOG, WINDOWS)  # from staging, by rename or link
+_PROBE = f"{STAGING}/.probe"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _TRIES = 10  # others may remove a draft, or a folder that is empty, between two steps of ours
 
@@ -93,6 +104,13 @@ class Storage(Protocol):
 
         Raises:
             FileGoneError: a file is at neither of its names.
+        """
+
+    def check_moves(self) -> None:
+        """See that what is staged can be moved to where it is visible, once a start.
+
+        Raises:
+            StorageError: it can't.
         """
 
     def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
@@ -188,6 +206,40 @@ class LocalStorage:
         with _failing("sync", self.root):
             self._sync(reached)
         _remove_empty(left)
+
+    def check_moves(self) -> None:
+        """Rename an empty folder from ``staging`` into each folder that things come to.
+
+        One that isn't there will be made in the root. A mount of the same file system has the same
+        device, and is not the same for ``rename``: so looking at numbers would not do.
+        """
+        there = [folder for folder in _REACHED if os.path.lexists(self._path(folder))]
+        try:
+            for folder in ("", *there):
+                self._check_move(folder)
+        finally:
+            _remove_empty([self._path(_PROBE), self._path(STAGING)])
+
+    def _check_move(self, folder: str) -> None:
+        target = self._path(folder) / ".probe"
+        where = f"{self.root}/{folder}".rstrip("/")
+        try:
+            for _ in range(_TRIES):
+                self._path(_PROBE).mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # who starts beside us was faster
+                    self._path(_PROBE).rename(target)
+                    break
+            _remove_empty([target])
+            self._path(folder).stat()
+        except OSError as error:
+            message = f"cannot move files from {STAGING} to {where}: {error.strerror or error}"
+            if error.errno == errno.EXDEV:
+                message = (
+                    f"{where} and {self.root}/{STAGING} lie on different file systems, so that "
+                    "files can't be moved from there at once; put all folders of a collection on "
+                    "one (--output may be a link to it)"
+                )
+            raise StorageError(message) from error
 
     def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
         """Yield the files below a folder; none if it isn't there."""

@@ -45,14 +45,16 @@ def _looked_at(counts: Counts) -> str:
     positions = "every offset in one place"
     if not counts.positions_checked:
         positions = "offsets not checked, some files have no _offset"
-    expired = ""
+    more = ""
     if counts.expired_entries or counts.expired_files:
-        expired = (
+        more = (
             f"; expired: {counts.expired_entries:,} entries, {counts.expired_files:,} files, "
             f"{counts.expired_rows:,} rows"
         )
+    if counts.unpublished_files:
+        more += f"; {counts.unpublished_files:,} files committed, not visible yet"
     return (
         f"{counts.entries:,} entries, {counts.files:,} files ({humanised_bytes(counts.bytes)}), "
         f"{counts.rows:,} rows and {counts.carried_rows:,} waiting of {counts.messages:,} "
-        f"messages, {counts.dead_letters:,} dead letters; {positions}{expired}"
+        f"messages, {counts.dead_letters:,} dead letters; {positions}{more}"
     )

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
-from batch_collection import errors
 from batch_collection.errors import (
     CollectionError,
     DamagedFileError,
@@ -220,7 +219,7 @@ class Coordinator:
         if failure.kind in _TRANSIENT or (failure.kind == "WriteError" and not self.once):
             is_soon = age < _pause(flight.tries).total_seconds()
             return None if is_soon else self._said_once(cycle, failure.text)
-        raise getattr(errors, failure.kind, CollectionError)(failure.text)
+        raise failure.error()
 
     def _said_once(self, cycle: int, text: str) -> str:
         """Say why a cycle is planned again, unless that was the reason the last time, too."""

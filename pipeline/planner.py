@@ -67,7 +67,8 @@ class Asked(NamedTuple):
 
     ``schema`` pins types in the place of the newest entry's, ``pinned`` names those columns of it
     that ``--schema`` says anew; ``flush`` lets no rows wait; ``force`` makes a plan of whatever
-    waits, however little; this run has had so many ``dead_letters``.
+    waits, however little; this run has had so many ``dead_letters``. ``previous`` is the digest of
+    the newest entry.
     """
 
     schema: dict[str, Any] | None = None
@@ -75,6 +76,7 @@ class Asked(NamedTuple):
     flush: bool = False
     force: bool = False
     dead_letters: int = 0
+    previous: str = ""
 
 
 NOTHING_ASKED = Asked()
@@ -138,6 +140,7 @@ def make_plan(
         format=newest.format,
         form=newest.form,
         max_dead_letters=limit and limit._replace(before=asked.dead_letters),
+        previous=asked.previous,
     )
     slices = [Slice(rules.topic, p, starts[p], ends[p], lost[p]) for p in sorted(starts)]
     read = sum(ends.values()) - sum(firsts.values())

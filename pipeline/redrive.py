@@ -8,12 +8,12 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING
 
-from batch_collection import errors
 from batch_collection.collection import no_collection
 from batch_collection.dead_letters import entries_with_letters, live_dead_letters, reasons_of
 from batch_collection.errors import CollectionError, LogError, StorageError
 from batch_collection.expiry import first_kept, undisturbed
 from batch_collection.log import newest_entry, read_since
+from batch_collection.log_end import end_of_log
 from batch_collection.maintenance import finish
 from batch_collection.names import new_token, outcome_path
 from batch_collection.schema import merge
@@ -114,6 +114,7 @@ def redrive(storage: Storage, asked: Asked, *, dry_run: bool = False) -> Outcome
     """
     letters = _Letters.of(storage)
     if not dry_run:
+        storage.check_moves()
         finish(storage, letters.newest)  # a redrive that was killed may have left it half done
     outcome, worth_it = Outcome(), list["DeadLetterFile"]()
     for file in tuple(letters.live.values()):
@@ -150,10 +151,10 @@ class _Letters:
 
     @classmethod
     def _of(cls, storage: Storage, expiry: Expiry | None) -> _Letters:
-        newest = newest_entry(storage)
-        if newest is None:
+        end = end_of_log(storage)
+        if end is None:
             raise no_collection(storage)
-        first = first_kept(expiry)
+        newest, first = end.entry, first_kept(expiry)
         entries = entries_with_letters(storage, first, newest.cycle)
         return cls(storage, newest, live_dead_letters(entries))
 
@@ -243,7 +244,7 @@ def _committed(letters: _Letters, group: Sequence[DeadLetterFile], asked: Asked)
         if failure.kind == "SchemaChange":
             schema = failure.schema
         elif failure.kind != OUTRUN and not is_beaten:
-            raise getattr(errors, failure.kind, CollectionError)(failure.text)
+            raise failure.error()
     message = f"{letters.storage.uri} changed {_MOST_TRIES} times meanwhile; try it again"
     raise LogError(message)
 

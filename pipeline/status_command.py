@@ -127,6 +127,14 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
             f"{humanised_bytes(totals.bytes)}"
         ),
     )
+    if found.unpublished_files:
+        yield (
+            "NOT VISIBLE",
+            (
+                f"{found.unpublished_files:,} files of cycle {found.cycle} are committed, not in "
+                "their place yet; its collector moves them, at its start at the latest"
+            ),
+        )
     if found.expired is not None:
         yield "of them expired", _expired(found.expired)
     yield "waiting", f"{totals.waiting_rows:,} rows"

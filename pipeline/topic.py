@@ -9,17 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from batch_collection import errors
 from batch_collection.entry import FORMAT, FORMS, Entry, PartitionRead, Source
 from batch_collection.errors import CollectionError, FileGoneError, LogError, OtherCollectorError
-from batch_collection.log import (
-    created_entry,
-    digest,
-    found_entry,
-    newest_cycle,
-    read_entry,
-    read_since,
-)
+from batch_collection.log import append_entry, links_since, newest_cycle, read_link
+from batch_collection.log_end import end_of_log
 from batch_collection.mend import mend
 from batch_collection.names import entry_path, new_token, staged_path
 from batch_collection.publish import left_over, publish, sweep
@@ -35,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batch_collection.expiry import Looked
+    from batch_collection.log import Link
     from batch_collection.storage import Storage
     from pipeline.broker import Broker, TopicInfo
     from pipeline.planner import Answer
@@ -96,23 +90,26 @@ class TopicCollection:
     is_beyond_until: bool = False
     dead_letters: int = 0
     goal: dict[int, int] | None = None
+    _digest: str = ""
     _schema: dict[str, Any] | None = None
     _tries: int = 0
     _looked_at: datetime = EPOCH
-    _committed: Entry | None = None
 
     def __post_init__(self) -> None:
         """Begin the collection, or take it up where its log ends."""
         self.storage = open_storage(self.rules.collection)
         self._check_writable()
-        newest, looked = found_entry(self.storage)
-        if newest is None:
+        self.storage.check_moves()
+        end = end_of_log(self.storage)
+        if end is None:
             self._check_schema(None)
-            newest, looked = created_entry(self.storage, self._first_entry())
+            end = append_entry(self.storage, self._first_entry())
+        newest, self._digest, looked = end
         self._check_source(newest)
         if newest.cause == "start" and self._differs(newest):
             publish(self.storage, newest, looked=looked)
-            newest, looked = created_entry(self.storage, self._begun_again(newest))
+            again = self._begun_again(newest, self._digest)
+            newest, self._digest, looked = append_entry(self.storage, again)
         self._check_pins(newest)
         self._finish(newest, looked)
         self.newest = newest
@@ -154,7 +151,12 @@ class TopicCollection:
             LogError: the topic was created again; its offsets mean other messages now.
         """
         pinned = newly_pinned(self.pins.schema, self._schema or {}, self.newest.schema)
-        asked = asked._replace(schema=self._schema, pinned=pinned, dead_letters=self.dead_letters)
+        asked = asked._replace(
+            schema=self._schema,
+            pinned=pinned,
+            dead_letters=self.dead_letters,
+            previous=self._digest,
+        )
         seen = self._look(now or self.clock())
         ends = self.newest.ends
         self.lag = sum(end - ends.get(p, first) for p, (first, end) in seen.offsets.items())
@@ -181,7 +183,7 @@ class TopicCollection:
             )
             for task in planned.tasks
         )
-        self._committed = commit(planned.plan, reads)
+        commit(planned.plan, reads)
 
     def settle(self, planned: Planned, *, published: bool = True) -> tuple[Entry, ...]:
         """See what became of a plan: return the entries that came since, and take them up.
@@ -198,10 +200,9 @@ class TopicCollection:
         plan = planned.plan
         found = self._own(plan) or self._since()
         if found:
-            for entry in found:
+            for entry, _ in found:
                 self._check_run(entry)
-            self._take(found, published=published)
-            return found
+            return self._take(found, published=published)
         failure = read_failure(plan)
         self._tries += 1
         if failure is not None and failure.kind == "SchemaChange" and self._tries < MOST_REPLANS:
@@ -213,7 +214,7 @@ class TopicCollection:
                 "every message read came to a file; nothing was committed"
             )
             raise CollectionError(message)
-        raise getattr(errors, failure.kind, CollectionError)(failure.text)
+        raise failure.error()
 
     def commit_offsets(self) -> None:
         """Tell the consumer group how far its topic is collected, for lag tools.
@@ -241,38 +242,48 @@ class TopicCollection:
         """Take up what the log has got since, whoever committed it, and return it.
 
         The newest entry is published when this returns, so that the next may be created.
+
+        Raises:
+            LogError: it does not follow the entry that this collector goes on from.
         """
         found = self._since()
-        if found:
-            self._take(found, published=False)
-        return found
+        return self._take(found, published=False) if found else ()
 
-    def _own(self, plan: Plan) -> tuple[Entry, ...]:
+    def _own(self, plan: Plan) -> tuple[Link, ...]:
         """Return the entry that a plan has become, if it is the next; no look for others then."""
-        entry, self._committed = self._committed, None
-        if entry is None:
-            with contextlib.suppress(LogError):
-                entry = read_entry(self.storage, self.newest.cycle + 1)
-        if entry is None or (entry.cycle, entry.plan) != (self.newest.cycle + 1, plan.id):
-            return ()
-        return (entry,)
+        with contextlib.suppress(LogError):
+            link = read_link(self.storage, self.newest.cycle + 1)
+            if link.entry.plan == plan.id and link.entry.previous == self._digest:
+                return (link,)
+        return ()
 
-    def _since(self) -> tuple[Entry, ...]:
-        newest = newest_cycle(self.storage, hint=self.newest.cycle)
-        return () if newest is None else read_since(self.storage, self.newest.cycle, newest)
+    def _since(self) -> tuple[Link, ...]:
+        known = self.newest.cycle
+        newest = newest_cycle(self.storage, hint=known)
+        if newest is None or newest < known:
+            message = (
+                f"{entry_path(known)} is missing in {self.storage.uri}: somebody has removed it "
+                "since this collector began; put it back from a backup or the bucket's older "
+                "versions"
+            )
+            raise LogError(message)
+        return links_since(self.storage, known, newest, self._digest)
 
-    def _take(self, found: Sequence[Entry], *, published: bool) -> None:
-        """Go on from the last of some entries.
+    def _take(self, found: Sequence[Link], *, published: bool) -> tuple[Entry, ...]:
+        """Go on from the last of some entries, and return them all.
 
         Those of commands are published again: what this collector had staged for their cycles,
         which commands leave alone, goes with that.
         """
-        for entry in found:
-            if entry.is_maintenance or (entry is found[-1] and not published):
+        entries = tuple(entry for entry, _ in found)
+        for entry in entries:
+            if entry.is_maintenance or (entry is entries[-1] and not published):
                 self._publish(entry)
-        self.dead_letters += dead_letters_of(found, self.rules.run)
-        self.newest, self._tries = found[-1], 0
+        self.dead_letters += dead_letters_of(entries, self.rules.run)
+        self.newest, self._digest = found[-1]
+        self._tries = 0
         self._schema = self._pinned_schema()
+        return entries
 
     def _publish(self, entry: Entry) -> None:
         """Publish an entry, again if it was; what a later one has redriven since is not missed."""
@@ -343,14 +354,14 @@ class TopicCollection:
             **FORMS[FORMAT]._asdict(),
         )
 
-    def _begun_again(self, newest: Entry) -> Entry:
+    def _begun_again(self, newest: Entry, digest: str) -> Entry:
         """Make the entry that pins all anew behind one that only did that: nothing is collected."""
         start, reads = newest.start, newest.standing_reads
         if self.pins.is_start_given and self.pins.start != start:
             start, reads = self.pins.start, self._first_reads()
         schema = self.pins.schema or newest.schema
         return newest.following(
-            digest(self.storage.read(entry_path(newest.cycle))),
+            digest,
             run=self.rules.run,
             plan=new_token(),
             host=socket.gethostname(),

@@ -121,6 +121,11 @@ class DyingStorage:
             self.storage.move([move])
         self.reach()
 
+    def check_moves(self) -> None:
+        """Check."""
+        self.check()
+        self.storage.check_moves()
+
     def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
         """List."""
         self.check()

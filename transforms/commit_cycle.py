@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,10 +11,9 @@ from apache_beam import coders
 from apache_beam.transforms.userstate import BagStateSpec
 from apache_beam.transforms.window import GlobalWindows
 
-from batch_collection.entry import Entry
-from batch_collection.errors import ExpiredError
+from batch_collection.errors import ExpiredError, LogError
 from batch_collection.listing import recalled
-from batch_collection.log import created_entry, digest, read_content
+from batch_collection.log import append_entry, not_following, read_link
 from batch_collection.mend import keep_up
 from batch_collection.names import entry_path, outcome_path
 from batch_collection.publish import publish
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from apache_beam.pvalue import PCollection
     from apache_beam.utils.windowed_value import WindowedValue
 
+    from batch_collection.entry import Entry
     from batch_collection.storage import Storage
     from transforms.plan import Plan
 
@@ -112,20 +111,24 @@ def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
         return _committed(storage, plan, reports)
     except ExpiredError:
         return None  # whoever planned finds the newest entry, and whose it is
+    except LogError as error:
+        leave_note(storage, plan, Failure("LogError", str(error)))
+        return None
 
 
 def _committed(storage: Storage, plan: Plan, reports: Iterable[Report]) -> Entry | None:
-    content = read_content(storage, plan.cycle - 1)
-    previous = Entry.from_json(content)
+    previous, digest = read_link(storage, plan.cycle - 1)
+    if plan.previous not in {"", digest}:
+        raise not_following(storage, plan.cycle)
     if is_forgetful(plan, previous):
         previous = recalled(storage, previous, open_horizon(plan))
-    settled = settle(plan, previous, digest(content), reports, datetime.now(timezone.utc))
+    settled = settle(plan, previous, digest, reports, datetime.now(timezone.utc))
     if settled is None:
         return None
     if isinstance(settled, Failure):
         leave_note(storage, plan, settled)
         return None
-    entry, looked = created_entry(storage, settled)
+    entry, _, looked = append_entry(storage, settled)
     publish(storage, entry, looked=looked)
     keep_up(storage, entry.cycle)
     return entry
@@ -133,8 +136,7 @@ def _committed(storage: Storage, plan: Plan, reports: Iterable[Report]) -> Entry
 
 def leave_note(storage: Storage, plan: Plan, failure: Failure) -> None:
     """Tell whoever has planned why no entry comes of it."""
-    note = json.dumps(failure._asdict()).encode()
-    storage.replace(outcome_path(plan.cycle, plan.id), note)
+    storage.replace(outcome_path(plan.cycle, plan.id), failure.to_json())
 
 
 def read_failure(plan: Plan) -> Failure | None:
@@ -143,9 +145,13 @@ def read_failure(plan: Plan) -> Failure | None:
 
 
 def read_note(storage: Storage, cycle: int, plan: str) -> Failure | None:
-    """Return the same of a plan of which only the id is known."""
+    """Return the same of a plan of which only the id is known.
+
+    Of a note that is damaged nobody knows what it said: a plan is tried again after it.
+    """
+    path = outcome_path(cycle, plan)
     try:
-        note = storage.read(outcome_path(cycle, plan))
+        found = Failure.from_json(storage.read(path))
     except FileNotFoundError:
         return None
-    return Failure(**json.loads(note))
+    return found or Failure("StorageError", f"{path} in {storage.uri} is damaged; try it again")

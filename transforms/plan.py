@@ -58,7 +58,8 @@ class Plan:
     (``batch_collection.schema``), ``pinned`` the columns whose type ``--schema`` says anew.
     ``dropped`` are the columns that are left out of rows, with the types that they had.
     ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's. With more dead
-    letters than ``max_dead_letters`` it comes to no entry.
+    letters than ``max_dead_letters`` it comes to no entry, nor behind another entry than that with
+    the digest ``previous`` (empty: behind any).
     """
 
     collection: str
@@ -78,6 +79,7 @@ class Plan:
     format: int = FORMAT
     form: Form = FORMS[FORMAT]
     max_dead_letters: DeadLetterLimit | None = None
+    previous: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ deliver them in any order, in any number of bundles, and an attempt's sum is the
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from batch_collection import errors
 from batch_collection.errors import CollectionError, WriteError, in_one_line
 from batch_collection.schema import merge
 
@@ -43,6 +45,28 @@ class Failure(NamedTuple):
     kind: str
     text: str
     schema: dict[str, Any] | None = None
+
+    def error(self) -> CollectionError:
+        """Return the error that it tells of."""
+        kind = getattr(errors, self.kind, None)
+        if isinstance(kind, type) and issubclass(kind, CollectionError):
+            return kind(self.text)
+        return CollectionError(self.text)
+
+    def to_json(self) -> bytes:
+        """Write it."""
+        return json.dumps(self._asdict()).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Failure | None:
+        """Read what ``to_json`` wrote, in this version or another; None if it is damaged."""
+        try:
+            fields = json.loads(content)
+            found = cls(**{name: fields[name] for name in cls._fields if name in fields})
+        except errors.UNREADABLE:
+            return None
+        is_told = isinstance(found.kind, str) and isinstance(found.text, str)
+        return found if is_told and isinstance(found.schema, dict | None) else None
 
 
 @dataclass(frozen=True, slots=True)

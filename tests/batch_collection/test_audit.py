@@ -15,15 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 
-from batch_collection.audit import audit
+from batch_collection.audit import PUBLISHING, audit
 from batch_collection.chain import check_link
 from batch_collection.checksum import file_crc32c
 from batch_collection.entry import PartitionRead, Source
 from batch_collection.errors import LogError
 from batch_collection.log import digest, read_entry
 from batch_collection.maintenance import append, successor
+from batch_collection.manifest import manifest_of
 from batch_collection.names import entry_path, manifest_path
-from batch_collection.publish import manifest_of, publish
+from batch_collection.publish import publish, unpublished
 from batch_collection.storage import LocalStorage
 from batch_collection.windows import format_instant
 from tests.builders import Collector, at, dead_letter, message, tombstone
@@ -107,12 +108,34 @@ def test_a_sound_collection_has_no_findings(
 
 
 def test_an_entry_that_is_not_published_yet_is_no_finding(collector: Collector) -> None:
-    """Its files lie where they were staged, its manifests are to come."""
-    collector.collect(
+    """Its files lie where they were staged, its manifests are to come: for some minutes."""
+    entry = collector.collect(
         message(14, "10:32:30"), dead_letter(15), boundary="10:33:00", published=False
     )
+    found = audit(collector.storage, entry.committed_at + PUBLISHING)
+    assert (found.findings, found.counts.unpublished_files) == ((), 2)
 
+    later = audit(collector.storage, entry.committed_at + 2 * PUBLISHING)
+    (finding,) = later.findings
+    assert finding == (
+        f"{entry_path(entry.cycle)}: 2 files are committed, not visible, such as "
+        f"{entry.files[0].path}; start its collector, which moves them there"
+    )
+    publish(collector.storage, entry)
     assert findings(collector) == []
+
+
+def test_a_file_that_is_moved_by_a_copy_is_visible_before_the_other_is_deleted(
+    collector: Collector,
+) -> None:
+    """As in a bucket: for a while it is at both of its names."""
+    entry = collector.collect(message(14, "10:32:30"), boundary="10:33:00", published=False)
+    (file,) = entry.files
+    publish(collector.storage, entry)
+    collector.storage.replace(file.staged, collector.storage.read(file.path))
+    assert unpublished(collector.storage, entry) == ()
+    collector.storage.delete([file.path])
+    assert unpublished(collector.storage, entry) == (file.path,)
 
 
 @pytest.mark.parametrize("every", range(1, 60))
@@ -143,7 +166,7 @@ def test_an_entry_published_while_it_is_audited_is_no_finding(
     )
     busy = BusyStorage(collector.storage, lambda: publish(collector.storage, entry), every)
 
-    assert audit(cast("Storage", busy)).findings == ()
+    assert audit(cast("Storage", busy), entry.committed_at).findings == ()
 
 
 def test_there_must_be_a_collection(tmp_path: Path) -> None:
@@ -209,7 +232,9 @@ def test_a_staged_file_of_a_past_cycle_is_no_batch(collector: Collector) -> None
     on_disk(collector, file.staged).parent.mkdir(parents=True)
     on_disk(collector, file.path).rename(on_disk(collector, file.staged))
 
-    assert findings(collector) == [f"{file.path} is missing"]
+    assert findings(collector) == [
+        f"{file.path} is committed, not visible: it lies at {file.staged}"
+    ]
 
 
 def test_lost_carry_is_found(collector: Collector) -> None:
@@ -250,7 +275,7 @@ def test_a_torn_manifest_is_found(collector: Collector) -> None:
     path = manifest_path(at("10:30:00"), 1)
     on_disk(collector, path).write_bytes(b'{"rows"')
 
-    assert findings(collector) == [f"{path} is not JSON"]
+    assert findings(collector) == [f"{path} is no manifest: it was cut short or changed"]
 
 
 # the log

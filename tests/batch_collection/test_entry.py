@@ -174,7 +174,9 @@ def test_a_newer_format_is_refused(fields: dict[str, object]) -> None:
         Entry.from_json(json.dumps(fields).encode())
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"format": "1"}', b"\xff", b"null"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b'{"format": "1"}', b"\xff", b"null", b"[" * 9999]
+)
 def test_what_is_no_entry_is_said_to_be_none(content: bytes) -> None:
     """One clear error, whatever the bytes."""
     with pytest.raises(LogError, match="not a log entry"):

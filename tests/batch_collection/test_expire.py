@@ -963,6 +963,23 @@ def test_what_came_back_is_found(old: Collector) -> None:
     assert f"{stray} is in no entry" in findings(old)
 
 
+@pytest.mark.parametrize("torn", [b"", b"{}", b"[" * 100_000])
+def test_a_torn_manifest_of_a_window_that_is_expired_goes(
+    collector: Collector, torn: bytes
+) -> None:
+    """Also where the window has got late rows since, whose manifests stay."""
+    collector.collect(message(13, "10:30:30"), boundary="10:36:00")
+    late = manifest_path(at("10:30:00"), 3)
+    kept = collector.storage.read(late)
+    for revision in (1, 2):
+        collector.storage.replace(manifest_path(at("10:30:00"), revision), torn)
+    expired(collector.storage, "10:31:00")
+    left = [path for path in collector.storage.list("windows") if "103000Z" in path]
+    assert left == [late]
+    assert collector.storage.read(late) == kept
+    assert findings(collector) == []
+
+
 def test_a_stub_that_is_changed_or_missing_is_found(old: Collector) -> None:
     """They are a chain of their own."""
     first = old.storage.read(stub_path(0))
@@ -970,8 +987,9 @@ def test_a_stub_that_is_changed_or_missing_is_found(old: Collector) -> None:
     changed = f"{stub_path(1)} does not follow the stub before it: one of them was changed"
     assert findings(old) == [changed]
 
-    old.storage.replace(stub_path(0), b"{")
-    assert findings(old)[0].startswith(f"{stub_path(0)}: not a stub")
+    for torn in (b"{", b"[" * 100_000):
+        old.storage.replace(stub_path(0), torn)
+        assert findings(old)[0].startswith(f"{stub_path(0)}: not a stub")
     old.storage.delete([stub_path(0)])
     assert findings(old) == [f"{stub_path(0)} is missing, though later ones are there"]
 

@@ -122,12 +122,15 @@ def test_the_newest_cycle_is_found_from_any_hint(entries: int, hint: int) -> Non
 
 
 @given(st.integers(0, 6000))
-def test_far_away_the_newest_cycle_is_found_by_four_requests(entries: int) -> None:
-    """The stubs of expiring and three listings, of a page each: a checkpoint leads near the end."""
+def test_far_away_the_newest_cycle_is_found_by_few_requests(entries: int) -> None:
+    """The stubs of expiring and three listings, of a page each: a checkpoint leads near the end.
+
+    Two look-ups more where the last page is full.
+    """
     listed = Listed(entries)
 
     assert newest_cycle(listed) == (entries - 1 if entries else None)
-    assert listed.asked <= 4
+    assert listed.asked <= 6
 
 
 def test_far_away_a_checkpoint_of_another_log_leads_nobody_astray() -> None:

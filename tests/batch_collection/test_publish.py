@@ -7,13 +7,14 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from batch_collection.audit import audit
-from batch_collection.errors import FileGoneError, StorageError
+from batch_collection.errors import FileGoneError, LogError, StorageError
 from batch_collection.log import create_entry, newest_entry, read_entry
 from batch_collection.names import draft_path, entry_path, manifest_path, staged_path
 from batch_collection.publish import left_over, publish, sweep
@@ -281,6 +282,99 @@ def test_a_window_that_closes_without_new_rows_has_a_manifest(storage: Storage) 
     collector.collect(boundary="10:31:00")
 
     assert manifest(collector, 1)["rows"] == 2
+
+
+TORN = [b"", b"{", b'{"cycle": 1}', b"[" * 100_000, b"\xff\xfe", b"null", b'{"format": "1"}']
+WRONG = [{"cycle": "2"}, {"files": [{"path": 1, "rows": 1}]}, {"files": 3}, {"revision": None}]
+
+
+def with_revisions(storage: Storage, *, closed_by_rows: bool = True) -> Collector:
+    """Give the window 10:30 three manifests, the last one by the newest entry."""
+    collector = Collector(storage, batch_size=2)
+    collector.collect(message(0), message(1), message(2, "10:31:10"))
+    collector.collect(*[message(3)][: int(closed_by_rows)], boundary="10:31:00")
+    collector.collect(message(4), boundary="10:32:00")
+    collector.collect(message(5), message(6, "10:33:20"), boundary="10:33:00")
+    return collector
+
+
+def manifests(collector: Collector) -> dict[str, bytes]:
+    """Return all manifests."""
+    storage = collector.storage
+    return {path: storage.read(path) for path in storage.list("windows")}
+
+
+@pytest.mark.parametrize("content", TORN + WRONG, ids=range(len(TORN + WRONG)))
+def test_a_damaged_manifest_is_made_again(collector: Collector, content: Any) -> None:
+    """By the log, at the next publishing of its entry; the audit finds it until then."""
+    entry = collector.collect(message(6), boundary="10:31:00")
+    before, path = manifests(collector), manifest_path(at("10:30:00"), 1)
+    if isinstance(content, dict):
+        content = json.dumps(manifest(collector, 1) | content).encode()
+    collector.storage.replace(path, content)
+    assert audit(collector.storage).findings == (
+        f"{path} is no manifest: it was cut short or changed",
+    )
+    publish(collector.storage, entry)
+    assert manifests(collector) == before
+
+
+@pytest.mark.parametrize("closed_by_rows", [True, False])
+def test_whichever_manifests_are_removed_or_torn_each_comes_back_whole(
+    new_uri: Callable[[], str], *, closed_by_rows: bool
+) -> None:
+    """None comes back with the last pane alone, wherever the others stand."""
+    collector = with_revisions(open_storage(new_uri()), closed_by_rows=closed_by_rows)
+    storage, newest, before = collector.storage, collector.newest, manifests(collector)
+    paths = [manifest_path(at("10:30:00"), revision) for revision in (1, 2, 3)]
+    assert newest is not None
+    assert manifest(collector, 3)["rows"] == 4 + closed_by_rows
+    for damage in product(("keep", "remove", "tear"), repeat=3):
+        for path, what in zip(paths, damage, strict=True):
+            if what == "remove":
+                storage.delete([path])
+            elif what == "tear":
+                storage.replace(path, before[path][:-9])
+        publish(storage, newest)
+        assert manifests(collector) == before
+
+
+@pytest.mark.parametrize("removed", [(1,), (2,), (3,), (1, 2), (2, 3), (1, 2, 3)])
+def test_a_late_row_brings_back_what_was_removed_before(
+    storage: Storage, removed: tuple[int, ...]
+) -> None:
+    """Its own manifest names all files, under the number that comes next."""
+    collector = with_revisions(storage)
+    before = manifests(collector)
+    storage.delete([manifest_path(at("10:30:00"), revision) for revision in removed])
+    collector.collect(message(7), boundary="10:34:00")
+    assert before.items() <= manifests(collector).items()
+    assert manifest(collector, 4)["rows"] == 6
+    assert audit(storage).findings == ()
+
+
+def test_a_late_row_of_a_window_that_was_empty_needs_no_log(storage: Storage) -> None:
+    """Its manifest is the first one; of the log nothing is read but for the stubs."""
+    collector = Collector(storage)
+    collector.collect(message(0, "10:30:10"), boundary="10:32:00")
+    entry = collector.collect(message(1, "10:31:10"), boundary="10:33:00", published=False)
+    storage.delete([entry_path(cycle) for cycle in range(2)])
+    publish(storage, entry)
+    content = json.loads(storage.read(manifest_path(at("10:31:00"), 1)))
+    assert (content["rows"], content["timing"]) == (1, "late")
+
+
+def test_a_manifest_of_a_newer_version_is_left_alone(collector: Collector) -> None:
+    """It is not torn."""
+    entry = collector.collect(message(6), boundary="10:31:00")
+    path = manifest_path(at("10:30:00"), 1)
+    newer = json.dumps(manifest(collector, 1) | {"format": 2}).encode()
+    collector.storage.replace(path, newer)
+    with pytest.raises(LogError, match="manifest of format=2, this version reads up to 1; update"):
+        publish(collector.storage, entry)
+    assert collector.storage.read(path) == newer
+    (finding,) = audit(collector.storage).findings
+    assert finding.startswith(f"{path}: manifest of format=2")
 
 
 def test_sweeping_removes_what_crashed_collectors_left(collector: Collector) -> None:

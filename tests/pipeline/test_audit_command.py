@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
+from batch_collection.names import entry_path
 from batch_collection.storage import LocalStorage
 from pipeline.cli import main
 from tests.builders import Collector, dead_letter, message
@@ -49,6 +52,26 @@ def test_files_without_offsets_are_said_to_be_less_checked(
 
     assert main(["audit", str(tmp_path)]) == 0
     assert "offsets not checked, some files have no _offset" in capsys.readouterr().out
+
+
+def test_what_is_committed_and_not_visible_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With ok as long as its collector may just be moving it; readers of data/ do not see it."""
+    collector = Collector(LocalStorage(str(tmp_path)))
+    entry = collector.plan(message(0), boundary="10:31:00")
+    young = replace(entry, committed_at=datetime.now(timezone.utc))
+    old = replace(entry, committed_at=datetime.now(timezone.utc) - timedelta(hours=1))
+    path = entry_path(1)
+    collector.storage.replace(path, young.to_json())
+    assert main(["audit", str(tmp_path)]) == 0
+    line = capsys.readouterr().out
+    assert line.startswith("ok: ")
+    assert line.endswith("; 1 files committed, not visible yet\n")
+
+    collector.storage.replace(path, old.to_json())
+    assert main(["audit", str(tmp_path)]) == 1
+    assert "1 files are committed, not visible, such as data/" in capsys.readouterr().out
 
 
 def test_no_collection_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,6 +99,17 @@ def test_status_runs_from_the_shell(
     assert (found["cycle"], len(found["cycles"]), found["lag"]) == (3, 1, None)
 
 
+def test_what_is_committed_and_not_visible_is_told(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Batches are read all the same, but not by readers of data/."""
+    collector.collect(message(12, "10:33:00"), boundary="10:34:00", published=False)
+    assert main(["status", collector.storage.uri]) == 0
+    line = "  NOT VISIBLE            2 files of cycle 4 are committed, not in their place yet; "
+    assert line in capsys.readouterr().out
+    assert status(collector.storage).unpublished_files == 2
+
+
 def test_lag_is_asked_of_the_broker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The topic's ends less where the newest entry ended."""
     collector = Collector(LocalStorage(str(tmp_path)))

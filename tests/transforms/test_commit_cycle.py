@@ -11,11 +11,12 @@ from hypothesis import given, settings
 
 from batch_collection.audit import audit
 from batch_collection.entry import Entry, PartitionRead
+from batch_collection.errors import CollectionError, LogError, SourceError, StorageError
 from batch_collection.expire import expire
 from batch_collection.expiry import first_cycle
 from batch_collection.listing import recalled
 from batch_collection.log import create_entry, digest, newest_entry
-from batch_collection.names import entry_path
+from batch_collection.names import entry_path, outcome_path
 from batch_collection.storage import open_storage
 from tests.builders import first_entry
 from tests.lives import LIVES, Life, Step, panes_by_window
@@ -87,6 +88,51 @@ def test_a_failure_leaves_a_note_and_no_entry(asked: Plan) -> None:
     failed = Report(asked, 1, "a", failure=failure)
     assert commit([report(asked, 0), failed]) == []
     assert read_failure(asked) == failure
+
+
+@pytest.mark.parametrize(
+    "note",
+    [b"", b'{"kind": "Log', b"[]", b"[" * 100_000, b'{"kind": 1, "text": "x"}', b'{"kind": "x"}'],
+    ids=range(6),
+)
+def test_a_damaged_note_is_told_and_may_pass(asked: Plan, note: bytes) -> None:
+    """Nobody knows what it said, so the plan is tried again."""
+    path = outcome_path(asked.cycle, asked.id)
+    open_storage(asked.collection).replace(path, note)
+    found = read_failure(asked)
+    assert found is not None
+    assert isinstance(found.error(), StorageError)
+    assert str(found.error()).startswith(f"{path} in {asked.collection} is damaged")
+
+
+def test_a_note_of_a_newer_version_is_taken(asked: Plan) -> None:
+    """What this version does not know of it is left out; a kind that it does not know is shown."""
+    note = b'{"kind": "NewerError", "text": "gone", "schema": null, "since": 3}'
+    open_storage(asked.collection).replace(outcome_path(asked.cycle, asked.id), note)
+    found = read_failure(asked)
+    assert found == Failure("NewerError", "gone")
+    assert (type(found.error()), str(found.error())) == (CollectionError, "gone")
+
+
+@pytest.mark.parametrize("kind", ["in_one_line", "UNREADABLE", "__name__", "SourceError"])
+def test_the_kind_of_a_failure_is_an_error_of_ours(kind: str) -> None:
+    """Whatever else has that name."""
+    expected = SourceError if kind == "SourceError" else CollectionError
+    assert type(Failure(kind, "gone").error()) is expected
+
+
+def test_a_plan_is_not_committed_behind_another_entry_than_it_was_made_behind(asked: Plan) -> None:
+    """Somebody has changed the log meanwhile: what was read may be in another entry."""
+    storage = open_storage(asked.collection)
+    behind = replace(asked, previous=digest(storage.read(entry_path(0))))
+    other = replace(behind, previous="0" * 64)
+    assert commit([report(other, 0), report(other, 1)]) == []
+    told = f"{entry_path(1)} of {asked.collection} does not follow the entry before it"
+    failure = read_failure(other)
+    assert failure is not None
+    assert isinstance(failure.error(), LogError)
+    assert failure.text.startswith(told)
+    assert commit([report(behind, 0), report(behind, 1)]) == [entry_path(1)]
 
 
 def test_the_entry_that_is_there_wins(asked: Plan) -> None:
