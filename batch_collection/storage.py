@@ -71,7 +71,7 @@ class Storage(Protocol):
     Whatever a call has written is durable when it returns. Every call raises ``StorageError`` where
     the storage fails, with the path; a missing file is a ``FileNotFoundError``. Of everything but
     ``list``, which cleaning up, expiring and audits use, and all for the few stubs in ``expired/``,
-    an object store can do each at a constant cost; of ``list``, each thousand paths.
+    an object store can do each at a constant cost; a listing costs that for each thousand paths.
     """
 
     @property

@@ -72,6 +72,8 @@ def _told(request: str) -> str:
     asked = parse_qs(url.query)
     if "prefix" in asked:
         return f"list {_within(asked['prefix'][0])}"
+    if "moveTo" in path:  # tried once in the life of a process: not all buckets can
+        return "move"
     if "rewriteTo" in path:
         return f"rewrite {_within(unquote(path.partition('/rewriteTo')[0]))}"
     verbs = {"GET": "fetch" if kind.startswith("/download") else "look up", "POST": "upload"}
@@ -146,7 +148,8 @@ def test_a_cycle_with_a_file_takes_few_more(collecting: Collecting, proxy: Fault
     collecting.once(at("10:30:32"))
     (found,) = counting.cycles
 
-    assert found.total() <= MOST_IDLE + 7, found
+    assert found.total() - found["move"] <= MOST_IDLE + 6, found
+    assert found["move"] <= 1
     assert classes(found) == (4 + 2 + 1, 1 + 2 + 1)
     assert (of(found, "upload"), of(found, "rewrite"), of(found, "delete")) == (3, 1, 1)
     assert (of(found, "fetch windows/"), of(found, "list expired/")) == (1, 1)
