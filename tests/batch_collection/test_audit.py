@@ -275,7 +275,7 @@ def test_a_torn_manifest_is_found(collector: Collector) -> None:
     path = manifest_path(at("10:30:00"), 1)
     on_disk(collector, path).write_bytes(b'{"rows"')
 
-    assert findings(collector) == [f"{path} is not JSON"]
+    assert findings(collector) == [f"{path} is no manifest: it was cut short or changed"]
 
 
 # the log
