@@ -206,3 +206,17 @@ def test_a_file_that_is_open_stays_readable(storage: Storage) -> None:
         storage.move([("staging/1/a", "data/a")])
         storage.delete(["data/a"])
         assert (file.read(3), file.seek(0), file.read()) == (b"con", 0, b"content")
+
+
+def test_a_listing_may_begin_at_a_name(storage: Storage) -> None:
+    """It is given with those behind it, folders as they sort by their files; one that is gone, too.
+
+    Nothing that only has that name in its front is taken for another folder's.
+    """
+    names = ["log/001.json", "log/002.json", "log/010.json", "log/checkpoint-1.json", "logs/1"]
+    for name in names:
+        storage.replace(name, b"1")
+    assert sorted(storage.list("log", "log/002.json")) == names[1:4]
+    assert sorted(storage.list("log", "log/003.json")) == names[2:4]
+    assert list(storage.list("log", "log/d")) == []
+    assert sorted(storage.list("log")) == names[:4]
