@@ -1,9 +1,9 @@
 """Expire old windows: their files go, their entries are folded into a stub, nothing else changes.
 
-Files, manifests and entries are deleted once the stub is durable, in this order. Whatever was
-interrupted is done by the next one, since the newest stub speaks for all; entries go last, so that
-what is to be deleted can be told until it is. Only entries that a later one follows are touched:
-they are published, and no collector needs them.
+Files, manifests and entries are deleted once the stub is durable, in this order, each kind for good
+before the next. Whatever was interrupted is done by the next one, since the newest stub speaks for
+all; entries go last, so that what is to be deleted can be told until it is. Only entries that a
+later one follows are touched: they are published, and no collector needs them.
 """
 
 from __future__ import annotations

@@ -68,10 +68,11 @@ class Sink(io.RawIOBase):
 class Storage(Protocol):
     """What a collection needs of its storage. Paths are relative, with ``/`` between their parts.
 
-    Whatever a call has written is durable when it returns. Every call raises ``StorageError`` where
-    the storage fails, with the path; a missing file is a ``FileNotFoundError``. Of everything but
-    ``list``, which cleaning up, expiring and audits use, and all for the few stubs in ``expired/``,
-    an object store can do each at a constant cost; a listing costs that for each thousand paths.
+    Whatever a call has written or deleted is durable when it returns. Every call raises
+    ``StorageError`` where the storage fails, with the path; a missing file is a
+    ``FileNotFoundError``. Of everything but ``list``, which cleaning up, expiring and audits use,
+    and all for the few stubs in ``expired/``, an object store can do each at a constant cost; a
+    listing costs that for each thousand paths.
     """
 
     @property
@@ -124,7 +125,7 @@ class Storage(Protocol):
         """Yield the names of the folders in the root, in no order."""
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete files; one that isn't there is no error. Folders left empty go too."""
+        """Delete files, for good; one that isn't there is no error. Folders left empty go too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +270,10 @@ class LocalStorage:
             yield from (each.name for each in os.scandir(self.root) if each.is_dir())
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Unlink the files, and the folders that this leaves empty."""
+        """Unlink the files, and the folders that this leaves empty, then sync where they were.
+
+        That is done for what isn't there as well: whoever unlinked it may have died before that.
+        """
         folders = set()
         for path in paths:
             with _failing("delete", path):
@@ -277,6 +281,9 @@ class LocalStorage:
                 self._path(path).unlink(missing_ok=True)
             folders.add(self._path(path).parent)
         _remove_empty(folders)
+        with _failing("sync", self.root):
+            for folder in {_lowest_left(folder) for folder in folders}:
+                _sync_lowest(folder)
 
     def _check_is_ours(self, path: str) -> None:
         """See that a file that comes or goes lies where it seems to, not behind a link."""
@@ -442,6 +449,19 @@ def _sync_folder(folder: Path) -> None:
 def is_far(storage: Storage) -> bool:
     """Tell whether each call waits for a network: a disk answers sooner than a thread begins."""
     return "://" in storage.uri
+
+
+def _lowest_left(folder: Path) -> Path:
+    """Return the folder, or the lowest one above it that is there."""
+    return next((each for each in (folder, *folder.parents) if each.is_dir()), folder)
+
+
+def _sync_lowest(folder: Path) -> None:
+    """Sync a folder, or one above it if somebody is just removing it."""
+    try:
+        _sync_folder(folder)
+    except FileNotFoundError:
+        _sync_lowest(folder.parent)
 
 
 def open_storage(uri: str) -> Storage:

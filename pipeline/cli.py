@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from batch_collection import __version__
 from batch_collection.errors import CollectionError
 from pipeline.flags import Parser, from_config_file, normalised, unknown_flags
+from pipeline.streams import OutputError, delivered, hold_streams, not_delivered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,10 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a command; return the exit code: 0, 1 (it failed) or 2 (what the user can mend)."""
+    """Run a command; return the exit code: 0, 1 (it failed) or 2 (what the user can mend).
+
+    It is 141 where the reader of what it prints went away, 130 after Ctrl-C while it starts.
+    """
     words = normalised(argv)
     if words and not words[0].startswith("-"):
         command, words = words[0], words[1:]
@@ -48,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
         command = "collect"
     _quiet()
     try:
-        return _run(command, words)
+        return delivered(_run(command, words))
     except CollectionError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
@@ -57,9 +61,8 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:  # where a command does not end by itself: while it starts, say
         return 130
-    except BrokenPipeError:  # as in `status ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except OutputError as error:
+        return not_delivered(error)
 
 
 def entry_point() -> None:
@@ -68,13 +71,14 @@ def entry_point() -> None:
     It ends as soon as everybody has cleaned up, before the interpreter is taken apart: a thread of
     Arrow's that lets go of a Python file meanwhile aborts the process (arrow 34314).
     """
+    hold_streams()
     end = _End()
     atexit.register(end)  # the first one to come is the last one called
     try:
         end.code = main(sys.argv[1:])
     except SystemExit as asked:  # by argparse, after --help
-        end.code = asked.code if isinstance(asked.code, int) else int(bool(asked.code))
-        raise
+        code = asked.code if isinstance(asked.code, int) else int(bool(asked.code))
+        end.code = delivered(code)
     sys.exit(end.code)
 
 

@@ -15,6 +15,7 @@ from pipeline.local import LocalDrive, utc_now
 from pipeline.options import CollectOptions, check, configure
 from pipeline.planner import PlanRules
 from pipeline.signals import stopped_by_signals
+from pipeline.streams import forgiven_output
 from pipeline.topic import Pins, TopicCollection
 
 if TYPE_CHECKING:
@@ -36,9 +37,16 @@ __all__ = [
 def run(options: CollectOptions, display: Display | None = None) -> int:
     """Collect until stopped, or what there is; return the exit code.
 
+    Nothing of it depends on whether anybody reads what is printed.
+
     Raises:
         CollectionError: it can't begin.
     """
+    with forgiven_output():
+        return _run(options, display)
+
+
+def _run(options: CollectOptions, display: Display | None) -> int:
     if options.engine is not None:
         from pipeline.engine import run_on_engine  # noqa: PLC0415 - it imports this module
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import closing
 from datetime import timedelta
@@ -56,9 +57,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Process batch after batch until a signal comes, or the log ends; return 0.
 
-    A batch whose processing failed or was killed comes again; what the function raises is raised.
+    A batch whose processing failed or was killed comes again, and so does one of which not all that
+    was printed could be delivered; what the function raises is raised.
 
     Raises:
+        OutputError: what was printed can't be delivered.
         CollectionError: flags are wrong, there is no collection, or no such function.
     """
     flags = Flags(args)
@@ -77,9 +80,10 @@ def run(args: argparse.Namespace) -> int:
             if stop.is_set():
                 break  # this batch is not begun, the one before is done and remembered
             process(batch)
+            sys.stdout.flush()  # what was printed is delivered before the batch is remembered
     return 0
 
 
 def _print_line(batch: Batch) -> None:
     window = f"{batch.window_start:%Y-%m-%d %H:%M:%S}  {batch.timing:<7}"
-    print(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}", flush=True)
+    print(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}")

@@ -147,13 +147,13 @@ class LocalDrive:
         Raises:
             CollectionError: what a user can mend; of some topics, once the others are collected.
         """
-        kafka_reader.resume()
         try:
             if self.once:
                 self._now = self.clock()
             self._collect()
         finally:
             kafka_reader.close_consumers()
+            kafka_reader.resume()  # for whoever reads next; a stop may have come before this began
         for error in self._given_up.values():
             raise error
 

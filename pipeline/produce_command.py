@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from batch_collection.errors import SourceError
 from pipeline.flags import Flags
 from pipeline.signals import stopped_by_signals
+from pipeline.streams import OutputError
 from transforms.kafka_client import ClientLog
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def run(options: ProduceOptions) -> int:
 
     Raises:
         SourceError: no broker answers, a topic is missing, or a message could not be delivered.
+        OutputError: its line can't be printed; the messages of its round are delivered.
     """
     stop = threading.Event()
     with stopped_by_signals(stop.set):
@@ -150,6 +152,7 @@ class _Producer:
         self._options, self._stop = options, stop
         self._log = ClientLog()
         self._undelivered: list[str] = []
+        self._untold: list[OutputError] = []
         settings = {
             **_DEFAULTS,
             **options.properties,
@@ -241,6 +244,8 @@ class _Producer:
             self._undelivered.append(f"stopped before {left} messages were delivered")
         if self._undelivered:
             raise SourceError(self._undelivered[0])
+        if self._untold:
+            raise self._untold[0]
 
     def _report(self, topic: str, error: KafkaError | None, sent: Message) -> None:
         if error is not None:
@@ -255,7 +260,10 @@ class _Producer:
         count = self._options.records_per_message
         noun = "record" if count == 1 else "records"
         place = f"{topic}[{sent.partition()}]@{sent.offset()}"
-        print(f"{now:%H:%M:%S}  {place}  {count} {noun}", flush=True)
+        try:
+            print(f"{now:%H:%M:%S}  {place}  {count} {noun}", flush=True)
+        except OutputError as failed:  # to be raised once all are delivered
+            self._untold.append(failed)
 
 
 def _code(error: BaseException) -> int | None:

@@ -17,6 +17,7 @@ from pipeline.options import (
     schema_of,
 )
 from pipeline.redrive import Asked, Outcome, redrive
+from pipeline.streams import forgiven_output
 
 if TYPE_CHECKING:
     import argparse
@@ -85,7 +86,8 @@ def run(options: RedriveOptions) -> int:
     Raises:
         CollectionError: there is no collection, or it can't be done.
     """
-    outcome = redrive(open_storage(options.path), options.asked, dry_run=options.dry_run)
+    with forgiven_output():
+        outcome = redrive(open_storage(options.path), options.asked, dry_run=options.dry_run)
     print(described(outcome, dry_run=options.dry_run))
     return 0
 

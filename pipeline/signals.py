@@ -1,4 +1,4 @@
-"""Ending in good order on SIGINT and SIGTERM."""
+"""Ending in good order on SIGINT, SIGTERM and SIGHUP."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ __all__ = ["stopped_by_signals"]
 
 @contextlib.contextmanager
 def stopped_by_signals(stop: Callable[[], object]) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM call ``stop``, and a second one end the process at once.
+    """Let the first SIGINT, SIGTERM or SIGHUP call ``stop``, a second one end the process at once.
 
-    Only a process's main thread can: in others this does nothing.
+    But not SIGHUP: when a terminal goes, the system sends one and the shell another. One that is
+    ignored, as ``nohup`` has it, stays so. Only a process's main thread can: in others this does
+    nothing.
     """
 
     def handle(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
         stop()
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from batch_collection.storage import Storage
     from pipeline.broker import Broker, TopicInfo
     from pipeline.planner import Answer
-    from transforms.plan import Plan
 
 __all__ = ["MOST_REPLANS", "Pins", "TopicCollection", "dead_letters_of"]
 
@@ -91,6 +90,7 @@ class TopicCollection:
     dead_letters: int = 0
     goal: dict[int, int] | None = None
     _digest: str = ""
+    _committed: str | None = None
     _schema: dict[str, Any] | None = None
     _tries: int = 0
     _looked_at: datetime = EPOCH
@@ -183,7 +183,8 @@ class TopicCollection:
             )
             for task in planned.tasks
         )
-        commit(planned.plan, reads)
+        entry = commit(planned.plan, reads)
+        self._committed = None if entry is None else entry.plan
 
     def settle(self, planned: Planned, *, published: bool = True) -> tuple[Entry, ...]:
         """See what became of a plan: return the entries that came since, and take them up.
@@ -198,7 +199,7 @@ class TopicCollection:
             CollectionError: why it failed.
         """
         plan = planned.plan
-        found = self._own(plan) or self._since()
+        found = self._own(plan.id) or self._since()
         if found:
             for entry, _ in found:
                 self._check_run(entry)
@@ -246,18 +247,18 @@ class TopicCollection:
         Raises:
             LogError: it does not follow the entry that this collector goes on from.
         """
-        entry, self._committed = self._committed, None
-        if entry is not None and entry.cycle == self.newest.cycle + 1:
-            self._take((entry,), published=True)
-            return (entry,)
+        plan, self._committed = self._committed, None
+        own = () if plan is None else self._own(plan)
+        if own:
+            return self._take(own, published=True)
         found = self._since()
         return self._take(found, published=False) if found else ()
 
-    def _own(self, plan: Plan) -> tuple[Link, ...]:
+    def _own(self, plan: str) -> tuple[Link, ...]:
         """Return the entry that a plan has become, if it is the next; no look for others then."""
         with contextlib.suppress(LogError):
             link = read_link(self.storage, self.newest.cycle + 1)
-            if link.entry.plan == plan.id and link.entry.previous == self._digest:
+            if link.entry.plan == plan and link.entry.previous == self._digest:
                 return (link,)
         return ()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -19,12 +21,20 @@ from batch_collection.errors import CollectionError, ExpiredError, LogError
 from batch_collection.expire import expire
 from batch_collection.expiry import Expiry, first_cycle, newest_expiry, newest_stub, read_stub
 from batch_collection.log import create_entry, digest, newest_cycle, read_entries, read_entry
-from batch_collection.names import cursor_path, draft_path, entry_path, manifest_path, stub_path
+from batch_collection.names import (
+    STAGING,
+    cursor_path,
+    draft_path,
+    entry_path,
+    manifest_path,
+    stub_path,
+)
 from batch_collection.publish import publish, sweep
 from batch_collection.status import status
 from batch_collection.storage import LocalStorage, open_storage
 from tests.builders import Collector, Message, at, dead_letter, message, tombstone
-from tests.storages import BusyStorage, Died, DyingStorage
+from tests.power import FailingPower
+from tests.storages import BusyStorage, Died, DyingStorage, some_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -333,6 +343,44 @@ def test_expiring_that_dies_anywhere_is_finished_by_the_next(new_uri: Callable[[
         k += 1
 
     assert k > 18
+
+
+@some_points(every=3)
+def test_a_power_failure_anywhere_leaves_nothing_that_nobody_takes_away(
+    tmp_path: Path, every: int
+) -> None:
+    """What was deleted and comes back is deleted by the next one: entries go when all else has."""
+    whole, clean, torn = tmp_path / "whole", tmp_path / "clean", tmp_path / "torn"
+    filled(Collector(LocalStorage(str(whole)), batch_size=2))
+    shutil.copytree(whole, clean)
+    expired(LocalStorage(str(clean)), "10:33:00")
+    expected = listed(LocalStorage(str(clean)))
+    k, is_dead = 0, True
+    while is_dead:
+        shutil.rmtree(torn, ignore_errors=True)
+        shutil.copytree(whole, torn)
+        storage, power = LocalStorage(str(torn)), FailingPower(torn, k)
+        with power.on():
+            is_dead = _dies(lambda: expired(storage, "10:33:00"))  # noqa: B023 - called at once
+        power.bring_back(Random(k))
+        assert all("was expired and is still there" in one for one in audit(storage).findings)
+
+        expired(storage, "10:33:00")
+
+        drafts = set(storage.list(STAGING))  # of a stub; collectors sweep them
+        assert listed(storage) - drafts == expected
+        assert audit(storage).findings == ()
+        k += every
+    assert power.unsynced == {}
+    assert power.calls > 20
+
+
+def _dies(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except Died:
+        return True
+    return False
 
 
 def test_another_instant_finishes_it_as_well(collector: Collector) -> None:

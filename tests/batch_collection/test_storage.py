@@ -198,6 +198,19 @@ def test_deleting_takes_files_and_empty_folders(storage: LocalStorage) -> None:
     assert not Path(storage.root, "carry/1").exists()
 
 
+def test_what_is_deleted_is_gone_for_good(storage: LocalStorage, synced: list[str]) -> None:
+    """Also where another deleted it and died; one sync for all that was in a folder."""
+    for name in ("1/a", "2/b", "2/c", "2/d"):
+        storage.write(f"carry/{name}").close()
+    synced.clear()
+    storage.delete(["carry/1/a", "carry/2/b", "carry/2/c"])
+    assert sorted(synced) == ["2", "carry"]
+
+    synced.clear()
+    storage.delete(["carry/1/a"])
+    assert synced == ["carry"]
+
+
 def test_open_storage_takes_a_path(tmp_path: Path) -> None:
     """Relative paths are settled once, against the directory of now."""
     assert open_storage(str(tmp_path)).uri == str(tmp_path)

@@ -126,7 +126,7 @@ def test_aborted_messages_are_holes(kafka: KafkaBroker, tmp_path: Path) -> None:
 def test_an_open_transaction_holds_back_what_lies_behind_it(
     kafka: KafkaBroker, tmp_path: Path
 ) -> None:
-    """A cycle ends before it; when it is committed, the next one goes on there."""
+    """A cycle ends before it; when it is committed, the next one goes on there, with late panes."""
     stream = Stream(kafka, partitions=1)
     collecting = Collecting.of(stream, tmp_path, INTERVAL)
     stream.send(*numbered(1, 2, 3))
@@ -141,6 +141,7 @@ def test_an_open_transaction_holds_back_what_lies_behind_it(
     wait_for_end(stream, 8)
     collecting.once(at("10:30:22"))
     assert (read_of(collecting).end, read_of(collecting).messages) == (8, 4)
+    assert [pane.timing for pane in entries_of(collecting.path)[-1].panes] == ["late"]
     check(collecting.path, stream.produced)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pytest
@@ -20,7 +20,8 @@ from batch_collection.errors import (
 from batch_collection.formats import FORMATS, Parquet
 from batch_collection.names import entry_path
 from batch_collection.storage import LocalStorage
-from pipeline.local import _Pause
+from pipeline.display import LineDisplay
+from pipeline.local import LocalDrive, _Pause
 from tests.builders import at
 from tests.collecting import (
     Collecting,
@@ -33,11 +34,13 @@ from tests.collecting import (
 )
 from tests.damage import DAMAGES, damage
 from tests.services.mock_cluster import MockCluster
+from transforms.kafka_client import is_interrupted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.embedded import EmbeddedBroker
+    from pipeline.graph import GraphOptions
 
 SECOND = timedelta(seconds=1)
 
@@ -67,6 +70,23 @@ def test_a_topic_whose_source_is_away_keeps_no_other_from_being_collected(tmp_pa
         for stream in (orphan, other):
             check(tmp_path / stream.name, stream.produced)
             assert entries_of(tmp_path / stream.name)[-1].boundary == at("10:31:00")
+
+
+def test_a_stop_before_it_runs_is_not_forgotten_and_one_after_it_is_over() -> None:
+    """A signal may come between its handler and the loop; the demo runs two drives in turn."""
+    seen: list[bool] = []
+
+    def clock() -> datetime:
+        seen.append(is_interrupted())
+        return at("10:30:00")
+
+    display = LineDisplay(io.StringIO())
+    drive = LocalDrive((), cast("GraphOptions", None), display, once=True, clock=clock)
+    drive.stop()
+    drive.run()
+
+    assert seen == [True]
+    assert not is_interrupted()
 
 
 def test_with_once_too_a_topic_without_leader_keeps_no_other_waiting(tmp_path: Path) -> None:
