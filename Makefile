@@ -6,10 +6,20 @@ STAMP := $(VENV)/.installed
 TORCH :=
 TRAINING := $(VENV)/.training$(TORCH)
 IMAGE ?= REGION-docker.pkg.dev/PROJECT/REPOSITORY/batch-collection:latest
+UV := uv==0.13.9
 TEMPLATE ?= gs://BUCKET/templates/batch-collection.json
 
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --retries=10
+# What this Python's lock says, by its hashes; where it has none, what the lock would be made from.
+install = lock=$$($(VENV)/bin/python -c 'import sys; print("requirements/py%d%d$(1).txt" % sys.version_info[:2])'); \
+  if [ -e $$lock ]; then $(PIP) --require-hashes -r $$lock; \
+  else echo "no $$lock: what is not pinned comes in its newest version"; $(PIP) $(2); fi
+# Two workers, for two cores; tests of one service stay together (WORKERS=0: one after another).
+WORKERS ?= 2
+PYTEST := $(VENV)/bin/python -m pytest -rs --durations=30
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench faults format template clean
+.PHONY: help demo test check prepare bench faults format lock template clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,14 +27,18 @@ help: ## list the targets
 demo: $(STAMP) ## produce into an embedded broker, collect, show the files, audit them
 	@$(VENV)/bin/batch-collection demo
 
-test: $(STAMP) ## run the tests; says which were skipped, and why
-	@$(VENV)/bin/pytest -rs
+prepare: $(STAMP) ## build what the tests need, once: test and check do it, too
+	@$(VENV)/bin/python -m tests.services
 
-check: $(TRAINING) ## format, lint, types, then the tests: what CI runs
+test: prepare ## run the tests but the slow ones; says which were skipped, and why
+	@$(PYTEST) -m "not slow and not faults" --numprocesses=$(WORKERS) --dist=loadgroup
+
+check: $(TRAINING) prepare ## format, lint, types, test, then the slow tests: what CI runs
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -rs
+	@$(MAKE) --no-print-directory test
+	@$(PYTEST) -m "slow and not faults"
 
 bench: $(TRAINING) ## measure: topics collected, batches read, Cloud Storage, a long log
 	@$(VENV)/bin/python -m bench.collecting
@@ -32,12 +46,17 @@ bench: $(TRAINING) ## measure: topics collected, batches read, Cloud Storage, a 
 	@$(VENV)/bin/python -m bench.storage
 	@$(VENV)/bin/python -m bench.log_for_years
 
-faults: $(STAMP) ## the long campaign of faults: up to an hour
-	@$(VENV)/bin/pytest -rs -m faults
+faults: prepare ## the long campaign of faults: up to an hour
+	@$(PYTEST) -m faults
 
 format: $(STAMP) ## format the code, and mend what the linter can mend
 	$(VENV)/bin/ruff check --fix-only --quiet .
 	$(VENV)/bin/ruff format .
+
+lock: ## lock all that requirements*.txt need, by hashes, for each Python
+	@$(PYTHON) -m venv .cache/lock
+	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	@.cache/lock/bin/python requirements/lock.py .cache/lock/bin/uv
 
 template: $(STAMP) ## describe the Flex Template's flags; says what builds it (IMAGE=..., TEMPLATE=gs://...)
 	@$(VENV)/bin/python -m flex_template.describe
@@ -52,13 +71,12 @@ clean: ## remove the set-up and all caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(TRAINING): $(STAMP) requirements-training.txt requirements-torch.txt
+$(TRAINING): $(STAMP) requirements-training.txt requirements-torch.txt $(wildcard requirements/*.txt)
 	@echo "adding TensorFlow$(if $(TORCH), and PyTorch), once"
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -r requirements-training.txt $(if $(TORCH),-r requirements-torch.txt)
+	@$(call install,$(if $(TORCH),-torch,-training),-r requirements-training.txt $(if $(TORCH),-r requirements-torch.txt))
 	@touch $@
 
-$(STAMP): requirements.txt requirements-dev.txt setup.py
+$(STAMP): requirements.txt requirements-dev.txt $(wildcard requirements/*.txt) setup.py
 	@command -v $(PYTHON) > /dev/null || \
 	  { echo "no $(PYTHON) here; install Python 3.10 or newer, or name it: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -67,6 +85,6 @@ $(STAMP): requirements.txt requirements-dev.txt setup.py
 	  { echo "$(PYTHON) can't make virtual environments; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "setting up $(VENV), once: about a minute"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -r requirements-dev.txt -e .
+	@$(call install,-dev,-r requirements-dev.txt)
+	@$(PIP) --no-deps -e .
 	@touch $@

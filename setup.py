@@ -42,6 +42,7 @@ EXTRAS = {
         "psutil>=6.0",
         "pytest>=9.0",
         "pytest-timeout>=2.4",
+        "pytest-xdist>=3.8",
         "trustme>=1.2",
     ],
     "bench": ["kafka-python[lz4]>=3.0", "matplotlib>=3.10"],

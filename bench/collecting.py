@@ -31,7 +31,8 @@ import pyarrow.dataset as ds
 from confluent_kafka import Producer
 
 from bench.measured import Taken
-from tests.services.kafka import KafkaBroker, UnavailableError
+from tests.services.kafka import KafkaBroker
+from tests.services.made import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -28,7 +28,8 @@ from batch_collection.storage import open_storage
 from pipeline.cli import main
 from tests.builders import Collector, message
 from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
-from tests.services.kafka import KafkaBroker, UnavailableError
+from tests.services.kafka import KafkaBroker
+from tests.services.made import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,9 @@ from batch_collection.storage import open_storage
 from pipeline.embedded import EmbeddedBroker
 from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
 from tests.services.google import FakeGoogle
-from tests.services.kafka import KafkaBroker, UnavailableError
+from tests.services.kafka import KafkaBroker, kafka_jars
+from tests.services.made import UnavailableError
+from tests.services.needed import fixtures_of, group_of, prepare
 from tests.services.package import built_sdist, installed
 from tests.services.prism import PrismServer, prism_binary
 
@@ -29,12 +31,19 @@ settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    """Start a real broker for all tests; skip, saying why, where it can't be had."""
+def jars() -> Path:
+    """Return Kafka's jars; skip, saying why, where they can't be had."""
     try:
-        broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+        return kafka_jars()
     except UnavailableError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kafka(jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """Start a real broker for all tests; skip, saying why, where it can't be had."""
+    assert jars.is_dir()
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
     try:
         broker.start()
         yield broker
@@ -45,6 +54,24 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a Prism that is somewhere else be named."""
     parser.addoption("--prism_location", help="Prism's binary (default: found, or built by Go)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests of one service share its process: what --dist=loadgroup keeps together."""
+    for item in items:
+        if group := group_of(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Make what the chosen tests need now, where no test's time limit runs."""
+    if session.config.option.collectonly:
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    fixtures = {name for item in session.items for name in fixtures_of(item)}
+    if session.config.getoption("--prism_location"):
+        fixtures.discard("prism")
+    prepare(fixtures, (lambda _: None) if reporter is None else reporter.write_line)
 
 
 _CAMPAIGN = "campaign"

@@ -319,6 +319,7 @@ def test_of_two_who_expire_at_once_one_is_told(storage: Storage) -> None:
 # crashes
 
 
+@pytest.mark.slow
 def test_expiring_that_dies_anywhere_is_finished_by_the_next(new_uri: Callable[[], str]) -> None:
     """Readers see all, or what is to be left, and nothing in between."""
     k, is_dead = 0, True

@@ -18,6 +18,8 @@ from transforms.reading import MAX_SCHEMA_TEXT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("a million keys, the last one twice", "long names", "a million rows")
 BYTES_A_BYTE = 50
 SPARED = 150 << 20

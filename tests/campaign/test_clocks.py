@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from batch_collection.entry import Entry
     from pipeline.embedded import EmbeddedBroker
 
+pytestmark = pytest.mark.slow
+
 SECOND = timedelta(seconds=1)
 FLAGS = ("--interval=10s", "--batch_size=5", "--grace=0s")
 STEPS = tuple(

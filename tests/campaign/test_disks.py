@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from pipeline.embedded import EmbeddedBroker
 
+pytestmark = pytest.mark.slow
+
 SECOND = timedelta(seconds=1)
 FLAGS = ("--interval=10s", "--batch_size=5")
 FAST = ("--interval=1s", "--grace=0s")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from batch_collection.entry import Entry
     from pipeline.planner import Planned
 
+pytestmark = pytest.mark.slow
+
 SECOND = timedelta(seconds=1)
 FLAGS = ("--interval=1s", "--grace=0s", "--batch_size=10")
 EVERY = 10  # cycles between samples

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from pipeline.embedded import EmbeddedBroker
 
+pytestmark = pytest.mark.slow
+
 A_CHUNK = 250
 NEIGHBOURS = 10  # every tenth message is one
 STAMP = at("10:30:01")

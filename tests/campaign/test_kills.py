@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from tests.services.kafka import KafkaBroker
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ("--interval=1s", "--grace=500ms", "--batch_size=60", "--group_id=killed")
 OTHER = "error: another collector (host="
 

@@ -113,6 +113,7 @@ def test_a_missing_topic_is_named_with_those_like_it_and_not_created(
         assert f"similar: {name}" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_unreachable_broker_is_told_within_fifteen_seconds(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

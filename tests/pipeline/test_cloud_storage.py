@@ -38,7 +38,8 @@ from tests.collecting import (
 )
 from tests.services.faults import FaultProxy
 from tests.services.gcs import BUCKET
-from tests.services.kafka import UnavailableError, kafka_jars
+from tests.services.kafka import kafka_jars
+from tests.services.made import UnavailableError
 from tests.storages import Died, DyingStorage
 from transforms import commit_cycle, read_slices, write_batch_files, write_dead_letters
 
@@ -262,6 +263,7 @@ def dying(collection: str, k: int | None) -> Iterator[DyingStorage]:
         yield storage
 
 
+@pytest.mark.slow
 def test_a_storage_that_dies_at_some_point_of_a_cycle_loses_and_doubles_nothing(
     embedded: EmbeddedBroker, output: str, gcs: FakeGcs, tmp_path: Path
 ) -> None:
@@ -297,6 +299,7 @@ def log_of(collection: str) -> list[str]:
     return list(open_storage(collection).list("log"))
 
 
+@pytest.mark.slow
 def test_a_collector_in_a_storm_loses_and_doubles_nothing(
     embedded: EmbeddedBroker, gcs: FakeGcs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +324,7 @@ def send_now(stream: Stream, count: int = 50) -> None:
     stream.send(*(sending(None, n % stream.partitions, id=already + n) for n in range(count)))
 
 
+@pytest.mark.slow
 def test_a_collector_killed_ten_times_collects_everything_once(
     broker: AnyBroker, output: str, gcs: FakeGcs, tmp_path: Path
 ) -> None:
@@ -383,6 +387,7 @@ def first_to_end(
     pytest.fail(f"neither ended: {one.lines} {other.lines}")
 
 
+@pytest.mark.slow
 def test_a_collector_that_slept_while_another_committed_changes_nothing_any_more(
     broker: AnyBroker, output: str, gcs: FakeGcs, tmp_path: Path
 ) -> None:

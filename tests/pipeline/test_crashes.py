@@ -133,6 +133,7 @@ def test_the_cycle_of_these_tests_has_all_that_a_cycle_can_have(scene: Scene) ->
     scene.check_after_one_more_cycle(collecting, "no crash")
 
 
+@pytest.mark.slow
 def test_a_storage_that_dies_anywhere_in_a_cycle_loses_and_doubles_nothing(scene: Scene) -> None:
     """For every point before and after each change, the next collector makes it whole and clean."""
     k, committed = 0, set()
@@ -149,6 +150,7 @@ def test_a_storage_that_dies_anywhere_in_a_cycle_loses_and_doubles_nothing(scene
     assert committed == {0, 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [0.3, 0.6, 0.8], ids=["staging", "committed", "published"])
 def test_a_restart_that_dies_anywhere_is_restarted(scene: Scene, depth: float) -> None:
     """Publishing and sweeping after a crash may be interrupted at every point, and done again."""

@@ -39,6 +39,7 @@ def test_another_number_of_partitions_is_refused(broker: EmbeddedBroker) -> None
         broker.create_topic("clicks", 3)
 
 
+@pytest.mark.slow
 def test_it_is_gone_when_closed(broker: EmbeddedBroker) -> None:
     """Nobody answers afterwards, and a topic can't be made."""
     broker.close()

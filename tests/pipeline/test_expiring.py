@@ -61,6 +61,7 @@ def check_expired(path: Path, stream: Stream) -> None:
     assert strays_of(path) == []
 
 
+@pytest.mark.slow
 def test_a_collector_goes_on_while_all_that_can_be_is_expired(
     embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def expiring(tmp_path: Path) -> Iterator[threading.Event]:
     assert all("no collection" in str(error) for error in errors), errors
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 0.6, 0.9])
 def test_a_frozen_collector_whose_cycles_are_expired_changes_nothing(
@@ -164,6 +166,7 @@ def test_a_frozen_collector_whose_cycles_are_expired_changes_nothing(
     check_expired(path, stream)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_job_on_an_engine_goes_on_while_all_that_can_be_is_expired(
     kafka: KafkaBroker, prism: PrismServer, tmp_path: Path, expiring: threading.Event

@@ -53,6 +53,7 @@ def rows(clock: str, count: int) -> list[Sending]:
     return [sending(at(clock) + n * TENTH, n % 4, id=f"{clock}+{n}") for n in range(count)]
 
 
+@pytest.mark.slow
 @some_points(5)
 def test_wherever_in_a_cycle_a_command_commits_the_collector_goes_on(
     embedded: EmbeddedBroker, tmp_path: Path, every: int

@@ -208,6 +208,7 @@ def test_status_counts_the_dead_letters_that_still_are(scene: Scene) -> None:
     scene.check(collecting)
 
 
+@pytest.mark.slow
 @some_points(4)
 def test_a_redrive_that_dies_anywhere_is_run_again(scene: Scene, every: int) -> None:
     """Each message is a row once; what was staged goes when the log is far enough."""
@@ -235,6 +236,7 @@ def test_a_redrive_that_dies_anywhere_is_run_again(scene: Scene, every: int) -> 
     assert committed == {0, 1}
 
 
+@pytest.mark.slow
 @some_points(6)
 def test_of_two_redrives_at_once_each_message_becomes_rows_once(scene: Scene, every: int) -> None:
     """Wherever in the one the other is run: one of them wins, and the other has nothing to do."""
@@ -268,6 +270,7 @@ def _redrive_within(storage: ActingStorage, said: set[str], collecting: Collecti
     said.add(run("redrive", collecting.path).partition(": 8")[0].partition(": no")[0])
 
 
+@pytest.mark.slow
 @some_points(6)
 def test_a_collector_that_commits_anywhere_in_a_redrive_changes_nothing(
     scene: Scene, every: int
@@ -294,6 +297,7 @@ def test_a_collector_that_commits_anywhere_in_a_redrive_changes_nothing(
     assert timings == {"early", "late"}
 
 
+@pytest.mark.slow
 @some_points(8)
 def test_a_type_that_is_pinned_meanwhile_is_what_the_rows_get(scene: Scene, every: int) -> None:
     """The redrive begins again under it: no entry names rows of a type that is no longer."""
@@ -482,6 +486,7 @@ def test_small_files_are_redriven_together(collecting: Callable[..., Collecting]
 # beside a collector
 
 
+@pytest.mark.slow
 def test_a_redrive_anywhere_in_a_cycle_does_not_disturb_the_collector(scene: Scene) -> None:
     """The cycle is collected behind it, and the window that both gave rows to is closed once."""
     k, acted, orders = 0, True, set()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.builders import at
 from tests.collecting import Stream, check, entries_of, run_command, sending
-from tests.services.package import outside
+from tests.services.below import outside
 from tests.services.prism import accepts
 
 if TYPE_CHECKING:

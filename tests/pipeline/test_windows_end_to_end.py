@@ -92,6 +92,7 @@ def producing(
 # one file a window
 
 
+@pytest.mark.slow
 def test_each_window_is_one_file_however_its_messages_interleave(
     embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:

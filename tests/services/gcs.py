@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from importlib import resources
 from pathlib import Path
@@ -22,17 +20,16 @@ from urllib.request import urlopen
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from tests.services.kafka import UnavailableError
+from tests.services.made import Made, UnavailableError, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BUCKET", "FakeGcs", "bundled_server", "newest_server"]
+__all__ = ["BUCKET", "NEWEST", "FakeGcs", "bundled_server", "newest_server"]
 
 BUCKET = "collections"
 VERSION = "v1.56.1"
 _MODULE = "github.com/fsouza/fake-gcs-server"
-_GO_SECONDS = 240  # less than a test may take
 _START_SECONDS = 30
 # The end of standard input, which the death of the tests brings too, kills.
 _WARDEN = '"$@" & server=$!; read -r _; kill -KILL $server; wait $server'
@@ -58,42 +55,31 @@ def bundled_server() -> Path:
     return program
 
 
-def newest_server() -> Path:
-    """Return the newest release, which Go builds once into the user's cache.
+def newest_server(say: Callable[[str], None] | None = None) -> Path:
+    """Return the newest release; ``say`` is told when Go is to build it, once.
 
     Raises:
         UnavailableError: Go is missing, or can't build it.
     """
-    go = shutil.which("go")
-    if go is None:
-        message = "no newest fake-gcs-server: go is not installed"
-        raise UnavailableError(message)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    program = cache / "batch-collection-tests" / f"fake-gcs-server-{VERSION}"
-    if not program.exists():
-        program.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=program.parent) as folder:
-            _build(go, folder)
-            (Path(folder) / "fake-gcs-server").replace(program)
-    return program
+    return NEWEST.get(say)
 
 
-def _build(go: str, folder: str) -> None:
-    try:
-        done = subprocess.run(
-            [go, "install", f"{_MODULE}@{VERSION}"],
-            env={**os.environ, "GOBIN": folder, "GOFLAGS": ""},
-            capture_output=True,
-            text=True,
-            timeout=_GO_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        message = f"no newest fake-gcs-server: go took longer than {_GO_SECONDS}s"
-        raise UnavailableError(message) from error
-    if done.returncode != 0:
-        message = f"no newest fake-gcs-server: go failed: {done.stderr.strip()[-300:]}"
-        raise UnavailableError(message)
+def _install(folder: Path) -> Path:
+    run(
+        ["go", "install", f"{_MODULE}@{VERSION}"],
+        folder,
+        {**os.environ, "GOBIN": str(folder), "GOFLAGS": ""},
+    )
+    return folder / "fake-gcs-server"
+
+
+NEWEST = Made(
+    f"fake-gcs-server-{VERSION}",
+    "newest fake Cloud Storage",
+    "about a minute",
+    ("go",),
+    _install,
+)
 
 
 class FakeGcs:

@@ -10,27 +10,27 @@ import base64
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.services.made import Made, run
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from confluent_kafka.admin import TopicMetadata
 
     from tests.services.tcp_proxy import TcpProxy
 
-__all__ = ["KafkaBroker", "UnavailableError", "kafka_jars"]
+__all__ = ["JARS", "KafkaBroker", "kafka_jars"]
 
 VERSION = "4.3.1"
 _ARTIFACTS = (
@@ -46,7 +46,6 @@ _POM = (
     "<groupId>tests</groupId><artifactId>kafka</artifactId><version>1</version>"
     "<dependencies>{}</dependencies></project>"
 )
-_MAVEN_SECONDS = 600
 _START_SECONDS = 60
 _STOP_SECONDS = 30
 # Signals come as lines on standard input; its end, which the death of the tests brings too, kills.
@@ -64,47 +63,30 @@ _PROXIED = "PROXIED"
 _SASL_USER, _SASL_PASSWORD = "alice", "correct-horse"
 
 
-class UnavailableError(Exception):
-    """A real broker can't be had here; the text says why."""
-
-
-def kafka_jars() -> Path:
-    """Return the folder with Kafka's jars, fetched by Maven if they aren't in the cache.
+def kafka_jars(say: Callable[[str], None] | None = None) -> Path:
+    """Return the folder with Kafka's jars; ``say`` is told when Maven is to fetch them, once.
 
     Raises:
         UnavailableError: Java or Maven is missing, or Maven can't resolve them.
     """
-    for program in ("java", "mvn"):
-        if shutil.which(program) is None:
-            message = f"no real Kafka: {program} is not installed"
-            raise UnavailableError(message)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    jars = cache / "batch-collection-tests" / f"kafka-{VERSION}"
-    if not jars.is_dir():
-        jars.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
-            _fetch(Path(folder))
-            with contextlib.suppress(OSError):  # somebody else was first
-                (Path(folder) / "lib").rename(jars)
-    return jars
+    return JARS.get(say)
 
 
-def _fetch(folder: Path) -> None:
+def _fetch(folder: Path) -> Path:
     """Let Maven copy the jars to ``folder/lib``."""
     dependencies = "".join(_DEPENDENCY.format(*artifact) for artifact in _ARTIFACTS)
     (folder / "pom.xml").write_text(_POM.format(dependencies))
-    command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"]
-    try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=_MAVEN_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        message = f"no real Kafka: mvn took longer than {_MAVEN_SECONDS}s"
-        raise UnavailableError(message) from error
-    if done.returncode != 0:
-        output = (done.stdout + done.stderr).strip() or "no output"
-        message = f"no real Kafka: mvn failed: {output.splitlines()[0][:300]}"
-        raise UnavailableError(message)
+    run(["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"], folder)
+    return folder / "lib"
+
+
+JARS = Made(
+    f"kafka-{VERSION}",
+    "real Kafka",
+    "its jars, by Maven, about 15 seconds",
+    ("java", "mvn"),
+    _fetch,
+)
 
 
 class KafkaBroker:

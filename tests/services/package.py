@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
+import sys
 import venv
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.stager import Stager
 
 from pipeline.engine_options import setup_file
-from tests.collecting import ROOT
-from tests.services.kafka import UnavailableError
+from tests.services.below import PIP, below_the_package, outside
+from tests.services.made import UnavailableError
 
-if TYPE_CHECKING:
-    from pathlib import Path
+__all__ = ["built_sdist", "installed"]
 
-__all__ = ["built_sdist", "installed", "outside"]
+_INSIDE = Path("lib", f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages")
 
 
 def built_sdist(folder: Path) -> Path:
@@ -29,16 +28,17 @@ def built_sdist(folder: Path) -> Path:
 
 
 def installed(sdist: Path, folder: Path) -> Path:
-    """Install it, with what Dataflow needs, into a new environment; give its Python.
+    """Install it, on what is below it, into a new environment; give its Python.
 
     Raises:
         UnavailableError: there is no package index.
     """
-    venv.create(folder, with_pip=True)
+    below = below_the_package()
+    venv.create(folder)
     python = folder / "bin" / "python"
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    (folder / _INSIDE / "below.pth").write_text(f"{below / _INSIDE}\n")
     done = subprocess.run(
-        [*pip, "-c", str(ROOT / "requirements.txt"), f"{sdist}[dataflow]"],
+        [str(python), *PIP, "--no-deps", str(sdist)],
         cwd=folder,
         env=outside(),
         capture_output=True,
@@ -50,8 +50,3 @@ def installed(sdist: Path, folder: Path) -> Path:
         raise UnavailableError(message)
     assert done.returncode == 0, done.stderr
     return python
-
-
-def outside() -> dict[str, str]:
-    """Return the environment variables without what would lead to this checkout."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -6,35 +6,31 @@ the user's cache directory.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import apache_beam as beam
-
-from tests.services.kafka import UnavailableError
+from tests.services.made import Made, UnavailableError, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["PrismServer", "accepts", "prism_binary"]
+__all__ = ["PRISM", "PrismServer", "accepts", "prism_binary"]
 
-VERSION = f"v{beam.__version__}"
+VERSION = f"v{version('apache-beam')}"
 _MODULE = f"github.com/apache/beam/sdks/v2/go/cmd/prism@{VERSION}"
-_BUILD_SECONDS = 900
 _START_SECONDS = 30
 # Its standard input ends with the tests, whatever way they end, and then Prism is killed.
 _WARDEN = '"$@" & prism=$!; read -r _; kill -KILL $prism 2>/dev/null; wait $prism'
 
 
-def prism_binary(location: str | None = None) -> Path:
-    """Return Prism's binary.
+def prism_binary(location: str | None = None, say: Callable[[str], None] | None = None) -> Path:
+    """Return Prism's binary; ``say`` is told when it is to be built.
 
     Raises:
         UnavailableError: it is nowhere, and can't be built.
@@ -45,11 +41,7 @@ def prism_binary(location: str | None = None) -> Path:
     if location:
         message = f"no Prism: --prism_location={location} is no file"
         raise UnavailableError(message)
-    go = shutil.which("go")
-    if go is None:
-        message = "no Prism: it is not on PATH, and Go, which builds it, is not installed"
-        raise UnavailableError(message)
-    return _built(go, _cached())
+    return PRISM.get(say)
 
 
 def _places() -> Iterator[Path]:
@@ -58,39 +50,14 @@ def _places() -> Iterator[Path]:
     if folder := os.environ.get("GOBIN"):
         yield Path(folder, "prism")
     yield Path(os.environ.get("GOPATH") or Path.home() / "go", "bin", "prism")
-    yield _cached()
 
 
-def _cached() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "batch-collection-tests" / f"prism-{VERSION}" / "prism"
+def _install(folder: Path) -> Path:
+    run(["go", "install", _MODULE], folder, {**os.environ, "GOBIN": str(folder), "GOFLAGS": ""})
+    return folder / "prism"
 
 
-def _built(go: str, target: Path) -> Path:
-    """Let Go build it; only one of several test runs does, the others wait."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.is_file():
-            return target
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            try:
-                done = subprocess.run(
-                    [go, "install", _MODULE],
-                    env={**os.environ, "GOBIN": folder},
-                    capture_output=True,
-                    text=True,
-                    timeout=_BUILD_SECONDS,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired as error:
-                message = f"no Prism: go install took longer than {_BUILD_SECONDS}s"
-                raise UnavailableError(message) from error
-            if done.returncode:
-                message = f"no Prism: go install failed: {done.stderr.strip()[-300:]}"
-                raise UnavailableError(message)
-            Path(folder, "prism").rename(target)
-    return target
+PRISM = Made(f"prism-server-{VERSION}", "Prism", "about 2 minutes", ("go",), _install)
 
 
 class PrismServer:

@@ -478,6 +478,7 @@ def test_a_refused_login_is_told_at_once_and_without_the_password(kafka: KafkaBr
     assert "battery-staple" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_broker_killed_in_the_middle_of_a_read_costs_nothing(
     tmp_path: Path, kafka: KafkaBroker
