@@ -58,7 +58,9 @@ class Plan:
     (``batch_collection.schema``), ``pinned`` the columns whose type ``--schema`` says anew.
     ``dropped`` are the columns that are left out of rows, with the types that they had.
     ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's. With more dead
-    letters than ``max_dead_letters`` it comes to no entry.
+    letters than ``max_dead_letters`` it comes to no entry. It reads ``messages``; a task whose rows
+    are of more than ``most_windows`` ends the plan: see ``WindowLimit``. With None there is no
+    bound: it reads as little as can be.
     """
 
     collection: str
@@ -78,6 +80,8 @@ class Plan:
     format: int = FORMAT
     form: Form = FORMS[FORMAT]
     max_dead_letters: DeadLetterLimit | None = None
+    messages: int = 0
+    most_windows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
