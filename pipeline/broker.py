@@ -86,12 +86,19 @@ class Broker:
             raise SourceError(message) from error
 
     def topic(self, name: str) -> TopicInfo:
-        """Return what the broker knows of a topic.
+        """Return what the broker knows of a topic; see ``topics``."""
+        return self.topics((name,))[0]
+
+    def topics(self, names: Iterable[str]) -> list[TopicInfo]:
+        """Return what the broker knows of some topics, which it lists once.
 
         Raises:
             CollectionError: there is no such topic, or this user isn't shown it.
         """
         metadata = self._metadata()
+        return [self._info(name, metadata) for name in names]
+
+    def _info(self, name: str, metadata: Any) -> TopicInfo:
         topic = metadata.topics.get(name)
         if topic is None:
             raise CollectionError(self._missing(name, metadata.topics))

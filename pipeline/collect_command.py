@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from batch_collection.errors import CollectionError, RowTimeError
 from batch_collection.names import new_token
+from batch_collection.parallel import AT_ONCE, ahead
 from pipeline.broker import Broker
 from pipeline.display import open_display
 from pipeline.engine_options import pass_on
@@ -108,10 +110,10 @@ def _where(topic: TopicCollection) -> str:
 
 
 def open_topics(options: CollectOptions, broker: Broker) -> list[TopicCollection]:
-    """Begin, or take up, each topic's collection."""
-    run_id = new_token()
-    infos = [broker.topic(name) for name in options.topics]
-    return [open_topic(options, broker, info, run_id) for info in infos]
+    """Begin, or take up, each topic's collection, some at once, as a storage is waited for."""
+    infos = broker.topics(options.topics)
+    opened = partial(open_topic, options, broker, run_id=new_token())
+    return list(ahead(opened, infos, min(AT_ONCE, len(infos) - 1)))
 
 
 def open_topic(

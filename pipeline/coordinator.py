@@ -28,6 +28,7 @@ from pipeline.planner import Asked
 from pipeline.topic import MOST_REPLANS, TopicCollection, dead_letters_of
 from transforms.commit_cycle import read_note
 from transforms.metrics import count, observe
+from transforms.window_limit import TOO_MANY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -215,6 +216,9 @@ class Coordinator:
             return f"cycle {cycle} took longer than {format_duration(patience)}; planned again"
         if failure.kind == "SchemaChange" and flight.tries < MOST_REPLANS:
             topic.pin(failure.schema)
+            return f"cycle {cycle} is planned again: {failure.text}"
+        if failure.kind == TOO_MANY:
+            topic.limit = failure.limit
             return f"cycle {cycle} is planned again: {failure.text}"
         if failure.kind in _TRANSIENT or (failure.kind == "WriteError" and not self.once):
             is_soon = age < _pause(flight.tries).total_seconds()

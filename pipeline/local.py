@@ -214,7 +214,10 @@ class LocalDrive:
             try:
                 if error := broken.get(topic.info.name):
                     raise error
-                if found := topic.settle(planned, published=not again):
+                found = topic.settle(planned, published=not again)
+                if topic.news:
+                    self.display.note(topic.news)
+                if found:
                     self._show(found, planned, self.clock() - began)
                     self._is_back(topic)
                     self._commit_offsets(topic)

@@ -6,8 +6,8 @@ every plan reads something; the boundary never goes back, whatever the clock doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from batch_collection.entry import CarryFile, Entry
     from transforms.plan import DeadLetterLimit
 
-__all__ = ["Answer", "Asked", "PlanRules", "Planned", "Seen", "make_plan"]
+__all__ = ["MOST_WINDOWS", "Answer", "Asked", "PlanRules", "Planned", "Seen", "make_plan"]
+
+MOST_WINDOWS = 5_000
+"""Windows that one cycle may read rows of, and windows whose waiting rows it may close: with one
+file each an entry of some megabytes, and some seconds of work that a crash repeats."""
 
 
 class Answer(NamedTuple):
@@ -68,7 +72,8 @@ class Asked(NamedTuple):
     ``schema`` pins types in the place of the newest entry's, ``pinned`` names those columns of it
     that ``--schema`` says anew; ``flush`` lets no rows wait; ``force`` makes a plan of whatever
     waits, however little; this run has had so many ``dead_letters``. ``previous`` is the digest of
-    the newest entry.
+    the newest entry. With a ``limit`` the cycle reads no more messages than that, since more are of
+    too many windows.
     """
 
     schema: dict[str, Any] | None = None
@@ -77,6 +82,7 @@ class Asked(NamedTuple):
     force: bool = False
     dead_letters: int = 0
     previous: str = ""
+    limit: int | None = None
 
 
 NOTHING_ASKED = Asked()
@@ -109,6 +115,7 @@ def make_plan(
         DataLossError: messages that no entry accounts for are gone, and ``skip_lost`` isn't set.
     """
     _check_partitions(newest, seen, rules)
+    rules = replace(rules, max_messages=_most_messages(rules, asked))
     reached = newest.ends
     starts = {p: reached.get(p, earliest) for p, (earliest, _) in seen.offsets.items()}
     lost = {p: _lost(start, p, seen.offsets[p], rules) for p, start in starts.items()}
@@ -121,6 +128,13 @@ def make_plan(
         return None
     if cause == "backlog":
         boundary, ends = _part(newest, seen, rules, backlog)
+    flush, carry = asked.flush and cause != "backlog", newest.carry
+    if (last := _last_to_leave(newest, boundary, flush=flush)) is not None:
+        boundary = boundary and _latest(newest.boundary, min(boundary, last + newest.interval))
+        if flush:
+            ends = firsts
+            carry = tuple(file for file in carry if file.window_start <= last)
+    read = sum(ends.values()) - sum(firsts.values())
     limit = rules.max_dead_letters
     plan = Plan(
         collection=rules.collection,
@@ -134,18 +148,41 @@ def make_plan(
         ahead_limit=_ahead_limit(boundary, seen, rules),
         schema=asked.schema if asked.schema is not None else newest.schema,
         tasks=rules.shards,
-        flush=asked.flush and cause != "backlog",
+        flush=flush,
         pinned=asked.pinned,
         dropped=newest.dropped,
         format=newest.format,
         form=newest.form,
         max_dead_letters=limit and limit._replace(before=asked.dead_letters),
         previous=asked.previous,
+        messages=read,
+        most_windows=_most_windows(rules) if read > len(backlog.partitions) else None,
     )
     slices = [Slice(rules.topic, p, starts[p], ends[p], lost[p]) for p in sorted(starts)]
-    read = sum(ends.values()) - sum(firsts.values())
-    tasks = tuple(_task(plan, number, slices, newest) for number in range(rules.shards))
+    tasks = tuple(
+        _task(plan, number, slices, carry, newest.interval) for number in range(rules.shards)
+    )
     return Planned(plan, tasks, read, backlog.total - read)
+
+
+def _most_messages(rules: PlanRules, asked: Asked) -> int:
+    """Return how many messages a cycle may read; of each ``batch_size`` a file may come."""
+    most = min(rules.max_messages, rules.batch_size * MOST_WINDOWS)
+    return most if asked.limit is None else min(most, asked.limit)
+
+
+def _most_windows(rules: PlanRules) -> int:
+    return max(MOST_WINDOWS // rules.shards, 1)
+
+
+def _last_to_leave(newest: Entry, boundary: datetime | None, *, flush: bool) -> datetime | None:
+    """Return the start of the last window whose waiting rows leave; None if no window must stay."""
+    leaving = {
+        file.window_start
+        for file in newest.carry
+        if flush or (boundary is not None and file.window_start + newest.interval <= boundary)
+    }
+    return sorted(leaving)[MOST_WINDOWS - 1] if len(leaving) > MOST_WINDOWS else None
 
 
 class _Backlog(NamedTuple):
@@ -313,16 +350,18 @@ def _boundary_behind(
     return _latest(newest.boundary, min(behind, _clock_boundary(newest, seen, rules)))
 
 
-def _task(plan: Plan, number: int, slices: list[Slice], newest: Entry) -> Task:
+def _task(
+    plan: Plan, number: int, slices: list[Slice], carry: Iterable[CarryFile], interval: timedelta
+) -> Task:
     """Give a shard its fixed share of the partitions, and the carry that it may need."""
     mine = tuple(s for s in slices if s.partition % plan.tasks == number)
     reads = any(s.end > s.first for s in mine)
-    carry = tuple(
+    waiting = tuple(
         file
-        for file in newest.carry
-        if file.shard % plan.tasks == number and (reads or _leaves(plan, file, newest.interval))
+        for file in carry
+        if file.shard % plan.tasks == number and (reads or _leaves(plan, file, interval))
     )
-    return Task(plan, number, mine, carry)
+    return Task(plan, number, mine, waiting)
 
 
 def _leaves(plan: Plan, file: CarryFile, interval: timedelta) -> bool:

@@ -14,15 +14,16 @@ from batch_collection.errors import CollectionError, FileGoneError, LogError, Ot
 from batch_collection.log import append_entry, links_since, newest_cycle, read_link
 from batch_collection.log_end import end_of_log
 from batch_collection.mend import mend
-from batch_collection.names import entry_path, new_token, staged_path
+from batch_collection.names import entry_path, new_token, staged_cycle, staged_path
 from batch_collection.publish import left_over, publish, sweep
 from batch_collection.schema import merge
 from batch_collection.storage import open_storage
 from batch_collection.windows import EPOCH, boundary_at, format_duration, parse_instant
 from pipeline.pinning import check_schema, newly_pinned
-from pipeline.planner import Asked, Planned, PlanRules, Seen, make_plan
+from pipeline.planner import MOST_WINDOWS, Asked, Planned, PlanRules, Seen, make_plan
 from transforms.commit_cycle import commit, read_failure
 from transforms.report import Report
+from transforms.window_limit import TOO_MANY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,6 +47,12 @@ def dead_letters_of(entries: Iterable[Entry], run: str) -> int:
     """Count the dead letters that a run has collected, of some entries."""
     own = (entry for entry in entries if entry.run == run)
     return sum(read.dead_letters for entry in own for read in entry.reads)
+
+
+def _has_room(entry: Entry) -> bool:
+    """Tell whether a cycle could have read twice as much and stay within the bound of windows."""
+    carried = sum(staged_cycle(file.path) == entry.cycle for file in entry.carry)
+    return 2 * (len(entry.panes) + carried) <= MOST_WINDOWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,8 @@ class TopicCollection:
         lag: messages that waited when the broker was last asked.
         is_beyond_until: whether messages stamped at or after ``--until`` were read before.
         dead_letters: how many this run has committed.
+        limit: how many messages a cycle reads at most, where more were of too many windows.
+        news: why the last cycle was planned again, where a user should know.
         goal: by partition, where reading ends with ``--once``; None as long as it is not set.
     """
 
@@ -91,6 +100,8 @@ class TopicCollection:
     goal: dict[int, int] | None = None
     _digest: str = ""
     _committed: str | None = None
+    limit: int | None = None
+    news: str = ""
     _schema: dict[str, Any] | None = None
     _tries: int = 0
     _looked_at: datetime = EPOCH
@@ -156,6 +167,7 @@ class TopicCollection:
             pinned=pinned,
             dead_letters=self.dead_letters,
             previous=self._digest,
+            limit=self.limit,
         )
         seen = self._look(now or self.clock())
         ends = self.newest.ends
@@ -198,13 +210,17 @@ class TopicCollection:
             StoppedError: it was stopped, nothing was committed.
             CollectionError: why it failed.
         """
-        plan = planned.plan
+        plan, self.news = planned.plan, ""
         found = self._own(plan.id) or self._since()
         if found:
             for entry, _ in found:
                 self._check_run(entry)
             return self._take(found, published=published)
         failure = read_failure(plan)
+        if failure is not None and failure.kind == TOO_MANY:
+            self.limit = failure.limit
+            self.news = f"cycle {plan.cycle} of {self.info.name} is planned again: {failure.text}"
+            return ()
         self._tries += 1
         if failure is not None and failure.kind == "SchemaChange" and self._tries < MOST_REPLANS:
             self._schema = failure.schema
@@ -287,6 +303,8 @@ class TopicCollection:
         self.dead_letters += dead_letters_of(entries, self.rules.run)
         self.newest, self._digest = found[-1]
         self._tries = 0
+        if self.limit is not None and _has_room(self.newest):
+            self.limit = 2 * self.limit if 2 * self.limit < self.rules.max_messages else None
         self._schema = self._pinned_schema()
         return entries
 

@@ -15,6 +15,8 @@ from pipeline.coordinator import Coordinator, Flight, Look
 from pipeline.flags import Parser
 from pipeline.local import run_tasks
 from tests.builders import at
+from tests.collecting import json_of
+from transforms.report import Failure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,9 +88,9 @@ class Job:
         """Run a look's tasks to their commit."""
         run_tasks(look.tasks, graph_options(self.options))
 
-    def fail(self, look: Look, kind: str) -> None:
+    def fail(self, look: Look, kind: str, limit: int | None = None) -> None:
         """Leave the note of a plan that failed."""
         plan = look.tasks[0].plan
-        note = f'{{"kind": "{kind}", "text": "it broke", "schema": {{}}}}'
+        failure = Failure(kind, "it broke", {}, limit)
         storage = LocalStorage(str(self.path))
-        storage.replace(outcome_path(plan.cycle, plan.id), note.encode())
+        storage.replace(outcome_path(plan.cycle, plan.id), json_of(failure._asdict()))

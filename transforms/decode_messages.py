@@ -14,8 +14,9 @@ from transforms.chunk import Chunk
 from transforms.decode import RowRules, SchemaChange, decode
 from transforms.metrics import count
 from transforms.progress import progress
-from transforms.read_slices import REPORTS
+from transforms.read_slices import REPORTS, give_up
 from transforms.report import Report, report_on
+from transforms.window_limit import TooManyWindows, WindowLimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ class DecodeMessages(beam.PTransform):
     In: ``Chunk`` of messages. Out: ``Chunk`` of rows; tagged ``dead_letters``: ``Chunk`` of
     messages with ``stage`` and ``error``; tagged ``reports``: ``Report``. The chunk marked ``last``
     goes to both. Each message makes rows, or is a dead letter, a tombstone or an empty array, and
-    is counted so.
+    is counted so. A task whose rows are of too many windows is given up as soon as that is seen.
     """
 
     rules: RowRules
@@ -54,10 +55,12 @@ class DecodeMessages(beam.PTransform):
 class _DecodeFn(beam.DoFn):
     rules: RowRules
     _known: dict[tuple[str, int, str], dict[str, Any]] = field(default_factory=dict)
+    _limits: dict[tuple[str, int, str], WindowLimit] = field(default_factory=dict)
     _failed: set[tuple[str, int, str]] = field(default_factory=set)
 
     def start_bundle(self) -> None:
         self._known.clear()
+        self._limits.clear()
         self._failed.clear()
 
     def process(self, chunk: Chunk) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
@@ -81,8 +84,10 @@ class _DecodeFn(beam.DoFn):
                 plan.form.fold,
                 plan.dropped,
             )
-        except (SchemaChange, CollectionError) as error:
+            self._limit(chunk, report).add(chunk.table, decoded.rows)
+        except (SchemaChange, TooManyWindows, CollectionError) as error:
             self._failed.add(report.key)
+            give_up(chunk.attempt)
             yield beam.pvalue.TaggedOutput(REPORTS, report.failed(error))
             return
         self._known[report.key] = decoded.schema
@@ -93,6 +98,11 @@ class _DecodeFn(beam.DoFn):
             progress.undated += undated
             count("undated_rows", undated)
         yield from _outputs(chunk, decoded, report)
+
+    def _limit(self, chunk: Chunk, report: Report) -> WindowLimit:
+        if report.key not in self._limits:
+            self._limits[report.key] = WindowLimit(chunk.task, self.rules.interval)
+        return self._limits[report.key]
 
 
 def _commonest(reasons: pa.ChunkedArray) -> tuple[int, str]:

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -37,12 +37,13 @@ NETWORK: dict[str, object] = {
 
 _STATISTICS_SECONDS = 2
 _MOST_LISTED = 8
+_LEARN_SECONDS = 0.5
 _DEFAULTS: dict[str, object] = {
     **NETWORK,
     "group.id": "batch-collection",  # librdkafka wants one; no group is joined
     "isolation.level": "read_committed",
     "fetch.queue.backoff.ms": 5,  # by default a partition rests 1 s whenever its queue is full
-    "fetch.wait.max.ms": 100,  # at a partition's end a fetch waits, and the next read behind it
+    "fetch.wait.max.ms": 10,  # at a partition's end a fetch waits, and the next read behind it
     "queued.max.messages.kbytes": 65_536,
     # a fetch that a slow link can't bring in time is asked for anew for ever; see is_receiving
     "socket.timeout.ms": 300_000,
@@ -151,6 +152,15 @@ class ReadingClient:
     def error(self, doing: str, error: KafkaError | None = None) -> SourceError:
         """Return what to raise where this consumer failed, with the best reason known."""
         return self.log.error(self._servers, doing, error)
+
+    def learn(self, topic: str) -> None:
+        """Ask who leads a topic's partitions, before some are assigned.
+
+        librdkafka finds that out by itself, but of topics new to it only once a second. Where no
+        answer comes that is what is left: whoever reads sees the silence.
+        """
+        with suppress(KafkaException):
+            self.consumer.list_topics(topic, timeout=_LEARN_SECONDS)
 
     def _count(self, statistics: str) -> None:
         """Compare statistics with the last ones: bytes came, but no whole answer."""

@@ -132,6 +132,7 @@ class _Reading:
 
     def run(self, stall: float, *, skip_lost: bool) -> Iterator[pa.RecordBatch | Gap]:
         """Read until no partition is left; ``stall`` in seconds."""
+        self._client.learn(self._topic)
         self._client.consumer.incremental_assign(self._places(self._positions))
         silence = _Silence(self._client, self._topic, stall)
         while self._positions:

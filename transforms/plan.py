@@ -59,7 +59,9 @@ class Plan:
     ``dropped`` are the columns that are left out of rows, with the types that they had.
     ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's. With more dead
     letters than ``max_dead_letters`` it comes to no entry, nor behind another entry than that with
-    the digest ``previous`` (empty: behind any).
+    the digest ``previous`` (empty: behind any). It reads ``messages``; a task whose rows
+    are of more than ``most_windows`` ends the plan: see ``WindowLimit``. With None there is no
+    bound: it reads as little as can be.
     """
 
     collection: str
@@ -80,6 +82,8 @@ class Plan:
     form: Form = FORMS[FORMAT]
     max_dead_letters: DeadLetterLimit | None = None
     previous: str = ""
+    messages: int = 0
+    most_windows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

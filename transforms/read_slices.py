@@ -27,9 +27,16 @@ if TYPE_CHECKING:
 
     from transforms.plan import Task
 
-__all__ = ["REPORTS", "ReadSlices"]
+__all__ = ["REPORTS", "ReadSlices", "give_up"]
 
 REPORTS = "reports"
+
+_given_up: set[str] = set()
+
+
+def give_up(attempt: str) -> None:
+    """Let no more be read for an attempt of which nothing can come, if this process reads it."""
+    _given_up.add(attempt)
 
 
 @dataclass(eq=False)
@@ -73,9 +80,13 @@ class _ReadFn(beam.DoFn):
                 else:
                     tally.add(found)
                     yield Chunk(task, end.attempt, pa.Table.from_batches([found]))
+                if end.attempt in _given_up:
+                    return
         except CollectionError as error:
             yield beam.pvalue.TaggedOutput(REPORTS, report_on(end).failed(error))
             return
+        finally:
+            _given_up.discard(end.attempt)
         yield end
         yield beam.pvalue.TaggedOutput(REPORTS, tally.report(end))
 

@@ -39,12 +39,14 @@ class WrittenBatch(NamedTuple):
 class Failure(NamedTuple):
     """Why a task can't be done: the name of an error's class and its text.
 
-    With ``kind="SchemaChange"``, ``schema`` is the one to plan again with.
+    With ``kind="SchemaChange"``, ``schema`` is the one to plan again with, with
+    ``kind="TooManyWindows"``, ``limit`` how many messages to read instead.
     """
 
     kind: str
     text: str
     schema: dict[str, Any] | None = None
+    limit: int | None = None
 
     def error(self) -> CollectionError:
         """Return the error that it tells of."""
@@ -107,7 +109,8 @@ class Report:
 
     def failed(self, error: Exception) -> Report:
         """Return this report with why its task can't be done."""
-        failure = Failure(type(error).__name__, str(error), getattr(error, "schema", None))
+        schema, limit = getattr(error, "schema", None), getattr(error, "limit", None)
+        failure = Failure(type(error).__name__, str(error), schema, limit)
         return replace(self, failure=failure)
 
     def unwritten(self, error: Exception, what: str, column: str | None = None) -> Report:

@@ -78,6 +78,14 @@ def test_a_topic_has_its_partitions_and_no_id_where_the_broker_has_none(
     assert found.partitions == (0, 1, 2, 3)
 
 
+def test_several_topics_come_as_they_were_asked_for(embedded: EmbeddedBroker) -> None:
+    """Each is what it is alone, and one that is missing is named."""
+    names, broker = [topic(embedded) for _ in range(3)], asked(embedded)
+    assert broker.topics(names) == [broker.topic(name) for name in names]
+    with pytest.raises(CollectionError, match=re.escape(f"no topic={names[1]}x")):
+        broker.topics([names[0], f"{names[1]}x", names[2]])
+
+
 def test_offsets_go_from_the_earliest_to_the_end(embedded: EmbeddedBroker) -> None:
     """Only the partitions asked for are answered."""
     name = topic(embedded)

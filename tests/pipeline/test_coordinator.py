@@ -132,6 +132,20 @@ def test_changed_types_are_planned_again_at_once(job: Job) -> None:
     assert job.look().tasks
 
 
+def test_a_cycle_of_too_many_windows_is_planned_again_with_fewer_messages(job: Job) -> None:
+    """As often as need be, and more are read again once a cycle had room."""
+    job.stream.send(*(sending(at("10:30:05"), n % 4, id=f"more {n}") for n in range(60)))
+    first = job.look("10:30:12")
+    total = first.tasks[0].plan.messages
+    for limit in (total // 2, total // 4):
+        job.fail(first, "TooManyWindows", limit)
+        first = job.look()
+        assert "it broke" in first.notes[0]
+        assert 0 < first.tasks[0].plan.messages <= limit
+    job.work(first)
+    assert job.look().tasks[0].plan.messages > limit
+
+
 def test_what_a_user_must_mend_stops_the_planning_and_says_so(job: Job) -> None:
     """Lost messages are no matter of time."""
     job.fail(job.look("10:30:12"), "DataLossError")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from batch_collection.entry import CarryFile, Entry, PartitionRead, Source
 from batch_collection.errors import DataLossError
 from batch_collection.windows import EPOCH
+from pipeline import planner
 from pipeline.planner import Answer, Asked, Planned, PlanRules, Seen, make_plan
 
 if TYPE_CHECKING:
@@ -242,6 +243,60 @@ def test_carry_is_taken_up_when_its_window_is_due_though_no_message_comes() -> N
     assert planned is not None
     assert planned.tasks[0].carry == carry
     assert not planned.is_empty
+
+
+def test_a_cycle_of_too_many_windows_reads_a_part_and_closes_what_was_passed_before() -> None:
+    """It is a backlog then: the clock's windows are not closed while rows of them may be left."""
+    newest = entry({0: 0, 1: 0}, NOON - MINUTE, reached={0: NOON - MINUTE, 1: NOON})
+    now = seen({0: 600, 1: 200}, NOON + 2 * SECOND)
+    planned = make_plan(newest, now, rules(), Asked(limit=400))
+    assert planned is not None
+    assert (planned.plan.cause, ends_of(planned)) == ("backlog", {0: 300, 1: 100})
+    assert planned.plan.boundary == NOON - MINUTE
+    assert (planned.plan.messages, planned.left) == (400, 400)
+    assert planned.plan.most_windows == planner.MOST_WINDOWS
+
+
+def test_the_smallest_cycle_has_no_bound() -> None:
+    """A message may hold an array of more windows than a cycle may have: it must be read."""
+    newest = entry({0: 0, 1: 0}, NOON - MINUTE)
+    planned = make_plan(newest, seen({0: 600, 1: 200}), rules(), Asked(limit=1))
+    assert planned is not None
+    assert ends_of(planned) == {0: 1, 1: 1}
+    assert planned.plan.most_windows is None
+
+
+def test_a_cycle_has_no_more_files_than_windows() -> None:
+    """A batch of one row is a file of its own; shards share the bound."""
+    most = planner.MOST_WINDOWS
+    all_ = rules(batch_size=1, max_messages=10**9, shards=4)
+    planned = make_plan(entry({0: 0}, NOON - MINUTE), seen({0: 10 * most}), all_)
+    assert planned is not None
+    assert planned.messages == most
+    assert planned.plan.most_windows == most // 4
+
+
+def test_windows_that_wait_are_closed_so_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest first, by a boundary that is behind the clock's; flushed they are likewise."""
+    monkeypatch.setattr(planner, "MOST_WINDOWS", 3)
+    starts = [NOON - number * MINUTE for number in range(1, 8)]
+    carry = tuple(CarryFile(f"carry/{start}", start, 5, 0, 1, "0") for start in starts)
+    newest = entry({0: 10}, NOON - 7 * MINUTE, carry=carry)
+    planned = make_plan(newest, seen({0: 10}, NOON + 2 * SECOND), rules())
+    assert planned is not None
+    assert planned.plan.boundary == NOON - 4 * MINUTE
+    assert {file.window_start for file in planned.tasks[0].carry} == set(starts[4:])
+
+    waits = entry({0: 10}, NOON - 7 * MINUTE, carry=carry)
+    flushed = make_plan(waits, seen({0: 12}, NOON - 6 * MINUTE), rules(), Asked(flush=True))
+    assert flushed is not None
+    assert flushed.plan.flush
+    assert flushed.messages == 0
+    assert {file.window_start for file in flushed.tasks[0].carry} == set(starts[4:])
+    rest = replace(waits, carry=carry[:3])
+    flushed = make_plan(rest, seen({0: 12}, NOON - 6 * MINUTE), rules(), Asked(flush=True))
+    assert flushed is not None
+    assert (flushed.messages, len(flushed.tasks[0].carry)) == (2, 3)
 
 
 def test_once_takes_what_is_there_and_flush_lets_nothing_wait() -> None:

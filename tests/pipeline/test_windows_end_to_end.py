@@ -15,6 +15,7 @@ from batch_collection.errors import DeadLettersError, LogError, RowTimeError, St
 from batch_collection.status import status
 from batch_collection.storage import LocalStorage
 from batch_collection.windows import EPOCH, window_start
+from pipeline import planner, topic
 from pipeline.cli import main
 from pipeline.embedded import EmbeddedBroker
 from pipeline.local import utc_now
@@ -90,6 +91,32 @@ def producing(
 
 
 # one file a window
+
+
+def test_a_cycle_ends_where_its_rows_are_of_too_many_windows(
+    embedded: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the times are, all is collected once, and no cycle has many files; it is said."""
+    for module in (planner, topic):
+        monkeypatch.setattr(module, "MOST_WINDOWS", 20)
+    stream, rng = Stream(embedded), random.Random(3)
+    collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--timestamp=field:t")
+    rule = ("--timestamp_unit=s", "--flush")
+    begin = round(at("00:00:00").timestamp())
+    stream.send(*(sending(None, n % 4, t=begin + rng.randrange(30_000)) for n in range(150)))
+    array = [{"t": begin + 10 * n} for n in range(50)]  # more than a cycle may have
+    stream.send(Sending(json_of(array), None, 1))
+
+    entries = collecting.once(at("10:30:12"), *rule)
+
+    check(collecting.path, stream.produced)
+    alone = [entry for entry in entries if len(entry.files) > 2 * 20]
+    assert len(alone) <= 1
+    assert all(sum(read.messages for read in entry.reads) <= 4 for entry in alone)
+    assert "cycle 1 of" in collecting.recorder.notes[0]
+    assert "its rows are of more than 20 windows" in collecting.recorder.notes[0]
+    assert len(entries) < 30
+    assert strays_of(collecting.path) == []
 
 
 @pytest.mark.slow

@@ -172,6 +172,19 @@ def test_a_consumer_is_kept_for_the_next_read(embedded: EmbeddedBroker) -> None:
     assert [len(idle) for idle in kafka_client._idle.values()] == [1]  # noqa: SLF001
 
 
+def test_a_topic_is_read_at_once_the_first_time_too(embedded: EmbeddedBroker) -> None:
+    """A consumer that does not know it yet asks: librdkafka's own look comes once a second."""
+    names = [topic(embedded) for _ in range(10)]
+    for name in names:
+        produce(embedded, name, values(4))
+    read(embedded, Slice(names[0], 0, 0, 4))  # this one waits for the connection, too
+    began = time.monotonic()
+    for name in names[1:]:
+        rows, _ = read(embedded, Slice(name, 0, 0, 4))
+        assert offsets(rows) == [0, 1, 2, 3]
+    assert time.monotonic() - began < 3  # it was 9
+
+
 def test_threads_read_at_the_same_time(embedded: EmbeddedBroker) -> None:
     """Every thread has a consumer of its own while it reads."""
     name = topic(embedded)
