@@ -99,12 +99,12 @@ class Account:
             self._positions[partition].add(offsets, rows.indexes[chosen])
 
     def waiting(self, rows: FileRows, ends: dict[int, int]) -> Iterator[str]:
-        """Take in the rows of a carry file, likewise."""
+        """Take in the rows of a carry file; yield what can't be, as ``rows`` does."""
         yield from self.rows(rows, ends)
         self._filed.update(rows.partitions.tolist())
 
     def letters(self, rows: FileRows, ends: dict[int, int]) -> Iterator[str]:
-        """Take in a file's dead letters, likewise."""
+        """Take in a file's dead letters; yield what can't be, as ``rows`` does."""
         for partition in np.unique(rows.partitions).tolist():
             offsets = rows.offsets[rows.partitions == partition]
             self._dead[partition] += len(offsets)

@@ -269,7 +269,10 @@ def read_rows(
 
 
 def read_starts(storage: Storage, summary: Summary, where: pc.Expression) -> pa.Array | None:
-    """Return the windows of the batches for which ``where`` holds, each once; None likewise."""
+    """Return the windows of the batches for which ``where`` holds, each once.
+
+    None if the file is gone or damaged.
+    """
     content = read_listing(storage, summary)
     if content is None:
         return None

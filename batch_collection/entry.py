@@ -1,7 +1,7 @@
 """The records of a log entry, and their JSON.
 
-One entry is the whole outcome of one cycle; see ``docs`` in the README, section "On disk". Instants
-are aware UTC ``datetime``s here and RFC 3339 in the JSON; paths are relative to the collection.
+One entry is the whole outcome of one cycle; see "Output" in the README. Instants are aware UTC
+``datetime``s here and RFC 3339 in the JSON; paths are relative to the collection.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def quoted_path(names: Iterable[str]) -> str:
 
 
 def plain_path(names: Sequence[str], columns: Iterable[str]) -> str:
-    """Return the same, with no more quotes than it takes where there are these columns."""
+    """Return such a text with no more quotes than it takes where there are these columns."""
     text = ".".join(names)
     has_doubt = any(not name or "." in name for name in names) or text in columns
     if '"' in text or (len(names) > 1 and has_doubt):

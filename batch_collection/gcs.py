@@ -225,15 +225,15 @@ class _Fetched(tempfile.SpooledTemporaryFile[bytes]):
     """An object's content. Python 3.10's base class lacks what pyarrow asks of a file."""
 
     def readable(self) -> bool:
-        """Say yes."""
+        """Tell pyarrow that it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Say yes."""
+        """Tell pyarrow that it can be read from any place on."""
         return True
 
     def writable(self) -> bool:
-        """Say yes: it was written."""
+        """Tell the client that the object can be fetched into it."""
         return True
 
 

@@ -51,7 +51,7 @@ def listing(storage: Storage, first: int, last: int, narrowing: Narrowing) -> pa
 
 
 def kept_listing(storage: Storage, last: int, narrowing: Narrowing) -> pa.Table:
-    """Return the same of all entries up to ``last`` that are in the log, whoever expires some."""
+    """Return the ``listing`` of all entries up to ``last`` in the log, whoever expires some."""
     return undisturbed(
         storage, lambda expiry: listing(storage, first_kept(expiry), last, narrowing)
     )

@@ -269,7 +269,7 @@ def read_since(storage: Storage, cycle: int, newest: int) -> tuple[Entry, ...]:
 
 
 def read_contents(storage: Storage, first: int, last: int) -> Iterator[bytes]:
-    """Yield the bytes of the same."""
+    """Yield the bytes of the entries ``first`` to ``last``, as ``read_entries`` does."""
     return each(storage, partial(read_content, storage), range(first, last + 1))
 
 

@@ -50,7 +50,7 @@ class Sink(io.RawIOBase):
         raise NotImplementedError
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Tell writers of files that bytes can be written."""
         return True
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:

@@ -449,7 +449,11 @@ class TopicCollection:
                 raise LogError(message)
 
     def _check_source(self, newest: Entry) -> None:
-        """Refuse another topic or cluster, likewise."""
+        """Refuse to go on with another topic or cluster.
+
+        Raises:
+            LogError: it names what differs and the cure.
+        """
         source, mine, where = newest.source, self._source(), self.storage.uri
         if source.topic != mine.topic:
             message = f"{where} holds topic={source.topic}, not {mine.topic}; use another --output"

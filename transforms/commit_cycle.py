@@ -145,7 +145,7 @@ def read_failure(plan: Plan) -> Failure | None:
 
 
 def read_note(storage: Storage, cycle: int, plan: str) -> Failure | None:
-    """Return the same of a plan of which only the id is known.
+    """Return why a plan failed of which only the cycle and id are known, None without a note.
 
     Of a note that is damaged nobody knows what it said: a plan is tried again after it.
     """

@@ -1,7 +1,7 @@
 """Which rows make which batch: the count trigger, the windows' ends and the carry, exactly.
 
 Pure: rows are segments of known length, from memory, a spill file or a carry file; nothing here
-looks into them. See design notes in CONTRIBUTING, "Windows, the count trigger and the carry".
+looks into them. See "How it works" in the README and "The core" in CONTRIBUTING.
 """
 
 from __future__ import annotations

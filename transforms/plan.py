@@ -50,10 +50,10 @@ class Plan:
     """One planning of one cycle; planned again, the same cycle has another ``id``.
 
     ``collection`` is the directory or URI that it writes to. ``cause`` is ``"interval"``,
-    ``"count"``, ``"backlog"`` or ``"start"``. ``boundary`` is B: windows that end at or before it
-    are due. ``previous_boundary`` is the last entry's: windows that end at or before it are late
-    (``None``: nothing is). Rows whose times are after ``ahead_limit`` do not wait, with
-    ``flush`` no rows do. ``planned_at`` is the clock when planning, the row time of
+    ``"count"``, ``"backlog"``, ``"once"``, ``"flush"`` or ``"redrive"``. ``boundary`` is B: windows
+    that end at or before it are due. ``previous_boundary`` is the last entry's: windows that end at
+    or before it are late (``None``: nothing is). Rows whose times are after ``ahead_limit`` do not
+    wait, with ``flush`` no rows do. ``planned_at`` is the clock when planning, the row time of
     ``--timestamp=collected``. ``schema`` is the pinned payload schema
     (``batch_collection.schema``), ``pinned`` the columns whose type ``--schema`` says anew.
     ``dropped`` are the columns that are left out of rows, with the types that they had.

@@ -114,7 +114,7 @@ class Report:
         return replace(self, failure=failure)
 
     def unwritten(self, error: Exception, what: str, column: str | None = None) -> Report:
-        """Return the same after an error of whatever kind while ``what`` was written.
+        """Return this report with why ``what`` could not be written: an error of whatever kind.
 
         ``column`` is the one whose type is at fault, if that is known.
         Those that have a kind of their own keep it, all others are a ``WriteError`` in one line.

@@ -118,7 +118,7 @@ class _WriteFn(beam.DoFn):
         for file in self._open.values():
             try:
                 report = file.close()
-            except Exception as error:  # noqa: BLE001 - likewise
+            except Exception as error:  # noqa: BLE001 - as above
                 file.sink.abandon()
                 report = report_on(file.chunk).unwritten(error, "dead letters")
             yield GlobalWindows.windowed_value(report)
