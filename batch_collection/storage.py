@@ -23,6 +23,7 @@ from batch_collection.names import (
     draft_path,
     new_token,
 )
+from batch_collection.syncing import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -197,16 +198,18 @@ class LocalStorage:
 
     def move(self, moves: Iterable[tuple[str, str]]) -> None:
         """Rename each file, sync the names of all, then remove the folders left empty."""
-        left, reached = set(), set()
+        left, reached = set[str](), set[str]()
         for source, target in moves:
+            folder, _, _ = source.rpartition("/")
             with _failing("move", source):
-                self._check_is_ours(source)
-                left.add(self._path(source).parent)
-                reached.add(self._path(target).parent)
+                if folder not in left:
+                    self._check_is_ours(source)
+                    left.add(folder)
+                reached.add(target.rpartition("/")[0])
                 self._rename(source, target)
         with _failing("sync", self.root):
-            self._sync(reached)
-        _remove_empty(left)
+            self._sync(map(self._path, reached))
+        _remove_empty(map(self._path, left))
 
     def check_moves(self) -> None:
         """Rename an empty folder from ``staging`` into each folder that things come to.
@@ -291,7 +294,7 @@ class LocalStorage:
         if parts and parts[0] in _OURS:
             for depth in range(1, len(parts) + 1):
                 folder = "/".join(parts[:depth])
-                if self._path(folder).is_symlink():
+                if os.path.islink(f"{self.root}/{folder}"):  # noqa: PTH114 - of many
                     message = (
                         f"{folder} is a symbolic link, whose files are not the collection's; "
                         "put the folder itself in its place"
@@ -302,6 +305,9 @@ class LocalStorage:
         return Path(self.root, path)
 
     def _rename(self, source: str, target: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # mostly the folder is there already
+            os.rename(f"{self.root}/{source}", f"{self.root}/{target}")  # noqa: PTH104 - of many
+            return
         origin, destination = self._path(source), self._path(target)
         if not origin.exists() and destination.exists():
             return
@@ -334,11 +340,13 @@ class LocalStorage:
 
     def _sync(self, folders: Iterable[Path]) -> None:
         """Sync folders and those above: each may be new, made by a process that has died since."""
-        root, above = Path(self.root), set()
-        for folder in folders:
-            above.update([folder, *(up for up in folder.parents if up.is_relative_to(root))])
-        for folder in sorted(above, key=lambda folder: len(folder.parts), reverse=True):
-            _sync_folder(folder)
+        above = set[str]()
+        for folder in map(str, folders):
+            while len(folder) > len(self.root) and folder not in above:
+                above.add(folder)
+                folder = folder.rpartition("/")[0]  # noqa: PLW2901 - on its way up
+        for folder in (*sorted(above, key=len, reverse=True), self.root):
+            sync_folder(folder)
 
 
 class _LocalSink(Sink):
@@ -404,11 +412,12 @@ def _regular(path: str, flags: int) -> int:
 
 
 def _in_folder(folder: Path, act: Callable[[], Any]) -> Any:
-    """Do what needs a folder, made first if need be; others may be removing it as an empty one."""
+    """Do what needs a folder, made if need be; others may be removing it as an empty one."""
     for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # the folder's own error
+            return act()
         with contextlib.suppress(FileNotFoundError):
             _make_folders(folder)
-            return act()
     return act()
 
 
@@ -429,21 +438,13 @@ def _make_folders(folder: Path) -> None:
     except FileExistsError as error:  # not to be taken for a lost create
         raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder") from error
     with contextlib.suppress(FileNotFoundError):
-        _sync_folder(folder.parent)
+        sync_folder(str(folder.parent))
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):  # not empty, or gone
             folder.rmdir()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def is_far(storage: Storage) -> bool:
@@ -459,7 +460,7 @@ def _lowest_left(folder: Path) -> Path:
 def _sync_lowest(folder: Path) -> None:
     """Sync a folder, or one above it if somebody is just removing it."""
     try:
-        _sync_folder(folder)
+        sync_folder(str(folder))
     except FileNotFoundError:
         _sync_lowest(folder.parent)
 

@@ -174,10 +174,9 @@ def conformed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """
     if rows.schema.equals(schema):
         return rows
+    there = set(rows.column_names)
     columns = [
-        _cast(rows, column)
-        if column.name in rows.column_names
-        else pa.nulls(rows.num_rows, column.type)
+        _cast(rows, column) if column.name in there else pa.nulls(rows.num_rows, column.type)
         for column in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection import errors
@@ -177,7 +176,13 @@ def add_up(reports: Iterable[Report]) -> list[Report]:
     sums: dict[tuple[str, int, str], list[Report]] = {}
     for report in reports:
         sums.setdefault(report.key, []).append(report)
-    return [reduce(Report.__add__, parts) for parts in sums.values()]
+    return [_total(parts) for parts in sums.values()]
+
+
+def _total(parts: list[Report]) -> Report:
+    """Add up parts, halves first: one by one each would be copied for all that follow."""
+    half = len(parts) // 2
+    return _total(parts[:half]) + _total(parts[half:]) if half else parts[0]
 
 
 def add_reads(reads: Iterable[PartitionRead]) -> tuple[PartitionRead, ...]:

@@ -28,7 +28,7 @@ from batch_collection.names import (
     staged_path,
 )
 from batch_collection.schema import conform, conform_exactly, from_arrow, merge, to_arrow
-from batch_collection.storage import open_storage
+from batch_collection.storage import Sink, open_storage
 from batch_collection.windows import format_instant, from_microseconds
 from transforms.chunk import COMPRESSED, POSITION
 from transforms.cut import CARRY, LATE, Segment
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from apache_beam.pvalue import PCollection
+    from typing_extensions import Buffer
 
     from batch_collection.entry import Form
     from batch_collection.storage import Storage
@@ -70,6 +71,8 @@ MOST_CLOSING = 8
 """Files of a process that are becoming durable at once."""
 ENCODERS = min(os.cpu_count() or 1, 4)
 """Files of a process whose last row group is being encoded at once."""
+_FEW_ROWS = 1_000  # no other thread begins sooner than they are encoded
+_SMALL = 1 << 20  # bytes of a file that may wait in memory until it is closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +158,15 @@ class _WriteFn(beam.DoFn):
         try:
             rows = _Rows.of(storage, batch, self._verified)
             encodes = _write(storage, batch, rows, start, self.output)
-            if batch.cut.timing != CARRY:
+            if batch.cut.timing != CARRY and batch.cut.rows > _FEW_ROWS:
                 with timed("write_milliseconds"):
                     self._wait_for_encoder()
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
             yield report.unwritten(error, what, _bad_column(storage, batch, self.output))
             return
-        self._closing += (_Closing(report, what, _submitted(encode), window) for encode in encodes)
+        is_small = batch.cut.rows <= _FEW_ROWS
+        files = [_encoded(encode) if is_small else _submitted(encode) for encode in encodes]
+        self._closing += (_Closing(report, what, file, window) for file in files)
         while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].is_done):
             yield self._closing.popleft().given()
 
@@ -178,6 +183,58 @@ class _WriteFn(beam.DoFn):
 
 def _submitted(encode: _Encode) -> Future[Future[dict[str, Any]]]:
     return _encoders.submit(lambda: _closers.submit(encode()))
+
+
+def _encoded(encode: _Encode) -> Future[Future[dict[str, Any]]]:
+    """Encode a small file here, and let a thread do what has to be waited for."""
+    encoded: Future[Future[dict[str, Any]]] = Future()
+    try:
+        encoded.set_result(_closers.submit(encode()))
+    except Exception as error:  # noqa: BLE001 - it is what the report says
+        encoded.set_exception(error)
+    return encoded
+
+
+def _sink(storage: Storage, path: str, rows: _Rows) -> ChecksumFile:
+    is_small = rows.count <= _FEW_ROWS
+    return ChecksumFile(_Gathered(storage, path) if is_small else storage.write(path))
+
+
+class _Gathered(Sink):
+    """A small file: it is written when it is closed, by the thread that closes it."""
+
+    def __init__(self, storage: Storage, path: str) -> None:
+        super().__init__()
+        self._storage, self._path = storage, path
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self._sink: Sink | None = None
+
+    def write(self, content: Buffer) -> int:
+        part = bytes(content)
+        self._parts.append(part)
+        self._bytes += len(part)
+        if self._bytes > _SMALL:
+            self._pass_on()
+        return len(part)
+
+    def _pass_on(self) -> Sink:
+        if self._sink is None:
+            self._sink = self._storage.write(self._path)
+        self._sink.write(b"".join(self._parts))
+        self._parts = []
+        return self._sink
+
+    def close(self) -> None:
+        if not self.closed:
+            self._pass_on().close()
+            super().close()
+
+    def abandon(self) -> None:
+        if not self.closed and hasattr(self, "_sink"):
+            if self._sink is not None:
+                self._sink.abandon()
+            super().close()
 
 
 def _what(batch: Batch, start: datetime, output: Output) -> str:
@@ -238,16 +295,16 @@ def _write_batch(
     path = batch_path(start, cycle, shard, batch.number, new_token(), suffix, form.layout)
     staged = staged_path(cycle, path)
     summary = _Summary()
-    sink = ChecksumFile(storage.write(staged))
-    last: list[pa.Table] = []
+    sink = _sink(storage, staged, rows)
     with _abandoned_on_failure(sink):
-        schema = rows.visible(rows.schema.empty_table(), output.metadata, form).schema
-        writer = file_format.writer(sink, schema, output.compression)
-        for table in rows.groups():
-            summary.add(table)
-            if last:
-                writer.write(last.pop())
-            last.append(rows.visible(table, output.metadata, form))
+        groups = (
+            rows.visible(summary.add(table), output.metadata, form) for table in rows.groups()
+        )
+        last = [next(groups)]
+        writer = file_format.writer(sink, last[0].schema, output.compression)
+        for group in groups:
+            writer.write(last.pop())
+            last.append(group)
     # what finishes a file must not hold its rows
     count, timing, number = rows.count, batch.cut.timing, batch.number
     types = rows.kept if batch.task.plan.format > 1 else {}
@@ -280,7 +337,7 @@ def _write_carry(storage: Storage, batch: Batch, rows: _Rows, start: datetime) -
     """Write rows that wait; there is nothing left to write then."""
     path = carry_path(batch.task.plan.cycle, batch.task.number, batch.number, new_token())
     held = 0
-    sink = ChecksumFile(storage.write(path))
+    sink = _sink(storage, path, rows)
     form = batch.task.plan.form
     schema = headers_by(form, rows.schema.empty_table()).schema
     with (
@@ -454,16 +511,22 @@ class _Summary:
     max_time: int = -(2**63)
     offsets: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
-    def add(self, rows: pa.Table) -> None:
+    def add(self, rows: pa.Table) -> pa.Table:
+        """Take rows in, and return them."""
         times = pc.min_max(rows.column("row_time")).as_py()
         self.min_time = min(self.min_time, times["min"])
         self.max_time = max(self.max_time, times["max"])
+        partitions = pc.min_max(rows.column("partition")).as_py()
+        if partitions["min"] == partitions["max"]:
+            found = pc.min_max(rows.column("offset")).as_py()
+            self._note(partitions["min"], found["min"], found["max"], rows.num_rows)
+            return rows
         aggregates = [("offset", "min"), ("offset", "max"), ("offset", "count")]
-        found = rows.select(["partition", "offset"]).group_by("partition").aggregate(aggregates)
-        for row in found.to_pylist():
-            first, last, count = self.offsets.get(row["partition"], (row["offset_min"], -1, 0))
-            self.offsets[row["partition"]] = (
-                min(first, row["offset_min"]),
-                max(last, row["offset_max"]),
-                count + row["offset_count"],
-            )
+        groups = rows.select(["partition", "offset"]).group_by("partition").aggregate(aggregates)
+        for row in groups.to_pylist():
+            self._note(row["partition"], row["offset_min"], row["offset_max"], row["offset_count"])
+        return rows
+
+    def _note(self, partition: int, first: int, last: int, count: int) -> None:
+        before = self.offsets.get(partition, (first, last, 0))
+        self.offsets[partition] = (min(first, before[0]), max(last, before[1]), count + before[2])

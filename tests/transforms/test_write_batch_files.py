@@ -6,6 +6,7 @@ import gc
 import gzip
 import io
 import json
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_collection import verified
-from batch_collection.checksum import ChecksumFile, file_crc32c, stream_crc32c
+from batch_collection.checksum import ChecksumFile, crc32c, file_crc32c, stream_crc32c
 from batch_collection.entry import CarryFile
 from batch_collection.errors import StorageError
 from batch_collection.formats import FORMATS, Parquet, Told
@@ -521,6 +522,17 @@ def test_row_groups_of_large_rows_are_bounded_by_bytes(tmp_path: Path) -> None:
     assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [4, 4]
 
 
+def test_a_small_file_of_large_rows_does_not_wait_in_memory(tmp_path: Path) -> None:
+    """Few rows may have many bytes; the file, and its checksum, are as of any other."""
+    of = task(plan(tmp_path, schema={"value": "binary"}))
+    random = [rows([0], payload={"value": [os.urandom(3 << 19)]}) for _ in range(3)]
+    (report,) = write([*(chunk(table, of) for table in random), end(of)])
+    (file,) = [batch.file for batch in report.batches]
+    content = (tmp_path / file.staged).read_bytes()
+    assert (file.bytes, file.crc32c) == (len(content), crc32c(content))
+    assert pq.read_table(io.BytesIO(content)).num_rows == 3
+
+
 def test_row_groups_bound_what_is_in_memory(tmp_path: Path) -> None:
     """A large batch has several row groups."""
     of = task(plan(tmp_path))
@@ -614,10 +626,16 @@ def test_reports_wait_for_durable_files_while_others_are_written(
     assert all(pq.read_table(tmp_path / file.staged).num_rows == 1 for file in files)
 
 
+@pytest.mark.parametrize(("few", "ahead"), [(0, 1), (1000, 0)])
 def test_no_more_files_than_agreed_become_durable_at_once(
-    tmp_path: Path, slow: type[SlowStorage], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    slow: type[SlowStorage],
+    monkeypatch: pytest.MonkeyPatch,
+    few: int,
+    ahead: int,
 ) -> None:
-    """What they hold in memory is bounded."""
+    """What they hold in memory is bounded; the next one is begun, unless it is small."""
+    monkeypatch.setattr(write_batch_files, "_FEW_ROWS", few)
     waits = entered(monkeypatch, write_batch_files._Closing, "given")  # noqa: SLF001
     of = task(plan(tmp_path))
     chunks = [chunk(rows([n]), of) for n in range(3 * MOST_CLOSING)]
@@ -628,7 +646,7 @@ def test_no_more_files_than_agreed_become_durable_at_once(
         slow.go.set()
         reports = written.result()
 
-    assert (has_waited, opened, begun) == (True, MOST_CLOSING + 1, MOST_CLOSING)
+    assert (has_waited, opened, begun) == (True, MOST_CLOSING + ahead, MOST_CLOSING)
     assert sum(len(report.batches) for report in reports) == 3 * MOST_CLOSING
     assert not any(report.failure for report in reports)
 
@@ -638,6 +656,7 @@ def test_no_more_files_than_agreed_are_encoded_at_once(
 ) -> None:
     """Their last row groups are in memory, and that of one more file, which waits for its turn."""
     waits = entered(monkeypatch, write_batch_files, "wait")
+    monkeypatch.setattr(write_batch_files, "_FEW_ROWS", 0)
     of = task(plan(tmp_path))
     chunks = [chunk(rows([n]), of) for n in range(3 * ENCODERS)]
     slow.go.set()
