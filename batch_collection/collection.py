@@ -85,9 +85,15 @@ class Collection:
     the same cycle, whatever is collected meanwhile.
     """
 
-    def __init__(self, storage: Storage, newest: Entry, narrowing: Narrowing | None = None) -> None:
-        """Show what the log of ``storage`` names up to ``newest``."""
-        self._storage, self.newest = storage, newest
+    def __init__(
+        self,
+        storage: Storage,
+        newest: Entry,
+        narrowing: Narrowing | None = None,
+        sides: tuple[Side, ...] = (),
+    ) -> None:
+        """Show what the log of ``storage`` names up to ``newest``: some windows, some rows."""
+        self._storage, self.newest, self._sides = storage, newest, sides
         self._narrowing = narrowing or Narrowing()
         self._listed: pa.Table | None = None
         self._expiry: Expiry | None = None  # that the batches were listed under
@@ -104,7 +110,7 @@ class Collection:
 
     def __repr__(self) -> str:
         """Name the collection and where the view ends."""
-        return f"Collection({self._storage.uri!r}, cycle={self.newest.cycle}{self._narrowing})"
+        return f"Collection({self._storage.uri!r}, cycle={self.newest.cycle}{self._shown()})"
 
     @property
     def rows(self) -> int:
@@ -127,7 +133,7 @@ class Collection:
     @property
     def sides(self) -> tuple[Side, ...]:
         """The sides of splits that this view is narrowed to."""
-        return self._narrowing.sides
+        return self._sides
 
     def windows(self) -> tuple[Window, ...]:
         """Return the windows that have batches, by time."""
@@ -156,7 +162,7 @@ class Collection:
         entry, narrowing = read_entry(self._storage, cycle), self._narrowing
         if narrowing.boundary is not None:  # less was closed then
             narrowing = narrowing.closed(entry.boundary or EPOCH)
-        found = Collection(self._storage, entry, narrowing)
+        found = Collection(self._storage, entry, narrowing, self.sides)
         found.known_outlines = self.known_outlines
         return found
 
@@ -167,11 +173,11 @@ class Collection:
 
         Text is RFC 3339: ``2026-11-22T10:00Z``.
         """
-        return self._narrowed(self._narrowing.between(_instant(start), _instant(end)))
+        return self._narrowed(self._narrowing.between(_instant(start), _instant(end)), self.sides)
 
     def complete(self) -> Collection:
         """Return the closed windows: all of their rows that were in time are there."""
-        return self._narrowed(self._narrowing.closed(self.newest.boundary or EPOCH))
+        return self._narrowed(self._narrowing.closed(self.newest.boundary or EPOCH), self.sides)
 
     def split(
         self, fractions: Mapping[str, float], by: str | Sequence[str], salt: str = ""
@@ -195,7 +201,7 @@ class Collection:
             self._check_key(key)
         salt += "+" * len(self.sides)  # else a part would be split just where it was before
         return {
-            name: self._narrowed(self._narrowing.on_side(side))
+            name: self._narrowed(self._narrowing, (*self.sides, side))
             for name, side in sides(fractions, keys, salt).items()
         }
 
@@ -396,7 +402,7 @@ class Collection:
         if start not in {"earliest", "latest"}:
             message = f"start must be earliest or latest, got {start!r}"
             raise CollectionError(message)
-        if self._narrowing != Narrowing():
+        if self._narrowing != Narrowing() or self.sides:
             message = f"{self!r} is only a part of the log; follow what open() returned"
             raise CollectionError(message)
         if on_expired not in {"fail", "skip"}:
@@ -425,9 +431,9 @@ class Collection:
         found = listing(self._storage, first, self.newest.cycle, self._narrowing)
         return found if expiry is None else found.filter(~hidden(expiry))
 
-    def _narrowed(self, narrowing: Narrowing) -> Collection:
+    def _narrowed(self, narrowing: Narrowing, sides: tuple[Side, ...]) -> Collection:
         """Return a narrower view, which need not read again what this one has read."""
-        found = Collection(self._storage, self.newest, narrowing)
+        found = Collection(self._storage, self.newest, narrowing, sides)
         found.known_outlines = self.known_outlines
         if self._listed is not None:
             found._listed = self._listed.filter(narrowing.windows)
@@ -436,7 +442,13 @@ class Collection:
 
     def _sequence(self) -> RowSequence:
         if self._rows is None:
-            self._rows = RowSequence.of(self)
+            self._rows = RowSequence.of(
+                self.in_window_order(),
+                self.sides,
+                self.known_outlines,
+                snapshot=self.whole().in_window_order,
+                newest=self.newest,
+            )
         return self._rows
 
     def _schema(self, columns: Sequence[str] | None) -> pa.Schema:
@@ -449,6 +461,10 @@ class Collection:
             message = f"no batch of {self._storage.uri} has a column {key}"
             raise CollectionError(message)
 
+    def _shown(self) -> str:
+        """Say what this view is narrowed to, nothing for the whole."""
+        return str(self._narrowing) + "".join(f", {side}" for side in self.sides)
+
     def _view(self) -> dict[str, Any]:
         """Name this view, as a saved place needs it."""
         self._listing()
@@ -457,7 +473,7 @@ class Collection:
         return {
             "cycle": self.newest.cycle,
             "plan": self.newest.plan,
-            "rows": str(self._narrowing).removeprefix(", ") or "all",
+            "rows": self._shown().removeprefix(", ") or "all",
             "expired": None if is_whole else str(expiry),
         }
 

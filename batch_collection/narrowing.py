@@ -1,4 +1,4 @@
-"""What part of a snapshot a view shows: some windows, some rows."""
+"""What part of a snapshot a view shows: some windows."""
 
 from __future__ import annotations
 
@@ -13,19 +13,16 @@ from batch_collection.windows import format_instant
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from batch_collection.splits import Side
-
 __all__ = ["Narrowing"]
 
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """Windows that lie in ``[start, end)``, and end by ``boundary``; rows on all ``sides``."""
+    """Windows that lie in ``[start, end)``, and end by ``boundary``; None: no bound."""
 
     start: datetime | None = None
     end: datetime | None = None
     boundary: datetime | None = None
-    sides: tuple[Side, ...] = ()
 
     @property
     def windows(self) -> pc.Expression:
@@ -55,10 +52,6 @@ class Narrowing:
         """Narrow further, to windows that end by ``boundary``."""
         return replace(self, boundary=min(boundary, self.boundary or boundary))
 
-    def on_side(self, side: Side) -> Narrowing:
-        """Narrow further, to rows on a side."""
-        return replace(self, sides=(*self.sides, side))
-
     def __str__(self) -> str:
         """Say it in the words of the calls that made it, nothing for the whole."""
         words = []
@@ -68,9 +61,6 @@ class Narrowing:
             words.append(f"to {format_instant(self.end)}")
         if self.boundary is not None:
             words.append(f"closed by {format_instant(self.boundary)}")
-        for side in self.sides:
-            part = f"{side.low / 2**64:.6g} to {side.high / 2**64:.6g}"
-            words.append(f"{part} by {','.join(side.by)}{side.salt and f' ({side.salt})'}")
         return "".join(f", {word}" for word in words)
 
 

@@ -19,13 +19,13 @@ from batch_collection.splits import leaf
 from batch_collection.unified import Unified, conformed, unified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
     import numpy.typing as npt
 
     from batch_collection.batch import Batch
-    from batch_collection.collection import Collection
+    from batch_collection.entry import Entry
     from batch_collection.formats import Outline, Types
     from batch_collection.order import Slice
     from batch_collection.splits import Side
@@ -67,20 +67,32 @@ class RowSequence:
     unified: Unified
 
     @classmethod
-    def of(cls, collection: Collection) -> RowSequence:
+    def of(
+        cls,
+        batches: tuple[Batch, ...],
+        sides: tuple[Side, ...],
+        known: dict[str, Outline],
+        *,
+        snapshot: Callable[[], tuple[Batch, ...]],
+        newest: Entry,
+    ) -> RowSequence:
         """Return that of a view; the files' footers are read, their rows are not.
 
-        An empty view has the columns of the whole snapshot, an empty snapshot those of the log.
+        Args:
+            batches: What the view shows, in the order of its rows.
+            sides: The sides of splits that it is narrowed to.
+            known: Outlines by path, which learns those that are read.
+            snapshot: Gives all batches: an empty view has the columns of all, an empty snapshot
+                those of the log.
+            newest: The entry where the view ends.
         """
-        batches = collection.in_window_order()
-        found = outlines(batches, collection.known_outlines)
-        typed = found or outlines(collection.whole().in_window_order(), collection.known_outlines)
-        newest = collection.newest
+        found = outlines(batches, known)
+        typed = found or outlines(snapshot(), known)
         types = {**newest.dropped, **newest.schema}
-        known = unified((outline.schema for outline in typed), types)
+        together = unified((outline.schema for outline in typed), types)
         if not typed:
-            known = Unified({each.name: each.type for each in to_arrow(newest.schema)})
-        return cls(batches, found, collection.sides, known)
+            together = Unified({each.name: each.type for each in to_arrow(newest.schema)})
+        return cls(batches, found, sides, together)
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:

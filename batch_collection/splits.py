@@ -35,6 +35,11 @@ class Side:
     high: int
     salt: str = ""
 
+    def __str__(self) -> str:
+        """Say it in the words of the call that made it."""
+        part = f"{self.low / 2**64:.6g} to {self.high / 2**64:.6g}"
+        return f"{part} by {','.join(self.by)}{self.salt and f' ({self.salt})'}"
+
     def chosen(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
         """Tell of each row whether it is on this side."""
         hashes = np.zeros(rows.num_rows, np.uint64)

@@ -25,7 +25,7 @@ from pipeline.collect_command import exit_code, graph_options, open_topic
 from pipeline.coordinator import Coordinator
 from pipeline.graph import CollectTasks
 from pipeline.signals import stopped_by_signals
-from transforms import kafka_reader
+from transforms import kafka_client
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -100,7 +100,7 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
         CollectionError: the engine doesn't take it.
     """
     _show_notes()
-    kafka_reader.resume()
+    kafka_client.resume()
     told: queue.SimpleQueue[CollectionError] = queue.SimpleQueue()
     plan_cycle.tell_errors(told.put)
     pipeline = beam.Pipeline(options=PipelineOptions(list(engine.flags)))
@@ -128,7 +128,7 @@ def _waited_for(result: Any, told: queue.SimpleQueue[CollectionError], topics: i
     def cancel() -> None:
         threading.excepthook = _quiet_thread
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-        kafka_reader.interrupt()
+        kafka_client.interrupt()
         with contextlib.suppress(Exception):  # Ctrl-C reaches a Prism of ours, too
             result.cancel()
 

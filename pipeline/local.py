@@ -16,7 +16,7 @@ from batch_collection.errors import CollectionError, SourceError, StoppedError, 
 from pipeline.display import maintenance_line
 from pipeline.graph import CollectTasks
 from pipeline.planner import Asked
-from transforms import kafka_reader
+from transforms import kafka_client
 from transforms.progress import progress
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class LocalDrive:
     def stop(self) -> None:
         """End soon: the running cycle is committed, or nothing of it; for signal handlers."""
         self._stop.set()
-        kafka_reader.interrupt()
+        kafka_client.interrupt()
 
     def run(self) -> None:
         """Collect.
@@ -152,8 +152,8 @@ class LocalDrive:
                 self._now = self.clock()
             self._collect()
         finally:
-            kafka_reader.close_consumers()
-            kafka_reader.resume()  # for whoever reads next; a stop may have come before this began
+            kafka_client.close_consumers()
+            kafka_client.resume()  # for whoever reads next; a stop may have come before this began
         for error in self._given_up.values():
             raise error
 
@@ -284,7 +284,7 @@ class LocalDrive:
         """Leave a topic alone for a while, longer each time; say why once."""
         is_of_source = isinstance(error, SourceError)
         if is_of_source:
-            kafka_reader.close_consumers()  # connections of before may be dead, and nobody told
+            kafka_client.close_consumers()  # connections of before may be dead, and nobody told
         before = self._pauses.get(topic.info.name)
         if before is None:
             until = "it is back" if is_of_source else "it works"

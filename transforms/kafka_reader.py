@@ -26,12 +26,9 @@ from confluent_kafka import (
 from batch_collection.errors import DataLossError, SourceError, StoppedError
 from transforms.chunk import MESSAGES
 from transforms.kafka_client import (
-    close_consumers,
     consumer_lent,
-    interrupt,
     is_interrupted,
     listed,
-    resume,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +39,7 @@ if TYPE_CHECKING:
     from transforms.kafka_client import ReadingClient
     from transforms.plan import Slice
 
-__all__ = ["UNREADABLE", "Gap", "close_consumers", "interrupt", "read_slices", "resume"]
+__all__ = ["UNREADABLE", "Gap", "read_slices"]
 
 _OUT_OF_RANGE = (
     KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - their names

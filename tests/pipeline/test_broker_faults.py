@@ -16,7 +16,8 @@ from batch_collection.errors import SourceError
 from tests.collecting import CollectorProcess, Stream, check, run_command, sending
 from tests.services.kafka import KafkaBroker
 from tests.services.tcp_proxy import TcpProxy
-from transforms.kafka_reader import close_consumers, read_slices
+from transforms.kafka_client import close_consumers
+from transforms.kafka_reader import read_slices
 from transforms.plan import Slice
 
 if TYPE_CHECKING:

@@ -33,8 +33,7 @@ from tests.collecting import (
     sending,
 )
 from transforms import read_slices
-from transforms.kafka_client import ClientLog
-from transforms.kafka_reader import close_consumers
+from transforms.kafka_client import ClientLog, close_consumers
 from transforms.kafka_reader import read_slices as read_from_kafka
 from transforms.plan import Slice
 

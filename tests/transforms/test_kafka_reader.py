@@ -22,14 +22,8 @@ from tests.services.kafka import KafkaBroker
 from tests.services.mock_cluster import librdkafka
 from transforms import kafka_client
 from transforms.chunk import MESSAGES
-from transforms.kafka_reader import (
-    UNREADABLE,
-    Gap,
-    close_consumers,
-    interrupt,
-    read_slices,
-    resume,
-)
+from transforms.kafka_client import close_consumers, interrupt, resume
+from transforms.kafka_reader import UNREADABLE, Gap, read_slices
 from transforms.plan import Slice
 
 if TYPE_CHECKING:
