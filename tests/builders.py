@@ -32,7 +32,12 @@ from batch_collection.names import (
 )
 from batch_collection.publish import publish
 from batch_collection.schema import from_arrow, merge, to_arrow
-from batch_collection.windows import window_start
+from batch_collection.windows import microseconds, window_start
+from tests import tasks
+from transforms.chunk import COMPRESSED, POSITION
+from transforms.decode import DEAD_LETTERS
+from transforms.headers import headers_by
+from transforms.write_dead_letters import filed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,7 +177,7 @@ class Collector:
             for start in sorted({*self._waiting, *before.open})
             if (pane := self._pane(before, start, due)) is not None
         )
-        carry = tuple(self._carry(before.cycle + 1, start) for start in sorted(self._waiting))
+        carry = tuple(self._carry(before, start) for start in sorted(self._waiting))
         return replace(
             before,
             cycle=before.cycle + 1,
@@ -187,7 +192,7 @@ class Collector:
             open=_open(before, panes),
             carry=carry,
             released=tuple(file.path for file in before.carry),
-            dead_letters=self._dead_letters(before.cycle + 1, messages),
+            dead_letters=self._dead_letters(before, messages),
             redriven=(),
             became=(),
         )
@@ -242,13 +247,11 @@ class Collector:
         )
 
     def _table(self, rows: list[_Row]) -> pa.Table:
-        names = dict.fromkeys(name for row in rows for name in row.columns)
-        table = {"value": pa.array([float(row.offset) for row in rows])}
-        table |= {name: pa.array([row.columns.get(name) for row in rows]) for name in names}
+        columns = _columns(rows)
         if self.metadata == "none":
-            return pa.table(table)
+            return pa.table(columns)
         return pa.table(
-            table
+            columns
             | {
                 "_partition": pa.array([row.partition for row in rows], pa.int32()),
                 "_offset": pa.array([row.offset for row in rows], pa.int64()),
@@ -257,35 +260,54 @@ class Collector:
             }
         )
 
-    def _carry(self, cycle: int, start: datetime) -> CarryFile:
-        path, rows = carry_path(cycle, 0, 0, new_token()), self._waiting[start]
-        table = pa.table(
-            {
-                "partition": pa.array([row.partition for row in rows], pa.int32()),
-                "offset": pa.array([row.offset for row in rows], pa.int64()),
-                "index": pa.array([row.index for row in rows], pa.int32()),
-            }
+    def _carry(self, before: Entry, start: datetime) -> CarryFile:
+        path, rows = carry_path(before.cycle + 1, 0, 0, new_token()), self._waiting[start]
+        payload = pa.table(_columns(rows)).to_struct_array().combine_chunks()
+        position = pa.Table.from_pylist(
+            [
+                {
+                    "row_time": microseconds(row.time),
+                    "partition": row.partition,
+                    "offset": row.offset,
+                    "timestamp": row.time,
+                    "index": row.index,
+                }
+                for row in rows
+            ],
+            POSITION,
         )
+        table = headers_by(before.form, position).append_column("payload", payload)
         with (
             ChecksumFile(self.storage.write(path)) as sink,
-            pa.ipc.new_stream(sink, table.schema) as writer,
+            pa.ipc.new_stream(sink, table.schema, options=COMPRESSED) as writer,
         ):
             writer.write_table(table)
-        return CarryFile(path, start, len(rows), 0, sink.bytes, sink.crc32c)
+        indexed = any(row.index is not None for row in rows)
+        return CarryFile(path, start, len(rows), 0, sink.bytes, sink.crc32c, indexed)
 
-    def _dead_letters(self, cycle: int, messages: Sequence[Message]) -> tuple[DeadLetterFile, ...]:
+    def _dead_letters(
+        self, before: Entry, messages: Sequence[Message]
+    ) -> tuple[DeadLetterFile, ...]:
         dead = [one for one in messages if one.error is not None]
         if not dead:
             return ()
-        path = dead_letters_path(at("10:30:00"), cycle, 0, new_token())
-        staged = staged_path(cycle, path)
-        table = pa.table(
-            {
-                "partition": pa.array([one.partition for one in dead], pa.int32()),
-                "offset": pa.array([one.offset for one in dead], pa.int64()),
-                "error": pa.array([one.error for one in dead]),
-            }
+        path = dead_letters_path(at("10:30:00"), before.cycle + 1, 0, new_token())
+        staged = staged_path(before.cycle + 1, path)
+        letters = pa.Table.from_pylist(
+            [
+                {
+                    "partition": one.partition,
+                    "offset": one.offset,
+                    "timestamp": microseconds(at("10:30:00")) // 1000,
+                    "value": b"{",
+                    "stage": "decode",
+                    "error": one.error,
+                }
+                for one in dead
+            ],
+            DEAD_LETTERS,
         )
+        table = filed(letters, tasks.plan(form=before.form, format=before.format))
         with ChecksumFile(self.storage.write(staged)) as sink:
             writer = FORMATS["parquet"].writer(sink, table.schema, "zstd")
             writer.write(table)
@@ -316,6 +338,13 @@ def _open(before: Entry, panes: tuple[Pane, ...]) -> dict[datetime, tuple[int, .
         else:
             windows.pop(pane.window_start, None)
     return windows
+
+
+def _columns(rows: list[_Row]) -> dict[str, Any]:
+    """Return the payload of rows: their offset as a number, and what else their messages hold."""
+    names = dict.fromkeys(name for row in rows for name in row.columns)
+    columns = {"value": pa.array([float(row.offset) for row in rows])}
+    return columns | {name: pa.array([row.columns.get(name) for row in rows]) for name in names}
 
 
 def _offsets(rows: list[_Row]) -> dict[int, tuple[int, int, int]]:
