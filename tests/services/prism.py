@@ -41,7 +41,7 @@ def prism_binary(location: str | None = None, say: Callable[[str], None] | None 
     if location:
         message = f"no Prism: --prism_location={location} is no file"
         raise UnavailableError(message)
-    return PRISM.get(say)
+    return PRISM.get(say) / "prism"
 
 
 def _places() -> Iterator[Path]:
@@ -53,11 +53,15 @@ def _places() -> Iterator[Path]:
 
 
 def _install(folder: Path) -> Path:
-    run(["go", "install", _MODULE], folder, {**os.environ, "GOBIN": str(folder), "GOFLAGS": ""})
-    return folder / "prism"
+    run(
+        ["go", "install", _MODULE],
+        folder,
+        {**os.environ, "GOBIN": str(folder / "bin"), "GOFLAGS": ""},
+    )
+    return folder / "bin"
 
 
-PRISM = Made(f"prism-server-{VERSION}", "Prism", "about 2 minutes", ("go",), _install)
+PRISM = Made(f"go-prism-{VERSION}", "Prism", "about 2 minutes", ("go",), _install)
 
 
 class PrismServer:
