@@ -158,14 +158,14 @@ class _WriteFn(beam.DoFn):
         try:
             rows = _Rows.of(storage, batch, self._verified)
             encodes = _write(storage, batch, rows, start, self.output)
-            if batch.cut.timing != CARRY and batch.cut.rows > _FEW_ROWS:
+            if batch.cut.timing != CARRY and not _is_small(batch.cut.rows):
                 with timed("write_milliseconds"):
                     self._wait_for_encoder()
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
             yield report.unwritten(error, what, _bad_column(storage, batch, self.output))
             return
-        is_small = batch.cut.rows <= _FEW_ROWS
-        files = [_encoded(encode) if is_small else _submitted(encode) for encode in encodes]
+        encoded = _encoded if _is_small(batch.cut.rows) else _submitted
+        files = [encoded(encode) for encode in encodes]
         self._closing += (_Closing(report, what, file, window) for file in files)
         while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].is_done):
             yield self._closing.popleft().given()
@@ -195,9 +195,13 @@ def _encoded(encode: _Encode) -> Future[Future[dict[str, Any]]]:
     return encoded
 
 
+def _is_small(rows: int) -> bool:
+    """Tell whether threads cost more than they spare."""
+    return rows <= _FEW_ROWS
+
+
 def _sink(storage: Storage, path: str, rows: _Rows) -> ChecksumFile:
-    is_small = rows.count <= _FEW_ROWS
-    return ChecksumFile(_Gathered(storage, path) if is_small else storage.write(path))
+    return ChecksumFile(_Gathered(storage, path) if _is_small(rows.count) else storage.write(path))
 
 
 class _Gathered(Sink):
