@@ -423,8 +423,9 @@ def test_a_key_that_is_refused_is_one_clear_line(
 def test_a_directory_loads_nothing_of_google_but_its_checksum() -> None:
     """Who writes to a disk neither waits for the client nor needs credentials."""
     code = (
-        "import sys, batch_collection as b, batch_collection.storage as s; s.open_storage('x'); "
-        "import json; print(json.dumps([n for n in sys.modules if n.startswith('google.')]))"
+        "import json, sys, batch_collection as b; "
+        "from batch_collection.storage import open_storage; open_storage('x'); "
+        "print(json.dumps([n for n in sys.modules if n.startswith('google.')]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
