@@ -7,8 +7,7 @@ Example:
 
 from __future__ import annotations
 
-from batch_collection.batches import Batches
-from batch_collection.collection import Batch, Collection, Window, open  # noqa: A004
+from batch_collection.collection import Collection, Window, open  # noqa: A004
 from batch_collection.errors import (
     AlreadyExistsError,
     CollectionError,
@@ -17,6 +16,8 @@ from batch_collection.errors import (
     OtherCollectorError,
     StorageError,
 )
+from batch_collection.log.batch import Batch
+from batch_collection.training.batches import Batches
 
 __all__ = [
     "AlreadyExistsError",

@@ -6,15 +6,26 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_collection.batch import Batch, batches_of, open_published
-from batch_collection.batch_table import batches_in
-from batch_collection.batches import (
+from batch_collection.checkpoints.batch_table import batches_in
+from batch_collection.checkpoints.listing import hidden, listing
+from batch_collection.checkpoints.narrowing import Narrowing
+from batch_collection.errors import CollectionError, ExpiredError
+from batch_collection.field_path import split_path
+from batch_collection.loading import extra
+from batch_collection.log.entries import newest_entry, no_collection, read_entry
+from batch_collection.log.expiry import first_kept, undisturbed
+from batch_collection.reading.cursor import Cursor
+from batch_collection.reading.dataset import dataset_of, filterable
+from batch_collection.reading.following import Following
+from batch_collection.reading.row_sequence import RowSequence
+from batch_collection.reading.splits import leaf_type, sides
+from batch_collection.storage.opening import open_storage
+from batch_collection.training.batches import (
     ArrayOptions,
     BatchOptions,
     BatchRules,
@@ -23,20 +34,6 @@ from batch_collection.batches import (
     check_names,
     numpy_batches,
 )
-from batch_collection.cursor import Cursor
-from batch_collection.dataset import dataset_of, filterable
-from batch_collection.errors import CollectionError, ExpiredError, LogError
-from batch_collection.expiry import first_kept, newest_stub, undisturbed
-from batch_collection.extras import extra
-from batch_collection.field_path import split_path
-from batch_collection.following import Following
-from batch_collection.listing import hidden, listing
-from batch_collection.log import newest_entry, read_entry
-from batch_collection.names import entry_path
-from batch_collection.narrowing import Narrowing
-from batch_collection.row_sequence import RowSequence
-from batch_collection.splits import leaf_type, sides
-from batch_collection.storage import Storage, open_storage
 from batch_collection.windows import EPOCH, format_instant, parse_instant
 
 if TYPE_CHECKING:
@@ -51,16 +48,16 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from typing_extensions import Unpack
 
-    from batch_collection.batches import Batches
-    from batch_collection.entry import Entry
-    from batch_collection.expiry import Expiry
-    from batch_collection.formats import Outline
-    from batch_collection.splits import Side
-    from batch_collection.to_torch import TorchBatches
+    from batch_collection.formats.told import Outline
+    from batch_collection.log.batch import Batch
+    from batch_collection.log.entry import Entry
+    from batch_collection.log.expiry import Expiry
+    from batch_collection.reading.splits import Side
+    from batch_collection.storage.contract import Storage
+    from batch_collection.training.batches import Batches
+    from batch_collection.training.to_torch import TorchBatches
 
-__all__ = ["Batch", "Collection", "Window", "batches_of", "no_collection", "open", "open_published"]
-
-_MOST_LOOKS = 100  # among folders, for a collection
+__all__ = ["Collection", "Window", "open"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +342,7 @@ class Collection:
             CollectionError: as ``to_numpy_batches``, or PyTorch is not installed.
         """
         extra("torch")
-        module = extra("batch_collection.to_torch", "torch")
+        module = extra("batch_collection.training.to_torch", "torch")
         return module.TorchBatches(self.to_numpy_batches(batch_size, **options))
 
     def to_tf(
@@ -360,7 +357,7 @@ class Collection:
             CollectionError: as ``to_numpy_batches``, or TensorFlow is not installed.
         """
         extra("tensorflow")
-        module = extra("batch_collection.to_tensorflow", "tensorflow")
+        module = extra("batch_collection.training.to_tensorflow", "tensorflow")
         sequence = self._sequence()
         arrays, left = arrays_of(sequence, options, self._storage.uri)
         rules = BatchRules(batch_size, **left)
@@ -503,18 +500,6 @@ def open(path: str | os.PathLike[str] | Storage) -> Collection:  # noqa: A001 - 
     if newest is None:
         raise no_collection(storage)
     return Collection(storage, newest)
-
-
-def no_collection(storage: Storage) -> LogError:
-    """Return the error that says so, and names those one folder below, where users forget to go."""
-    below = (f"{storage.uri}/{name}" for name in sorted(islice(storage.folders(), _MOST_LOOKS)))
-    logs = [uri for uri in below if _is_collection(open_storage(uri))][:3]
-    others = f"; did you mean {' or '.join(logs)}?" if logs else ""
-    return LogError(f"no collection in {storage.uri}: it has no {entry_path(0)}{others}")
-
-
-def _is_collection(storage: Storage) -> bool:
-    return storage.size(entry_path(0)) is not None or newest_stub(storage) is not None
 
 
 def _instant(given: datetime | str | None) -> datetime | None:

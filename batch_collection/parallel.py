@@ -6,14 +6,12 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from batch_collection.storage import is_far
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
-    from batch_collection.storage import Storage
 
-__all__ = ["AT_ONCE", "ahead", "each", "in_parallel", "prefetched"]
+__all__ = ["AT_ONCE", "R", "T", "ahead", "in_parallel", "prefetched"]
+
 
 AT_ONCE = 16
 """Calls in flight: enough to hide an object store's latency, few enough for its client."""
@@ -49,16 +47,6 @@ def ahead(
         finally:
             for future, _ in waiting:
                 future.cancel()
-
-
-def each(
-    storage: Storage,
-    call: Callable[[T], R],
-    items: Iterable[T],
-    weigh: Callable[[T], float] = lambda _: 1,
-) -> Iterator[R]:
-    """Yield ``call(item)``, which reads from ``storage``, in order; where it is far, some ahead."""
-    return ahead(call, items, AT_ONCE if is_far(storage) else 0, weigh)
 
 
 def in_parallel(act: Callable[[T], object], items: Iterable[T]) -> None:

@@ -27,8 +27,15 @@ __all__ = [
     "parse_compact_instant",
     "parse_duration",
     "parse_instant",
+    "utc_now",
     "window_start",
 ]
+
+
+def utc_now() -> datetime:
+    """Return the clock."""
+    return datetime.now(timezone.utc)
+
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 FIRST_INSTANT = datetime.min.replace(tzinfo=timezone.utc)

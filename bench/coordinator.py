@@ -12,11 +12,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from batch_collection.entry import BatchFile, Entry, PartitionRead, Source
-from batch_collection.log import digest
-from pipeline.planner import Planned, PlanRules, Seen, make_plan
-from transforms.report import Report, WrittenBatch, add_up
-from transforms.settle import settle
+from batch_collection.log.entries import digest
+from batch_collection.log.entry import BatchFile, Entry, PartitionRead, Source
+from pipeline.planning.planner import Planned, PlanRules, Seen, make_plan
+from transforms.committing.settle import settle
+from transforms.elements.report import Report, WrittenBatch, add_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable

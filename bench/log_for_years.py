@@ -26,16 +26,16 @@ from typing import TYPE_CHECKING
 import orjson
 
 import batch_collection
-from batch_collection import ranges
-from batch_collection.audit_log import LogAudit
-from batch_collection.checksum import crc32c
-from batch_collection.entry import BatchFile, CarryFile, Entry, Pane, PartitionRead, Source
-from batch_collection.log import digest, newest_entry
-from batch_collection.mend import mend
-from batch_collection.names import batch_path, carry_path, entry_path, staged_path
-from batch_collection.publish import publish, sweep
-from batch_collection.status import status
-from batch_collection.storage import LocalStorage
+from batch_collection.checkpoints import ranges
+from batch_collection.checkpoints.making import mend
+from batch_collection.inspection.entries import LogAudit
+from batch_collection.inspection.status import status
+from batch_collection.log.entries import digest, newest_entry
+from batch_collection.log.entry import BatchFile, CarryFile, Entry, Pane, PartitionRead, Source
+from batch_collection.paths import batch_path, carry_path, entry_path, staged_path
+from batch_collection.publishing.publish import publish, sweep
+from batch_collection.storage.checksum import crc32c
+from batch_collection.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

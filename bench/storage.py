@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Producer
 
-from batch_collection.log import create_entry
-from batch_collection.publish import publish
-from batch_collection.storage import open_storage
+from batch_collection.log.entries import create_entry
+from batch_collection.publishing.publish import publish
+from batch_collection.storage.opening import open_storage
 from pipeline.cli import main
 from tests.builders import Collector, message
 from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server

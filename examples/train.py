@@ -24,7 +24,7 @@ import numpy as np
 from confluent_kafka import Producer
 
 import batch_collection
-from pipeline.embedded import EmbeddedBroker
+from transforms.sources.kafka.embedded import EmbeddedBroker
 
 if TYPE_CHECKING:
     from batch_collection import Collection

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import options
-from pipeline.flags import Parser
+from pipeline.options import collect as options
+from pipeline.options.flags import Parser
 
 if TYPE_CHECKING:
     import argparse

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from batch_collection import __version__
 from batch_collection.errors import CollectionError
-from pipeline.flags import Parser, from_config_file, normalised, unknown_flags
-from pipeline.streams import OutputError, delivered, hold_streams, not_delivered
+from pipeline.options.flags import Parser, from_config_file, normalised, unknown_flags
+from pipeline.showing.streams import OutputError, delivered, hold_streams, not_delivered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +99,7 @@ def _run(command: str, words: Sequence[str]) -> int:
     if command not in COMMANDS:
         message = f"unknown command {command!r}; use one of: {', '.join(COMMANDS)}"
         raise CollectionError(message)
-    module = _loaded(f"pipeline.{command}_command")
+    module = _loaded(f"pipeline.commands.{command}")
     parser = Parser(
         prog=f"batch-collection {command}",
         description=COMMANDS[command],

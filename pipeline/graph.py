@@ -9,13 +9,13 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
 from transforms.commit_cycle import CommitCycle
-from transforms.commit_redrive import commit_redrive
+from transforms.committing.redrive import commit_redrive
 from transforms.cut_batches import CutBatches
 from transforms.decode_messages import DecodeMessages
 from transforms.into_windows import IntoWindows
 from transforms.read_dead_letters import ReadDeadLetters
 from transforms.read_slices import ReadSlices
-from transforms.write_batch_files import Output, WriteBatchFiles
+from transforms.write_batch_files import WriteBatchFiles
 from transforms.write_dead_letters import WriteDeadLetters
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
-    from transforms.decode import RowRules
-    from transforms.plan import Task
-    from transforms.report import Report
+    from transforms.decoding.rules import RowRules
+    from transforms.elements.plan import Task
+    from transforms.elements.report import Report
+    from transforms.writing.layout import Output
 
 __all__ = ["CollectTasks", "GraphOptions", "RedriveTasks"]
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from batch_collection.checksum import ChecksumFile
-from batch_collection.entry import (
+from batch_collection.formats.known import FORMATS
+from batch_collection.log.entries import create_entry, digest
+from batch_collection.log.entry import (
     BatchFile,
     CarryFile,
     DeadLetterFile,
@@ -19,10 +20,7 @@ from batch_collection.entry import (
     PartitionRead,
     Source,
 )
-from batch_collection.formats import FORMATS
-from batch_collection.log import create_entry, digest
-from batch_collection.names import (
-    METADATA_COLUMNS,
+from batch_collection.paths import (
     batch_path,
     carry_path,
     dead_letters_path,
@@ -30,20 +28,23 @@ from batch_collection.names import (
     new_token,
     staged_path,
 )
-from batch_collection.publish import publish
-from batch_collection.schema import from_arrow, merge, to_arrow
+from batch_collection.publishing.publish import publish
+from batch_collection.schema.arrow import from_arrow, to_arrow
+from batch_collection.schema.columns import METADATA_COLUMNS
+from batch_collection.schema.types import merge
+from batch_collection.storage.checksum import ChecksumFile
 from batch_collection.windows import microseconds, window_start
 from tests import tasks
-from transforms.chunk import COMPRESSED, POSITION
-from transforms.decode import DEAD_LETTERS
-from transforms.headers import headers_by
-from transforms.write_dead_letters import filed
+from transforms.decoding.decode import DEAD_LETTERS
+from transforms.elements.headers import headers_by
+from transforms.elements.tables import COMPRESSED, POSITION
+from transforms.writing.dead_letters import filed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batch_collection.schema import Schema
-    from batch_collection.storage import Storage
+    from batch_collection.schema.types import Schema
+    from batch_collection.storage.contract import Storage
 
 __all__ = [
     "MINUTE",

@@ -23,31 +23,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from confluent_kafka import Producer, TopicPartition
 
-from batch_collection.audit import audit
-from batch_collection.expiry import first_cycle
-from batch_collection.log import newest_cycle, read_entries
-from batch_collection.names import METADATA_COLUMNS
-from batch_collection.storage import LocalStorage
-from batch_collection.windows import parse_compact_instant
-from pipeline import collect_command
-from pipeline.broker import Broker
-from pipeline.collect_command import graph_options, open_topics
-from pipeline.flags import Parser
-from pipeline.local import LocalDrive, utc_now
+from batch_collection.inspection.audit import audit
+from batch_collection.log.entries import newest_cycle, read_entries
+from batch_collection.log.expiry import first_cycle
+from batch_collection.schema.columns import METADATA_COLUMNS
+from batch_collection.storage.local import LocalStorage
+from batch_collection.windows import parse_compact_instant, utc_now
+from pipeline.commands import collect as collect_command
+from pipeline.options.flags import Parser
+from pipeline.planning.opening import graph_options, open_topics
+from pipeline.running.local import LocalDrive
 from tests.decoding import substance
-from transforms.kafka_client import ClientLog
-from transforms.write_batch_files import visible_rows
+from transforms.sources.kafka.broker import Broker
+from transforms.sources.kafka.client import ClientLog
+from transforms.writing.layout import visible_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from confluent_kafka import KafkaError, Message
 
-    from batch_collection.entry import Entry
-    from pipeline.embedded import EmbeddedBroker
-    from pipeline.planner import Planned
+    from batch_collection.log.entry import Entry
+    from pipeline.planning.planner import Planned
     from tests.services.kafka import KafkaBroker
     from tests.services.mock_cluster import MockCluster
+    from transforms.sources.kafka.embedded import EmbeddedBroker
 
     AnyBroker = KafkaBroker | EmbeddedBroker | MockCluster
     Place = tuple[int, int, int | None]

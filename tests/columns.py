@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from batch_collection.schema import PRIMITIVES
+from batch_collection.schema.arrow import PRIMITIVES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

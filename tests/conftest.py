@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from batch_collection.storage import open_storage
-from pipeline.embedded import EmbeddedBroker
+from batch_collection.storage.opening import open_storage
 from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
 from tests.services.google import FakeGoogle
 from tests.services.kafka import KafkaBroker, kafka_jars
@@ -17,12 +16,13 @@ from tests.services.made import UnavailableError
 from tests.services.needed import fixtures_of, group_of, prepare
 from tests.services.package import built_sdist, installed
 from tests.services.prism import PrismServer, prism_binary
+from transforms.sources.kafka.embedded import EmbeddedBroker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from batch_collection.storage import Storage
+    from batch_collection.storage.contract import Storage
 
 
 # a busy machine is no failure; on CI hypothesis' own profile stands below this one

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from batch_collection.storage import LocalStorage
+from batch_collection.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from batch_collection.storage import Storage
+    from batch_collection.storage.contract import Storage
 
 __all__ = ["DAMAGES", "damage", "flipped"]
 

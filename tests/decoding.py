@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from batch_collection.schema import to_arrow
-from transforms.chunk import MESSAGES, POSITION
-from transforms.decode import DEAD_LETTERS, Decoded, RowRules, decode
-from transforms.json_value import MAX_DEPTH
-from transforms.reading import MAX_SCHEMA_TEXT
+from batch_collection.schema.arrow import to_arrow
+from transforms.decoding.contract import MAX_SCHEMA_TEXT
+from transforms.decoding.decode import DEAD_LETTERS, Decoded, decode
+from transforms.decoding.json_value import MAX_DEPTH
+from transforms.decoding.rules import RowRules
+from transforms.elements.tables import POSITION
+from transforms.sources.contract import MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

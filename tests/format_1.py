@@ -26,7 +26,7 @@ from tests.collecting import Collecting, Sending, Stream, json_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pipeline.embedded import EmbeddedBroker
+    from transforms.sources.kafka.embedded import EmbeddedBroker
 
     Position = tuple[int, int]
     Row = dict[str, Any]

@@ -10,25 +10,26 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline import redrive_command, topic
+from pipeline.commands import redrive as redrive_command
+from pipeline.planning import topic
 from transforms import (
-    commit_cycle,
-    commit_redrive,
     read_dead_letters,
     read_slices,
     write_batch_files,
     write_dead_letters,
 )
+from transforms.committing import commit
+from transforms.committing import redrive as commit_redrive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-    from batch_collection.storage import Storage
+    from batch_collection.storage.contract import Storage
 
 __all__ = ["COLLECTING", "REDRIVING", "interposed"]
 
-COLLECTING = (topic, read_slices, write_batch_files, write_dead_letters, commit_cycle)
+COLLECTING = (topic, read_slices, write_batch_files, write_dead_letters, commit)
 """The modules that open a collection's storage while collecting."""
 REDRIVING = (
     redrive_command,

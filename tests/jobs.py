@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from batch_collection.names import outcome_path
-from batch_collection.storage import LocalStorage
-from pipeline import collect_command
-from pipeline.broker import Broker
-from pipeline.collect_command import graph_options, open_topic
-from pipeline.coordinator import Coordinator, Flight, Look
-from pipeline.flags import Parser
-from pipeline.local import run_tasks
+from batch_collection.paths import outcome_path
+from batch_collection.storage.local import LocalStorage
+from pipeline.commands import collect as collect_command
+from pipeline.options.flags import Parser
+from pipeline.planning.opening import graph_options, open_topic
+from pipeline.running.coordinator import Coordinator, Flight, Look
+from pipeline.running.local import run_tasks
 from tests.builders import at
 from tests.collecting import json_of
-from transforms.report import Failure
+from transforms.elements.report import Failure
+from transforms.sources.kafka.broker import Broker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.topic import TopicCollection
+    from pipeline.planning.topic import TopicCollection
     from tests.collecting import Stream
 
 __all__ = ["Job"]

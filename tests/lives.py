@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from batch_collection.checksum import ChecksumFile
-from batch_collection.entry import FORMAT, FORMS, BatchFile, Entry, PartitionRead
-from batch_collection.formats import FORMATS
-from batch_collection.log import create_entry, digest, read_entries, read_entry
-from batch_collection.mend import keep_up
-from batch_collection.names import WINDOWS, batch_path, entry_path, new_token, staged_path
-from batch_collection.publish import publish
+from batch_collection.checkpoints.making import keep_up
+from batch_collection.formats.known import FORMATS
+from batch_collection.log.entries import create_entry, digest, read_entries, read_entry
+from batch_collection.log.entry import FORMAT, FORMS, BatchFile, Entry, PartitionRead
+from batch_collection.paths import WINDOWS, batch_path, entry_path, new_token, staged_path
+from batch_collection.publishing.publish import publish
+from batch_collection.storage.checksum import ChecksumFile
 from batch_collection.windows import parse_instant
 from tests.builders import at, first_entry
-from transforms.commit_cycle import commit
-from transforms.cut import timing_of
-from transforms.plan import Plan
-from transforms.report import Report, WrittenBatch
-from transforms.settle import settle
+from transforms.committing.commit import commit
+from transforms.committing.settle import settle
+from transforms.cutting.cut import timing_of
+from transforms.elements.plan import Plan
+from transforms.elements.report import Report, WrittenBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from batch_collection.entry import Pane
-    from batch_collection.storage import Storage
+    from batch_collection.log.entry import Pane
+    from batch_collection.storage.contract import Storage
 
 __all__ = ["HOUR", "LIVES", "Life", "Step", "panes_by_window"]
 

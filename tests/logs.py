@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from hypothesis import strategies as st
 
-from batch_collection import ranges
-from batch_collection.batch import batches_of
-from batch_collection.entry import BatchFile, CarryFile, Entry, Pane, PartitionRead, Source
-from batch_collection.log import digest
-from batch_collection.names import batch_path, carry_path, entry_path, staged_path
+from batch_collection.checkpoints import ranges
+from batch_collection.log.batch import batches_of
+from batch_collection.log.entries import digest
+from batch_collection.log.entry import BatchFile, CarryFile, Entry, Pane, PartitionRead, Source
+from batch_collection.paths import batch_path, carry_path, entry_path, staged_path
 from tests.builders import MINUTE, at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from batch_collection.batch import Batch
-    from batch_collection.storage import Storage
+    from batch_collection.log.batch import Batch
+    from batch_collection.storage.contract import Storage
 
 __all__ = ["LOGS", "Cycle", "batches_by_entries", "log_of", "put", "spans"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batch_collection.names import STAGING
+from batch_collection.paths import STAGING
 from tests.storages import Died
 
 if TYPE_CHECKING:

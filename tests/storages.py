@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 
-from batch_collection.storage import Sink
+from batch_collection.storage.contract import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from typing_extensions import Buffer
 
-    from batch_collection.storage import Storage
+    from batch_collection.storage.contract import Storage
 
 __all__ = ["ActingStorage", "BusyStorage", "Died", "DyingStorage", "some_points"]
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 import batch_collection
-from batch_collection.checksum import ChecksumFile
-from batch_collection.entry import BatchFile, Entry, Pane
-from batch_collection.formats import FORMATS
-from batch_collection.log import create_entry, digest
-from batch_collection.names import batch_path, entry_path, new_token, staged_path
-from batch_collection.publish import publish
-from batch_collection.schema import merge
-from batch_collection.storage import LocalStorage
+from batch_collection.formats.known import FORMATS
+from batch_collection.log.entries import create_entry, digest
+from batch_collection.log.entry import BatchFile, Entry, Pane
+from batch_collection.paths import batch_path, entry_path, new_token, staged_path
+from batch_collection.publishing.publish import publish
+from batch_collection.schema.types import merge
+from batch_collection.storage.checksum import ChecksumFile
+from batch_collection.storage.local import LocalStorage
 from tests.builders import first_entry, payload_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_collection.collection import Collection
-    from batch_collection.storage import Storage
+    from batch_collection.storage.contract import Storage
 
 __all__ = ["FIRST", "MINUTE", "TableCollector", "numbered"]
 

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from batch_collection.windows import microseconds
-from transforms.chunk import POSITION, Chunk
-from transforms.plan import Plan, Slice, Task
+from transforms.elements.chunk import Chunk
+from transforms.elements.plan import Plan, Task
+from transforms.elements.tables import POSITION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from batch_collection.entry import CarryFile
+    from batch_collection.log.entry import CarryFile
+    from transforms.sources.contract import Slice
 
 __all__ = ["MINUTE", "NOON", "chunk", "end", "plan", "rows", "task"]
 

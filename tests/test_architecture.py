@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,133 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 ROOMS = ("batch_collection", "transforms", "pipeline")
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
-FORBIDDEN: dict[str, set[str]] = {
-    "batch_collection": {"transforms", "pipeline", "apache_beam", "confluent_kafka"},
-    "transforms": {"pipeline"},
-    "pipeline": set(),
+BASE = {"errors", "windows", "paths", "parallel"}
+MAY_IMPORT: dict[str, set[str]] = {
+    # what trainers import: each room sees those above it
+    "batch_collection/errors": set(),
+    "batch_collection/instants": set(),
+    "batch_collection/parallel": set(),
+    "batch_collection/field_path": {"errors"},
+    "batch_collection/loading": {"errors"},
+    "batch_collection/windows": {"instants"},
+    "batch_collection/paths": {"windows"},
+    "batch_collection/storage": BASE,
+    "batch_collection/schema": {"errors", "instants", "windows"},
+    "batch_collection/formats": {"errors", "windows", "schema"},
+    "batch_collection/log": {*BASE, "storage", "schema", "formats"},
+    "batch_collection/checkpoints": {*BASE, "storage", "log"},
+    "batch_collection/publishing": {*BASE, "storage", "log", "checkpoints"},
+    "batch_collection/reading": {*BASE, "field_path", "storage", "schema", "formats", "log"},
+    "batch_collection/training": {*BASE, "field_path", "schema", "reading"},
+    "batch_collection/collection": {
+        *BASE,
+        "field_path",
+        "loading",
+        "storage",
+        "schema",
+        "formats",
+        "log",
+        "checkpoints",
+        "reading",
+        "training",
+    },
+    "batch_collection/exporting": {*BASE, "schema", "formats", "collection"},
+    "batch_collection/inspection": {
+        *BASE,
+        "storage",
+        "schema",
+        "formats",
+        "log",
+        "checkpoints",
+        "publishing",
+    },
+    "batch_collection/__init__": {"errors", "collection", "log", "training"},
+    # the steps and what they are made of
+    "transforms/sources": {"batch_collection/errors", "batch_collection/windows"},
+    "transforms/sources/kafka": {
+        "batch_collection/errors",
+        "batch_collection/windows",
+        "batch_collection/storage",
+        "sources",
+    },
+    "transforms/elements": {
+        "batch_collection/errors",
+        "batch_collection/log",
+        "batch_collection/schema",
+        "sources",
+    },
+    "transforms/decoding": {
+        "batch_collection/errors",
+        "batch_collection/field_path",
+        "batch_collection/formats",
+        "batch_collection/instants",
+        "batch_collection/loading",
+        "batch_collection/log",
+        "batch_collection/schema",
+        "batch_collection/windows",
+        "elements",
+        "sources",
+    },
+    "transforms/cutting": {"batch_collection", "elements", "sources"},
+    "transforms/writing": {"batch_collection", "elements", "sources", "decoding", "cutting"},
+    "transforms/committing": {"batch_collection", "elements", "sources", "decoding", "cutting"},
+    "transforms": {
+        "batch_collection",
+        "sources",
+        "sources/kafka",
+        "elements",
+        "decoding",
+        "cutting",
+        "writing",
+        "committing",
+    },
+    # the program
+    "pipeline/graph": {"batch_collection", "transforms"},
+    "pipeline/options": {"batch_collection", "transforms"},
+    "pipeline/planning": {"batch_collection", "transforms", "graph", "options"},
+    "pipeline/showing": {"batch_collection", "transforms", "planning"},
+    "pipeline/running": {
+        "batch_collection",
+        "transforms",
+        "graph",
+        "options",
+        "planning",
+        "showing",
+    },
+    "pipeline/commands": {
+        "batch_collection",
+        "transforms",
+        "graph",
+        "options",
+        "planning",
+        "showing",
+        "running",
+    },
+    "pipeline/__init__": set(),
+    "pipeline/cli": {"batch_collection", "options", "showing"},
+    "pipeline/__main__": {"cli"},
 }
+"""What each room, or file that stands alone, may import of the project beside itself.
+
+A name without its floor is on the same one; that of a floor stands for all of it.
+"""
+MAY_NAME: dict[str, tuple[str, ...]] = {
+    "confluent_kafka": ("transforms/sources/kafka", "pipeline/commands"),  # produce and demo send
+    "google": ("batch_collection/storage", "transforms/sources/kafka"),
+    "apache_beam": (
+        "transforms/elements",
+        "transforms/cutting",
+        "transforms/committing",
+        "transforms",
+        "pipeline/graph",
+        "pipeline/options",
+        "pipeline/running",
+    ),
+    "orjson": ("batch_collection/formats", "batch_collection/log", "transforms/decoding"),
+    "tensorflow": ("batch_collection/collection", "batch_collection/training"),
+    "torch": ("batch_collection/training",),
+}
+"""Which rooms may name a library that others shall not depend on."""
 FRAMEWORKS = {"tensorflow": "requirements-training.txt", "torch": "requirements-torch.txt"}
 VAGUE = re.compile(r"(^|_)(utils?|helpers?|managers?|common|misc)(_|$)")
 
@@ -73,12 +196,72 @@ def assert_within(found: list[Requirement], asked: list[str]) -> None:
         assert exact.version in bounds[canonicalize_name(pin.name)], f"{pin} is out of bounds"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_go_one_way(path: Path) -> None:
-    """The last room, batch_collection, knows neither the others nor Beam nor Kafka."""
-    room = path.relative_to(ROOT).parts[0]
+def room_of(module: str) -> str:
+    """Return the room of a module; one that stands alone on its floor is a room of its own."""
+    path = module.replace(".", "/")
+    if path in MAY_IMPORT:  # a file that stands alone, or a room's __init__
+        return path
+    return path.rpartition("/")[0]
 
-    assert imported(path) & FORBIDDEN[room] == set()
+
+def modules_imported(path: Path) -> set[str]:
+    """Return the modules of the project that a file imports, wherever in it."""
+    known = {name_of(each).removesuffix(".py").replace("/", ".") for each in MODULES}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            of_room = {f"{node.module}.{alias.name}" for alias in node.names} & known
+            found |= of_room or {node.module, f"{node.module}.__init__"} & known
+    return found
+
+
+def allowed(room: str) -> set[str]:
+    """Return the rooms that a room may import, by their whole names."""
+    floor = room.partition("/")[0]
+    floors = {name for name in MAY_IMPORT[room] if name in ROOMS}
+    rooms = {each for each in MAY_IMPORT if each.partition("/")[0] in floors}
+    own = {f"{floor}/{name}" for name in MAY_IMPORT[room] if "/" not in name and name not in ROOMS}
+    named = {
+        name if name in MAY_IMPORT else f"{floor}/{name}" for name in MAY_IMPORT[room] - floors
+    }
+    return {room, *rooms, *own, *named, *floors}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_room_imports_what_lies_below_it(path: Path) -> None:
+    """The table is the map: nothing else is imported, not even for types."""
+    room = room_of(name_of(path).removesuffix(".py"))
+
+    assert {room_of(each) for each in modules_imported(path)} - allowed(room) == set()
+
+
+def test_the_table_has_no_circle() -> None:
+    """So no import has one, among rooms."""
+    order = TopologicalSorter({room: allowed(room) - {room} for room in MAY_IMPORT})
+
+    assert set(order.static_order()) >= MAY_IMPORT.keys()
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Not within a room, either."""
+    order = TopologicalSorter(
+        {
+            name_of(path).removesuffix(".py").replace("/", "."): modules_imported(path)
+            for path in MODULES
+        }
+    )
+
+    assert list(order.static_order())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_library_is_named_in_its_rooms(path: Path) -> None:
+    """Who names Kafka's client, Cloud Storage's or Beam is known by its folder."""
+    room = room_of(name_of(path).removesuffix(".py"))
+
+    assert {
+        name for name in imported(path) & MAY_NAME.keys() if room not in MAY_NAME[name]
+    } == set()
 
 
 def test_reading_a_collection_loads_neither_beam_nor_kafka() -> None:

@@ -17,17 +17,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import batch_collection
-from batch_collection.audit import audit
-from batch_collection.checkpoint import read_checkpoint
-from batch_collection.entry import FORMS
-from batch_collection.expire import expire
-from batch_collection.expiry import first_cycle
-from batch_collection.ranges import Range
-from batch_collection.status import status
-from batch_collection.storage import LocalStorage
+from batch_collection.checkpoints.checkpoint import read_checkpoint
+from batch_collection.checkpoints.ranges import Range
+from batch_collection.inspection.audit import audit
+from batch_collection.inspection.status import status
+from batch_collection.log.entry import FORMS
+from batch_collection.log.expiry import first_cycle
+from batch_collection.publishing.expire import expire
+from batch_collection.storage.local import LocalStorage
 from batch_collection.windows import EPOCH
 from pipeline.cli import main
-from pipeline.embedded import EmbeddedBroker
 from tests.builders import at
 from tests.collecting import dead_letters_of, entries_of, manifests_of, strays_of
 from tests.format_1 import (
@@ -43,12 +42,13 @@ from tests.format_1 import (
     without,
 )
 from tests.logs import spans
+from transforms.sources.kafka.embedded import EmbeddedBroker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from batch_collection.entry import Entry
+    from batch_collection.log.entry import Entry
     from tests.format_1 import Rows
 
 TEN = timedelta(seconds=10)

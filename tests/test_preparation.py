@@ -137,7 +137,7 @@ def test_a_build_that_fails_is_tried_once_and_its_tests_are_skipped_with_the_rea
     programs.mkdir()
     (programs / "go").write_text(A_GO_THAT_FAILS)
     (programs / "go").chmod(0o755)
-    chosen = ["tests/batch_collection/test_storage_contract.py", "-k", "newest", "-m", "not slow"]
+    chosen = ["tests/batch_collection/storage/test_contract.py", "-k", "newest", "-m", "not slow"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", *chosen],
         cwd=ROOT,

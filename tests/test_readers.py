@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import batch_collection
-from batch_collection.audit import audit
-from batch_collection.names import batch_path
-from batch_collection.storage import LocalStorage
+from batch_collection.inspection.audit import audit
+from batch_collection.paths import batch_path
+from batch_collection.storage.local import LocalStorage
+from batch_collection.windows import utc_now
 from pipeline import cli
-from pipeline.local import utc_now
-from pipeline.schema_command import pin
+from pipeline.commands.schema import pin
 from tests.builders import at
 from tests.collecting import (
     Collecting,
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pipeline.embedded import EmbeddedBroker
     from tests.services.kafka import KafkaBroker
+    from transforms.sources.kafka.embedded import EmbeddedBroker
 
 SECOND = timedelta(seconds=1)
 RECIPES = next(block for block in blocks("python") if "read_parquet_schema" in block)

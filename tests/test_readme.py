@@ -18,11 +18,11 @@ import pytest
 
 import batch_collection
 from pipeline import cli
-from pipeline.flags import Parser
-from pipeline.options import configure
+from pipeline.options.collect import configure
+from pipeline.options.flags import Parser
 
 if TYPE_CHECKING:
-    from pipeline.embedded import EmbeddedBroker
+    from transforms.sources.kafka.embedded import EmbeddedBroker
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import apache_beam as beam
@@ -11,15 +10,9 @@ from apache_beam import coders
 from apache_beam.transforms.userstate import BagStateSpec
 from apache_beam.transforms.window import GlobalWindows
 
-from batch_collection.errors import ExpiredError, LogError
-from batch_collection.listing import recalled
-from batch_collection.log import append_entry, not_following, read_link
-from batch_collection.mend import keep_up
-from batch_collection.names import entry_path, outcome_path
-from batch_collection.publish import publish
-from batch_collection.storage import open_storage
-from transforms.report import Failure, Report, add_up
-from transforms.settle import is_forgetful, open_horizon, settle
+from batch_collection.paths import entry_path
+from transforms.committing.commit import commit
+from transforms.elements.report import Report, add_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,11 +20,9 @@ if TYPE_CHECKING:
     from apache_beam.pvalue import PCollection
     from apache_beam.utils.windowed_value import WindowedValue
 
-    from batch_collection.entry import Entry
-    from batch_collection.storage import Storage
-    from transforms.plan import Plan
+    from batch_collection.log.entry import Entry
 
-__all__ = ["CommitCycle", "commit", "leave_note", "read_failure", "read_note"]
+__all__ = ["CommitCycle"]
 
 
 @dataclass(eq=False)
@@ -96,62 +87,3 @@ class _CommitFn(beam.DoFn):
         for other in gathered:
             if entry is None or other.plan.cycle > entry.cycle:
                 reports.add(other)
-
-
-def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
-    """Commit and publish a plan if its account is closed.
-
-    Returns:
-        The entry that its cycle has in the log, whoever created it; None if reports are missing or
-        the plan has failed (then ``read_failure`` says why), or so old that others have committed
-        its cycle and expired it since.
-    """
-    storage = open_storage(plan.collection)
-    try:
-        return _committed(storage, plan, reports)
-    except ExpiredError:
-        return None  # whoever planned finds the newest entry, and whose it is
-    except LogError as error:
-        leave_note(storage, plan, Failure("LogError", str(error)))
-        return None
-
-
-def _committed(storage: Storage, plan: Plan, reports: Iterable[Report]) -> Entry | None:
-    previous, digest = read_link(storage, plan.cycle - 1)
-    if plan.previous not in {"", digest}:
-        raise not_following(storage, plan.cycle)
-    if is_forgetful(plan, previous):
-        previous = recalled(storage, previous, open_horizon(plan))
-    settled = settle(plan, previous, digest, reports, datetime.now(timezone.utc))
-    if settled is None:
-        return None
-    if isinstance(settled, Failure):
-        leave_note(storage, plan, settled)
-        return None
-    entry, _, looked = append_entry(storage, settled)
-    publish(storage, entry, looked=looked)
-    keep_up(storage, entry.cycle)
-    return entry
-
-
-def leave_note(storage: Storage, plan: Plan, failure: Failure) -> None:
-    """Tell whoever has planned why no entry comes of it."""
-    storage.replace(outcome_path(plan.cycle, plan.id), failure.to_json())
-
-
-def read_failure(plan: Plan) -> Failure | None:
-    """Return why a plan failed, None if it left no note."""
-    return read_note(open_storage(plan.collection), plan.cycle, plan.id)
-
-
-def read_note(storage: Storage, cycle: int, plan: str) -> Failure | None:
-    """Return why a plan failed of which only the cycle and id are known, None without a note.
-
-    Of a note that is damaged nobody knows what it said: a plan is tried again after it.
-    """
-    path = outcome_path(cycle, plan)
-    try:
-        found = Failure.from_json(storage.read(path))
-    except FileNotFoundError:
-        return None
-    return found or Failure("StorageError", f"{path} in {storage.uri} is damaged; try it again")

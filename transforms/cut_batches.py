@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,12 @@ from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Duration, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
-from batch_collection.entry import CarryFile
 from batch_collection.windows import from_microseconds, microseconds, window_start
-from transforms.chunk import Chunk, read_ipc, write_ipc
-from transforms.cut import Cut, Cutter, Segment
-from transforms.read_slices import REPORTS
-from transforms.report import Report, report_on
-from transforms.rows import InMemory, SpillFile
+from transforms.cutting.batch import Batch, BatchCoder
+from transforms.cutting.cut import Cut, Cutter, Segment
+from transforms.cutting.waiting import InMemory, SpillFile
+from transforms.elements.chunk import REPORTS, Chunk
+from transforms.elements.report import Report, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,58 +26,15 @@ if TYPE_CHECKING:
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
-    from transforms.plan import Plan, Task
+    from transforms.elements.plan import Plan
 
-__all__ = ["MEMORY_LIMIT", "Batch", "BatchCoder", "CutBatches", "split_ahead"]
+__all__ = ["MEMORY_LIMIT", "CutBatches", "split_ahead"]
+
 
 MEMORY_LIMIT = 256 << 20
 """Bytes of rows of a bundle that may wait in memory; more go to a temporary file."""
 
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The rows of one batch file or carry file, and its number in the task."""
-
-    task: Task
-    attempt: str
-    number: int
-    cut: Cut
-
-
-class BatchCoder(coders.Coder):
-    """Rows as Arrow IPC, carry files by name. Used only where a runner did not fuse the steps."""
-
-    def encode(self, value: Batch) -> bytes:
-        """Load what is in a spill file: another process can't."""
-        segments = tuple(map(_portable, value.cut.segments))
-        return pickle.dumps(replace(value, cut=value.cut._replace(segments=segments)))
-
-    def decode(self, encoded: bytes) -> Batch:
-        """Read what ``encode`` wrote."""
-        batch: Batch = pickle.loads(encoded)  # noqa: S301 - our own bytes
-        segments = tuple(map(_loaded, batch.cut.segments))
-        return replace(batch, cut=batch.cut._replace(segments=segments))
-
-    def estimate_size(self, value: Batch) -> int:
-        """Return a guess: the rows may be on disk."""
-        return 100 * value.cut.rows
-
-
 coders.registry.register_coder(Batch, BatchCoder)
-
-
-def _portable(segment: Segment) -> Any:
-    if isinstance(segment.source, CarryFile):
-        return segment
-    pieces = segment.source.pieces(segment.start, segment.rows)  # type: ignore[attr-defined]
-    return write_ipc(pa.concat_tables(pieces)).to_pybytes()
-
-
-def _loaded(portable: Any) -> Segment:
-    if isinstance(portable, Segment):
-        return portable
-    rows = InMemory(read_ipc(pa.py_buffer(portable)))
-    return Segment(rows, 0, rows.rows)
 
 
 @dataclass(eq=False)

@@ -10,20 +10,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
-from transforms.chunk import Chunk
-from transforms.decode import RowRules, SchemaChange, decode
-from transforms.metrics import count
-from transforms.progress import progress
-from transforms.read_slices import REPORTS, give_up
-from transforms.report import Report, report_on
-from transforms.window_limit import TooManyWindows, WindowLimit
+from transforms.cutting.window_limit import TooManyWindows, WindowLimit
+from transforms.decoding.contract import SchemaChange
+from transforms.decoding.decode import decode
+from transforms.elements.chunk import REPORTS, Chunk
+from transforms.elements.metrics import count
+from transforms.elements.progress import progress
+from transforms.elements.report import Report, report_on
+from transforms.read_slices import give_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
-    from transforms.decode import Decoded
+    from transforms.decoding.decode import Decoded
+    from transforms.decoding.rules import RowRules
 
 __all__ = ["DEAD_LETTERS", "DecodeMessages"]
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
-import numpy as np
-import pyarrow as pa
 from apache_beam.transforms import trigger, window
 from apache_beam.utils.timestamp import Duration, Timestamp
 
 from batch_collection.windows import microseconds
-from transforms.chunk import Chunk
+from transforms.cutting.windows import split_by_window
+from transforms.elements.chunk import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
     from apache_beam.pvalue import PCollection
 
-__all__ = ["IntoWindows", "split_by_window"]
+__all__ = ["IntoWindows"]
 
 
 @dataclass(eq=False)
@@ -67,17 +65,3 @@ class _SplitFn(beam.DoFn):
             return
         for start, rows in split_by_window(chunk.table, self.interval):
             yield window.TimestampedValue(replace(chunk, table=rows), Timestamp(micros=start))
-
-
-def split_by_window(rows: pa.Table, interval: timedelta) -> Iterator[tuple[int, pa.Table]]:
-    """Yield each window's start (microseconds since the Unix epoch) and its rows in their order."""
-    if not rows.num_rows:
-        return
-    length = microseconds(interval)
-    starts = rows.column("row_time").to_numpy() // length * length
-    if np.any(starts[1:] < starts[:-1]):
-        order = np.argsort(starts, kind="stable")
-        starts, rows = starts[order], rows.take(pa.array(order))
-    borders = [0, *(np.flatnonzero(np.diff(starts)) + 1).tolist(), rows.num_rows]
-    for first, end in pairwise(borders):
-        yield int(starts[first]), rows.slice(first, end - first)

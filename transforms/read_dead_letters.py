@@ -6,32 +6,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from batch_collection.entry import PartitionRead
-from batch_collection.errors import CollectionError, StorageError, in_one_line
-from batch_collection.names import new_token
-from batch_collection.storage import open_storage
-from batch_collection.verified import decoding, open_verified
-from transforms.chunk import MESSAGES, Chunk
-from transforms.read_slices import REPORTS
-from transforms.report import Report, add_reads, report_on
-from transforms.write_dead_letters import RAW_STAMP
+from batch_collection.errors import CollectionError
+from batch_collection.log.entry import PartitionRead
+from batch_collection.paths import new_token
+from batch_collection.storage.opening import open_storage
+from transforms.elements.chunk import REPORTS, Chunk
+from transforms.elements.report import Report, add_reads, report_on
+from transforms.sources.contract import MESSAGES
+from transforms.writing.dead_letters import read_letters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pyarrow as pa
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
-    from batch_collection.entry import DeadLetterFile
-    from batch_collection.storage import Storage
-    from transforms.plan import RedrivePlan, Task
+    from transforms.elements.plan import RedrivePlan, Task
 
-__all__ = ["ReadDeadLetters", "read_letters"]
-
-_RAW_STAMP = rf"{RAW_STAMP[0]}(?P<ms>-?\d+){RAW_STAMP[1]}$"
+__all__ = ["ReadDeadLetters"]
 
 
 @dataclass(eq=False)
@@ -67,39 +60,6 @@ class _ReadFn(beam.DoFn):
         yield end
         report = replace(report_on(end), read=True, reads=add_reads(reads))
         yield beam.pvalue.TaggedOutput(REPORTS, report)
-
-
-def read_letters(storage: Storage, file: DeadLetterFile) -> Iterator[pa.Table]:
-    """Yield the messages (``MESSAGES``) of a file of dead letters, row group by row group.
-
-    Raises:
-        DamagedFileError: it is not the file that the log tells of.
-        FileGoneError: it isn't there.
-        StorageError: it can't be read just now.
-    """
-    try:
-        with (
-            open_verified(storage, file) as source,
-            decoding(storage, file),
-            pq.ParquetFile(source) as letters,
-        ):
-            for group in range(letters.num_row_groups):
-                yield _messages(letters.read_row_group(group))
-    except OSError as error:
-        message = f"cannot read {storage.uri}/{file.path}: {in_one_line(error)}"
-        raise StorageError(message) from error
-
-
-def _messages(letters: pa.Table) -> pa.Table:
-    """Return what ``filed`` made of dead letters as messages again."""
-    if "timestamp_ms" in letters.column_names:
-        stamps = letters.column("timestamp_ms")
-    else:
-        raw = pc.extract_regex(letters.column("error"), _RAW_STAMP)
-        stamps = letters.column("timestamp").cast(pa.int64())
-        stamps = pc.coalesce(stamps, pc.struct_field(raw, "ms").cast(pa.int64()))
-    place = letters.schema.get_field_index("timestamp")
-    return letters.set_column(place, "timestamp", stamps).select(MESSAGES.names).cast(MESSAGES)
 
 
 def _counted(messages: pa.Table) -> Iterator[PartitionRead]:

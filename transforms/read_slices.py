@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING
 import apache_beam as beam
 import pyarrow as pa
 
-from batch_collection.entry import PartitionRead
 from batch_collection.errors import CollectionError
-from batch_collection.names import entry_path, new_token
+from batch_collection.log.entry import PartitionRead
 from batch_collection.parallel import prefetched
-from batch_collection.storage import open_storage
-from transforms.chunk import MESSAGES, Chunk
-from transforms.kafka_reader import Gap, read_slices
-from transforms.metrics import clocked, count
-from transforms.progress import progress
-from transforms.report import Report, report_on
+from batch_collection.paths import entry_path, new_token
+from batch_collection.storage.opening import open_storage
+from transforms.elements.chunk import REPORTS, Chunk
+from transforms.elements.metrics import clocked, count
+from transforms.elements.progress import progress
+from transforms.elements.report import Report, report_on
+from transforms.sources.contract import MESSAGES, Gap
+from transforms.sources.kafka.reader import read_slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
-    from transforms.plan import Task
+    from transforms.elements.plan import Task
 
-__all__ = ["REPORTS", "ReadSlices", "give_up"]
+__all__ = ["ReadSlices", "give_up"]
 
-REPORTS = "reports"
 
 _given_up: set[str] = set()
 

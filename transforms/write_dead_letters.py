@@ -6,54 +6,28 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
-import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.transforms.window import GlobalWindows
 
-from batch_collection.checksum import ChecksumFile
-from batch_collection.entry import DeadLetterFile
 from batch_collection.errors import WriteError
-from batch_collection.formats import FORMATS
-from batch_collection.names import dead_letters_path, new_token, staged_path
-from batch_collection.storage import open_storage
-from transforms.headers import headers_by
-from transforms.report import Report, report_on
-from transforms.row_time import within_years
+from batch_collection.formats.known import FORMATS
+from batch_collection.log.entry import DeadLetterFile
+from batch_collection.paths import dead_letters_path, new_token, staged_path
+from batch_collection.storage.checksum import ChecksumFile
+from batch_collection.storage.opening import open_storage
+from transforms.elements.report import Report, report_on
+from transforms.writing.dead_letters import filed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pyarrow as pa
     from apache_beam.pvalue import PCollection
     from apache_beam.utils.windowed_value import WindowedValue
 
-    from batch_collection.formats import BatchWriter
-    from transforms.chunk import Chunk
-    from transforms.plan import Plan
+    from batch_collection.formats.contract import BatchWriter
+    from transforms.elements.chunk import Chunk
 
-__all__ = ["RAW_STAMP", "WriteDeadLetters", "filed"]
-
-RAW_STAMP = ("; record timestamp ", " ms")
-"""What stands around a stamp behind the reasons of format 1."""
-
-
-def filed(letters: pa.Table, plan: Plan) -> pa.Table:
-    """Return dead letters as they stand in a file of the plan's collection.
-
-    ``timestamp`` is an instant, null where it is beyond what readers can show. The milliseconds as
-    they came are in ``timestamp_ms``, in format 1, which has no such column, behind the reason.
-    """
-    place = letters.schema.get_field_index("timestamp")
-    stamps = letters.column(place)
-    fits = within_years(stamps)
-    shown = pc.if_else(fits, stamps, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC"))
-    table = headers_by(plan.form, letters.set_column(place, "timestamp", shown))
-    if plan.format > 1:
-        return table.add_column(place + 1, "timestamp_ms", stamps)
-    errors = letters.column("error")
-    beyond = pc.if_else(fits, pa.scalar(None, pa.int64()), stamps).cast(pa.string())
-    told = pc.binary_join_element_wise(errors, RAW_STAMP[0], beyond, RAW_STAMP[1], "")
-    place = letters.schema.get_field_index("error")
-    return table.set_column(place, "error", pc.coalesce(told, errors))
+__all__ = ["WriteDeadLetters"]
 
 
 @dataclass(eq=False)

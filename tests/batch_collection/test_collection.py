@@ -13,18 +13,18 @@ import pyarrow as pa
 import pytest
 
 import batch_collection
-from batch_collection.collection import open_published
 from batch_collection.errors import CollectionError, LogError, StorageError
-from batch_collection.names import cursor_path
-from batch_collection.publish import publish
-from batch_collection.storage import LocalStorage
+from batch_collection.log.batch import open_published
+from batch_collection.paths import cursor_path
+from batch_collection.publishing.publish import publish
+from batch_collection.storage.local import LocalStorage
 from tests.builders import Collector, at, message
 from tests.storages import BusyStorage, Died, DyingStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batch_collection.storage import Storage
+    from batch_collection.storage.contract import Storage
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from tests.campaign.bombs import BOMBS
 from tests.collecting import ROOT
 from tests.decoding import FIRST_OFFSET
-from transforms.reading import MAX_SCHEMA_TEXT
+from transforms.decoding.contract import MAX_SCHEMA_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from batch_collection.entry import Entry
-    from pipeline.embedded import EmbeddedBroker
+    from batch_collection.log.entry import Entry
+    from transforms.sources.kafka.embedded import EmbeddedBroker
 
 pytestmark = pytest.mark.slow
 

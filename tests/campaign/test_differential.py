@@ -14,9 +14,9 @@ import pyarrow.dataset as ds
 import pytest
 
 import batch_collection
-from batch_collection.audit import audit
-from batch_collection.names import METADATA_COLUMNS, PATH_KEYS
-from batch_collection.storage import LocalStorage
+from batch_collection.inspection.audit import audit
+from batch_collection.schema.columns import METADATA_COLUMNS, PATH_KEYS
+from batch_collection.storage.local import LocalStorage
 from tests.builders import at
 from tests.collecting import Collecting, Sending, Stream, dead_letters_of, entries_of
 from tests.decoding import substance
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_collection.collection import Collection
-    from pipeline.embedded import EmbeddedBroker
+    from transforms.sources.kafka.embedded import EmbeddedBroker
 
     Rows = list[dict[str, Any]]
 

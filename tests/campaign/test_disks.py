@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batch_collection.errors import StorageError
-from batch_collection.names import LOG
+from batch_collection.paths import LOG
 from tests.builders import at
 from tests.campaign.broken_disk import CALLS, BrokenDisk
 from tests.collecting import (
@@ -34,7 +34,7 @@ from tests.collecting import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pipeline.embedded import EmbeddedBroker
+    from transforms.sources.kafka.embedded import EmbeddedBroker
 
 pytestmark = pytest.mark.slow
 

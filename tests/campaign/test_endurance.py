@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from batch_collection.entry import Entry
-    from pipeline.planner import Planned
+    from batch_collection.log.entry import Entry
+    from pipeline.planning.planner import Planned
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ EVERY = 10  # cycles between samples
 
 _BROKER = """
 import sys
-from pipeline.embedded import EmbeddedBroker
+from transforms.sources.kafka.embedded import EmbeddedBroker
 with EmbeddedBroker() as broker:
     print(broker.bootstrap_servers, flush=True)
     for name in sys.stdin:

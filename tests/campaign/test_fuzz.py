@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pipeline.embedded import EmbeddedBroker
+    from transforms.sources.kafka.embedded import EmbeddedBroker
 
 pytestmark = pytest.mark.slow
 

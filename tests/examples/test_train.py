@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from batch_collection.audit import audit
-from batch_collection.storage import LocalStorage
+from batch_collection.inspection.audit import audit
+from batch_collection.storage.local import LocalStorage
 
 ROOT = Path(__file__).parents[2]
 LOSS = re.compile(r"loss on ([\d,]+) rows of other devices: ([\d.]+) \(a constant's: ([\d.]+)\)")

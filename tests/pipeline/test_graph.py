@@ -11,11 +11,11 @@ from apache_beam import coders
 from apache_beam.portability import common_urns, python_urns
 
 from pipeline.graph import CollectTasks, GraphOptions
-from transforms.chunk import ChunkCoder
-from transforms.cut_batches import BatchCoder
-from transforms.decode import RowRules
-from transforms.plan import Task
-from transforms.write_batch_files import Output
+from transforms.cutting.batch import BatchCoder
+from transforms.decoding.rules import RowRules
+from transforms.elements.chunk import ChunkCoder
+from transforms.elements.plan import Task
+from transforms.writing.layout import Output
 
 PAYLOAD = ("ReadSlices", "DecodeMessages", "WriteDeadLetters", "IntoWindows", "CutBatches")
 

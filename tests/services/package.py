@@ -10,7 +10,7 @@ from pathlib import Path
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.stager import Stager
 
-from pipeline.engine_options import setup_file
+from pipeline.options.engine import setup_file
 from tests.services.below import PIP, below_the_package, outside
 from tests.services.made import UnavailableError
 

@@ -9,31 +9,32 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 
-from batch_collection.audit import audit
-from batch_collection.entry import Entry, PartitionRead
+from batch_collection.checkpoints.listing import recalled
 from batch_collection.errors import CollectionError, LogError, SourceError, StorageError
-from batch_collection.expire import expire
-from batch_collection.expiry import first_cycle
-from batch_collection.listing import recalled
-from batch_collection.log import create_entry, digest, newest_entry
-from batch_collection.names import entry_path, outcome_path
-from batch_collection.storage import open_storage
+from batch_collection.inspection.audit import audit
+from batch_collection.log.entries import create_entry, digest, newest_entry
+from batch_collection.log.entry import Entry, PartitionRead
+from batch_collection.log.expiry import first_cycle
+from batch_collection.paths import entry_path, outcome_path
+from batch_collection.publishing.expire import expire
+from batch_collection.storage.opening import open_storage
 from tests.builders import first_entry
 from tests.lives import LIVES, Life, Step, panes_by_window
 from tests.logs import spans
 from tests.pipelines import MAIN, run
 from tests.tasks import NOON, plan
-from transforms import commit_cycle
-from transforms.commit_cycle import CommitCycle, read_failure
-from transforms.report import Failure, Report
-from transforms.settle import OPEN_HORIZON
+from transforms.commit_cycle import CommitCycle
+from transforms.committing import commit as committing
+from transforms.committing.commit import read_failure
+from transforms.committing.settle import OPEN_HORIZON
+from transforms.elements.report import Failure, Report
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from batch_collection.storage import Storage
-    from transforms.plan import Plan
+    from batch_collection.storage.contract import Storage
+    from transforms.elements.plan import Plan
 
 
 @pytest.fixture
@@ -209,7 +210,7 @@ def test_early_panes_are_looked_for_only_when_one_that_was_forgotten_closes(tmp_
             asked.append(entry.boundary)
             return recalled(storage, entry, before)
 
-        patch.setattr(commit_cycle, "recalled", counting)
+        patch.setattr(committing, "recalled", counting)
         life.live([Step(1, (-1, 0, 30))] * 60)
 
     first, second = asked

@@ -10,10 +10,11 @@ import pytest
 
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
-from transforms.chunk import Chunk
-from transforms.cut_batches import Batch, BatchCoder, CutBatches, split_ahead
+from transforms.cut_batches import CutBatches, split_ahead
+from transforms.cutting.batch import Batch, BatchCoder
+from transforms.cutting.waiting import InMemory, Spilled, SpillFile
+from transforms.elements.chunk import Chunk
 from transforms.into_windows import IntoWindows
-from transforms.rows import InMemory, Spilled, SpillFile
 
 
 class Windowed(beam.PTransform):

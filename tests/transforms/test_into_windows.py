@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from batch_collection.windows import microseconds
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, rows
-from transforms.chunk import Chunk
-from transforms.into_windows import IntoWindows, split_by_window
+from transforms.cutting.windows import split_by_window
+from transforms.elements.chunk import Chunk
+from transforms.into_windows import IntoWindows
 
 
 def test_each_piece_is_in_the_beam_window_of_its_rows() -> None:

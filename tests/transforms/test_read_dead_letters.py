@@ -8,26 +8,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_collection.checksum import file_crc32c
-from batch_collection.entry import FORMAT, FORMS, DeadLetterFile, PartitionRead
 from batch_collection.errors import DamagedFileError
-from batch_collection.storage import LocalStorage, open_storage
+from batch_collection.log.entry import FORMAT, FORMS, DeadLetterFile, PartitionRead
+from batch_collection.storage.checksum import file_crc32c
+from batch_collection.storage.local import LocalStorage
+from batch_collection.storage.opening import open_storage
 from tests.damage import DAMAGES, damage, flipped
 from tests.pipelines import MAIN, run
 from tests.tasks import NOON, chunk, end, task
-from transforms.chunk import MESSAGES
-from transforms.decode import DEAD_LETTERS
-from transforms.plan import RedrivePlan, Task
-from transforms.read_dead_letters import ReadDeadLetters, read_letters
-from transforms.read_slices import REPORTS
+from transforms.decoding.decode import DEAD_LETTERS
+from transforms.elements.chunk import REPORTS
+from transforms.elements.plan import RedrivePlan, Task
+from transforms.read_dead_letters import ReadDeadLetters
+from transforms.sources.contract import MESSAGES
 from transforms.write_dead_letters import WriteDeadLetters
+from transforms.writing.dead_letters import read_letters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from batch_collection.storage import Storage
-    from transforms.report import Report
+    from batch_collection.storage.contract import Storage
+    from transforms.elements.report import Report
 
 LETTERS: list[dict[str, Any]] = [
     {

@@ -18,32 +18,34 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_collection import verified
-from batch_collection.checksum import ChecksumFile, crc32c, file_crc32c, stream_crc32c
-from batch_collection.entry import CarryFile
 from batch_collection.errors import StorageError
-from batch_collection.formats import FORMATS, Parquet, Told
-from batch_collection.names import entry_path
-from batch_collection.schema import MAX_LEVELS, PRIMITIVES, from_arrow, to_arrow
-from batch_collection.storage import LocalStorage, open_storage
+from batch_collection.formats.known import FORMATS
+from batch_collection.formats.parquet import Parquet
+from batch_collection.formats.told import Told
+from batch_collection.log import verified
+from batch_collection.log.entry import CarryFile
+from batch_collection.paths import entry_path
+from batch_collection.schema.arrow import PRIMITIVES, from_arrow, to_arrow
+from batch_collection.schema.types import MAX_LEVELS
+from batch_collection.storage.checksum import ChecksumFile, crc32c, file_crc32c, stream_crc32c
+from batch_collection.storage.local import LocalStorage
+from batch_collection.storage.opening import open_storage
 from tests.damage import DAMAGES, damage
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
 from transforms import write_batch_files
-from transforms.additions import refusal
-from transforms.chunk import POSITION, Chunk
 from transforms.cut_batches import MEMORY_LIMIT, CutBatches
+from transforms.cutting.waiting import Carried
+from transforms.decoding.additions import refusal
+from transforms.elements.chunk import Chunk
+from transforms.elements.report import add_up
+from transforms.elements.tables import POSITION
 from transforms.into_windows import IntoWindows
-from transforms.report import add_up
-from transforms.rows import Carried
-from transforms.write_batch_files import (
-    ENCODERS,
-    MOST_CLOSING,
-    ROW_GROUP,
-    Output,
-    WriteBatchFiles,
-    visible_rows,
-)
+from transforms.write_batch_files import ENCODERS, MOST_CLOSING, WriteBatchFiles
+from transforms.writing import rows as rows_of_batches
+from transforms.writing import staging
+from transforms.writing.layout import Output, visible_rows
+from transforms.writing.rows import ROW_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,8 +53,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from batch_collection.storage import Sink
-    from transforms.report import Report
+    from batch_collection.storage.contract import Sink
+    from transforms.elements.report import Report
 
 
 class Written(beam.PTransform):
@@ -151,7 +153,7 @@ def test_rows_without_columns_come_before_others(tmp_path: Path, name: str) -> N
     early = rows([0] * 3).set_column(len(POSITION), "payload", nothing)
     for limit in (ROW_GROUP, 2):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(write_batch_files, "ROW_GROUP", limit)
+            patch.setattr(rows_of_batches, "ROW_GROUP", limit)
             (report,) = write(
                 [chunk(early, of), chunk(rows([7]), of), end(of)], Output(name, "none", "none")
             )
@@ -194,7 +196,7 @@ def test_a_file_that_lacks_rows_fails_its_task(
     of = task(plan(tmp_path))
     whole = visible_rows
     monkeypatch.setattr(
-        write_batch_files,
+        rows_of_batches,
         "visible_rows",
         lambda table, *_, **__: whole(table[1:], "none", indexed=False),
     )
@@ -475,7 +477,7 @@ def test_files_that_wait_at_once_never_have_one_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many windows are open, and whatever tokens are drawn."""
-    monkeypatch.setattr(write_batch_files, "new_token", lambda: "0badcafe")
+    monkeypatch.setattr(staging, "new_token", lambda: "0badcafe")
     of = task(plan(tmp_path, boundary=NOON - 10 * MINUTE))
     table = rows(range(5), NOON - 5 * MINUTE, step=MINUTE)
 
@@ -635,7 +637,7 @@ def test_no_more_files_than_agreed_become_durable_at_once(
     ahead: int,
 ) -> None:
     """What they hold in memory is bounded; the next one is begun, unless it is small."""
-    monkeypatch.setattr(write_batch_files, "_FEW_ROWS", few)
+    monkeypatch.setattr(staging, "_FEW_ROWS", few)
     waits = entered(monkeypatch, write_batch_files._Closing, "given")  # noqa: SLF001
     of = task(plan(tmp_path))
     chunks = [chunk(rows([n]), of) for n in range(3 * MOST_CLOSING)]
@@ -656,7 +658,7 @@ def test_no_more_files_than_agreed_are_encoded_at_once(
 ) -> None:
     """Their last row groups are in memory, and that of one more file, which waits for its turn."""
     waits = entered(monkeypatch, write_batch_files, "wait")
-    monkeypatch.setattr(write_batch_files, "_FEW_ROWS", 0)
+    monkeypatch.setattr(staging, "_FEW_ROWS", 0)
     of = task(plan(tmp_path))
     chunks = [chunk(rows([n]), of) for n in range(3 * ENCODERS)]
     slow.go.set()

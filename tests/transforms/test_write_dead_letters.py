@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from batch_collection.formats import FORMATS, Parquet
+from batch_collection.formats.known import FORMATS
+from batch_collection.formats.parquet import Parquet
 from tests.pipelines import MAIN, run
 from tests.tasks import plan, task
-from transforms.chunk import Chunk
-from transforms.decode import DEAD_LETTERS
+from transforms.decoding.decode import DEAD_LETTERS
+from transforms.elements.chunk import Chunk
 from transforms.write_dead_letters import WriteDeadLetters
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from batch_collection.expire import expire
-from batch_collection.storage import LocalStorage
+from batch_collection.publishing.expire import expire
+from batch_collection.storage.local import LocalStorage
 from pipeline import cli
-from pipeline.broker import Broker
-from pipeline.embedded import EmbeddedBroker
 from tests.collecting import Collecting, Sending, Stream, json_of
+from transforms.sources.kafka.broker import Broker
+from transforms.sources.kafka.embedded import EmbeddedBroker
 
 FOLDER = Path(__file__).parent
 SECOND = timedelta(seconds=1)

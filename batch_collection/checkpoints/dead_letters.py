@@ -1,0 +1,76 @@
+"""Why messages became dead letters, as their files say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_collection.checkpoints.gathered import gathered
+from batch_collection.errors import DamagedFileError, in_one_line
+from batch_collection.log.batch import open_published
+from batch_collection.storage.fetching import each
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from batch_collection.checkpoints.checkpoint import Summary
+    from batch_collection.log.entry import DeadLetterFile, Entry
+    from batch_collection.storage.contract import Storage
+
+__all__ = ["entries_with_letters", "live_dead_letters", "reasons_of"]
+
+
+def live_dead_letters(entries: Iterable[Entry]) -> dict[str, DeadLetterFile]:
+    """Return, by path, the files of dead letters that no later entry has redriven."""
+    live: dict[str, DeadLetterFile] = {}
+    for entry in entries:
+        for path in entry.redriven:
+            live.pop(path, None)
+        live.update({file.path: file for file in entry.dead_letters})
+    return live
+
+
+def entries_with_letters(storage: Storage, first: int, last: int) -> Iterator[Entry]:
+    """Yield those of the entries ``first`` to ``last`` that name dead letters, or redrove some."""
+
+    def of_checkpoint(summary: Summary) -> tuple[Entry, ...] | None:
+        return None if summary.sums.dead_letters or summary.sums.taken_up else ()
+
+    def of_entries(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+        return tuple(entry for entry in entries if entry.dead_letters or entry.redriven)
+
+    return chain.from_iterable(gathered(storage, first, last, of_checkpoint, of_entries))
+
+
+def reasons_of(storage: Storage, files: Iterable[DeadLetterFile]) -> Counter[str]:
+    """Count the dead letters of some files by their reason.
+
+    Raises:
+        DamagedFileError: a file can't be read.
+        FileGoneError: a file is not there.
+    """
+    found: Counter[str] = Counter()
+    for counts in each(storage, partial(_reasons, storage), files):
+        found.update(counts)
+    return found
+
+
+def _reasons(storage: Storage, letters: DeadLetterFile) -> Counter[str]:
+    try:
+        with (
+            open_published(storage, letters.path, letters.staged) as source,
+            pq.ParquetFile(source) as file,
+        ):
+            counts = file.read(columns=["error"]).column("error").value_counts().to_pylist()
+    except (pa.ArrowException, KeyError) as error:
+        message = (
+            f"cannot read dead letters {letters.path}: {in_one_line(error)}; "
+            "run `batch-collection audit`"
+        )
+        raise DamagedFileError(message) from error
+    return Counter({str(item["values"]): item["counts"] for item in counts})

@@ -1,0 +1,1 @@
+"""Copies of a view in the forms of other tools."""

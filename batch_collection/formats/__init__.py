@@ -1,0 +1,1 @@
+"""How rows are written into files and read from them, behind one contract."""

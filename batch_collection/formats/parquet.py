@@ -1,0 +1,124 @@
+"""Parquet: row groups that can be read alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_collection.errors import DamagedFileError
+from batch_collection.formats.told import (
+    Outline,
+    Told,
+    check_rows,
+    chosen_columns,
+    outline_of,
+    placeholder_rows,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from batch_collection.formats.contract import BatchWriter, WritableFile
+
+__all__ = ["Parquet"]
+
+
+class Parquet:
+    """Apache Parquet; each written table becomes a row group."""
+
+    name = "parquet"
+    compressions: tuple[str, ...] = ("zstd", "snappy", "gzip", "none")
+
+    def suffix(self, compression: str) -> str:  # noqa: ARG002 - the codec stands in the file
+        """Return ``.parquet``."""
+        return ".parquet"
+
+    def writer(self, sink: WritableFile, schema: pa.Schema, compression: str) -> BatchWriter:
+        """Start a Parquet file."""
+        return _ParquetWriter(sink, schema, compression)
+
+    def read(
+        self, source: BinaryIO, path: str, columns: Sequence[str] | None, told: Told
+    ) -> pa.Table:
+        """Read a Parquet file."""
+        with source, pq.ParquetFile(source) as file:
+            if not file.schema_arrow.names:
+                return chosen_columns(placeholder_rows(told), columns)
+            _check_footer(file, path, told)
+            return file.read(columns=columns)
+
+    def outline(self, source: BinaryIO, path: str, told: Told) -> Outline:
+        """Read the footer; groups are row groups."""
+        with source, pq.ParquetFile(source) as file:
+            if not file.schema_arrow.names:
+                return outline_of(placeholder_rows(told))
+            _check_footer(file, path, told)
+            found = file.metadata
+            groups = tuple(found.row_group(i).num_rows for i in range(found.num_row_groups))
+            check_rows(path, sum(groups), told.rows)
+            return Outline(file.schema_arrow, groups)
+
+    def read_groups(
+        self,
+        source: BinaryIO,
+        path: str,
+        groups: Sequence[int],
+        columns: Sequence[str] | None,
+        told: Told,
+    ) -> pa.Table:
+        """Read row groups."""
+        with source, pq.ParquetFile(source) as file:
+            if not file.schema_arrow.names:
+                return chosen_columns(placeholder_rows(told), columns)
+            _check_footer(file, path, told)
+            return file.read_row_groups(list(groups), columns=columns, use_threads=False)
+
+
+def _check_footer(file: pq.ParquetFile, path: str, told: Told) -> None:
+    """Refuse a file that is not the one that the log tells of."""
+    check_rows(path, file.metadata.num_rows, told.rows)
+    twice = sorted(_twice(file.schema_arrow))
+    if twice:
+        message = (
+            f"cannot read {path}: it has two columns named {', '.join(twice)}; "
+            "run `batch-collection audit`"
+        )
+        raise DamagedFileError(message)
+
+
+def _twice(fields: Iterable[pa.Field], above: str = "") -> set[str]:
+    """Return the names that fields of one parent share, however deep."""
+    counts = Counter(f"{above}{field.name}" for field in fields)
+    found = {name for name, count in counts.items() if count > 1}
+    for field in fields:
+        type_ = field.type
+        while pa.types.is_list(type_):
+            type_ = type_.value_type
+        if pa.types.is_struct(type_):
+            found |= _twice(type_, f"{above}{field.name}.")
+    return found
+
+
+class _ParquetWriter:
+    def __init__(self, sink: WritableFile, schema: pa.Schema, compression: str) -> None:
+        self._footers: list[pq.FileMetaData] = []
+        self._writer = _Unforced(
+            sink, schema, compression=compression, metadata_collector=self._footers
+        )
+
+    def write(self, rows: pa.Table) -> None:
+        self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
+
+    def close(self) -> int:
+        self._writer.close()
+        return int(self._footers[0].num_rows)
+
+
+class _Unforced(pq.ParquetWriter):  # type: ignore[misc]
+    """pyarrow's writer, which does not finish a file that is given up."""
+
+    def __del__(self) -> None:
+        """Let it go: to be closed, it would write to a sink that is gone, and complain."""

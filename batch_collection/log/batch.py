@@ -1,0 +1,182 @@
+"""One batch of a collection: what the log says of it, and its rows."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from batch_collection.errors import (
+    CollectionError,
+    DamagedFileError,
+    ExpiredError,
+    FileGoneError,
+    StorageError,
+    in_one_line,
+)
+from batch_collection.formats.known import format_of
+from batch_collection.formats.told import Told
+from batch_collection.log.expiry import newest_expiry
+from batch_collection.log.file_types import FileTypes
+from batch_collection.paths import cycle_name
+from batch_collection.storage.local import LocalStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from typing import Any, BinaryIO
+
+    from batch_collection.log.entry import Entry
+    from batch_collection.storage.contract import Storage
+
+__all__ = ["Batch", "batches_of", "open_published", "opened", "reading"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """At most ``--batch_size`` rows of one window, in one file.
+
+    ``number`` is its place in the entry of its ``cycle``; both together are its identity, the same
+    for ever. ``timing`` is ``early``, ``on_time`` or ``late``. ``path`` is relative to the
+    collection.
+    """
+
+    window_start: datetime
+    window_end: datetime
+    timing: str
+    cycle: int
+    number: int
+    rows: int
+    path: str
+    _storage: Storage = field(repr=False, compare=False)
+    _staged: str = field(repr=False, compare=False)
+    _bytes: int = field(repr=False, compare=False)
+    _types: FileTypes = field(repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """The batch's identity, ``CYCLE-NUMBER``; ids sort as the log does."""
+        return f"{cycle_name(self.cycle)}-{self.number:04d}"
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the batch's rows, all columns or those named, in that order.
+
+        Raises:
+            CollectionError: the batch has no such column (perhaps one that was added later).
+        """
+        rows = self._read(None if columns is None else list(columns))
+        lacking = sorted(set(columns or ()) - set(rows.column_names))
+        if lacking:
+            message = (
+                f"batch {self.id} has no column {', '.join(lacking)}; it has: "
+                f"{', '.join(self._read(None).column_names)}"
+            )
+            raise CollectionError(message)
+        return rows if columns is None else rows.select(list(columns))
+
+    @property
+    def storage(self) -> Storage:
+        """Where the file lies."""
+        return self._storage
+
+    @property
+    def told(self) -> Told:
+        """What the log tells of the file."""
+        return Told(self.rows, lambda: self._types.of(self.cycle, self.path))
+
+    def open(self) -> BinaryIO:
+        """Open the file, wherever its publishing stands.
+
+        Raises:
+            ExpiredError: it was expired since its view was opened.
+            StorageError: it is gone, or has another size than the log says.
+        """
+        file = self._open()
+        file.seek(0, io.SEEK_END)
+        size = file.tell()  # Python 3.10's temporary files do not return it
+        if size != self._bytes:
+            file.close()
+            message = (
+                f"cannot read {self.path}: it has {size} bytes, the log says {self._bytes}; "
+                "run `batch-collection audit`"
+            )
+            raise DamagedFileError(message)
+        file.seek(0)
+        return file
+
+    def _open(self) -> BinaryIO:
+        try:
+            return open_published(self._storage, self.path, self._staged)
+        except FileGoneError as error:
+            expiry = newest_expiry(self._storage)
+            if expiry is None or not expiry.hides(self.cycle, self.window_end):
+                raise
+            message = f"batch {self.id} was expired ({expiry}); open {self._storage.uri} again"
+            raise ExpiredError(message) from error
+
+    def _read(self, columns: list[str] | None) -> pa.Table:
+        """Return the columns that are there."""
+        form = format_of(self.path)
+        return reading(self, lambda source: form.read(source, self.path, columns, self.told))
+
+
+def batches_of(storage: Storage, entry: Entry) -> tuple[Batch, ...]:
+    """Return the batches of one entry."""
+    types = FileTypes(storage, [entry])
+    pairs = [(pane, file) for pane in entry.panes for file in pane.files]
+    return tuple(
+        Batch(
+            window_start=pane.window_start,
+            window_end=pane.window_end,
+            timing=pane.timing,
+            cycle=entry.cycle,
+            number=number,
+            rows=file.rows,
+            path=file.path,
+            _storage=storage,
+            _staged=file.staged,
+            _bytes=file.bytes,
+            _types=types,
+        )
+        for number, (pane, file) in enumerate(pairs)
+    )
+
+
+def open_published(storage: Storage, path: str, staged: str) -> BinaryIO:
+    """Open a file that an entry names, wherever its publishing stands.
+
+    Raises:
+        FileGoneError: it is at neither of its names.
+    """
+    for name in (path, staged, path):
+        try:
+            return storage.open(name)
+        except FileNotFoundError:
+            continue
+    message = f"{storage.uri}/{path} is gone, though the log names it; run `batch-collection audit`"
+    raise FileGoneError(message)
+
+
+def opened(batch: Batch) -> Any:
+    """Open the file of a batch; natively, if it is Parquet on a disk: no read waits for Python."""
+    file = batch.open()
+    if not isinstance(batch.storage, LocalStorage) or not batch.path.endswith(".parquet"):
+        return file
+    with file:  # by its handle: its name may change meanwhile
+        return pa.OSFile(f"/dev/fd/{file.fileno()}")
+
+
+def reading(batch: Batch, read: Callable[[BinaryIO], Any]) -> Any:
+    """Read the file of a batch.
+
+    Raises:
+        StorageError: it is gone or damaged.
+    """
+    try:
+        return read(opened(batch))
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        message = f"cannot read {batch.path}: {in_one_line(error)}; run `batch-collection audit`"
+        raise StorageError(message) from error

@@ -1,0 +1,1 @@
+"""What changes a collection: entries made visible, entries of commands, expiry."""

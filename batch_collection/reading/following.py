@@ -1,0 +1,160 @@
+"""Each batch of a log in order, from a remembered place on, waiting for new ones at the end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from batch_collection.errors import ExpiredError
+from batch_collection.log.batch import batches_of
+from batch_collection.log.entries import Chain
+from batch_collection.log.expiry import Expiry, Folded, first_kept, newest_expiry, read_stub
+from batch_collection.paths import entry_path
+from batch_collection.reading.cursor import Place
+from batch_collection.storage.contract import is_far
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from batch_collection.log.batch import Batch
+    from batch_collection.reading.cursor import Cursor
+    from batch_collection.storage.contract import Storage
+
+__all__ = ["Following"]
+
+
+_REST = 1.0
+"""Seconds between two places that are remembered far away: an object takes one write a second."""
+
+
+@dataclass(slots=True)
+class Following:
+    """A follower of a log.
+
+    Attributes:
+        latest: where a new cursor begins: the first cycle to come; None: with what there is.
+        skips: whether batches that were expired before they were read are passed over; else they
+            are an error.
+        wait: called at the end of the log, a true answer ends it; None: it ends there.
+        clock: seconds, from any start.
+    """
+
+    storage: Storage
+    cursor: Cursor
+    latest: int | None
+    skips: bool
+    wait: Callable[[], object] | None
+    clock: Callable[[], float] = time.monotonic
+    _expiry: Expiry | None = None
+    _known: Expiry | None = None
+    _reached: Place | None = None
+    _stored_at: float = -_REST
+
+    def batches(self) -> Generator[Batch, None, None]:
+        """Yield batch after batch; a place is remembered when the next one is asked for.
+
+        Where remembering is an upload, it is put off for a second at most, but not beyond the end
+        of the log or of the loop.
+
+        Raises:
+            ExpiredError: some were expired before they were read.
+            LogError: an entry does not follow the one that was read before it.
+        """
+        try:
+            yield from self._batches()
+        finally:
+            self._remember()
+
+    def _batches(self) -> Iterator[Batch]:
+        place, chain = self._begin(), Chain(self.storage)
+        while True:
+            while self.storage.size(entry_path(place.cycle)) is None:
+                folded = self._folded(place)
+                if folded is not None:
+                    place, chain = self._jump(place, folded), Chain(self.storage, folded.sha256)
+                    continue
+                self._remember()
+                if self.wait is None or self.wait():
+                    return
+            ((entry, _),) = chain.links(place.cycle, place.cycle)
+            batches = batches_of(self.storage, entry)
+            if place.index > len(batches):
+                self.cursor.refuse(
+                    f"it stands after {place.index} batches of cycle={place.cycle}, which has "
+                    f"{len(batches)}"
+                )
+            for batch in batches[place.index :]:
+                if self._is_there(batch):
+                    yield batch
+                    self._reach(Place(batch.cycle, batch.number + 1))
+            place = Place(place.cycle + 1)
+
+    def _begin(self) -> Place:
+        """Take the place up; a new cursor begins with what is left."""
+        self._expiry = newest_expiry(self.storage)
+        kept = first_kept(self._expiry)
+        number = None if self._expiry is None else self._expiry.number
+        place = self.cursor.load(Place(self.latest or kept, 0, number), kept)
+        if self.skips and number is not None and number != place.stub:
+            place = replace(place, stub=number)
+            self.cursor.store(place)
+        self._known = None if place.stub is None else read_stub(self.storage, place.stub)
+        return place
+
+    def _folded(self, place: Place) -> Folded | None:
+        """Return what an entry was folded into that is missing for that, None if it is to come.
+
+        The newest entry is never expired: as long as the one before is there, it is to come.
+        """
+        waits = self.wait is not None and place.cycle > 0
+        if waits and self.storage.size(entry_path(place.cycle - 1)) is not None:
+            return None
+        self._expiry = newest_expiry(self.storage)
+        if self._expiry is None or place.cycle >= self._expiry.first:
+            return None
+        return self._expiry.folded
+
+    def _jump(self, place: Place, folded: Folded) -> Place:
+        """Go on where the log begins, if no batch is missed by it, or that is agreed to."""
+        if (place.cycle, place.index) < folded.place:
+            self._miss()
+        place = Place(folded.last.cycle + 1)
+        self._reach(place)
+        return place
+
+    def _is_there(self, batch: Batch) -> bool:
+        if self._expiry is None or not self._expiry.hides(batch.cycle, batch.window_end):
+            return True
+        if self._known is None or not self._known.hides(batch.cycle, batch.window_end):
+            self._miss()
+        return False
+
+    def _miss(self) -> None:
+        """Note that batches were expired before they were read.
+
+        Raises:
+            ExpiredError: that is not agreed to.
+        """
+        if not self.skips:
+            message = (
+                f"cursor {self.cursor.path} has not read all of what was expired in "
+                f"{self.storage.uri}: {self._expiry}; give --on_expired=skip "
+                "(follow(..., on_expired='skip')) to go on with what is left"
+            )
+            raise ExpiredError(message)
+        self._known = self._expiry
+
+    def _reach(self, place: Place) -> None:
+        """Remember a place, or put it off: the next one, the end, or the wait for more has it."""
+        stub = None if self._known is None else self._known.number
+        self._reached = replace(place, stub=stub)
+        if not is_far(self.storage) or self.clock() - self._stored_at >= _REST:
+            self._remember()
+
+    def _remember(self) -> None:
+        """Remember the place that was reached last, if it is not yet."""
+        place, self._reached = self._reached, None
+        if place is not None:
+            self.cursor.store(place)
+            self._stored_at = self.clock()

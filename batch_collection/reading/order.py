@@ -1,0 +1,95 @@
+"""In what order rows come: pieces of files, permuted or not, cut in shards and in blocks.
+
+All of it is arithmetic on row counts: no row is read, and the same counts and the same seed give
+the same order with any version of anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["Block", "Slice", "blocks", "hashed", "permutation", "shard_range", "worker_range"]
+
+
+_MASK = 2**64 - 1
+
+
+class Slice(NamedTuple):
+    """Rows ``[start, stop)`` of a piece."""
+
+    piece: int
+    start: int
+    stop: int
+
+
+class Block(NamedTuple):
+    """What is read at once: ``rows`` rows, the first of which is row ``first`` of the sequence."""
+
+    first: int
+    rows: int
+    slices: tuple[Slice, ...]
+
+
+def hashed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Scramble 64-bit integers, one to one (the finalizer of SplitMix64, Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        mixed = values + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return mixed ^ (mixed >> np.uint64(31))
+
+
+def permutation(count: int, *key: int) -> npt.NDArray[np.int64]:
+    """Return a random order of ``count`` things, the same for the same key.
+
+    numpy promises no version its permutations; hence the hashes.
+    """
+    state = np.zeros(1, np.uint64)
+    for part in key:
+        state = hashed(state ^ np.uint64(part & _MASK))
+    keys = hashed(hashed(np.arange(count, dtype=np.uint64)) ^ state)
+    return np.argsort(keys, kind="stable")
+
+
+def shard_range(rows: int, index: int, count: int) -> tuple[int, int]:
+    """Return the rows ``[low, high)`` of shard ``index``: shards differ by one row at most."""
+    return rows * index // count, rows * (index + 1) // count
+
+
+def worker_range(rows: int, batch_size: int, index: int, count: int) -> tuple[int, int]:
+    """Return a loader worker's rows of a shard's: whole batches, so that all cut the same ones."""
+    batches = -(-rows // batch_size)
+    low, high = shard_range(batches, index, count)
+    return min(low * batch_size, rows), min(high * batch_size, rows)
+
+
+def blocks(
+    rows: Sequence[int], order: Sequence[int], low: int, high: int, size: int
+) -> list[Block]:
+    """Cut rows ``[low, high)`` of the pieces, taken in ``order``, in blocks.
+
+    A block ends with the piece that brings it to ``size`` rows, so that no piece is read twice but
+    where shards meet. ``rows`` tells the rows of each piece; ``first`` counts from ``low``.
+    """
+    found: list[Block] = []
+    slices: list[Slice] = []
+    at = held = first = 0
+    for piece in order:
+        start, stop = max(low - at, 0), min(high - at, rows[piece])
+        at += rows[piece]
+        if start < stop:
+            slices.append(Slice(int(piece), start, stop))
+            held += stop - start
+        if slices and (held >= size or at >= high):
+            found.append(Block(first, held, tuple(slices)))
+            first, held, slices = first + held, 0, []
+        if at >= high:
+            break
+    return found

@@ -1,0 +1,223 @@
+"""The rows of a snapshot as one sequence of pieces, each of which can be read alone."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from batch_collection.field_path import split_path
+from batch_collection.formats.known import format_of
+from batch_collection.formats.told import Told
+from batch_collection.log.batch import reading
+from batch_collection.reading.splits import leaf
+from batch_collection.schema.arrow import to_arrow
+from batch_collection.schema.unified import Unified, conformed, unified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import BinaryIO
+
+    import numpy.typing as npt
+
+    from batch_collection.formats.told import Outline, Types
+    from batch_collection.log.batch import Batch
+    from batch_collection.log.entry import Entry
+    from batch_collection.reading.order import Slice
+    from batch_collection.reading.splits import Side
+
+__all__ = ["Piece", "RowSequence", "outlines"]
+
+
+_OPENED_AT_ONCE = 8
+
+
+class Piece(NamedTuple):
+    """One group of one file; ``batch`` is the file's place in the sequence."""
+
+    batch: int
+    group: int
+
+
+class _Run(NamedTuple):
+    """Groups of one file that follow one another, and the rows wanted of them: from, and how many.
+
+    Both count rows that are on the sides of the split.
+    """
+
+    batch: int
+    groups: tuple[int, ...]
+    start: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class RowSequence:
+    """The rows of ``batches``, in that order, that are on all ``sides``; all others do not count.
+
+    ``outlines`` tells of each file what can be read alone.
+    """
+
+    batches: tuple[Batch, ...]
+    outlines: tuple[Outline, ...]
+    sides: tuple[Side, ...]
+    unified: Unified
+
+    @classmethod
+    def of(
+        cls,
+        batches: tuple[Batch, ...],
+        sides: tuple[Side, ...],
+        known: dict[str, Outline],
+        *,
+        snapshot: Callable[[], tuple[Batch, ...]],
+        newest: Entry,
+    ) -> RowSequence:
+        """Return that of a view; the files' footers are read, their rows are not.
+
+        Args:
+            batches: What the view shows, in the order of its rows.
+            sides: The sides of splits that it is narrowed to.
+            known: Outlines by path, which learns those that are read.
+            snapshot: Gives all batches: an empty view has the columns of all, an empty snapshot
+                those of the log.
+            newest: The entry where the view ends.
+        """
+        found = outlines(batches, known)
+        typed = found or outlines(snapshot(), known)
+        types = {**newest.dropped, **newest.schema}
+        together = unified((outline.schema for outline in typed), types)
+        if not typed:
+            together = Unified({each.name: each.type for each in to_arrow(newest.schema)})
+        return cls(batches, found, sides, together)
+
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All pieces, in order."""
+        return tuple(
+            Piece(batch, group)
+            for batch, outline in enumerate(self.outlines)
+            for group in range(len(outline.groups))
+        )
+
+    @cached_property
+    def rows(self) -> tuple[int, ...]:
+        """How many rows each piece has; with sides their keys are read for that, once."""
+        if not self.sides:
+            return tuple(rows for outline in self.outlines for rows in outline.groups)
+        with ThreadPoolExecutor(2) as pool:
+            counts = pool.map(self._count, range(len(self.batches)))
+            return tuple(count for of_file in counts for count in of_file)
+
+    def load(self, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
+        """Read rows, those columns only; ``slices`` count rows that are on all sides."""
+        tables = [self._load(run, schema) for run in self._runs(slices)]
+        return pa.concat_tables(tables) if tables else schema.empty_table()
+
+    def tables(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        """Read file by file."""
+        for batch in range(len(self.batches)):
+            yield self.table(batch, schema)
+
+    def table(self, batch: int, schema: pa.Schema) -> pa.Table:
+        """Read a file."""
+        return conformed(self._read_chosen(batch, None, schema.names), schema)
+
+    def _runs(self, slices: Sequence[Slice]) -> list[_Run]:
+        """Join slices of one file that follow one another, so that it is opened once for them.
+
+        Only the first slice of a block may begin within its piece, only the last may end there.
+        """
+        runs: list[_Run] = []
+        for piece, start, stop in slices:
+            batch, group = self.pieces[piece]
+            last = runs[-1] if runs else None
+            if last is not None and (batch, group) == (last.batch, last.groups[-1] + 1):
+                runs[-1] = last._replace(groups=(*last.groups, group), rows=last.rows + stop)
+            else:
+                runs.append(_Run(batch, (group,), start, stop - start))
+        return runs
+
+    def _load(self, run: _Run, schema: pa.Schema) -> pa.Table:
+        rows = self._read_chosen(run.batch, run.groups, schema.names)
+        return conformed(rows.slice(run.start, run.rows), schema)
+
+    def _read_chosen(
+        self, batch: int, groups: tuple[int, ...] | None, columns: list[str]
+    ) -> pa.Table:
+        rows = self._read(batch, groups, columns)
+        return rows.filter(pa.array(self._chosen(rows))) if self.sides else rows
+
+    def _read(self, batch: int, groups: tuple[int, ...] | None, columns: list[str]) -> pa.Table:
+        """Read groups of a file, or all of it: the columns asked for and keys, if it has them."""
+        keys = [name for side in self.sides for name in side.by]
+        top = [split_path(name, self.unified.fields.__contains__)[0] for name in keys]
+        wanted = list(dict.fromkeys([*columns, *top]))
+        names = [name for name in wanted if name in self.outlines[batch].schema.names]
+        one = self.batches[batch]
+        told = Told(one.rows, lambda: [_types(self.outlines[batch].schema)])
+
+        def read(source: BinaryIO) -> pa.Table:
+            form = format_of(one.path)
+            if groups is None:
+                return form.read(source, one.path, names, told)
+            return form.read_groups(source, one.path, groups, names, told)
+
+        rows = reading(one, read)
+        lacking = [name for name in top if name not in rows.column_names]
+        for name in dict.fromkeys(lacking):
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, self.unified.fields[name]))
+        return rows
+
+    def _chosen(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
+        chosen = np.ones(rows.num_rows, np.bool_)
+        for side in self.sides:
+            chosen &= side.chosen(self._keyed(rows, side.by))
+        return chosen
+
+    def _keyed(self, rows: pa.Table, keys: Sequence[str]) -> pa.Table:
+        """Return rows whose keys have the type that they were collected under.
+
+        So no row changes sides when a type is changed. What no side can be told of by its type then
+        has the one that it has now.
+        """
+        for key in keys:
+            found = leaf(rows, key).type
+            if pa.types.is_floating(found) or pa.types.is_nested(found):
+                name = split_path(key, rows.column_names.__contains__)[0]
+                schema = pa.schema([(name, self.unified.fields[name])])
+                column = conformed(rows.select([name]), schema).column(0)
+                rows = rows.set_column(rows.column_names.index(name), name, column)
+        return rows
+
+    def _count(self, batch: int) -> list[int]:
+        groups = self.outlines[batch].groups
+        chosen = self._chosen(self._read(batch, None, []))
+        ends = list(accumulate(groups))
+        return [int(chosen[end - rows : end].sum()) for end, rows in zip(ends, groups, strict=True)]
+
+
+def outlines(batches: Sequence[Batch], known: dict[str, Outline]) -> tuple[Outline, ...]:
+    """Return the outlines of batches, by the footers of those not ``known``, which learns them."""
+    unknown = [batch for batch in batches if batch.path not in known]
+    if unknown:
+        with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
+            found = list(pool.map(_outline, unknown))
+        schemas = {outline.schema: outline.schema for outline in [*known.values(), *found]}
+        for batch, outline in zip(unknown, found, strict=True):
+            known[batch.path] = outline._replace(schema=schemas[outline.schema])
+    return tuple(known[batch.path] for batch in batches)
+
+
+def _outline(batch: Batch) -> Outline:
+    form = format_of(batch.path)
+    return reading(batch, lambda source: form.outline(source, batch.path, batch.told))
+
+
+def _types(schema: pa.Schema) -> Types:
+    return {field.name: field.type for field in schema}

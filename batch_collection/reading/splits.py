@@ -1,0 +1,118 @@
+"""Which side of a split a row is on: told by a hash of its key, and by nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_collection.errors import CollectionError
+from batch_collection.field_path import split_path
+from batch_collection.reading.order import hashed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["Side", "leaf", "leaf_at", "leaf_type", "sides"]
+
+
+_WHOLE = 2**64
+_NULL = b"\x00null"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The rows whose key's hash lies in ``[low, high)``, of the 2**64 hashes that there are."""
+
+    by: tuple[str, ...]
+    low: int
+    high: int
+    salt: str = ""
+
+    def __str__(self) -> str:
+        """Say it in the words of the call that made it."""
+        part = f"{self.low / 2**64:.6g} to {self.high / 2**64:.6g}"
+        return f"{part} by {','.join(self.by)}{self.salt and f' ({self.salt})'}"
+
+    def chosen(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
+        """Tell of each row whether it is on this side."""
+        hashes = np.zeros(rows.num_rows, np.uint64)
+        for name in self.by:
+            hashes = hashed(hashes ^ _hashes(leaf(rows, name), name, self.salt))
+        return (hashes >= np.uint64(self.low)) & (hashes <= np.uint64(self.high - 1))
+
+
+def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dict[str, Side]:
+    """Give each name its fraction of the hashes, in the order given.
+
+    Raises:
+        CollectionError: the fractions are no parts of a whole.
+    """
+    values = list(fractions.values())
+    if not values or min(values) <= 0 or math.fsum(values) > 1 + 1e-9:
+        message = f"fractions must be above 0 and add up to 1 at most, got {dict(fractions)}"
+        raise CollectionError(message)
+    ends = [round(min(math.fsum(values[: i + 1]), 1) * _WHOLE) for i in range(len(values))]
+    if math.isclose(math.fsum(values), 1):
+        ends[-1] = _WHOLE
+    starts = [0, *ends[:-1]]
+    return {
+        name: Side(by, low, high, salt)
+        for name, low, high in zip(fractions, starts, ends, strict=True)
+    }
+
+
+def leaf(rows: pa.Table, name: str) -> pa.ChunkedArray:
+    """Return a column, or a field of one, by the name that users give it: see ``field_path``."""
+    return leaf_at(rows, split_path(name, rows.column_names.__contains__))
+
+
+def leaf_at(rows: pa.Table, path: Sequence[str]) -> pa.ChunkedArray:
+    """Return a column, or a field of one, by its path; null where a row, or the table, lacks it."""
+    column = rows.column(path[0])
+    if leaf_type(column.type, path[1:]) is None:
+        return pa.chunked_array([pa.nulls(rows.num_rows)])
+    return pc.struct_field(column, list(path[1:])) if path[1:] else column
+
+
+def leaf_type(type_: pa.DataType, path: Sequence[str]) -> pa.DataType | None:
+    """Return the type of a field by its path, None if there is no such field."""
+    for name in path:
+        if not pa.types.is_struct(type_) or type_.get_field_index(name) < 0:
+            return None
+        type_ = type_.field(name).type
+    return type_
+
+
+def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> npt.NDArray[np.uint64]:
+    """Hash each value; what is equal is hashed once."""
+    if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
+        message = (
+            f"cannot split by {name}, which is {column.type}; "
+            "split by text, an integer, an instant or a field of one of these types"
+        )
+        raise CollectionError(message)
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64())
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.string())
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    key = hashlib.blake2b(salt.encode(), digest_size=32).digest() if salt else b""
+    known = [_hash(value, key) for value in encoded.dictionary.to_pylist()]
+    return np.array(known, np.uint64)[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+def _hash(value: Any, key: bytes) -> int:
+    text = value if isinstance(value, bytes) else str(value).encode()
+    content = _NULL if value is None else text
+    found = hashlib.blake2b(content, digest_size=8, key=key)
+    return int.from_bytes(found.digest(), "little")

@@ -1,0 +1,370 @@
+"""A storage in a directory: each step is durable when it returns."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from batch_collection.errors import AlreadyExistsError, FileGoneError, StorageError
+from batch_collection.paths import (
+    CARRY,
+    DATA,
+    DEAD_LETTERS,
+    LOG,
+    STAGING,
+    WINDOWS,
+    draft_path,
+    new_token,
+)
+from batch_collection.storage.contract import Sink
+from batch_collection.storage.syncing import sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from typing_extensions import Buffer
+
+__all__ = ["LocalStorage"]
+
+
+_OURS = {CARRY, LOG, STAGING}
+_REACHED = (DATA, DEAD_LETTERS, LOG, WINDOWS)  # from staging, by rename or link
+_PROBE = f"{STAGING}/.probe"
+_TRIES = 10  # others may remove a draft, or a folder that is empty, between two steps of ours
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStorage:
+    """A directory on a local file system with hard links, ``rename`` and ``fsync``.
+
+    What is created or replaced is written as a draft first (``names.draft_path``); a process that
+    is killed may leave one, which ``publish.sweep`` removes.
+    """
+
+    root: str
+
+    @property
+    def uri(self) -> str:
+        """The directory."""
+        return self.root
+
+    def create(self, path: str, content: bytes) -> None:
+        """Create by hard link: whole or not at all, and only one wins."""
+        with _failing("create", path):
+            try:
+                self._from_draft(path, content, os.link)
+            except FileExistsError as error:
+                self.settle(path)
+                message = f"{path} exists already"
+                raise AlreadyExistsError(message) from error
+
+    def settle(self, path: str) -> None:
+        """Sync the names that lead to the file; its content was synced before it got this one.
+
+        What follows in the life of an entry moves files and deletes some: where it could not, it is
+        said here, before anything is done.
+        """
+        with _failing("sync", path):
+            for folder in sorted(_OURS):
+                self._check_is_ours(f"{folder}/")
+            self._sync([self._path(path).parent])
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Replace by rename."""
+        with _failing("write", path):
+            self._from_draft(path, content, os.replace)
+
+    def write(self, path: str) -> Sink:
+        """Open a new file whose ``close`` syncs it and the names that lead to it."""
+        with _failing("write", path):
+            self._check_is_ours(path)
+            target = self._path(path)
+            file = _in_folder(target.parent, lambda: target.open("xb"))
+            return _LocalSink(file, path, lambda: self._sync([target.parent]))
+
+    def read(self, path: str) -> bytes:
+        """Return a file's content."""
+        with _failing("read", path), io.FileIO(f"{self.root}/{path}", opener=_regular) as file:
+            return file.readall()
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading."""
+        with _failing("read", path):
+            return io.BufferedReader(io.FileIO(f"{self.root}/{path}", opener=_regular))
+
+    def size(self, path: str) -> int | None:
+        """Return a file's size, None if there is none."""
+        with _failing("read", path):
+            try:
+                return self._path(path).stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def move(self, moves: Iterable[tuple[str, str]]) -> None:
+        """Rename each file, sync the names of all, then remove the folders left empty."""
+        left, reached = set[str](), set[str]()
+        for source, target in moves:
+            folder, _, _ = source.rpartition("/")
+            with _failing("move", source):
+                if folder not in left:
+                    self._check_is_ours(source)
+                    left.add(folder)
+                reached.add(target.rpartition("/")[0])
+                self._rename(source, target)
+        with _failing("sync", self.root):
+            self._sync(map(self._path, reached))
+        _remove_empty(map(self._path, left))
+
+    def check_moves(self) -> None:
+        """Rename an empty folder from ``staging`` into each folder that things come to.
+
+        One that isn't there will be made in the root. A mount of the same file system has the same
+        device, and is not the same for ``rename``: so looking at numbers would not do.
+        """
+        there = [folder for folder in _REACHED if os.path.lexists(self._path(folder))]
+        try:
+            for folder in ("", *there):
+                self._check_move(folder)
+        finally:
+            _remove_empty([self._path(_PROBE), self._path(STAGING)])
+
+    def _check_move(self, folder: str) -> None:
+        target = self._path(folder) / ".probe"
+        where = f"{self.root}/{folder}".rstrip("/")
+        try:
+            for _ in range(_TRIES):
+                self._path(_PROBE).mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # who starts beside us was faster
+                    self._path(_PROBE).rename(target)
+                    break
+            _remove_empty([target])
+            self._path(folder).stat()
+        except OSError as error:
+            message = f"cannot move files from {STAGING} to {where}: {error.strerror or error}"
+            if error.errno == errno.EXDEV:
+                message = (
+                    f"{where} and {self.root}/{STAGING} lie on different file systems, so that "
+                    "files can't be moved from there at once; put all folders of a collection on "
+                    "one (--output may be a link to it)"
+                )
+            raise StorageError(message) from error
+
+    def list(self, prefix: str, start: str = "", end: str = "") -> Iterator[str]:
+        """Yield the files below a folder; none if it isn't there."""
+        return (path for path in self._below(prefix) if start <= path and (not end or path <= end))
+
+    def _below(self, prefix: str) -> Iterator[str]:
+        folders = [prefix.rstrip("/")]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(self._path(folder)) as found:
+                    for each in found:
+                        path = f"{folder}/{each.name}" if folder else each.name
+                        if not each.is_dir():
+                            yield path
+                        elif not each.is_symlink():
+                            folders.append(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # removed, or never there
+            except OSError as error:
+                message = f"cannot list {self._path(folder)}: {error.strerror or error}"
+                raise StorageError(message) from error
+
+    def folders(self) -> Iterator[str]:
+        """Yield the folders in the directory; none if it isn't there."""
+        with _failing("list", self.root), contextlib.suppress(FileNotFoundError):
+            yield from (each.name for each in os.scandir(self.root) if each.is_dir())
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Unlink the files, and the folders that this leaves empty, then sync where they were.
+
+        That is done for what isn't there as well: whoever unlinked it may have died before that.
+        """
+        folders = set()
+        for path in paths:
+            with _failing("delete", path):
+                self._check_is_ours(path)
+                self._path(path).unlink(missing_ok=True)
+            folders.add(self._path(path).parent)
+        _remove_empty(folders)
+        with _failing("sync", self.root):
+            for folder in {_lowest_left(folder) for folder in folders}:
+                _sync_lowest(folder)
+
+    def _check_is_ours(self, path: str) -> None:
+        """See that a file that comes or goes lies where it seems to, not behind a link."""
+        parts = path.split("/")[:-1]
+        if parts and parts[0] in _OURS:
+            for depth in range(1, len(parts) + 1):
+                folder = "/".join(parts[:depth])
+                if os.path.islink(f"{self.root}/{folder}"):  # noqa: PTH114 - of many
+                    message = (
+                        f"{folder} is a symbolic link, whose files are not the collection's; "
+                        "put the folder itself in its place"
+                    )
+                    raise OSError(errno.ELOOP, message)
+
+    def _path(self, path: str) -> Path:
+        return Path(self.root, path)
+
+    def _rename(self, source: str, target: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # mostly the folder is there already
+            os.rename(f"{self.root}/{source}", f"{self.root}/{target}")  # noqa: PTH104 - of many
+            return
+        origin, destination = self._path(source), self._path(target)
+        if not origin.exists() and destination.exists():
+            return
+        try:
+            _in_folder(destination.parent, lambda: origin.rename(destination))
+        except FileNotFoundError as error:
+            if destination.exists():
+                return  # somebody publishes the same entry beside us
+            message = f"cannot move {source}: it is gone, and {target} is not there either"
+            raise FileGoneError(message) from error
+
+    def _from_draft(self, path: str, content: bytes, put: Callable[[Path, Path], object]) -> None:
+        """Write a durable draft and ``put`` it in place; one that was swept is written again."""
+        self._check_is_ours(path)
+        target = self._path(path)
+        for left in reversed(range(_TRIES)):
+            draft = self._path(draft_path(path, new_token()))
+            try:
+                _in_folder(draft.parent, lambda: _write_durably(draft, content))  # noqa: B023
+                _in_folder(target.parent, lambda: put(draft, target))  # noqa: B023
+            except FileNotFoundError as error:
+                if not left:  # nobody sweeps that often: there can be no such file here
+                    message = f"cannot write {path} in {self.root}: {error.strerror}"
+                    raise StorageError(message) from error
+                continue
+            finally:
+                draft.unlink(missing_ok=True)
+            self._sync([target.parent])
+            return
+
+    def _sync(self, folders: Iterable[Path]) -> None:
+        """Sync folders and those above: each may be new, made by a process that has died since."""
+        above = set[str]()
+        for folder in map(str, folders):
+            while len(folder) > len(self.root) and folder not in above:
+                above.add(folder)
+                folder = folder.rpartition("/")[0]  # noqa: PLW2901 - on its way up
+        for folder in (*sorted(above, key=len, reverse=True), self.root):
+            sync_folder(folder)
+
+
+class _LocalSink(Sink):
+    def __init__(self, file: BinaryIO, path: str, sync: Callable[[], None]) -> None:
+        super().__init__()
+        self._file, self._path, self._sync = file, path, sync
+
+    def write(self, content: Buffer) -> int:
+        with _failing("write", self._path):
+            return self._file.write(content)
+
+    def flush(self) -> None:
+        if not self._file.closed:  # io's own close flushes, too
+            with _failing("write", self._path):
+                self._file.flush()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            with _failing("write", self._path):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self._sync()
+        except BaseException:
+            self.abandon()
+            raise
+        super().close()
+
+    def abandon(self) -> None:
+        if self.closed or not hasattr(self, "_file"):
+            return
+        with contextlib.suppress(OSError):
+            Path(self._file.name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._file.close()
+        super().close()
+
+
+@contextlib.contextmanager
+def _failing(verb: str, path: str) -> Iterator[None]:
+    """Turn what the operating system says into one clear line; a missing file stays one."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        message = f"cannot {verb} {path}: {error.strerror or error}"
+        raise StorageError(message) from error
+
+
+def _regular(path: str, flags: int) -> int:
+    """Open a file, but nothing that is no file: a pipe would be waited for, for ever."""
+    handle = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return handle
+
+
+def _in_folder(folder: Path, act: Callable[[], Any]) -> Any:
+    """Do what needs a folder, made if need be; others may be removing it as an empty one."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # the folder's own error
+            return act()
+        with contextlib.suppress(FileNotFoundError):
+            _make_folders(folder)
+    return act()
+
+
+def _write_durably(target: Path, content: bytes) -> None:
+    with target.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make_folders(folder: Path) -> None:
+    """Make a folder and its parents, each one's name durable in its parent."""
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:  # not to be taken for a lost create
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder") from error
+    with contextlib.suppress(FileNotFoundError):
+        sync_folder(str(folder.parent))
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # not empty, or gone
+            folder.rmdir()
+
+
+def _lowest_left(folder: Path) -> Path:
+    """Return the folder, or the lowest one above it that is there."""
+    return next((each for each in (folder, *folder.parents) if each.is_dir()), folder)
+
+
+def _sync_lowest(folder: Path) -> None:
+    """Sync a folder, or one above it if somebody is just removing it."""
+    try:
+        sync_folder(str(folder))
+    except FileNotFoundError:
+        _sync_lowest(folder.parent)

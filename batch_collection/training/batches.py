@@ -1,0 +1,363 @@
+"""Exact batches over a snapshot: across files, shuffled, sharded, resumable.
+
+Arrow, numpy, TensorFlow and PyTorch batches all come from here; they differ in what a block of rows
+is turned into before batches are cut from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from batch_collection.errors import CollectionError
+from batch_collection.parallel import ahead
+from batch_collection.reading.order import blocks, permutation, shard_range, worker_range
+from batch_collection.training.arrays import ArrayRules, Arrays
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from batch_collection.reading.order import Block
+    from batch_collection.reading.row_sequence import RowSequence
+
+__all__ = [
+    "BLOCK_ROWS",
+    "ArrayOptions",
+    "BatchOptions",
+    "BatchRules",
+    "Batches",
+    "arrays_of",
+    "arrow_batches",
+    "check_names",
+    "numpy_batches",
+]
+
+
+BLOCK_ROWS = 128 * 1024
+"""Rows read at once where rows are not shuffled; a collector's row groups have as many."""
+
+_Cut = TypeVar("_Cut")
+
+
+class BatchOptions(TypedDict, total=False):
+    """How rows are cut in batches; see ``BatchRules``."""
+
+    drop_remainder: bool
+    shuffle: int | None
+    shuffle_buffer: int
+    shard: tuple[int, int]
+    repeat: int | None
+    prefetch: int
+
+
+class ArrayOptions(BatchOptions, total=False):
+    """The same, and how columns become arrays; see ``arrays.ArrayRules``."""
+
+    columns: Sequence[str] | None
+    casts: Mapping[str, str | pa.DataType]
+    fill: Mapping[str, Any]
+    mask: Sequence[str]
+    lengths: Mapping[str, int]
+    time_zone: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRules:
+    """How rows are cut in batches.
+
+    Args:
+        batch_size: The rows of each batch; the last one of an epoch has what is left.
+        drop_remainder: Leave that one out; all shards then have equally many batches.
+        shuffle: A seed. The row groups of all files are put in random order, and the rows of as
+            many as make ``shuffle_buffer`` rows are mixed; another order each epoch. None: by
+            window.
+        shuffle_buffer: Rows that are mixed; so many, and one row group more, are in memory.
+        shard: ``(index, count)``: every row is in one shard, and shards differ by one row at most.
+        repeat: Epochs; None: without end.
+        prefetch: Threads that read ahead, each a block: 128 Ki rows or a shuffle buffer; 0: none.
+    """
+
+    batch_size: int
+    drop_remainder: bool = False
+    shuffle: int | None = None
+    shuffle_buffer: int = 2 * BLOCK_ROWS
+    shard: tuple[int, int] = (0, 1)
+    repeat: int | None = 1
+    prefetch: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            CollectionError: names the option.
+        """
+        index, count = self.shard
+        for good, message in (
+            (self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}"),
+            (
+                self.shuffle_buffer >= 1,
+                f"shuffle_buffer must be at least 1, got {self.shuffle_buffer}",
+            ),
+            (
+                0 <= index < count,
+                f"shard must be (index, count) with an index from 0 to count - 1, got {self.shard}",
+            ),
+            (
+                self.repeat is None or self.repeat >= 1,
+                f"repeat must be at least 1, or None for no end, got {self.repeat}",
+            ),
+            (self.prefetch >= 0, f"prefetch must be at least 0, got {self.prefetch}"),
+        ):
+            if not good:
+                raise CollectionError(message)
+
+
+class _Kind(NamedTuple):
+    """What rows are made into, how rows ``[a, b)`` are cut from that, how cuts are joined."""
+
+    made: Callable[[pa.Table], Any]
+    cut: Callable[[Any, int, int], Any]
+    join: Callable[[list[Any]], Any]
+
+
+class Batches(Generic[_Cut]):
+    """Batches of exactly ``batch_size`` rows, the same ones in the same order each time.
+
+    Each ``for`` over it runs through ``repeat`` epochs; one that ran to its end is followed by the
+    next epochs, which are shuffled differently. ``state_dict`` tells the place of the loop that
+    began last; after ``load_state_dict`` the next one begins there.
+    """
+
+    def __init__(
+        self, sequence: RowSequence, schema: pa.Schema, rules: BatchRules, kind: _Kind, view: Any
+    ) -> None:
+        """Cut the rows of ``sequence``; ``view`` names the snapshot in a state."""
+        self.rules = rules
+        self._sequence, self._schema, self._kind, self._view = sequence, schema, kind, view
+        self._worker = (0, 1)
+        self._epoch, self._row, self._until = 0, 0, self._end_after(0)
+        self._resumes = False
+
+    def for_worker(self, index: int, count: int) -> Batches[_Cut]:
+        """Return a loader worker's part: whole batches, those that one loader alone would cut."""
+        part: Batches[_Cut] = Batches(
+            self._sequence, self._schema, self.rules, self._kind, self._view
+        )
+        part._worker = (index, count)
+        part._epoch, part._until = self._epoch, self._until
+        part._row, part._resumes = self._row, self._resumes
+        return part
+
+    def __len__(self) -> int:
+        """Return the number of batches of one loop.
+
+        Raises:
+            TypeError: it has no end.
+        """
+        if self.rules.repeat is None:
+            message = "batches that repeat without end have no length"
+            raise TypeError(message)
+        return self.batches_an_epoch * self.rules.repeat
+
+    @property
+    def batches_an_epoch(self) -> int:
+        """How many batches an epoch has."""
+        low, high = self._range()
+        return -(-(high - low) // self.rules.batch_size)
+
+    def __iter__(self) -> Iterator[_Cut]:
+        """Yield batches."""
+        return self.in_groups(1)
+
+    def in_groups(self, count: int) -> Iterator[_Cut]:
+        """Yield ``count`` batches as one, the last group of an epoch what is left."""
+        if not self._resumes:
+            self._row, self._until = 0, self._end_after(self._epoch)
+        self._resumes = False
+        epoch, row, until = self._epoch, self._row, self._until
+        while self.batches_an_epoch and (until is None or epoch < until):
+            for batch, end in self._cut(epoch, row, self.rules.batch_size * count):
+                self._epoch, self._row, self._until = epoch, end, until
+                yield batch
+            epoch, row = epoch + 1, 0
+        self._epoch, self._row, self._until = epoch, 0, self._end_after(epoch)
+
+    def skip(self, count: int) -> None:
+        """Let the next loop begin after ``count`` batches, those of whole loops among them."""
+        epochs, batches = divmod(count, self.batches_an_epoch or 1)
+        done = epochs // self.rules.repeat * self.rules.repeat if self.rules.repeat else 0
+        self._until = self._end_after(self._epoch + done)
+        self._epoch, self._row = self._epoch + epochs, batches * self.rules.batch_size
+        self._resumes = True
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next loop begin with this epoch, counted from 0."""
+        self._epoch, self._row, self._resumes = epoch, 0, False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place after the last batch handed out, as plain JSON values."""
+        place = {"epoch": self._epoch, "row": self._row, "until": self._until}
+        return {"format": 1, **self._identity(), **place}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next loop begin at a place of batches that are cut just like these.
+
+        Raises:
+            CollectionError: they are not, so that the place would be another one.
+        """
+        try:
+            epoch, row, until = state["epoch"], state["row"], state["until"]
+        except KeyError as error:
+            message = f"not a state of batches: it has no {error}"
+            raise CollectionError(message) from error
+        for name, value in self._identity().items():
+            if state.get(name) != value:
+                cure = "make the batches as they were made then"
+                if name == "cycle":
+                    cure += f", with open(...).at(cycle={state.get(name)})"
+                if name == "expired":
+                    cure = "rows that it counts are gone; begin anew"
+                message = (
+                    f"the state was saved with {name}={state.get(name)}, this has {value}; {cure}"
+                )
+                raise CollectionError(message)
+        self._epoch, self._row, self._until, self._resumes = epoch, row, until, True
+
+    def _identity(self) -> dict[str, Any]:
+        rules = self.rules
+        names = ("batch_size", "drop_remainder", "shuffle", "shuffle_buffer")
+        return {
+            **self._view,
+            **{name: getattr(rules, name) for name in names},
+            "shard": list(rules.shard),
+            "worker": list(self._worker),
+        }
+
+    def _end_after(self, epoch: int) -> int | None:
+        return None if self.rules.repeat is None else epoch + self.rules.repeat
+
+    def _shard(self) -> tuple[int, int]:
+        """Return this shard's rows of an epoch's sequence, without those that are left out."""
+        rows, (index, count), size = (
+            sum(self._sequence.rows),
+            self.rules.shard,
+            self.rules.batch_size,
+        )
+        low, high = shard_range(rows, index, count)
+        return low, (low + rows // count // size * size if self.rules.drop_remainder else high)
+
+    def _range(self) -> tuple[int, int]:
+        """Return this worker's rows of its shard's."""
+        low, high = self._shard()
+        return worker_range(high - low, self.rules.batch_size, *self._worker)
+
+    def _cut(self, epoch: int, row: int, size: int) -> Iterator[tuple[_Cut, int]]:
+        """Yield cuts of ``size`` rows from ``row`` of this worker on, and the row after each."""
+        kind = self._kind
+        begin, high = self._range()
+        at = begin + row
+        held: list[Any] = []
+        lacking = size
+        for first, rows, made in self._blocks(epoch, at, high):
+            start, stop = max(at - first, 0), min(high - first, rows)
+            while stop - start >= lacking:
+                cut = kind.cut(made, start, start + lacking)
+                start, at = start + lacking, at + lacking
+                yield kind.join([*held, cut]) if held else cut, at - begin
+                held, lacking = [], size
+            if start < stop:
+                held.append(kind.cut(made, start, stop))
+                lacking, at = lacking - (stop - start), at + stop - start
+        if held:
+            yield kind.join(held) if len(held) > 1 else held[0], at - begin
+
+    def _blocks(self, epoch: int, low: int, high: int) -> Iterator[tuple[int, int, Any]]:
+        """Yield the blocks with rows in ``[low, high)`` of the shard: first row, rows, content."""
+        rules, counts = self.rules, self._sequence.rows
+        order: Sequence[int] = range(len(counts))
+        size = BLOCK_ROWS
+        if rules.shuffle is not None:
+            order = permutation(len(counts), rules.shuffle, epoch).tolist()
+            size = rules.shuffle_buffer
+        found = blocks(counts, order, *self._shard(), size)
+        wanted = [
+            (number, block)
+            for number, block in enumerate(found)
+            if block.first < high and block.first + block.rows > low
+        ]
+        loaded = ahead(lambda place: self._read(epoch, *place), wanted, rules.prefetch)
+        for (_, block), made in zip(wanted, loaded, strict=True):
+            yield block.first, block.rows, made
+
+    def _read(self, epoch: int, number: int, block: Block) -> Any:
+        rows = self._sequence.load(block.slices, self._schema)
+        if self.rules.shuffle is not None:
+            key = (self.rules.shuffle, epoch, self.rules.shard[0], number + 1)
+            rows = rows.combine_chunks().take(pa.array(permutation(block.rows, *key)))
+        return self._kind.made(rows)
+
+
+def check_names(options: Mapping[str, Any], known: type) -> None:
+    """Refuse options that nobody knows.
+
+    Raises:
+        CollectionError: names them, and those there are.
+    """
+    names = known.__annotations__.keys() | BatchOptions.__annotations__.keys()
+    unknown = sorted(set(options) - names)
+    if unknown:
+        message = f"unknown option {', '.join(unknown)}; there are: {', '.join(sorted(names))}"
+        raise CollectionError(message)
+
+
+def arrow_batches(
+    sequence: RowSequence, schema: pa.Schema, rules: BatchRules, view: Any
+) -> Batches[pa.Table]:
+    """Return tables, which share the memory of what was read: nothing is copied."""
+    return Batches(sequence, schema, rules, _Kind(_as_it_is, _cut_table, pa.concat_tables), view)
+
+
+def numpy_batches(
+    sequence: RowSequence, arrays: Arrays, rules: BatchRules, view: Any
+) -> Batches[dict[str, npt.NDArray[Any]]]:
+    """Return batches of arrays; those within one block share its memory."""
+    kind = _Kind(arrays.of, _cut_arrays, _join_arrays)
+    return Batches(sequence, arrays.schema, rules, kind, view)
+
+
+def arrays_of(
+    sequence: RowSequence, options: Mapping[str, Any], where: str
+) -> tuple[Arrays, dict[str, Any]]:
+    """Settle the columns that options ask for; return what is left of these: how to cut.
+
+    Raises:
+        CollectionError: an option is unknown, or a column is none.
+    """
+    check_names(options, ArrayOptions)
+    names = {each.name for each in fields(ArrayRules)}
+    rules = ArrayRules(**{name: value for name, value in options.items() if name in names})
+    left = {name: value for name, value in options.items() if name not in names}
+    return Arrays(rules, sequence.unified, where), left
+
+
+def _as_it_is(rows: pa.Table) -> pa.Table:
+    return rows
+
+
+def _cut_table(rows: pa.Table, start: int, stop: int) -> pa.Table:
+    return rows.slice(start, stop - start)
+
+
+def _cut_arrays(
+    rows: dict[str, npt.NDArray[Any]], start: int, stop: int
+) -> dict[str, npt.NDArray[Any]]:
+    return {name: column[start:stop] for name, column in rows.items()}
+
+
+def _join_arrays(cuts: list[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+    return {name: np.concatenate([cut[name] for cut in cuts]) for name in cuts[0]}

@@ -1,0 +1,81 @@
+"""Batches as a ``tf.data.Dataset``; imported only where TensorFlow is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from batch_collection.training.batches import numpy_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from batch_collection.reading.row_sequence import RowSequence
+    from batch_collection.training.arrays import Arrays, Spec
+    from batch_collection.training.batches import BatchRules
+
+__all__ = ["tensorflow_dataset"]
+
+
+_HANDED_OVER = 64 * 1024  # rows, about: each time Python is called by TensorFlow costs
+
+
+def tensorflow_dataset(
+    sequence: RowSequence, arrays: Arrays, rules: BatchRules, *, skip: int, view: Any
+) -> tf.data.Dataset:
+    """Return batches as dicts: column -> tensor, their types and shapes known without reading.
+
+    Text and bytes are ``tf.string``, instants int64 microseconds since the Unix epoch, ragged rows
+    a ``tf.RaggedTensor``. A loop that comes to its end is followed by the next epoch. Many batches
+    at once are handed to TensorFlow, which cuts them.
+    """
+    size = rules.batch_size
+    ragged = any(spec.ragged for spec in arrays.specs.values())
+    several = 1 if ragged else max(_HANDED_OVER // size, 1)
+    batches = numpy_batches(sequence, arrays, rules, view)
+    batches.skip(skip)
+
+    def made() -> Iterator[dict[str, Any]]:
+        for batch in batches.in_groups(several):
+            yield {name: _value(column, arrays.specs[name]) for name, column in batch.items()}
+
+    rows = None if several > 1 or not rules.drop_remainder else size
+    signature = {name: _signature(spec, rows) for name, spec in arrays.specs.items()}
+    dataset = tf.data.Dataset.from_generator(made, output_signature=signature)
+    if several > 1:
+        dataset = dataset.flat_map(
+            lambda group: tf.data.Dataset.from_tensors(group).rebatch(
+                size, drop_remainder=rules.drop_remainder
+            )
+        )
+    if not skip:  # or the first loop would be shorter than the others
+        endless = rules.repeat is None and batches.batches_an_epoch > 0
+        count = tf.data.INFINITE_CARDINALITY if endless else len(batches)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+    return dataset.prefetch(2) if rules.prefetch else dataset
+
+
+def _signature(spec: Spec, rows: int | None) -> Any:
+    dtype = tf.string if spec.text else tf.as_dtype(_plain(spec.dtype))
+    if spec.ragged:
+        return tf.RaggedTensorSpec((rows, None), dtype, ragged_rank=1, row_splits_dtype=tf.int64)
+    return tf.TensorSpec((rows, *spec.shape), dtype)
+
+
+def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.int64) if dtype.kind == "M" else dtype
+
+
+def _value(column: npt.NDArray[Any], spec: Spec) -> Any:
+    if spec.ragged:
+        lengths = np.array([len(row) for row in column], np.int64)
+        empty = np.empty(0, spec.dtype)
+        values = np.concatenate([empty, *column]) if len(column) else empty
+        dtype = tf.string if spec.text else tf.as_dtype(_plain(spec.dtype))
+        flat = tf.constant(values.view(np.int64) if values.dtype.kind == "M" else values, dtype)
+        return tf.RaggedTensor.from_row_lengths(flat, lengths, validate=False)
+    return column.view(np.int64) if column.dtype.kind == "M" else column

@@ -1,0 +1,1 @@
+"""The commands, one a file. Only cli.py imports them."""

@@ -1,0 +1,331 @@
+"""``batch-collection demo``: the whole path on an embedded broker, before the user's eyes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from pipeline.options.flags import Flags, Parser
+from pipeline.running.signals import stopped_by_signals
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from confluent_kafka import KafkaError, Message
+    from rich.console import Console
+    from rich.status import Status
+
+    from batch_collection.log.entry import BatchFile, Entry
+    from pipeline.options.collect import CollectOptions
+    from pipeline.planning.planner import Planned
+    from pipeline.running.local import LocalDrive
+
+__all__ = ["DemoOptions", "check", "configure", "run"]
+
+
+TOPIC = "batch-topic"
+RECORDS = 10
+BATCH_SIZE = 2000
+_EVERY_SECONDS = 0.01  # 100 messages a second
+_LONGEST = timedelta(minutes=1)  # the embedded broker keeps little, and drops what is older
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """``output`` None: a new temporary directory."""
+
+    interval: timedelta
+    windows: int
+    output: Path | None
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags; values stay text until ``check``."""
+    parser.add_argument(
+        "--interval",
+        metavar="DURATION",
+        default="5s",
+        help="length of a window, 1s to 1m (default: 5s)",
+    )
+    parser.add_argument(
+        "--windows", metavar="N", default="3", help="windows to see close (default: 3)"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help=f"where the collection lies: DIR/{TOPIC} (default: a new temporary directory)",
+    )
+
+
+def check(args: argparse.Namespace) -> DemoOptions:
+    """Turn flags into options.
+
+    Raises:
+        CollectionError: all that is wrong, one line each.
+    """
+    flags = Flags(args)
+    interval = flags.duration("interval", timedelta(seconds=1))
+    flags.check(
+        interval <= _LONGEST and not interval % timedelta(seconds=1),
+        f"--interval must be whole seconds, 1m at most, got {args.interval!r}",
+    )
+    options = DemoOptions(interval, flags.number("windows"), flags.local("output"))
+    flags.done()
+    return options
+
+
+def run(options: DemoOptions) -> int:
+    """Produce, collect, and show what came of it; return 0, or 1 if the audit finds something.
+
+    Raises:
+        CollectionError: the directory can't be used, say.
+    """
+    from rich.console import Console  # noqa: PLC0415 - not needed for --help
+
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    output = options.output or Path(tempfile.mkdtemp(prefix="batch-collection-"))
+    try:
+        if _collect(options, output, console):
+            return _show(output / TOPIC, console)
+    except KeyboardInterrupt:
+        pass
+    console.print(f"\nstopped; what was collected is in {output / TOPIC}")
+    return 0
+
+
+def _collect(options: DemoOptions, output: Path, console: Console) -> bool:
+    """Let windows close, then take what is left; return False if a signal came before."""
+    from transforms.sources.kafka.embedded import EmbeddedBroker  # noqa: PLC0415 - not needed for --help
+
+    stop = _Stop()
+    with stopped_by_signals(stop), EmbeddedBroker() as broker:
+        broker.create_topic(TOPIC)
+        flags = [
+            f"--bootstrap_servers={broker.bootstrap_servers}",
+            f"--topics={TOPIC}",
+            f"--interval={options.interval.seconds}s",
+            f"--batch_size={BATCH_SIZE}",
+            f"--output={output}",
+        ]
+        with _Feed(broker.bootstrap_servers) as feed:
+            _begin(flags, console)
+            lines = _WindowLines(console, options.windows)
+            _drive(flags, lines, stop)
+        if stop.is_called:
+            return False
+        lines.enough = lambda: None
+        console.print(
+            f"\nstopped producing after {feed.messages:,} messages of {RECORDS} rows: "
+            f"{feed.messages * RECORDS:,} rows; the same with --once --flush takes the rest"
+        )
+        _drive([*flags, "--once", "--flush"], lines, stop)
+        lines.print_open()
+    return not stop.is_called
+
+
+def _begin(flags: Sequence[str], console: Console) -> None:
+    console.print(
+        f"an embedded broker runs; a thread sends {1 / _EVERY_SECONDS:.0f} messages a second to "
+        f"{TOPIC},\neach a JSON array of {RECORDS} {{timestamp, value}}. Now collecting, as this "
+        f"would (Ctrl-C ends it):\n"
+    )
+    console.print(f"  {_program()} " + " \\\n    ".join(flags), style="bold")
+    console.print("\ntime UTC  window                 rows  files  seconds after its end")
+
+
+@dataclass
+class _Stop:
+    """What a signal calls, whenever it comes: while Beam is imported it would be lost."""
+
+    is_called: bool = False
+    drive: LocalDrive | None = None
+
+    def __call__(self) -> None:
+        self.is_called = True
+        if self.drive is not None:
+            self.drive.stop()
+
+
+def _drive(flags: Sequence[str], lines: _WindowLines, stop: _Stop) -> None:
+    """Run the collector, as ``collect`` does, with a display of our own."""
+    from batch_collection.windows import utc_now  # noqa: PLC0415
+    from pipeline.options.collect import check, configure  # noqa: PLC0415
+    from pipeline.planning.opening import graph_options, open_topics  # noqa: PLC0415
+    from pipeline.running.local import LocalDrive  # noqa: PLC0415 - imports Beam
+    from transforms.sources.kafka.broker import Broker  # noqa: PLC0415
+
+    parser = Parser()
+    configure(parser)
+    options: CollectOptions = check(parser.parse_args(list(flags)))
+    broker = Broker(options.consumer)
+    try:
+        drive = LocalDrive(
+            open_topics(options, broker),
+            graph_options(options),
+            lines,
+            once=options.once,
+            flush=options.flush,
+            clock=utc_now,
+        )
+        if not options.once:
+            lines.enough = drive.stop
+        stop.drive = drive
+        with lines:
+            if not stop.is_called:
+                drive.run()
+    finally:
+        broker.close()
+
+
+class _Feed:
+    """A thread that sends messages until the end of its ``with`` block; then all are delivered."""
+
+    def __init__(self, servers: str) -> None:
+        from confluent_kafka import Producer  # noqa: PLC0415 - not needed for --help
+
+        from transforms.sources.kafka.client import ClientLog  # noqa: PLC0415
+
+        self.messages = 0
+        self._stop = threading.Event()
+        self._client = Producer({"bootstrap.servers": servers}, logger=ClientLog())
+        self._thread = threading.Thread(target=self._send, name="demo-producer", daemon=True)
+
+    def __enter__(self) -> _Feed:  # noqa: PYI034 - Python 3.10 has no Self
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._client.flush(_LONGEST.total_seconds())
+
+    def _send(self) -> None:
+        from pipeline.commands.produce import records  # noqa: PLC0415
+
+        random, due = Random(), time.monotonic()  # noqa: S311 - sample values
+        while not self._stop.wait(max(due - time.monotonic(), 0)):
+            value = records(RECORDS, time.time, random)
+            self._client.produce(TOPIC, value, on_delivery=self._count)
+            self._client.poll(0)
+            due = max(due + _EVERY_SECONDS, time.monotonic() - 1)
+
+    def _count(self, error: KafkaError | None, _: Message) -> None:
+        self.messages += error is None
+
+
+@dataclass
+class _WindowLines:
+    """A collector's display: one line a closed window; ``enough`` is called when all are."""
+
+    console: Console
+    windows: int
+    closed: int = 0
+    enough: Callable[[], object] = field(default=lambda: None)
+    _files: dict[datetime, list[BatchFile]] = field(default_factory=dict)
+    _interval: timedelta = timedelta(0)
+    _moving: Status | None = None
+
+    def begin(self, planned: Sequence[Planned]) -> None:
+        """Say nothing."""
+
+    def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:  # noqa: ARG002 - Display's
+        """Write a line for each window that the cycle closed."""
+        self._interval = entry.interval
+        for pane in entry.panes:
+            self._files.setdefault(pane.window_start, []).extend(pane.files)
+        for start in sorted(self._files):
+            if entry.boundary is not None and start + entry.interval <= entry.boundary:
+                late = datetime.now(timezone.utc) - start - entry.interval
+                self._line(start, f"{late.total_seconds():.1f}")
+                self.closed += 1
+        if self.closed >= self.windows:
+            self.enough()
+
+    def wait(self, due: datetime, lag: int) -> None:  # noqa: ARG002 - its line has no room
+        """Show the time to the next boundary, on a terminal."""
+        left = max((due - datetime.now(timezone.utc)).total_seconds(), 0)
+        if self._moving is not None:
+            self._moving.update(f"the next window is collected in {left:.0f} s")
+
+    def note(self, text: str) -> None:
+        """Write it."""
+        self.console.print(text)
+
+    def print_open(self) -> None:
+        """Write a line for each window that was written before its end."""
+        for start in sorted(self._files):
+            self._line(start, "still open")
+
+    def __enter__(self) -> _WindowLines:  # noqa: PYI034 - Python 3.10 has no Self
+        """Start the moving line."""
+        if self.console.is_terminal:
+            self._moving = self.console.status("starting")
+            self._moving.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take it away."""
+        if self._moving is not None:
+            self._moving.stop()
+            self._moving = None
+
+    def _line(self, start: datetime, after: str) -> None:
+        files = self._files.pop(start)
+        now, end = datetime.now(timezone.utc), start + self._interval
+        rows = sum(file.rows for file in files)
+        window = f"{start:%H:%M:%S}-{end:%H:%M:%S}"
+        self.console.print(f"{now:%H:%M:%S}  {window}  {rows:>8,}  {len(files):>5}  {after}")
+
+
+def _show(root: Path, console: Console) -> int:
+    """Show the tree, a query, the reading library, the audit's verdict, and what to do next."""
+    from batch_collection.inspection.audit import audit  # noqa: PLC0415 - not needed for --help
+    from batch_collection.storage.opening import open_storage  # noqa: PLC0415
+    from pipeline.commands.audit import verdict  # noqa: PLC0415
+    from pipeline.commands.first_look import query, reading, tree  # noqa: PLC0415
+
+    _titled(console, "the files", tree(root))
+    for shown in (query(root / "data"), reading(root)):
+        _titled(console, f"read with {shown.tool}", f"{shown.text}\n\n{shown.result}")
+    found = audit(open_storage(str(root)))
+    _titled(console, "the audit: every message in one place, every file unchanged", verdict(found))
+    _titled(console, "with your own Kafka", _next_commands())
+    console.print(f"\nthe files stay in {root.parent}")
+    return 1 if found.findings else 0
+
+
+def _titled(console: Console, title: str, text: str) -> None:
+    console.print(f"\n{title}", style="bold green")
+    console.print("\n".join(f"  {line}".rstrip() for line in text.splitlines()))
+
+
+def _next_commands() -> str:
+    program = _program()
+    return "\n".join(
+        [
+            f"{program} --bootstrap_servers=HOST:9092 --topics=TOPIC --output=collected",
+            f"{program} status collected/TOPIC",
+            f"{program} audit collected/TOPIC",
+            f"{program} follow collected/TOPIC --cursor=my-group --process=MODULE:FUNCTION",
+        ]
+    )
+
+
+def _program() -> str:
+    """Return how this program was started, as it can be typed again."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return "python -m pipeline"
+    on_path = shutil.which("batch-collection")
+    is_it = on_path is not None and called.exists() and Path(on_path).samefile(called)
+    return "batch-collection" if is_it else os.path.relpath(called)

@@ -1,0 +1,101 @@
+"""``batch-collection expire``: take old windows away, and leave proof of what they were."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, NamedTuple
+
+from batch_collection.publishing.expire import expire
+from batch_collection.storage.opening import open_storage
+from batch_collection.windows import parse_duration, parse_instant
+from pipeline.options.flags import Flags
+from pipeline.showing.wording import described_instant, humanised_bytes
+
+if TYPE_CHECKING:
+    import argparse
+
+    from batch_collection.publishing.expire import Expired
+
+__all__ = ["ExpireOptions", "check", "configure", "run"]
+
+
+class ExpireOptions(NamedTuple):
+    """``is_exact``: ``before`` was given as an instant, not as a duration back from now."""
+
+    path: str
+    before: datetime
+    now: datetime
+    is_exact: bool
+    dry_run: bool
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags; values stay text until ``check``."""
+    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    parser.add_argument(
+        "--before",
+        metavar="INSTANT|DURATION",
+        help="windows that end by then are taken away: 2026-11-22T10:30:00Z, or 30d for all that "
+        "are older than that, as far as they are closed (required)",
+    )
+    parser.add_argument("--dry_run", action="store_true", help="only say what would go")
+
+
+def check(args: argparse.Namespace) -> ExpireOptions:
+    """Turn flags into options.
+
+    Raises:
+        CollectionError: all that is wrong, one line each.
+    """
+    flags, now = Flags(args), datetime.now(timezone.utc)
+    text = flags.given("before", "give an instant, or a duration back from now")
+    before, is_exact = _before(flags, text, now)
+    flags.done()
+    return ExpireOptions(args.path, before, now, is_exact, args.dry_run)
+
+
+def _before(flags: Flags, text: str, now: datetime) -> tuple[datetime, bool]:
+    try:
+        return now - parse_duration(text), False
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return parse_instant(text), True
+    except ValueError:
+        flags.check(
+            not text,
+            f"--before must be an instant or a duration, got {text!r}; write it as "
+            "2026-11-22T10:30:00Z, or 30d",
+        )
+        return now, True
+
+
+def run(options: ExpireOptions) -> int:
+    """Expire, and print what went; return 0.
+
+    Raises:
+        CollectionError: there is no collection, it can't be written, or ``--before`` is too late or
+            too early for it.
+    """
+    found = expire(
+        open_storage(options.path),
+        options.before,
+        options.now,
+        exact=options.is_exact,
+        dry_run=options.dry_run,
+    )
+    print(_described(found, dry_run=options.dry_run))
+    return 0
+
+
+def _described(found: Expired, *, dry_run: bool) -> str:
+    """Write it for people."""
+    before = described_instant(found.before)
+    if found.stub is None:
+        return f"nothing to expire before {before}"
+    return (
+        f"{'would expire' if dry_run else 'expired'} windows before {before}: {found.windows:,} "
+        f"windows, {found.files:,} files ({humanised_bytes(found.bytes)}), {found.rows:,} rows, "
+        f"{found.dead_letters:,} dead letters\n{found.entries:,} entries "
+        f"{'would be ' if dry_run else ''}folded into {found.stub}, {found.entries_left:,} left"
+    )

@@ -1,0 +1,90 @@
+"""``batch-collection follow``: hand each committed batch to a function, in order."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from batch_collection.collection import open as open_collection
+from batch_collection.loading import load_function
+from pipeline.options.flags import Flags
+from pipeline.running.signals import stopped_by_signals
+
+if TYPE_CHECKING:
+    import argparse
+
+    from batch_collection.log.batch import Batch
+
+__all__ = ["configure", "run"]
+
+
+_SHORTEST_POLL = timedelta(milliseconds=10)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    parser.add_argument(
+        "--cursor", metavar="NAME", help="the name its place is remembered under (required)"
+    )
+    parser.add_argument(
+        "--process",
+        metavar="MODULE:FUNCTION",
+        help="called with each batch; a module of the current directory will do "
+        "(default: print a line a batch)",
+    )
+    parser.add_argument(
+        "--start",
+        metavar="earliest|latest",
+        default="earliest",
+        help="where a new cursor begins (default: earliest)",
+    )
+    parser.add_argument("--once", action="store_true", help="stop at the end of the log")
+    parser.add_argument(
+        "--on_expired",
+        metavar="fail|skip",
+        default="fail",
+        help="batches were expired before they were read: fail, or go on with what is left "
+        "(default: fail)",
+    )
+    parser.add_argument(
+        "--poll", metavar="DURATION", default="1s", help="how often to look (default: 1s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Process batch after batch until a signal comes, or the log ends; return 0.
+
+    A batch whose processing failed or was killed comes again, and so does one of which not all that
+    was printed could be delivered; what the function raises is raised.
+
+    Raises:
+        OutputError: what was printed can't be delivered.
+        CollectionError: flags are wrong, there is no collection, or no such function.
+    """
+    flags = Flags(args)
+    cursor = flags.given("cursor")
+    poll = flags.duration("poll", _SHORTEST_POLL)
+    start = flags.choice("start", ("earliest", "latest"))
+    on_expired = flags.choice("on_expired", ("fail", "skip"))
+    flags.done()
+    process = load_function("process", args.process) if args.process else _print_line
+    stop = threading.Event()
+    batches = open_collection(args.path).follow(
+        cursor, start=start, poll=poll, once=args.once, on_expired=on_expired, wait=stop.wait
+    )
+    with stopped_by_signals(stop.set), closing(batches):
+        for batch in batches:
+            if stop.is_set():
+                break  # this batch is not begun, the one before is done and remembered
+            process(batch)
+            sys.stdout.flush()  # what was printed is delivered before the batch is remembered
+    return 0
+
+
+def _print_line(batch: Batch) -> None:
+    window = f"{batch.window_start:%Y-%m-%d %H:%M:%S}  {batch.timing:<7}"
+    print(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}")

@@ -1,0 +1,119 @@
+"""``batch-collection redrive``: dead letters, decoded again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from batch_collection.storage.opening import open_storage
+from pipeline.options.collect import (
+    UNITS,
+    check_decoding,
+    configure_decoding,
+    configure_files,
+    files_of,
+    input_format_of,
+    schema_of,
+)
+from pipeline.options.flags import Flags
+from pipeline.running.redrive import Asked, Outcome, redrive
+from pipeline.showing.streams import forgiven_output
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["RedriveOptions", "check", "configure", "described", "run"]
+
+
+_MOST_REASONS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RedriveOptions:
+    """What ``redrive`` was asked to do."""
+
+    path: str
+    asked: Asked
+    dry_run: bool
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="say what would come of it, and change nothing"
+    )
+    group = parser.add_argument_group("as the collector has them")
+    configure_decoding(group)
+    group.add_argument(
+        "--timestamp_unit",
+        metavar="s|ms|us|ns",
+        help="unit of a time field of numbers (default: none, for RFC 3339 texts)",
+    )
+    configure_files(group)
+    group.add_argument(
+        "--batch_size",
+        metavar="ROWS",
+        default="1000000",
+        help="most rows of a file (default: 1000000)",
+    )
+
+
+def check(args: argparse.Namespace) -> RedriveOptions:
+    """Turn flags into options.
+
+    Raises:
+        CollectionError: all that is wrong, one line each.
+    """
+    flags = Flags(args)
+    check_decoding(flags)
+    if args.timestamp_unit is not None:
+        flags.choice("timestamp_unit", UNITS)
+    asked = Asked(
+        schema=schema_of(flags),
+        input_format=input_format_of(flags),
+        numbers=args.numbers,
+        timestamp_unit=args.timestamp_unit,
+        files=files_of(flags),
+        batch_size=flags.number("batch_size"),
+    )
+    flags.done()
+    return RedriveOptions(args.path, asked, args.dry_run)
+
+
+def run(options: RedriveOptions) -> int:
+    """Redrive, and say what came of it; return 0.
+
+    Raises:
+        CollectionError: there is no collection, or it can't be done.
+    """
+    with forgiven_output():
+        outcome = redrive(open_storage(options.path), options.asked, dry_run=options.dry_run)
+    print(described(outcome, dry_run=options.dry_run))
+    return 0
+
+
+def described(outcome: Outcome, *, dry_run: bool = False) -> str:
+    """Write an outcome for people: one line, then the reasons of what is still dead."""
+    dead = outcome.still_dead.total()
+    if not outcome.files:
+        of = f"none of {_count(dead, 'dead letter')} makes a row" if dead else "no dead letters"
+        return "\n".join([f"nothing to redrive: {of}", *_reasons(outcome)])
+    parts = [f"{_count(outcome.rows, 'row')} in {_count(len(outcome.windows), 'window')}"]
+    parts += [f"{outcome.empty:,} empty"] if outcome.empty else []
+    parts += [f"{_count(dead, 'still dead letter')}"] if dead else []
+    verb = "redrive would make of" if dry_run else "redrive:"
+    what = f"{_count(outcome.messages, 'message')} of {_count(outcome.files, 'file')}"
+    left = f"; {_count(outcome.left, 'file')} left as before" if outcome.left else ""
+    return "\n".join([f"{verb} {what}: {', '.join(parts)}{left}", *_reasons(outcome)])
+
+
+def _reasons(outcome: Outcome) -> list[str]:
+    reasons = outcome.still_dead.most_common(_MOST_REASONS)
+    more = len(outcome.still_dead) - len(reasons)
+    lines = [f"  {count:,}  {reason}" for reason, count in reasons]
+    return [*lines, f"  ... and {more:,} more reasons"] if more else lines
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}" + ("" if number == 1 else "s")

@@ -1,0 +1,225 @@
+"""``batch-collection status``: how a collection stands, at a look."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from batch_collection.errors import CollectionError
+from batch_collection.inspection.status import status
+from batch_collection.storage.opening import open_storage
+from batch_collection.windows import format_duration
+from pipeline.options.flags import Flags, properties
+from pipeline.showing.wording import aligned, described_instant, humanised_bytes, humanised_duration
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from batch_collection.inspection.status import (
+        CycleStatus,
+        ExpiredStatus,
+        OpenWindow,
+        Quantiles,
+        Status,
+    )
+    from batch_collection.storage.contract import Storage
+
+__all__ = ["configure", "described", "run"]
+
+
+_MOST_LINES = 20  # of open windows, of reasons
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--last",
+        metavar="N",
+        default="10",
+        help="cycles to list, and to take the latency from (default: 10)",
+    )
+    parser.add_argument(
+        "--bootstrap_servers",
+        metavar="HOST:PORT,...",
+        help="brokers, to show the lag (default: it is not shown)",
+    )
+    parser.add_argument(
+        "-X",
+        dest="properties",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a librdkafka property, such as those of SASL and TLS; may be repeated",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the status; return 0.
+
+    Raises:
+        CollectionError: flags are wrong, there is no collection, or no broker answers.
+    """
+    flags = Flags(args)
+    last = flags.number("last")
+    flags.done()
+    storage = open_storage(args.path)
+    found = status(storage, last, _end_offsets(storage, args))
+    print(found.to_json() if args.json else described(found, datetime.now(timezone.utc)))
+    return 0
+
+
+def _end_offsets(storage: Storage, args: argparse.Namespace) -> dict[int, int] | None:
+    """Ask the broker where the topic ends, if it is named."""
+    if not args.bootstrap_servers:
+        return None
+    from batch_collection.collection import open as open_collection  # noqa: PLC0415
+    from transforms.sources.kafka.broker import Broker  # noqa: PLC0415 - not needed without a broker
+
+    newest = open_collection(storage).newest
+    config = {**properties(args.properties, None), "bootstrap.servers": args.bootstrap_servers}
+    broker = Broker(config)
+    topic = broker.topic(newest.source.topic)
+    if newest.source.topic_id not in {None, topic.topic_id}:
+        message = (
+            f"topic={topic.name} at {args.bootstrap_servers} is not the one collected: its id is "
+            f"{topic.topic_id}, collected was {newest.source.topic_id}"
+        )
+        raise CollectionError(message)
+    offsets = broker.offsets(topic.name, topic.partitions)
+    return {partition: end for partition, (_, end) in offsets.items()}
+
+
+def described(found: Status, now: datetime) -> str:
+    """Write a status for people; ``now`` is the clock."""
+    source = found.source
+    head = (
+        f"{found.uri}\n{source.kind} topic {source.topic}, windows of "
+        f"{format_duration(found.interval)} by row time ({found.row_time})"
+    )
+    width = max(len(name) for name, _ in _facts(found, now))
+    facts = "\n".join(f"  {name:<{width}}  {text}" for name, text in _facts(found, now))
+    parts = [head, facts, _cycles(found.cycles)]
+    parts += [_open_windows(found.open_windows)] if found.open_windows else []
+    parts += [_reasons(found)] if found.dead_letters_by_reason else []
+    return "\n\n".join(parts)
+
+
+def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
+    totals = found.totals
+    age = humanised_duration(now - found.committed_at)
+    yield "newest entry", f"cycle {found.cycle}, {described_instant(found.committed_at)}, {age} ago"
+    yield "closed up to", described_instant(found.boundary) if found.boundary else "nothing yet"
+    yield (
+        "rows",
+        (
+            f"{totals.rows:,} in {totals.files:,} files of {totals.rows_per_file:,.0f} rows, "
+            f"{humanised_bytes(totals.bytes)}"
+        ),
+    )
+    if found.unpublished_files:
+        yield (
+            "NOT VISIBLE",
+            (
+                f"{found.unpublished_files:,} files of cycle {found.cycle} are committed, not in "
+                "their place yet; its collector moves them, at its start at the latest"
+            ),
+        )
+    if found.expired is not None:
+        yield "of them expired", _expired(found.expired)
+    yield "waiting", f"{totals.waiting_rows:,} rows"
+    yield (
+        "windows",
+        (
+            f"{totals.closed_windows:,} closed, {totals.empty_windows:,} empty, "
+            f"{len(found.open_windows):,} open"
+        ),
+    )
+    yield "late", f"{totals.late_rows:,} rows"
+    yield (
+        "messages",
+        (
+            f"{totals.messages:,}, of them {totals.dead_letters:,} dead letters, "
+            f"{totals.tombstones:,} tombstones, {totals.empty:,} empty"
+            + (f", {totals.redriven:,} redriven" if totals.redriven else "")
+        ),
+    )
+    if totals.lost:
+        yield "LOST", f"{totals.lost:,} offsets were gone before they were read"
+    yield "window end to visible", _quantiles(found.latency.window_end)
+    yield "row time to visible", f"{_quantiles(found.latency.row_time)} (estimated)"
+    if found.lag is not None:
+        yield "lag", f"{sum(found.lag.values()):,} messages: {_lag(found.lag)}"
+
+
+def _expired(expired: ExpiredStatus) -> str:
+    return (
+        f"{expired.rows:,} in {expired.files:,} files, {humanised_bytes(expired.bytes)}, of "
+        f"windows before {described_instant(expired.before)}; {expired.entries:,} entries, "
+        f"{expired.dead_letters:,} dead letters"
+    )
+
+
+def _lag(lag: dict[int, int]) -> str:
+    behind = {partition: count for partition, count in lag.items() if count}
+    shown = sorted(behind.items(), key=lambda item: -item[1])[:_MOST_LINES]
+    return ", ".join(f"partition {partition} {count:,}" for partition, count in shown) or "none"
+
+
+def _quantiles(found: Quantiles | None) -> str:
+    if found is None:
+        return "nothing in these cycles"
+    return f"{humanised_duration(found.median)} median, {humanised_duration(found.p99)} p99"
+
+
+def _cycles(cycles: Sequence[CycleStatus]) -> str:
+    rows = [
+        (
+            f"{cycle.cycle}",
+            f"{cycle.committed_at:%m-%d %H:%M:%S}",
+            cycle.cause,
+            f"{cycle.messages:,}",
+            f"{cycle.rows:,}",
+            f"{cycle.windows:,}",
+            f"{cycle.files:,}",
+            humanised_bytes(cycle.bytes),
+            f"{cycle.late_rows:,}",
+            f"{cycle.dead_letters:,}",
+        )
+        for cycle in cycles
+    ]
+    head = (
+        *("cycle", "committed", "cause", "messages", "rows", "windows", "files", "bytes"),
+        *("late", "dead letters"),
+    )
+    return f"last cycles\n{aligned([head, *rows])}"
+
+
+def _open_windows(windows: Sequence[OpenWindow]) -> str:
+    rows = [
+        (described_instant(window.window_start), f"{window.rows:,}", f"{window.waiting_rows:,}")
+        for window in windows[:_MOST_LINES]
+    ]
+    more = _more(len(windows))
+    return f"open windows\n{aligned([('start', 'in batches', 'waiting'), *rows])}{more}"
+
+
+def _reasons(found: Status) -> str:
+    reasons = found.dead_letters_by_reason
+    rows = [(f"{count:,}", reason) for reason, count in list(reasons.items())[:_MOST_LINES]]
+    width = max(len(count) for count, _ in rows)
+    lines = "\n".join(f"  {count:>{width}}  {reason}" for count, reason in rows)
+    path = shlex.quote(found.uri)
+    cure = (
+        "  for another type (first with --dry_run): "
+        f"batch-collection schema {path} --pin COLUMN=TYPE\n"
+        f"  to decode them again: batch-collection redrive {path}"
+    )
+    return f"dead letters by reason\n{lines}{_more(len(reasons))}\n{cure}"
+
+
+def _more(count: int) -> str:
+    return f"\n  ... and {count - _MOST_LINES:,} more" if count > _MOST_LINES else ""

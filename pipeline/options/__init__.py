@@ -1,0 +1,1 @@
+"""Flags, and the options that they become, checked in one place."""

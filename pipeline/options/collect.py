@@ -1,0 +1,445 @@
+"""The collector's options: one frozen record, checked in one place. Nothing below sees flags."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from batch_collection.errors import CollectionError
+from batch_collection.field_path import split_path
+from batch_collection.formats.known import FORMATS
+from batch_collection.loading import load_function
+from batch_collection.schema.files import read_schema_file
+from batch_collection.storage.opening import open_storage
+from batch_collection.windows import format_instant, parse_instant
+from pipeline.options.engine import (
+    DIRECT_RUNNER,
+    RUNNERS,
+    SHARDS,
+    EngineOptions,
+    check_engine,
+    consumer_on_engine,
+)
+from pipeline.options.flags import EXACTNESS, Flags, local_path
+from transforms.decoding.row_time import FIELD
+from transforms.decoding.rules import RowRules
+from transforms.elements.plan import DeadLetterLimit
+from transforms.writing.layout import METADATA, Output
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+    from datetime import datetime
+
+__all__ = [
+    "UNITS",
+    "CollectOptions",
+    "check",
+    "check_decoding",
+    "configure",
+    "configure_decoding",
+    "configure_files",
+    "files_of",
+    "input_format_of",
+    "schema_of",
+]
+
+
+UNITS = ("s", "ms", "us", "ns")
+_SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectOptions:
+    """What ``collect`` was asked to do; see the flags of the same names."""
+
+    topics: tuple[str, ...]
+    consumer: Mapping[str, object]
+    group_id: str | None
+    start: str
+    is_start_given: bool
+    until: datetime | None
+    skip_lost: bool
+    interval: timedelta
+    batch_size: int
+    grace: timedelta
+    max_ahead: timedelta
+    max_messages: int
+    shards: int
+    rules: RowRules
+    schema: dict[str, Any]
+    output: str
+    files: Output
+    once: bool
+    flush: bool
+    max_dead_letters: DeadLetterLimit | None
+    engine: EngineOptions | None = None
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags, in groups; values stay text until ``check``."""
+    source = parser.add_argument_group("source")
+    source.add_argument(
+        "--bootstrap_servers", metavar="HOST:PORT,...", help="Kafka brokers (required)"
+    )
+    source.add_argument(
+        "--topics", metavar="A,B", help="topics, each a collection of its own (required)"
+    )
+    source.add_argument(
+        "--group_id",
+        metavar="NAME",
+        help="consumer group: begin where it stands, commit its offsets (default: none)",
+    )
+    source.add_argument(
+        "--start",
+        metavar="WHERE",
+        help="where a new collection begins: earliest, latest or an instant (default: earliest)",
+    )
+    source.add_argument(
+        "--consumer_config",
+        metavar="FILE",
+        help="file of librdkafka properties, key=value lines; on an engine the workers read "
+        "it, and it may be gs://... or projects/P/secrets/S/versions/V (default: none)",
+    )
+    source.add_argument(
+        "-X",
+        dest="properties",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="one librdkafka property (security.protocol, sasl.mechanism, ...); may be repeated",
+    )
+    source.add_argument(
+        "--on_data_loss",
+        metavar="fail|skip",
+        default="fail",
+        help="what to do when messages were deleted before they were read (default: fail)",
+    )
+    _configure_windows(parser.add_argument_group("windows"))
+    _configure_output(parser.add_argument_group("output"))
+    _configure_running(parser.add_argument_group("running"))
+
+
+def _configure_windows(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--interval",
+        metavar="DURATION",
+        default="60s",
+        help="length of a window: 10s, 1m, 1h30m, in whole seconds (default: 60s)",
+    )
+    group.add_argument(
+        "--batch_size",
+        metavar="ROWS",
+        default="1000000",
+        help="most rows of a file; a cycle begins early when so many messages wait "
+        "(default: 1000000)",
+    )
+    group.add_argument(
+        "--grace",
+        metavar="DURATION",
+        default="2s",
+        help="how long after its end a window waits for late messages (default: 2s)",
+    )
+    group.add_argument(
+        "--timestamp",
+        metavar="RULE",
+        default="record",
+        help="a row's time: record (Kafka's), field:NAME (dots lead into objects; "
+        'field:"meta.ts".x keeps a dot), or collected (arrival) (default: record)',
+    )
+    group.add_argument(
+        "--timestamp_unit",
+        metavar="s|ms|us|ns",
+        help="unit of a time field of numbers (default: none, for RFC 3339 texts)",
+    )
+    group.add_argument(
+        "--max_ahead",
+        metavar="DURATION",
+        default="1h",
+        help="rows further than this in the future are written without waiting (default: 1h)",
+    )
+
+
+def _configure_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--output",
+        metavar="DIR",
+        help="where collections lie: DIR/TOPIC; DIR may be gs://bucket/prefix (required)",
+    )
+    configure_files(group)
+    configure_decoding(group)
+    group.add_argument(
+        "--shards",
+        metavar="N",
+        help="files an interval, each a share of the partitions, in parallel on an engine "
+        f"(default: 1, on an engine {SHARDS})",
+    )
+
+
+def configure_files(group: argparse._ArgumentGroup) -> None:
+    """Declare what batch files look like."""
+    group.add_argument(
+        "--output_format",
+        metavar="parquet|jsonl",
+        default="parquet",
+        help="format of batch files (default: parquet)",
+    )
+    group.add_argument(
+        "--compression",
+        metavar="CODEC",
+        help="parquet: zstd, snappy, gzip, none; jsonl: none, gzip (default: the first)",
+    )
+    group.add_argument(
+        "--metadata",
+        metavar="none|position|full",
+        default="position",
+        help="columns _partition _offset _timestamp _index, with full also _key _headers "
+        "(default: position)",
+    )
+
+
+def configure_decoding(group: argparse._ArgumentGroup) -> None:
+    """Declare how messages become rows."""
+    group.add_argument(
+        "--input_format",
+        metavar="FORMAT",
+        default="json",
+        help="json (objects or arrays of them), bytes, or MODULE:FUNCTION (default: json)",
+    )
+    group.add_argument(
+        "--schema",
+        metavar="FILE",
+        help=f"file of column types to pin, JSON or YAML; {EXACTNESS} (default: none)",
+    )
+    group.add_argument(
+        "--numbers",
+        metavar="infer|double",
+        default="infer",
+        help="types of new number columns: as first seen, or always double (default: infer)",
+    )
+
+
+def _configure_running(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--once", action="store_true", help="collect what has arrived, close what is due, stop"
+    )
+    group.add_argument(
+        "--flush", action="store_true", help="with --once: write the open windows too"
+    )
+    group.add_argument(
+        "--until",
+        metavar="INSTANT",
+        help="read each partition up to its first message stamped then or later, and stop "
+        "(a backfill's end)",
+    )
+    group.add_argument(
+        "--max_dead_letters",
+        metavar="N|P%",
+        help="stop a topic before a cycle is committed with which this run would have more than N "
+        "dead letters of it, or whose messages (100 or more) would be more than P%% of them "
+        "(default: none)",
+    )
+    group.add_argument(
+        "--max_messages_per_cycle",
+        metavar="N",
+        default="2000000",
+        help="most messages of one cycle; bounds memory and what a crash repeats "
+        "(default: 2000000)",
+    )
+    group.add_argument(
+        "--runner",
+        metavar="RUNNER",
+        default=DIRECT_RUNNER,
+        help="DirectRunner (in this process), or an engine: PrismRunner, DataflowRunner, "
+        "FlinkRunner, PortableRunner; those take Beam's own flags, too (default: DirectRunner)",
+    )
+    group.add_argument(
+        "--cycle_timeout",
+        metavar="DURATION",
+        help="on an engine: a cycle that takes longer is planned again (default: 5m)",
+    )
+    group.add_argument(
+        "--streaming", action="store_true", help="accepted: collecting is continuous anyway"
+    )
+    group.add_argument(
+        "--config", metavar="FILE", help="these flags as YAML; ${NAME} is an environment variable"
+    )
+
+
+def check(args: argparse.Namespace) -> CollectOptions:
+    """Turn flags into options.
+
+    Raises:
+        CollectionError: all that is wrong, one line each.
+    """
+    flags = Flags(args)
+    _check_choices(flags)
+    interval = flags.duration("interval", _SECOND)
+    flags.check(
+        interval % _SECOND == timedelta(0),
+        f"--interval must be whole seconds, got {args.interval!r}",
+    )
+    is_direct = args.runner == DIRECT_RUNNER
+    if args.shards is None:
+        args.shards = "1" if is_direct else str(SHARDS)
+    options = CollectOptions(
+        topics=flags.names("topics", "name one or more, as batch-topic"),
+        consumer=_consumer(flags),
+        group_id=args.group_id,
+        start=_start(flags),
+        is_start_given=args.start is not None,
+        until=flags.instant("until"),
+        skip_lost=args.on_data_loss == "skip",
+        interval=interval,
+        batch_size=flags.number("batch_size"),
+        grace=flags.duration("grace", timedelta(0)),
+        max_ahead=flags.duration("max_ahead", timedelta(0)),
+        max_messages=flags.number("max_messages_per_cycle"),
+        shards=flags.number("shards"),
+        rules=_rules(flags, interval),
+        schema=schema_of(flags),
+        output=_output(flags),
+        files=files_of(flags),
+        once=args.once,
+        flush=args.flush,
+        max_dead_letters=_dead_letter_limit(flags),
+        engine=check_engine(flags),
+    )
+    flags.check(args.once or not args.flush, "--flush goes with --once")
+    flags.done()
+    return options
+
+
+def _check_choices(flags: Flags) -> None:
+    flags.choice("runner", RUNNERS)
+    flags.choice("on_data_loss", ("fail", "skip"))
+    check_decoding(flags)
+
+
+def check_decoding(flags: Flags) -> None:
+    """Check the words among what ``configure_decoding`` and ``configure_files`` declare."""
+    flags.choice("metadata", METADATA)
+    flags.choice("numbers", ("infer", "double"))
+
+
+def _dead_letter_limit(flags: Flags) -> DeadLetterLimit | None:
+    text = flags.args.max_dead_letters
+    if text is None:
+        return None
+    digits = text.replace("_", "").replace(",", "")
+    if digits.isdecimal():
+        return DeadLetterLimit(most=int(digits))
+    share = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    percent = float(share[1]) if share else -1.0
+    flags.check(
+        0 <= percent <= 100,  # noqa: PLR2004 - percent
+        f"--max_dead_letters must be a number as 1000, or a share from 0% to 100%, got {text!r}",
+    )
+    return DeadLetterLimit(percent=percent)
+
+
+def _consumer(flags: Flags) -> Mapping[str, object]:
+    servers = flags.given("bootstrap_servers", "name a broker, as localhost:9092")
+    group = {"group.id": flags.args.group_id} if flags.args.group_id else {}
+    fixed = {**group, "bootstrap.servers": servers}
+    if flags.args.runner != DIRECT_RUNNER:
+        return consumer_on_engine(flags, fixed)
+    return {**flags.properties(), **fixed}
+
+
+def _start(flags: Flags) -> str:
+    start = flags.args.start or "earliest"
+    if start in {"earliest", "latest"}:
+        return str(start)
+    try:
+        return format_instant(parse_instant(start))
+    except ValueError:
+        flags.errors.append(
+            f"--start must be earliest, latest or an instant as 2026-11-22T10:30:00Z, got {start!r}"
+        )
+        return "earliest"
+
+
+def _rules(flags: Flags, interval: timedelta) -> RowRules:
+    rule, unit = flags.args.timestamp, flags.args.timestamp_unit
+    is_field = rule.startswith(FIELD) and len(rule) > len(FIELD)
+    flags.check(
+        is_field or rule in {"record", "collected"},
+        f"--timestamp must be record, collected or field:NAME, got {rule!r}",
+    )
+    try:
+        split_path(rule.removeprefix(FIELD), lambda _: False)
+    except CollectionError as error:
+        flags.errors.append(f"--timestamp: {error}")
+    if unit is not None:
+        flags.choice("timestamp_unit", UNITS)
+        flags.check(is_field, "--timestamp_unit goes with --timestamp=field:NAME")
+    return RowRules(
+        input_format=input_format_of(flags),
+        row_time=rule,
+        timestamp_unit=unit,
+        metadata=flags.args.metadata,
+        numbers=flags.args.numbers,
+        interval=interval,
+    )
+
+
+def input_format_of(flags: Flags) -> str:
+    """Return the input format; a function of the user's must be there."""
+    text = str(flags.args.input_format)
+    if ":" not in text:
+        return flags.choice("input_format", ("json", "bytes", "MODULE:FUNCTION"))
+    try:
+        load_function("input_format", text)
+    except CollectionError as error:
+        flags.errors.append(str(error))
+    return text
+
+
+def schema_of(flags: Flags) -> dict[str, Any]:
+    """Return the types of ``--schema``."""
+    if flags.args.schema is None:
+        return {}
+    try:
+        local_path(flags.args.schema, "--schema")
+        return read_schema_file(flags.args.schema)
+    except CollectionError as error:
+        flags.errors.append(str(error))
+        return {}
+
+
+def _output(flags: Flags) -> str:
+    """Return where collections lie: a URL as it is, a directory as an absolute path."""
+    output = flags.given("output", "name a directory, as collected, or gs://bucket/prefix")
+    try:
+        uri = open_storage(output).uri
+        obstacle = None if "://" in uri else _obstacle(Path(uri))
+    except CollectionError as error:
+        uri, obstacle = output, str(error)
+    flags.check(obstacle is None, f"--output={output}: {obstacle}")
+    return uri
+
+
+def _obstacle(folder: Path) -> str | None:
+    """Say why a folder can't be made or written; None if nothing is known against it."""
+    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110
+    if not there.is_dir():
+        return f"{there} is no directory"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"{there} can't be written by this user"
+    return None
+
+
+def files_of(flags: Flags) -> Output:
+    """Return what batch files look like."""
+    name, metadata = flags.choice("output_format", FORMATS), flags.args.metadata
+    if name not in FORMATS:
+        return Output(metadata=metadata)
+    compressions = FORMATS[name].compressions
+    if flags.args.compression is None:
+        return Output(name, compressions[0], metadata)
+    return Output(name, flags.choice("compression", compressions), metadata)

@@ -1,0 +1,222 @@
+"""What a distributed engine needs beside the collector's flags: Beam's own, checked up front."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+from batch_collection.errors import CollectionError
+from pipeline.options.flags import Flags, Parser, properties
+from transforms.sources.kafka.config import SECRET_VERSION, ConsumerConfig
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "DIRECT_RUNNER",
+    "RUNNERS",
+    "SHARDS",
+    "EngineOptions",
+    "beam_flags",
+    "check_engine",
+    "consumer_on_engine",
+    "pass_on",
+    "setup_file",
+]
+
+
+DIRECT_RUNNER = "DirectRunner"
+DATAFLOW_RUNNER = "DataflowRunner"
+RUNNERS = (DIRECT_RUNNER, "PrismRunner", DATAFLOW_RUNNER, "FlinkRunner", "PortableRunner")
+
+SHARDS = 4
+"""Default of ``--shards`` on an engine."""
+
+_CYCLE_TIMEOUT = timedelta(minutes=5)
+_PACKAGES = ("setup_file", "extra_packages", "requirements_file", "sdk_container_image")
+_REQUIRED = {
+    "project": "name the Google Cloud project, as --project=my-project",
+    "region": "name a region, as --region=europe-west1",
+    "temp_location": "name a folder for the job's own files, as --temp_location=gs://bucket/tmp",
+}
+_SECRET = re.compile(r"password|secret|jaas|token|private|\.key|key\.pem|oauthbearer\.config")
+_HERE = re.compile(r"(localhost|127\.[\d.]+|0\.0\.0\.0|\[?::1\]?)(:\d+)?")
+_NO_EXTRA = 'pip install "batch-collection[dataflow]"'
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How to run on an engine: its runner, flags for Beam, and when to plan a cycle again."""
+
+    runner: str
+    flags: tuple[str, ...]
+    cycle_timeout: timedelta
+
+    @property
+    def is_dataflow(self) -> bool:
+        """Whether it is Dataflow, which goes on without the machine that submits."""
+        return self.runner == DATAFLOW_RUNNER
+
+
+class _BeamParser(Parser, _BeamArgumentParser):
+    """Beam's flags, all that its options classes declare; mistakes are ``CollectionError``s."""
+
+
+def _beam_parser() -> _BeamParser:
+    parser = _BeamParser(add_help=False)
+    for options in {str(each): each for each in PipelineOptions.__subclasses__()}.values():
+        options._add_argparse_args(parser)  # noqa: SLF001 - as get_all_options does
+    return parser
+
+
+def beam_flags() -> list[str]:
+    """Return the names of all flags that Beam knows, as ``--project``."""
+    return _beam_parser().flags()
+
+
+def pass_on(
+    args: argparse.Namespace, unknown: Sequence[str]
+) -> tuple[list[str], list[str], list[str]]:
+    """Keep those of the words nobody knows that are Beam's, as ``args.beam``.
+
+    Returns:
+        The words that Beam doesn't know either, the flags it does know where an engine is asked
+        for, and what is wrong with them.
+    """
+    args.beam = []
+    if not unknown:
+        return [], [], []
+    parser = _beam_parser()
+    _, left, errors = parser.read(unknown)
+    args.beam = _without(unknown, left)
+    return left, [] if args.runner == DIRECT_RUNNER else parser.flags(), errors
+
+
+def _without(words: Sequence[str], left: Sequence[str]) -> list[str]:
+    """Leave out the words that are left, once each, in whatever order."""
+    kept, rest = [], list(left)
+    for word in words:
+        if word in rest:
+            rest.remove(word)
+        else:
+            kept.append(word)
+    return kept
+
+
+def check_engine(flags: Flags) -> EngineOptions | None:
+    """Return what an engine is to be told; None for the DirectRunner. Mistakes are noted."""
+    args = flags.args
+    words = list(getattr(args, "beam", ()))
+    if args.runner == DIRECT_RUNNER:
+        engines = ", ".join(RUNNERS[1:])
+        foreign = [word.partition("=")[0] for word in words if word.startswith("--")]
+        if args.cycle_timeout is not None:
+            foreign.append("--cycle_timeout")
+        for flag in foreign:
+            flags.errors.append(f"{flag} goes with an engine; name it with --runner: {engines}")
+        return None
+    given, _, _ = _beam_parser().read(words)
+    flags.check(
+        args.once or args.until is None,
+        f"--until goes with --once on --runner={args.runner}: a continuous job has no end; add "
+        "--once",
+    )
+    if args.runner == DATAFLOW_RUNNER:
+        _check_dataflow(flags, given)
+    timeout = _CYCLE_TIMEOUT
+    if args.cycle_timeout is not None:
+        timeout = flags.duration("cycle_timeout", timedelta(seconds=1))
+    return EngineOptions(args.runner, (*words, *_defaults(args, given, words)), timeout)
+
+
+def _check_dataflow(flags: Flags, given: argparse.Namespace) -> None:
+    args = flags.args
+    for name, cure in _REQUIRED.items():
+        flags.check(getattr(given, name), f"--{name} is missing; {cure}")
+    for name, value in (("temp_location", given.temp_location), ("output", args.output)):
+        flags.check(
+            not value or value.startswith("gs://"),
+            f"--{name}={value} is of this machine, Dataflow's workers can't reach it; give a "
+            f"gs://bucket/folder",
+        )
+    near = [each for each in (args.bootstrap_servers or "").split(",") if _HERE.fullmatch(each)]
+    flags.check(
+        not near,
+        f"--bootstrap_servers={','.join(near)} is this machine, Dataflow's workers can't reach it; "
+        "give an address in their network (see --network, --subnetwork)",
+    )
+    has_package = setup_file() is not None or any(getattr(given, name, None) for name in _PACKAGES)
+    flags.check(
+        has_package,
+        "the workers need this package, and there is no checkout to build it from; give "
+        "--extra_package=batch_collection-VERSION.tar.gz, "
+        "--setup_file=/path/to/checkout/setup.py, or --sdk_container_image",
+    )
+    try:
+        importlib.import_module("apache_beam.runners.dataflow.internal.apiclient")
+        importlib.import_module("google.cloud.storage")
+    except ImportError as error:
+        flags.errors.append(f"--runner={DATAFLOW_RUNNER} needs more packages: {error}; {_NO_EXTRA}")
+
+
+def _defaults(
+    args: argparse.Namespace, given: argparse.Namespace, words: Sequence[str]
+) -> list[str]:
+    """Return flags for Beam that can be told from the rest."""
+    defaults = [f"--runner={args.runner}", "--streaming"]
+    if args.runner == "PrismRunner":
+        prism = given.prism_location or shutil.which("prism")
+        is_loud = any(word.startswith("--prism_log_level") for word in words)
+        defaults += [f"--prism_location={prism}"] if prism else []
+        defaults += [] if is_loud else ["--prism_log_level=error"]
+    if args.runner == DATAFLOW_RUNNER:
+        if not given.job_name and args.topics:
+            name = re.sub(r"[^a-z0-9]+", "-", f"collect-{args.topics}".lower())[:60].strip("-")
+            defaults.append(f"--job_name={name}")
+        if not any(getattr(given, name, None) for name in _PACKAGES):
+            defaults.append(f"--setup_file={setup_file()}")
+    return defaults
+
+
+def setup_file() -> Path | None:
+    """Return the setup.py of the checkout that this runs from, None where it is installed."""
+    file = Path(__file__).parents[2] / "setup.py"
+    return file if file.exists() else None
+
+
+def consumer_on_engine(flags: Flags, fixed: Mapping[str, object]) -> Mapping[str, object]:
+    """Return librdkafka's properties for the workers: a file's are read there, and only there."""
+    args: Any = flags.args
+    try:
+        given = properties(args.properties, None)
+    except CollectionError as error:
+        flags.errors += str(error).splitlines()
+        return fixed
+    for key in sorted(key for key in given if _SECRET.search(key.lower())):
+        flags.errors.append(
+            f"-X {key} would travel in the job, where everybody who sees the job sees it; put it "
+            "into --consumer_config: a file the workers read, or a Secret Manager resource "
+            "projects/P/secrets/S/versions/V"
+        )
+    file = args.consumer_config
+    if file is None:
+        return {**given, **fixed}
+    is_remote = file.startswith("gs://") or SECRET_VERSION.fullmatch(file)
+    if not is_remote and args.runner == DATAFLOW_RUNNER:
+        flags.check(
+            Path(file).is_absolute(),
+            f"--consumer_config={file} is read by Dataflow's workers; give gs://bucket/file, "
+            "projects/P/secrets/S/versions/V, or the absolute path in --sdk_container_image",
+        )
+    elif not is_remote:
+        properties([], file)  # it is there, and says what is wrong with it
+        file = str(Path(file).expanduser().absolute())
+    return ConsumerConfig({**given, **fixed}, file)

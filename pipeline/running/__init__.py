@@ -1,0 +1,1 @@
+"""Drives that run plan after plan: here, or on an engine."""

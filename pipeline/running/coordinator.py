@@ -1,0 +1,293 @@
+"""What an engine does next for a collection: look at its log, then plan, wait or stop.
+
+One cycle is in flight at a time. What is remembered between two looks (``Flight``) only saves
+work: the log decides. A flight that is lost, old or there twice leads to a second plan of a cycle,
+and the log takes one.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, NamedTuple
+
+from batch_collection.errors import (
+    CollectionError,
+    DamagedFileError,
+    FileGoneError,
+    OtherCollectorError,
+    SourceError,
+    StorageError,
+)
+from batch_collection.log.entries import read_since
+from batch_collection.windows import format_duration
+from pipeline.planning.planner import Asked
+from pipeline.planning.topic import MOST_REPLANS, TopicCollection, dead_letters_of
+from pipeline.showing.display import cycle_line, maintenance_line
+from transforms.committing.commit import read_note
+from transforms.cutting.window_limit import TOO_MANY
+from transforms.elements.metrics import count, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from batch_collection.log.entry import Entry
+    from transforms.elements.plan import Task
+
+__all__ = ["Coordinator", "Flight", "Look"]
+
+
+IN_FLIGHT = timedelta(milliseconds=500)
+"""How often the log is asked whether the cycle in flight is committed."""
+
+POLL = timedelta(seconds=1)
+"""How often the broker is asked whether enough messages wait for the count trigger."""
+
+RETRY = timedelta(seconds=1)
+MOST_RETRY = timedelta(seconds=30)
+STOPPED = timedelta(minutes=1)
+_AT_ONCE = timedelta(milliseconds=10)
+_TRANSIENT = {"SourceError", "StorageError", "StoppedError", "FileNotFoundError"}
+
+
+class Flight(NamedTuple):
+    """What is remembered of a collection: JSON's types only, so that jobs can be updated.
+
+    ``run`` is drawn when the job is first submitted. ``after`` is the newest cycle taken up (-1:
+    none yet); the plan of the cycle after it is in flight if ``plan``, its id, isn't empty.
+    ``goal`` and ``asked_at`` (seconds since the epoch) are what ``--once`` collects up to.
+    ``stopped`` says why no more is planned. ``dead_letters`` are those that the run has had, as far
+    as it is remembered.
+    """
+
+    run: str
+    after: int = -1
+    plan: str = ""
+    planned_at: float = 0.0
+    tries: int = 0
+    left: int = 0
+    goal: dict[str, int] | None = None
+    asked_at: float | None = None
+    stopped: str = ""
+    dead_letters: int = 0
+
+    def to_json(self) -> bytes:
+        """Write it."""
+        return json.dumps(self._asdict()).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Flight:
+        """Read what ``to_json`` wrote, in this version or another."""
+        fields = json.loads(content)
+        return cls(**{name: fields[name] for name in cls._fields if name in fields})
+
+
+class Look(NamedTuple):
+    """What a look came to: tasks to run now, when to look again, and lines for a log.
+
+    With ``done`` nothing is left of ``--once``, or nothing can be done; ``error`` is why nothing
+    more is planned.
+    """
+
+    flight: Flight
+    tasks: tuple[Task, ...] = ()
+    wait: timedelta = POLL
+    notes: tuple[str, ...] = ()
+    done: bool = False
+    error: CollectionError | None = None
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+@dataclass
+class Coordinator:
+    """Looks after one collection, from one look to the next.
+
+    Attributes:
+        open: begins or takes up the collection for a run; called when first needed.
+        cycle_timeout: how long a cycle may take before it is planned again, doubled each time.
+    """
+
+    open: Callable[[str], TopicCollection]
+    cycle_timeout: timedelta
+    once: bool = False
+    flush: bool = False
+    clock: Callable[[], datetime] = _utc_now
+    _topic: TopicCollection | None = None
+    _trouble: str = ""
+    _reason: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def look(self, flight: Flight) -> Look:
+        """Look once; nothing is raised that a user can mend."""
+        if flight.stopped:
+            return self._stopped(flight, CollectionError(flight.stopped))
+        with self._lock:
+            try:
+                look = self._look(flight)
+            except (DamagedFileError, FileGoneError) as error:
+                return self._stopped(flight._replace(stopped=str(error)), error)
+            except (SourceError, StorageError) as error:
+                return self._in_trouble(flight, str(error))
+            except CollectionError as error:
+                return self._stopped(flight._replace(stopped=str(error)), error)
+            if self._trouble:
+                self._trouble = ""
+                look = look._replace(notes=("it works again", *look.notes))
+            return look
+
+    def _stopped(self, flight: Flight, error: CollectionError) -> Look:
+        notes = (f"error: {error}",)
+        return Look(flight, wait=STOPPED, notes=notes, error=error, done=self.once)
+
+    def _in_trouble(self, flight: Flight, text: str) -> Look:
+        """Try again soon; say why once."""
+        notes = () if text == self._trouble else (f"{text}; trying again until it works",)
+        self._trouble = text
+        return Look(flight, wait=_pause(flight.tries), notes=notes)
+
+    def _look(self, flight: Flight) -> Look:
+        topic = self._opened(flight)
+        flight, notes = self._taken_up(topic, flight)
+        if flight.plan:
+            verdict = self._verdict(topic, flight)
+            if verdict is None:
+                return Look(flight, wait=IN_FLIGHT, notes=notes)
+            flight = flight._replace(plan="", tries=flight.tries + 1)
+            notes += (verdict,) if verdict else ()
+        return self._planned(topic, flight, notes)
+
+    def _opened(self, flight: Flight) -> TopicCollection:
+        """Open the collection once a process, for the run that the job began with."""
+        if self._topic is None:
+            self._topic = self.open(flight.run)
+        return self._topic
+
+    def _taken_up(self, topic: TopicCollection, flight: Flight) -> tuple[Flight, tuple[str, ...]]:
+        """Take up what was committed since the last look.
+
+        Raises:
+            OtherCollectorError: by another run.
+        """
+        found = topic.take_up()
+        newest = topic.newest
+        if newest.cycle == flight.after:
+            return flight, ()
+        if flight.after < 0:
+            notes: tuple[str, ...] = (_where(newest),)
+        else:
+            if not found or found[0].cycle != flight.after + 1:  # an old flight, or a new worker
+                found = read_since(topic.storage, flight.after, newest.cycle)
+            _check_runs(found, flight, topic.storage.uri)
+            notes = self._lines(found, flight)
+        letters = flight.dead_letters + dead_letters_of(found, flight.run)
+        taken = flight._replace(after=newest.cycle, plan="", tries=0, left=0, dead_letters=letters)
+        self._reason = ""
+        return taken, notes + _committed_offsets(topic)
+
+    def _lines(self, found: Sequence[Entry], flight: Flight) -> tuple[str, ...]:
+        """Describe what commands did, and the newest cycle, a line each."""
+        lines = [maintenance_line(entry) for entry in found if entry.is_maintenance]
+        collected = [entry for entry in found if not entry.is_maintenance][-1:]
+        return (*(self._line(entry, flight) for entry in collected), *lines)
+
+    def _line(self, newest: Entry, flight: Flight) -> str:
+        """Describe a cycle in one line, and count it."""
+        took = newest.committed_at - datetime.fromtimestamp(flight.planned_at, timezone.utc)
+        count("cycles")
+        observe("cycle_milliseconds", round(took.total_seconds() * 1000))
+        return cycle_line(newest, flight.left, took)
+
+    def _verdict(self, topic: TopicCollection, flight: Flight) -> str | None:
+        """Say why the cycle in flight is to be planned again; None: it still has time.
+
+        Raises:
+            CollectionError: it failed for good.
+        """
+        cycle, age = flight.after + 1, self.clock().timestamp() - flight.planned_at
+        failure = read_note(topic.storage, cycle, flight.plan)
+        if failure is None:
+            patience = self.cycle_timeout * 2**flight.tries
+            if age < patience.total_seconds():
+                return None
+            return f"cycle {cycle} took longer than {format_duration(patience)}; planned again"
+        if failure.kind == "SchemaChange" and flight.tries < MOST_REPLANS:
+            topic.pin(failure.schema)
+            return f"cycle {cycle} is planned again: {failure.text}"
+        if failure.kind == TOO_MANY:
+            topic.limit = failure.limit
+            return f"cycle {cycle} is planned again: {failure.text}"
+        if failure.kind in _TRANSIENT or (failure.kind == "WriteError" and not self.once):
+            is_soon = age < _pause(flight.tries).total_seconds()
+            return None if is_soon else self._said_once(cycle, failure.text)
+        raise failure.error()
+
+    def _said_once(self, cycle: int, text: str) -> str:
+        """Say why a cycle is planned again, unless that was the reason the last time, too."""
+        is_new, self._reason = text != self._reason, text
+        return f"cycle {cycle} is planned again: {text}" if is_new else ""
+
+    def _planned(self, topic: TopicCollection, flight: Flight, notes: tuple[str, ...]) -> Look:
+        """Plan the next cycle if one is due; one without rows is committed at once."""
+        flight = self._with_goal(topic, flight)
+        asked = Asked(flush=self.flush, force=self.once)
+        now = self.clock()
+        topic.dead_letters = flight.dead_letters
+        asked_at = flight.asked_at
+        asked_now = now if asked_at is None else datetime.fromtimestamp(asked_at, timezone.utc)
+        planned = topic.plan(asked, asked_now)
+        if planned is None:
+            wait = max(min(topic.next_due() - now, POLL), _AT_ONCE)
+            return Look(flight, wait=wait, notes=notes, done=self.once)
+        observe("lag_messages", planned.messages + planned.left)
+        flight = flight._replace(
+            plan=planned.plan.id, planned_at=now.timestamp(), left=planned.left
+        )
+        if planned.is_empty:
+            topic.commit_empty(planned)
+            return Look(flight, wait=_AT_ONCE, notes=notes)
+        return Look(flight, tasks=planned.tasks, wait=IN_FLIGHT, notes=notes)
+
+    def _with_goal(self, topic: TopicCollection, flight: Flight) -> Flight:
+        """Let ``--once`` collect what was there, and close what was due, at its first look."""
+        if not self.once:
+            return flight
+        if flight.goal is None:
+            goal = {str(p): end for p, end in topic.set_goal().items()}
+            return flight._replace(goal=goal, asked_at=self.clock().timestamp())
+        topic.set_goal({int(p): end for p, end in flight.goal.items()})
+        return flight
+
+
+def _pause(tries: int) -> timedelta:
+    return min(RETRY * 2 ** min(tries, 10), MOST_RETRY)
+
+
+def _where(newest: Entry) -> str:
+    if newest.cause == "start":
+        return f"begins to collect {newest.source.topic}"
+    return f"goes on after cycle {newest.cycle} of {newest.source.topic}"
+
+
+def _check_runs(found: Sequence[Entry], flight: Flight, uri: str) -> None:
+    """Stop before the entry of another run; that of a command is none."""
+    for entry in found:
+        if flight.run != entry.run and flight.plan != entry.plan and not entry.is_maintenance:
+            message = (
+                f"another collector (host={entry.host} pid={entry.pid}) committed "
+                f"cycle={entry.cycle} of {uri}; this one plans no more"
+            )
+            raise OtherCollectorError(message)
+
+
+def _committed_offsets(topic: TopicCollection) -> tuple[str, ...]:
+    """Commit the group's offsets; they serve lag tools only, so nothing stops without them."""
+    try:
+        topic.commit_offsets()
+    except SourceError as error:
+        return (f"{error}; collecting goes on",)
+    return ()

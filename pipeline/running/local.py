@@ -1,0 +1,296 @@
+"""The local drive: plan, run one bounded pipeline a cycle on the DirectRunner, settle, wait."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from batch_collection.errors import CollectionError, SourceError, StoppedError, WriteError
+from batch_collection.windows import utc_now
+from pipeline.graph import CollectTasks
+from pipeline.planning.planner import Asked
+from pipeline.showing.display import maintenance_line
+from transforms.elements.progress import progress
+from transforms.sources.kafka import client as kafka_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from batch_collection.log.entry import Entry
+    from pipeline.graph import GraphOptions
+    from pipeline.planning.planner import Planned
+    from pipeline.planning.topic import TopicCollection
+    from pipeline.showing.display import Display
+    from transforms.elements.plan import Task
+
+__all__ = ["LocalDrive", "run_steps", "run_tasks"]
+
+
+POLL = timedelta(seconds=1)
+"""How often the broker is asked whether enough messages wait for the count trigger."""
+
+RETRY = timedelta(seconds=1)
+MOST_RETRY = timedelta(seconds=30)
+
+
+class _Due(NamedTuple):
+    """A collection and what is planned for it."""
+
+    topic: TopicCollection
+    planned: Planned
+
+
+class _Pause(NamedTuple):
+    """How long a topic is left alone whose source is away, or whose rows can't be written."""
+
+    since: datetime
+    length: timedelta
+    is_of_source: bool = True
+
+    def holds(self, now: datetime) -> bool:
+        """Tell whether it is still too early; a clock that was set back ends it, too."""
+        return self.since <= now < self.since + self.length
+
+
+def _broken(due: Sequence[_Due], options: GraphOptions) -> CollectionError | None:
+    """Run what is planned for some topics together; return what broke it off."""
+    try:
+        tasks: list[Task] = []
+        for topic, planned in due:
+            if planned.is_empty:
+                topic.commit_empty(planned)
+            else:
+                tasks += planned.tasks
+        if tasks:
+            run_tasks(tasks, options)
+    except StoppedError:
+        raise
+    except CollectionError as error:
+        return error
+    return None
+
+
+def run_tasks(tasks: Sequence[Task], options: GraphOptions) -> None:
+    """Collect some tasks: run the graph once over them, in this process.
+
+    Raises:
+        CollectionError: a step can't go on, the disk is full for example.
+    """
+    run_steps(tasks, CollectTasks(options))
+
+
+def run_steps(tasks: Sequence[Task], steps: beam.PTransform) -> None:
+    """Run steps once over some tasks, in this process.
+
+    The DirectRunner is three runners, and which one it picks depends on the graph; this is the one
+    it uses for batch.
+
+    Raises:
+        CollectionError: a step can't go on, the disk is full for example.
+    """
+    log = logging.getLogger("apache_beam.runners.common")
+    log.addFilter(_is_not_said_anyhow)
+    try:
+        with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
+            _ = pipeline | "Tasks" >> beam.Create(tasks, reshuffle=False) | steps
+    except CollectionError as error:
+        # Beam raises the error again with the step's name behind its text
+        raise type(error)(str(error).partition(" [while running")[0]) from error
+    finally:
+        log.removeFilter(_is_not_said_anyhow)
+
+
+def _is_not_said_anyhow(record: logging.LogRecord) -> bool:
+    """Tell what Beam logs, with a traceback, although it raises it: an error shown as one line."""
+    return not (record.exc_info and isinstance(record.exc_info[1], CollectionError))
+
+
+@dataclass(slots=True)
+class LocalDrive:
+    """Collects some topics until it is stopped, with ``once`` until what was there is collected.
+
+    Guarantee: a cycle's rows are in the log, all of them, or not at all, whenever the process ends.
+    One topic's trouble keeps no other from being collected: what may pass is waited for, with
+    ``once`` only the source; what a user must mend ends that topic alone.
+    """
+
+    topics: Sequence[TopicCollection]
+    options: GraphOptions
+    display: Display
+    once: bool = False
+    flush: bool = False
+    clock: Callable[[], datetime] = utc_now
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _pauses: dict[str, _Pause] = field(default_factory=dict)
+    _given_up: dict[str, CollectionError] = field(default_factory=dict)
+    _offsets_trouble: str = ""
+    _now: datetime | None = None
+
+    def stop(self) -> None:
+        """End soon: the running cycle is committed, or nothing of it; for signal handlers."""
+        self._stop.set()
+        kafka_client.interrupt()
+
+    def run(self) -> None:
+        """Collect.
+
+        Raises:
+            CollectionError: what a user can mend; of some topics, once the others are collected.
+        """
+        try:
+            if self.once:
+                self._now = self.clock()
+            self._collect()
+        finally:
+            kafka_client.close_consumers()
+            kafka_client.resume()  # for whoever reads next; a stop may have come before this began
+        for error in self._given_up.values():
+            raise error
+
+    def _collect(self) -> None:
+        while not self._stop.is_set():
+            try:
+                if not self._pass():
+                    return
+            except StoppedError:
+                return
+
+    def _pass(self) -> bool:
+        """Run what is due, else wait; return whether there is more to do."""
+        due = self._due()
+        if due:
+            self._run(due)
+            return True
+        is_done = self.once or all(topic.is_at_end for topic in self._live)
+        if is_done and not self._pauses:
+            return False
+        self._wait()
+        return True
+
+    @property
+    def _live(self) -> list[TopicCollection]:
+        """The topics that are not given up."""
+        return [topic for topic in self.topics if topic.info.name not in self._given_up]
+
+    def _due(self) -> list[_Due]:
+        """Plan what is due; a topic whose source is away keeps no other from being collected."""
+        due = []
+        for topic in self._live:
+            pause = self._pauses.get(topic.info.name)
+            if pause is not None and pause.holds(self.clock()):
+                continue
+            asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)
+            try:
+                if self.once and topic.goal is None:
+                    topic.set_goal()
+                planned = topic.plan(asked, self._now)
+            except StoppedError:
+                raise
+            except CollectionError as error:
+                self._is_in_trouble(topic, error)
+                continue
+            if planned is None:
+                self._is_back(topic)
+            else:
+                due.append(_Due(topic, planned))
+        return due
+
+    def _run(self, due: Sequence[_Due]) -> None:
+        began = self.clock()
+        progress.reset()
+        self.display.begin([item.planned for item in due])
+        again, broken = self._worked_off(due)
+        for topic, planned in due:
+            try:
+                if error := broken.get(topic.info.name):
+                    raise error
+                found = topic.settle(planned, published=not again)
+                if topic.news:
+                    self.display.note(topic.news)
+                if found:
+                    self._show(found, planned, self.clock() - began)
+                    self._is_back(topic)
+                    self._commit_offsets(topic)
+            except StoppedError:
+                raise
+            except CollectionError as error:
+                self._is_in_trouble(topic, error)
+        if progress.undated:
+            self.display.note(
+                f"warning: rows without _timestamp: {progress.undated:,}; those of their records "
+                "are missing, or not milliseconds within years 1 to 9999; mend the sender"
+            )
+
+    def _worked_off(self, due: Sequence[_Due]) -> tuple[bool, dict[str, CollectionError]]:
+        """Run what is planned; say whether parts of it ran twice, and by topic what broke.
+
+        What breaks where topics run together may be the trouble of any: then each runs by itself.
+        """
+        error = _broken(due, self.options)
+        if error is None or len(due) == 1:
+            return False, {topic.info.name: error for topic, _ in due if error is not None}
+        errors = {each.topic.info.name: _broken([each], self.options) for each in due}
+        return True, {name: error for name, error in errors.items() if error is not None}
+
+    def _show(self, found: Sequence[Entry], planned: Planned, took: timedelta) -> None:
+        for entry in found:
+            if entry.is_maintenance:
+                self.display.note(maintenance_line(entry))
+            else:
+                self.display.end(entry, planned, took)
+
+    def _commit_offsets(self, topic: TopicCollection) -> None:
+        """Commit the group's offsets; they serve lag tools only, so nothing stops without them."""
+        try:
+            topic.commit_offsets()
+            self._offsets_trouble = ""
+        except SourceError as error:
+            if not self._offsets_trouble:
+                self.display.note(f"{error}; collecting goes on")
+            self._offsets_trouble = str(error)
+
+    def _wait(self) -> None:
+        due = min(self._next_look(topic) for topic in self._live)
+        self.display.wait(due, sum(topic.lag for topic in self.topics))
+        seconds = min(due - self.clock(), POLL).total_seconds()
+        self._stop.wait(max(seconds, 0.01))
+
+    def _next_look(self, topic: TopicCollection) -> datetime:
+        pause = self._pauses.get(topic.info.name)
+        return topic.next_due() if pause is None else pause.since + pause.length
+
+    def _is_in_trouble(self, topic: TopicCollection, error: CollectionError) -> None:
+        """Leave a topic alone, for a while or for good; say why once."""
+        if isinstance(error, SourceError) or (isinstance(error, WriteError) and not self.once):
+            if not self._stop.is_set():
+                self._is_away(topic, error)
+            return
+        self._given_up[topic.info.name] = error
+        self._pauses.pop(topic.info.name, None)
+        if self._live:
+            self.display.note(f"error: {error}; other topics go on")
+
+    def _is_away(self, topic: TopicCollection, error: CollectionError) -> None:
+        """Leave a topic alone for a while, longer each time; say why once."""
+        is_of_source = isinstance(error, SourceError)
+        if is_of_source:
+            kafka_client.close_consumers()  # connections of before may be dead, and nobody told
+        before = self._pauses.get(topic.info.name)
+        if before is None:
+            until = "it is back" if is_of_source else "it works"
+            self.display.note(f"{error}; trying again until {until}")
+        length = RETRY if before is None else min(before.length * 2, MOST_RETRY)
+        self._pauses[topic.info.name] = _Pause(self.clock(), length, is_of_source)
+
+    def _is_back(self, topic: TopicCollection) -> None:
+        pause = self._pauses.pop(topic.info.name, None)
+        if pause is not None:
+            what = "the source is back" if pause.is_of_source else "it works again"
+            self.display.note(f"{what}: topic={topic.info.name}")

@@ -1,0 +1,191 @@
+"""PlanCycle: collections in, the tasks of one cycle after the other out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+from apache_beam import coders
+from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
+from apache_beam.io.watermark_estimators import WalltimeWatermarkEstimator
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Duration, Timestamp
+
+from batch_collection.windows import microseconds
+from pipeline.running.coordinator import Coordinator, Flight
+from transforms.elements.plan import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apache_beam.pvalue import PCollection
+
+    from batch_collection.errors import CollectionError
+
+__all__ = ["FlightCoder", "PlanCycle", "tell_errors"]
+
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class PlanCycle(beam.PTransform):
+    """Plan a collection's cycles, one in flight at a time, until nothing is left of ``--once``.
+
+    In: a topic, and the run to commit its entries under. Out: ``Task``, unbounded. A splittable
+    DoFn that puts itself off: what it remembers (``Flight``) and the tasks it gives are kept by one
+    checkpoint of the runner's, it wakes when a window is due, ticks never pile up, and when it
+    ends, the job ends. A drain stops it; what is in flight is still committed.
+
+    Attributes:
+        coordinators: makes a topic's ``Coordinator``, on the worker.
+        raises: let the job fail where nothing more can be planned, else only say so.
+        shared: it collects other topics, too, which go on: this one's part of it ends, or is only
+            said to be in trouble.
+    """
+
+    coordinators: Callable[[str], Coordinator]
+    raises: bool = True
+    shared: bool = False
+
+    def expand(self, starts: PCollection[tuple[str, str]]) -> PCollection[Task]:
+        """Wire it."""
+        planning = beam.ParDo(_PlanFn(self.coordinators, self.raises, self.shared))
+        return starts | planning.with_output_types(Task)
+
+
+class FlightCoder(coders.Coder):
+    """JSON, so that a job can be updated to a version with other fields."""
+
+    def encode(self, value: Flight) -> bytes:
+        """Write it."""
+        return value.to_json()
+
+    def decode(self, encoded: bytes) -> Flight:
+        """Read it."""
+        return Flight.from_json(encoded)
+
+    def is_deterministic(self) -> bool:
+        """Return True: fields stand in their order."""
+        return True
+
+
+class _FlightTracker(RestrictionTracker):
+    """Holds what is remembered; claiming a new ``Flight`` replaces it, None ends it."""
+
+    def __init__(self, flight: Flight | None) -> None:
+        self._flight = flight
+        self._is_split = False
+
+    def current_restriction(self) -> Flight | None:
+        return self._flight
+
+    def try_claim(self, position: Flight | None) -> bool:
+        self._flight = position
+        return True
+
+    def try_split(self, fraction_of_remainder: float) -> tuple[Any, Any] | None:
+        """Put the rest off. A collection can't be shared, so no runner may split it otherwise."""
+        if fraction_of_remainder or self._flight is None or self._is_split:
+            return None
+        self._is_split = True
+        return self._flight, self._flight
+
+    def check_done(self) -> None:
+        if self._flight is not None and not self._is_split:
+            message = "the look at a collection was cut short"
+            raise ValueError(message)
+
+    def current_progress(self) -> RestrictionProgress:
+        return RestrictionProgress(fraction=0.0)
+
+    def is_bounded(self) -> bool:
+        return False
+
+
+_WALL_TIME = WalltimeWatermarkEstimator.default_provider()
+
+
+class _Flights(RestrictionProvider):
+    def initial_restriction(self, element: tuple[str, str]) -> Flight:
+        return Flight(element[1])
+
+    def create_tracker(self, restriction: Flight) -> _FlightTracker:
+        return _FlightTracker(restriction)
+
+    def restriction_coder(self) -> FlightCoder:
+        return FlightCoder()
+
+    def restriction_size(self, element: tuple[str, str], restriction: Flight) -> int:  # noqa: ARG002
+        return 1
+
+    def truncate(self, element: tuple[str, str], restriction: Flight) -> None:
+        """Plan no more when the job is drained."""
+
+
+@dataclass(eq=False)
+class _PlanFn(beam.DoFn):
+    coordinators: Callable[[str], Coordinator]
+    raises: bool
+    shared: bool = False
+
+    @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
+    def process(
+        self,
+        element: tuple[str, str],
+        tracker: Any = beam.DoFn.RestrictionParam(_Flights()),  # noqa: B008 - Beam's way
+        _: Any = beam.DoFn.WatermarkEstimatorParam(_WALL_TIME),  # noqa: B008
+    ) -> Iterator[TimestampedValue]:
+        look = self._coordinator(element).look(tracker.current_restriction())
+        is_told = self._is_told(look.error)
+        for note in () if is_told else look.notes:
+            _logger.log(logging.ERROR if look.error else logging.INFO, "%s", note)
+        is_over = look.done
+        if look.error is not None:
+            is_over = self.raises and self.shared and (is_told or look.done)
+        tracker.try_claim(None if is_over else look.flight)
+        now = Timestamp.now()
+        for task in look.tasks:
+            yield TimestampedValue(task, now)
+        if not is_over:
+            tracker.defer_remainder(Duration(micros=microseconds(look.wait)))
+
+    def _is_told(self, error: CollectionError | None) -> bool:
+        """Tell whoever waits for the job in this process why nothing more is planned for a topic.
+
+        Raises:
+            CollectionError: nobody waits, and no other topic is collected.
+        """
+        if error is None or not self.raises:
+            return False
+        if not _told and not self.shared:
+            raise error
+        for tell in _told:
+            tell(error)
+        return bool(_told)
+
+    def _coordinator(self, start: tuple[str, str]) -> Coordinator:
+        """Return the one of this process: a runner may make many copies of this DoFn."""
+        with _lock:
+            if start not in _coordinators:
+                _coordinators[start] = self.coordinators(start[0])
+            return _coordinators[start]
+
+
+_told: list[Callable[[CollectionError], None]] = []
+
+
+def tell_errors(tell: Callable[[CollectionError], None]) -> None:
+    """Tell what would make a job fail, where it waits in this process, as its workers do.
+
+    A runner would bury the line under its own tracebacks.
+    """
+    _told[:] = [tell]
+
+
+_coordinators: dict[tuple[str, str], Coordinator] = {}
+_lock = threading.Lock()

@@ -1,0 +1,53 @@
+"""Numbers, durations and instants as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+__all__ = ["aligned", "described_instant", "humanised_bytes", "humanised_duration"]
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_THOUSAND = 1000
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Write cells in columns, as wide as each needs."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def described_instant(instant: datetime) -> str:
+    """Write an instant for people, to the second."""
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def humanised_bytes(count: float) -> str:
+    """Write a size with three digits: ``293 B``, ``1.23 MB``."""
+    unit = 0
+    while count >= _THOUSAND and unit < len(_UNITS) - 1:
+        count, unit = count / _THOUSAND, unit + 1
+    form = ".3g" if round(count) < _THOUSAND else ".0f"
+    return f"{count:{form}} {_UNITS[unit]}"
+
+
+def humanised_duration(span: timedelta) -> str:
+    """Write a duration with its two highest units: ``250ms``, ``2.1s``, ``3m 5s``, ``2d 4h``."""
+    seconds = abs(span.total_seconds())
+    sign = "-" if span < timedelta(0) else ""
+    if seconds < 1:
+        return f"{sign}{seconds * 1000:.0f}ms"
+    if round(seconds, 1) < 60:  # noqa: PLR2004 - seconds a minute
+        return f"{sign}{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")]
+    first = next(place for place, (count, _) in enumerate(parts) if count)
+    shown = [f"{count}{unit}" for count, unit in parts[first : first + 2] if count]
+    return sign + " ".join(shown)

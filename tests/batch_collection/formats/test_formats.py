@@ -1,0 +1,295 @@
+"""The formats of batch files: what is written is what is read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batch_collection.errors import DamagedFileError
+from batch_collection.formats.known import FORMATS, format_named, format_of
+from batch_collection.formats.told import Told
+from batch_collection.log.file_types import METADATA_TYPES
+from batch_collection.schema.columns import PLACEHOLDER
+from tests.builders import at
+from tests.columns import rows_of, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batch_collection.formats.contract import Format
+
+ROWS = pa.table(
+    {
+        "text": ["2026-11-22T10:30:00Z", None, "x"],
+        "number": [1.5, 2.0, None],
+        "_partition": pa.array([0, 0, 1], pa.int32()),
+        "_offset": pa.array([7, 8, 2**53 + 1], pa.int64()),
+        "_timestamp": pa.array([at("10:30:00.123")] * 3, pa.timestamp("ms", "UTC")),
+    }
+)
+HEADERS = [
+    pa.map_(pa.string(), pa.binary()),
+    pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())])),
+]
+ALL = [(name, codec) for name, one in FORMATS.items() for codec in one.compressions]
+
+
+def written(file_format: Format, rows: pa.Table, compression: str) -> bytes:
+    """Write a table in two parts."""
+    sink = io.BytesIO()
+    writer = file_format.writer(sink, rows.schema, compression)
+    writer.write(rows.slice(0, 1))
+    writer.write(rows.slice(1))
+    writer.close()
+    return sink.getvalue()  # fails if the writer had closed it
+
+
+def told(schema: pa.Schema, rows: int | None = None) -> Told:
+    """Return what a log tells of a file."""
+    return Told(rows, lambda: [{field.name: field.type for field in schema}])
+
+
+def read(
+    content: bytes, path: str, schema: pa.Schema, columns: list[str] | None = None
+) -> pa.Table:
+    """Read a file by its name."""
+    return format_of(path).read(io.BytesIO(content), path, columns, told(schema))
+
+
+def read_back(rows: pa.Table, name: str, compression: str, version: int = 2) -> pa.Table:
+    """Write rows and read them again."""
+    file_format = format_named(name, version)
+    content = written(file_format, rows, compression)
+    return read(content, f"a{file_format.suffix(compression)}", rows.schema)
+
+
+@pytest.mark.parametrize(("name", "compression"), ALL)
+def test_rows_come_back(name: str, compression: str) -> None:
+    """In all formats and compressions, in order; text that looks like an instant stays text."""
+    assert read_back(ROWS, name, compression).equals(ROWS)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables())
+def test_whatever_is_written_is_read_back_equal(rows: pa.Table) -> None:
+    """Over all types, nesting, nulls and names, in all formats and compressions."""
+    for name, compression in ALL:
+        found = read_back(rows, name, compression)
+
+        assert found.schema.equals(rows.schema)
+        assert repr(found.to_pylist()) == repr(rows.to_pylist())  # where NaN is NaN, and -0.0 -0.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data(), st.sampled_from(HEADERS))
+def test_metadata_is_read_back_equal(data: st.DataObject, headers: pa.DataType) -> None:
+    """Keys and headers too, of both types; a name may come twice, a value may be null."""
+    rows = data.draw(rows_of(pa.schema({**METADATA_TYPES, "_headers": headers})))
+
+    for name, compression in ALL:
+        assert read_back(rows, name, compression).to_pylist() == rows.to_pylist()
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_are_none_are_words_in_json(word: str) -> None:
+    """Anywhere, in files of format 2; text of the same letters stays text."""
+    number = float(word)
+    row = {"a": number, "b": [None, {"x": 0.1, "t": at("10:30:00")}, {"x": number}], "t": word}
+    rows = pa.Table.from_pylist([{**row, "a": None, "b": None}, row, {**row, "a": 1e300}])
+
+    content = written(FORMATS["jsonl"], rows, "none")
+
+    assert json.loads(content.splitlines()[1])["a"] == word
+    assert repr(read(content, "a.jsonl", rows.schema).to_pylist()) == repr(rows.to_pylist())
+
+
+def test_numbers_that_are_none_stay_nulls_in_format_1() -> None:
+    """As they were always written there: older programs read these files."""
+    rows = pa.table({"a": [float("nan"), 1.5], "b": [[float("inf")], [2.0]]})
+
+    found = read_back(rows, "jsonl", "none", version=1)
+
+    assert found.to_pylist() == [{"a": None, "b": [None]}, {"a": 1.5, "b": [2.0]}]
+
+
+def test_long_files_are_read_in_parts() -> None:
+    """More lines than are parsed at once, and lines longer than a part."""
+    many = pa.table({"a": pa.array(range(120_001), pa.int64())})
+    long = pa.table({"a": ["x" * (65 << 20), "y", "z" * 100]})
+
+    assert read_back(many, "jsonl", "none").equals(many.combine_chunks())
+    assert read_back(long, "jsonl", "none").equals(long)
+
+
+NO_COLUMN = io.BytesIO()
+pq.write_table(pa.table({"a": [1]}).select([]), NO_COLUMN)
+
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [
+        (b"{}\n{}\n{}\n", "a.jsonl"),
+        (b"", "a.jsonl"),
+        (gzip.compress(b"", mtime=0), "a.jsonl.gz"),
+        (NO_COLUMN.getvalue(), "a.parquet"),
+    ],
+)
+def test_rows_without_columns_are_rows(content: bytes, path: str) -> None:
+    """JSON lines hold them as empty objects; format 1 kept nothing of them but their number."""
+    file_format, said = format_of(path), told(pa.schema([]), 3)
+
+    found = file_format.read(io.BytesIO(content), path, None, said)
+    outline = file_format.outline(io.BytesIO(content), path, said)
+    none = file_format.read_groups(io.BytesIO(content), path, [0], ["a"], said)
+
+    assert found.to_pylist() == [{PLACEHOLDER: None}] * 3
+    assert outline == (found.schema, (3,))
+    assert (none.num_rows, none.num_columns) == (3, 0)
+
+
+def test_fewer_rows_without_columns_than_the_log_says_are_refused() -> None:
+    """As others are."""
+    with pytest.raises(DamagedFileError, match="it has 2 rows, the log says 3"):
+        FORMATS["jsonl"].read(io.BytesIO(b"{}\n{}\n"), "a.jsonl", None, told(pa.schema([]), 3))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"a":1}\n{"a":2}',
+        b'{"a":1}\n{"b":2}\n',
+        b'{"a":1}{"a":2}\n',
+        b'{"a":1}\n\n',
+        b'{"a":"1"}\n',
+        b'{"a":1.5}\n',
+        b'{"a":99999999999999999999}\n',
+        b'{"a":1,"a":2}\n',
+        b'{"a":NaN}\n',
+        b'{"a":"NaN"}\n',
+        b"[1]\n",
+        b"\n",
+        b'{"a":\xff}\n',
+        b"\x00\n",
+    ],
+)
+def test_lines_that_no_collector_wrote_are_refused(content: bytes) -> None:
+    """Rather than read as something else."""
+    with pytest.raises((pa.ArrowInvalid, DamagedFileError)):
+        read(content, "a.jsonl", pa.schema([("a", pa.int64())]))
+
+
+@pytest.mark.parametrize("text", ["!", "YQ", "YQ==YQ==", "Y Q==", "\u00e9"])
+def test_what_is_no_base64_is_refused(text: str) -> None:
+    """Not skipped, as Python's decoder would by default."""
+    with pytest.raises(pa.ArrowInvalid):
+        read(json.dumps({"a": text}).encode() + b"\n", "a.jsonl", pa.schema([("a", pa.binary())]))
+
+
+@pytest.mark.parametrize("pairs", [[["k"]], [["k", "dg==", "x"]], [None], [[None, "dg=="]]])
+def test_what_is_no_map_is_refused(pairs: list[Any]) -> None:
+    """A list of pairs, the first of each not null."""
+    content = json.dumps({"_headers": pairs}).encode() + b"\n"
+    with pytest.raises(pa.ArrowInvalid):
+        read(content, "a.jsonl", pa.schema([("_headers", HEADERS[0])]))
+
+
+def test_json_lines_of_rows_without_a_column_are_empty_objects() -> None:
+    """But a field of somebody's own that is named like the column that keeps such rows is kept."""
+    nothing = pa.table({"_empty": pa.nulls(3, pa.bool_())})
+    own = pa.table({"_empty": [None, True, None]})
+
+    assert written(FORMATS["jsonl"], nothing, "none") == b"{}\n" * 3
+    assert b'{"_empty":true}\n' in written(FORMATS["jsonl"], own, "none")
+
+
+@pytest.mark.parametrize(("name", "compression"), ALL)
+def test_columns_that_a_file_lacks_are_left_out(name: str, compression: str) -> None:
+    """So that readers of many files can fill them."""
+    file_format = FORMATS[name]
+    path = f"a{file_format.suffix(compression)}"
+
+    found = read(written(file_format, ROWS, compression), path, ROWS.schema, ["number", "later"])
+
+    assert found.column_names == ["number"]
+    assert found.num_rows == 3
+
+
+@pytest.mark.parametrize(("name", "compression"), ALL)
+def test_an_outline_says_what_is_read(name: str, compression: str) -> None:
+    """Types, columns, rows of each group; of JSON lines only the first line is looked at."""
+    file_format = FORMATS[name]
+    path = f"a{file_format.suffix(compression)}"
+    content = written(file_format, ROWS, compression)
+    more = pa.schema([*ROWS.schema, ("later", pa.string())])
+
+    found = file_format.outline(io.BytesIO(content), path, told(more, ROWS.num_rows))
+
+    assert found.schema.equals(ROWS.schema)
+    assert sum(found.groups) == ROWS.num_rows
+
+
+@pytest.mark.parametrize(("name", "compression"), ALL)
+def test_other_rows_than_the_log_says_are_refused(name: str, compression: str) -> None:
+    """By all that reads a file."""
+    file_format = FORMATS[name]
+    path = f"a{file_format.suffix(compression)}"
+    content = written(file_format, ROWS, compression)
+    said = told(ROWS.schema, 4)
+    reads: list[Callable[[], Any]] = [
+        lambda: file_format.read(io.BytesIO(content), path, None, said),
+        lambda: file_format.read_groups(io.BytesIO(content), path, [0], ["text"], said),
+    ]
+    if name == "parquet":  # JSON lines are not counted for an outline
+        reads.append(lambda: file_format.outline(io.BytesIO(content), path, said))
+
+    for act in reads:
+        with pytest.raises(DamagedFileError, match="it has 3 rows, the log says 4; run `batch-"):
+            act()
+
+
+@pytest.mark.parametrize(
+    ("columns", "name"),
+    [
+        ([("a", pa.int64()), ("b", pa.int64()), ("a", pa.int64())], "a"),
+        ([("s", pa.list_(pa.struct([("x", pa.int64()), ("x", pa.int64())])))], "s.x"),
+    ],
+)
+def test_two_columns_of_one_name_are_refused(
+    columns: list[tuple[str, pa.DataType]], name: str
+) -> None:
+    """They are named, where pyarrow says nothing that helps; in objects, too."""
+    schema = pa.schema(columns)
+    rows = pa.Table.from_arrays([pa.nulls(1, type_) for _, type_ in columns], schema=schema)
+    content = written(FORMATS["parquet"], rows, "zstd")
+
+    with pytest.raises(DamagedFileError, match=f"has two columns named {re.escape(name)}; run"):
+        read(content, "a.parquet", rows.schema)
+
+
+def test_json_lines_are_plain_json() -> None:
+    """Binary is base64, instants are RFC 3339 in UTC, nulls are written."""
+    rows = pa.table({"b": [b"\xff\x00"], "t": [at("10:30:00")], "n": pa.nulls(1)})
+
+    assert json.loads(written(FORMATS["jsonl"], rows, "none")) == {
+        "b": "/wA=",
+        "t": "2026-11-22T10:30:00Z",
+        "n": None,
+    }
+
+
+def test_a_written_table_is_one_row_group() -> None:
+    """Memory when reading is bounded by what was written at once."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    content = written(FORMATS["parquet"], ROWS, "zstd")
+
+    assert pq.ParquetFile(io.BytesIO(content)).metadata.num_row_groups == 2

@@ -1,0 +1,117 @@
+"""``demo``, as a user starts it: a process of its own, on its embedded broker."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.dataset
+import pytest
+
+import batch_collection
+from batch_collection.errors import CollectionError
+from pipeline.commands import demo as demo_command
+from pipeline.commands import first_look
+from pipeline.options.flags import Parser
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[3]
+CLOSED = re.compile(r"\d\d:\d\d:\d\d  \d\d:\d\d:\d\d-\d\d:\d\d:\d\d +([\d,]+) +(\d+)  (\d+\.\d)")
+PRODUCED = re.compile(r"stopped producing after [\d,]+ messages of 10 rows: ([\d,]+) rows")
+RESULT = re.compile(r"(?m)^ +rows +least +most +mean\n +([\d,]+)  ")  # as wide as the values
+VERDICT = re.compile(r"(?m)^  ok: \d+ entries, \d+ files .* ([\d,]+) rows and 0 waiting")
+
+
+def started(*flags: str) -> subprocess.Popen[str]:
+    """Start the demo."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "demo", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def number(found: re.Match[str] | None) -> int:
+    """Return the number that a pattern's group holds."""
+    assert found is not None
+    return int(found[1].replace(",", ""))
+
+
+def checked(flags: Sequence[str]) -> demo_command.DemoOptions:
+    """Check flags as the command line does."""
+    parser = Parser()
+    demo_command.configure(parser)
+    return demo_command.check(parser.parse_args(flags))
+
+
+@pytest.mark.slow
+def test_windows_close_and_every_row_produced_is_in_the_files(tmp_path: Path) -> None:
+    """Windows, query, files and audit agree with what was sent, and nothing else is said."""
+    process = started("--interval=1s", "--windows=3", f"--output={tmp_path}")
+    output, errors = process.communicate(timeout=60)
+
+    assert (process.returncode, errors) == (0, "")
+    assert len(CLOSED.findall(output)) >= 3
+    produced = number(PRODUCED.search(output))
+    assert produced > 0
+    assert number(RESULT.search(output)) == produced
+    assert number(VERDICT.search(output)) == produced
+    collection = tmp_path / "batch-topic"
+    assert pyarrow.dataset.dataset(collection / "data").count_rows() == produced
+    assert batch_collection.open(collection).rows == produced
+    assert "\x1b" not in output  # colours only on a terminal
+
+
+def test_ctrl_c_ends_it_with_0_and_no_traceback(tmp_path: Path) -> None:
+    """While it waits for a window to close."""
+    with started("--interval=1m", f"--output={tmp_path}") as process:
+        assert process.stdout is not None
+        killer = threading.Timer(60, process.kill)
+        killer.start()
+        for line in process.stdout:
+            if line.startswith("time UTC"):
+                process.send_signal(signal.SIGINT)
+                break
+        output, errors = process.communicate(timeout=30)
+        killer.cancel()
+
+    assert (process.returncode, errors) == (0, "")
+    assert f"stopped; what was collected is in {tmp_path}" in output
+
+
+def test_the_query_is_made_with_pyarrow_where_duckdb_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text that is shown is the one that ran."""
+    table = pyarrow.table({"value": [1.0, 3.0]})
+    pyarrow.dataset.write_dataset(table, tmp_path, format="parquet")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    shown = first_look.query(tmp_path)
+
+    assert shown.tool == "pyarrow"
+    assert str(tmp_path) in shown.text
+    assert "'count_all': 2" in shown.result
+    assert "'value_mean': 2.0" in shown.result
+
+
+def test_wrong_flags_are_reported_together() -> None:
+    """The embedded broker keeps too little for long windows."""
+    assert checked(["--interval=2s"]).interval == timedelta(seconds=2)
+    with pytest.raises(CollectionError) as caught:
+        checked(["--interval=2m", "--windows=0"])
+
+    assert str(caught.value).splitlines() == [
+        "--interval must be whole seconds, 1m at most, got '2m'",
+        "--windows must be a whole number of at least 1, got '0'",
+    ]

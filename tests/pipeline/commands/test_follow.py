@@ -1,0 +1,145 @@
+"""``follow``: a function from the shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batch_collection.errors import CollectionError
+from batch_collection.loading import load_function
+from batch_collection.storage.local import LocalStorage
+from pipeline.cli import main
+from tests.builders import Collector, message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[3]
+MODULE = """
+from pathlib import Path
+
+def note(batch):
+    with Path("noted.txt").open("a") as file:
+        file.write(f"{batch.id} {batch.table().num_rows}\\n")
+    print(batch.id, flush=True)
+
+def fail(batch):
+    raise RuntimeError(batch.id)
+
+number = 7
+"""
+
+
+@pytest.fixture
+def collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """Return a collector with two batches, in a directory with a module of the user's."""
+    collector = Collector(LocalStorage(str(tmp_path / "collection")), batch_size=2)
+    collector.collect(*(message(offset) for offset in range(3)), boundary="10:31:00")
+    (tmp_path / "users_own.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield collector
+    sys.modules.pop("users_own", None)
+
+
+def follow(collector: Collector, *flags: str) -> int:
+    """Run the command to the end of the log."""
+    return main(["follow", collector.storage.uri, "--cursor=a", "--once", *flags])
+
+
+def test_each_batch_is_handed_to_the_function_once(collector: Collector, tmp_path: Path) -> None:
+    """A second run goes on where the first one ended."""
+    assert follow(collector, "--process=users_own:note") == 0
+    assert follow(collector, "--process=users_own:note") == 0
+
+    assert (tmp_path / "noted.txt").read_text() == "0000000001-0000 2\n0000000001-0001 1\n"
+
+
+def test_without_a_function_a_line_is_printed(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To look at what comes."""
+    assert follow(collector) == 0
+
+    first, _ = capsys.readouterr().out.splitlines()
+    window = "0000000001-0000  2026-11-22 10:30:00  on_time"
+    assert first.startswith(f"{window}          2 rows  data/window_date=")
+
+
+def test_what_the_function_raises_is_raised_and_its_batch_comes_again(
+    collector: Collector, tmp_path: Path
+) -> None:
+    """Its traceback is what the user needs."""
+    with pytest.raises(RuntimeError, match="0000000001-0000"):
+        follow(collector, "--process=users_own:fail")
+    assert follow(collector, "--process=users_own:note") == 0
+
+    assert len((tmp_path / "noted.txt").read_text().splitlines()) == 2
+
+
+def test_latest_begins_at_the_end(collector: Collector, tmp_path: Path) -> None:
+    """Nothing of what is there."""
+    assert follow(collector, "--process=users_own:note", "--start=latest") == 0
+
+    assert not (tmp_path / "noted.txt").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_the_batch_remembered(
+    collector: Collector, tmp_path: Path, number: signal.Signals
+) -> None:
+    """A real process, told to end while it waits: exit code 0, at once."""
+    command = ["follow", collector.storage.uri, "--cursor=a", "--process=users_own:note"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *command, "--poll=1h"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process.stdout as lines:
+        assert [next(lines).strip(), next(lines).strip()] == ["0000000001-0000", "0000000001-0001"]
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0
+
+    place = json.loads((tmp_path / "collection/cursors/a.json").read_text())
+    assert (place["cycle"], place["index"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nothing", "--process must be MODULE:FUNCTION, got 'nothing'"),
+        ("no_such:f", "cannot load --process=no_such:f: No module named 'no_such'"),
+        ("users_own:f", "module 'users_own' has no attribute 'f'"),
+        ("users_own:number", "--process=users_own:number is no function but a int"),
+    ],
+)
+def test_a_function_that_is_none_is_one_line(
+    collector: Collector, name: str, expected: str
+) -> None:
+    """Before anything is read."""
+    assert collector.newest is not None
+    with pytest.raises(CollectionError, match=expected):
+        load_function("process", name)
+
+
+def test_wrong_flags_are_reported_together(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with its cure."""
+    assert main(["follow", collector.storage.uri, "--poll=soon", "--start=first"]) == 2
+
+    assert capsys.readouterr().err.splitlines() == [
+        "error: --cursor is missing",
+        "error: --poll is not a duration: 'soon'; write it as 10s, 1m, 1h30m or 250ms",
+        "error: unknown --start=first; use one of: earliest, latest",
+    ]

@@ -1,0 +1,196 @@
+"""``status``: what it prints."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from confluent_kafka import Producer
+
+from batch_collection.inspection.status import status
+from batch_collection.paths import entry_path
+from batch_collection.storage.local import LocalStorage
+from pipeline.cli import main
+from pipeline.commands.status import described
+from pipeline.showing.wording import humanised_bytes, humanised_duration
+from tests.builders import Collector, at, dead_letter, message
+from transforms.sources.kafka.embedded import EmbeddedBroker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXPECTED = """\
+kafka topic batch-topic, windows of 1m by row time (record)
+
+  newest entry           cycle 3, 2026-11-22 10:32:04 UTC, 1m 6s ago
+  closed up to           2026-11-22 10:32:00 UTC
+  rows                   7 in 5 files of 1 rows, SIZE
+  waiting                1 rows
+  windows                2 closed, 0 empty, 1 open
+  late                   1 rows
+  messages               12, of them 4 dead letters, 0 tombstones, 0 empty
+  window end to visible  2.0s median, 4.0s p99
+  row time to visible    52.0s median, 1m 44s p99 (estimated)
+  lag                    1,008 messages: partition 1 1,000, partition 0 8
+
+last cycles
+  cycle       committed     cause  messages  rows  windows  files  late  dead letters
+      2  11-22 10:31:02  interval         1     1        1      1     0             0
+      3  11-22 10:32:04  interval         4     4        3      3     1             0
+
+open windows
+                    start  in batches  waiting
+  2026-11-22 10:32:00 UTC           2        1
+
+dead letters by reason
+  3  not JSON
+  1  too deep
+  for another type (first with --dry_run): batch-collection schema URI --pin COLUMN=TYPE
+  to decode them again: batch-collection redrive URI"""
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Collector:
+    """Return a collector with a bit of everything."""
+    collector = Collector(LocalStorage(str(tmp_path / "collection")), batch_size=2)
+    collector.start((0, 1))
+    collector.collect(
+        *(message(offset, "10:30:10") for offset in range(3)),
+        *(dead_letter(3), dead_letter(4), dead_letter(5), dead_letter(6, "too deep")),
+    )
+    collector.collect(message(7, "10:31:10"), boundary="10:31:00", committed_at="10:31:02")
+    collector.collect(
+        *(message(8, "10:30:20"), message(9, "10:32:10"), message(10, "10:32:11")),
+        message(11, "10:32:12"),
+        boundary="10:32:00",
+        committed_at="10:32:04",
+    )
+    return collector
+
+
+def test_status_is_a_page_to_read(collector: Collector) -> None:
+    """Facts, cycles, open windows and reasons, aligned."""
+    found = status(collector.storage, last=2, end_offsets={0: 20, 1: 1000})
+    lines = described(found, at("10:33:10")).splitlines()
+    size = humanised_bytes(found.totals.bytes)
+
+    assert lines[0] == collector.storage.uri
+    text = "\n".join(_without_column(line) for line in lines[1:])
+    assert text.replace(size, "SIZE").replace(found.uri, "URI") == EXPECTED
+
+
+def _without_column(line: str) -> str:
+    """Take the column of bytes out of the table of cycles: they are pyarrow's business."""
+    return re.sub(r"(  files) +bytes", r"\1", re.sub(r"(\d)  +[\d.]+ k?B(  )", r"\1\2", line))
+
+
+def test_status_runs_from_the_shell(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As text, and as JSON."""
+    assert main(["status", collector.storage.uri]) == 0
+    assert "newest entry           cycle 3," in capsys.readouterr().out
+
+    assert main(["status", collector.storage.uri, "--json", "--last=1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["cycle"], len(found["cycles"]), found["lag"]) == (3, 1, None)
+
+
+def test_what_is_committed_and_not_visible_is_told(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Batches are read all the same, but not by readers of data/."""
+    collector.collect(message(12, "10:33:00"), boundary="10:34:00", published=False)
+    assert main(["status", collector.storage.uri]) == 0
+    line = "  NOT VISIBLE            2 files of cycle 4 are committed, not in their place yet; "
+    assert line in capsys.readouterr().out
+    assert status(collector.storage).unpublished_files == 2
+
+
+def test_lag_is_asked_of_the_broker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The topic's ends less where the newest entry ended."""
+    collector = Collector(LocalStorage(str(tmp_path)))
+    first = collector.plan(message(0))
+    source = replace(first.source, topic_id=None)
+    collector.storage.replace(entry_path(1), replace(first, source=source).to_json())
+    with EmbeddedBroker() as broker:
+        broker.create_topic("batch-topic")
+        producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+        for value in (b"a", b"b", b"c"):
+            producer.produce("batch-topic", value, partition=0)
+        producer.flush()
+        flag = f"--bootstrap-servers={broker.bootstrap_servers}"
+        assert main(["status", str(tmp_path), flag]) == 0
+
+    assert "lag                    2 messages: partition 0 2" in capsys.readouterr().out
+
+
+def test_another_topic_of_that_name_has_no_lag(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its offsets say nothing about this collection."""
+    with EmbeddedBroker() as broker:
+        broker.create_topic("batch-topic")
+        flag = f"--bootstrap_servers={broker.bootstrap_servers}"
+        assert main(["status", collector.storage.uri, flag]) == 2
+
+    assert "is not the one collected: its id is None" in capsys.readouterr().err
+
+
+def test_a_collection_that_is_new_has_a_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first row."""
+    Collector(LocalStorage(str(tmp_path))).start()
+
+    assert main(["status", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "closed up to           nothing yet" in out
+    assert "window end to visible  nothing in these cycles" in out
+    assert "open windows" not in out
+
+
+def test_no_collection_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And exit code 2."""
+    assert main(["status", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: no collection in {tmp_path}: it has no log/")
+
+
+def test_a_wrong_number_is_one_line(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the cure."""
+    assert main(["status", collector.storage.uri, "--last=0"]) == 2
+    expected = "error: --last must be a whole number of at least 1, got '0'\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (12_345_678, "12.3 MB"), (999_999, "1000 kB")],
+)
+def test_sizes_have_three_digits(count: int, text: str) -> None:
+    """In powers of a thousand."""
+    assert humanised_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0ms"),
+        (0.25, "250ms"),
+        (2.14, "2.1s"),
+        (59.97, "1m"),
+        (65, "1m 5s"),
+        (3600, "1h"),
+        (90_061, "1d 1h"),
+        (-2, "-2.0s"),
+    ],
+)
+def test_durations_have_two_units(seconds: float, text: str) -> None:
+    """The highest ones."""
+    assert humanised_duration(timedelta(seconds=seconds)) == text

@@ -1,0 +1,160 @@
+"""Flags: spelling, suggestions, files, and all mistakes at once."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batch_collection.errors import CollectionError
+from pipeline.cli import main
+from pipeline.options.flags import Flags, from_config_file, normalised, properties, unknown_flags
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_dashes_and_underscores_are_one_spelling() -> None:
+    """Only the flag's name is touched, never its value."""
+    words = ["--batch-size=10", "--output", "my-dir", "--topics=a-b", "-X", "a-b=c-d", "--"]
+    assert normalised(words) == [
+        "--batch_size=10",
+        "--output",
+        "my-dir",
+        "--topics=a-b",
+        "-X",
+        "a-b=c-d",
+        "--",
+    ]
+
+
+def test_an_unknown_flag_is_named_with_the_nearest_known_one() -> None:
+    """And a word that is no flag is named as it is."""
+    known = ["--interval", "--output"]
+    assert unknown_flags(["--inteval=5s", "--zzz", "word"], known) == [
+        "unknown flag --inteval; did you mean --interval?",
+        "unknown flag --zzz",
+        "unexpected 'word'",
+    ]
+
+
+def test_a_stray_word_beside_a_property_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a password, where a blank was written for the equals sign."""
+    assert main(["collect", "-X", "sasl.password", "hunter2"]) == 2
+    said = capsys.readouterr().err
+    assert "unexpected word (not shown, as it may be a secret); -X takes key=value" in said
+    assert "hunter2" not in said
+
+
+def test_all_mistakes_are_told_together() -> None:
+    """One line each, with the cure."""
+    args = argparse.Namespace(
+        topics="", batch_size="0", interval="soon", grace="-1s", until="never", kind="x"
+    )
+    flags = Flags(args)
+    flags.names("topics")
+    flags.number("batch_size")
+    flags.duration("interval", timedelta(seconds=1))
+    flags.duration("grace", timedelta(0))
+    flags.instant("until")
+    flags.choice("kind", ["one", "two"])
+    with pytest.raises(CollectionError) as error:
+        flags.done()
+    assert str(error.value).splitlines() == [
+        "--topics is missing",
+        "--batch_size must be a whole number of at least 1, got '0'",
+        "--interval is not a duration: 'soon'; write it as 10s, 1m, 1h30m or 250ms",
+        "--grace is not a duration: '-1s'; write it as 10s, 1m, 1h30m or 250ms",
+        "--until is not an instant: 'never'; write it as 2026-11-22T10:30:00Z",
+        "unknown --kind=x; use one of: one, two",
+    ]
+
+
+def test_properties_come_from_a_file_and_from_x_which_wins(tmp_path: Path) -> None:
+    """Comments and blank lines are skipped; values may hold equals signs."""
+    file = tmp_path / "client.properties"
+    file.write_text("# secrets\n\nsasl.password = a=b\nclient.id=one\n")
+    assert properties(["client.id=two"], str(file)) == {"sasl.password": "a=b", "client.id": "two"}
+
+
+def test_a_line_that_is_no_property_is_named_without_its_neighbours(tmp_path: Path) -> None:
+    """File and line, not what is there: it may be a password behind a colon."""
+    file = tmp_path / "client.properties"
+    file.write_text("client.id=one\nsasl.password: battery-staple\n=battery-staple\n")
+    with pytest.raises(CollectionError) as caught:
+        properties([], str(file))
+    assert str(caught.value).splitlines() == [
+        f"{file}:2 must be key=value, got no = in it",
+        f"{file}:3 must be key=value, got one without a key",
+    ]
+    with pytest.raises(CollectionError, match="cannot read --consumer_config=nowhere"):
+        properties([], "nowhere")
+
+
+def test_a_config_file_is_flags_with_variables_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists are joined, true is a bare flag, X is a mapping."""
+    monkeypatch.setenv("SECRET", "s3cret")
+    file = tmp_path / "collect.yaml"
+    file.write_text(
+        "topics: [a, b]\nbatch-size: 10\nonce: true\nflush: false\nX:\n  sasl.password: ${SECRET}\n"
+    )
+    assert from_config_file(str(file)) == [
+        "--topics=a,b",
+        "--batch_size=10",
+        "--once",
+        "-Xsasl.password=s3cret",
+    ]
+
+
+def test_a_variable_that_is_not_set_is_an_error(tmp_path: Path) -> None:
+    """A secret never becomes an empty text by accident."""
+    file = tmp_path / "collect.yaml"
+    file.write_text("group_id: ${NOT_SET_ANYWHERE}\n")
+    with pytest.raises(CollectionError, match=re.escape("${NOT_SET_ANYWHERE}, which is not set")):
+        from_config_file(str(file))
+
+
+def test_a_config_file_that_is_no_mapping_is_an_error(tmp_path: Path) -> None:
+    """It names the file."""
+    file = tmp_path / "collect.yaml"
+    file.write_text("- a\n")
+    with pytest.raises(CollectionError, match="must hold flag: value lines"):
+        from_config_file(str(file))
+    file.write_text("a: [\n")
+    with pytest.raises(CollectionError, match="is no YAML"):
+        from_config_file(str(file))
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/x.parquet", "gs:/bucket/x.json", "s3://b/x.json"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "collected/x", "--to=jsonl", "--output"],
+        ["schema", "collected/x", "--export"],
+        ["demo", "--output"],
+        ["collect", "--schema"],
+        ["collect", "--config"],
+        ["collect", "--consumer_config"],
+    ],
+)
+def test_a_flag_for_a_path_of_this_machine_takes_no_url(
+    words: list[str],
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It made a folder of that name, and said that all was well."""
+    monkeypatch.chdir(tmp_path)
+    *words, flag = words
+
+    assert main([*words, f"{flag}={url}"]) == 2
+
+    message = f"{flag}={url} is a URL, and the flag takes a path of this machine only"
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

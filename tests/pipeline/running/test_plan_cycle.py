@@ -1,0 +1,162 @@
+"""PlanCycle on a runner's terms: put off, never shared, ended by a drain, read again later."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_collection.errors import OtherCollectorError
+from pipeline.running import plan_cycle
+from pipeline.running.coordinator import Flight, Look
+from pipeline.running.plan_cycle import FlightCoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FLIGHT = Flight("run", after=3)
+
+
+class Scripted:
+    """A coordinator that looks as it is told."""
+
+    def __init__(self, look: Look) -> None:
+        """Take what the next look comes to."""
+        self.script = look
+
+    def look(self, flight: Flight) -> Look:
+        """Look."""
+        assert flight == FLIGHT
+        return self.script
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process() -> Iterator[None]:
+    plan_cycle._coordinators.clear()  # noqa: SLF001 - what a new process has
+    plan_cycle._told.clear()  # noqa: SLF001
+    yield
+    plan_cycle._coordinators.clear()  # noqa: SLF001
+
+
+def process(
+    look: Look, *, raises: bool = True, shared: bool = False
+) -> tuple[list[Any], ThreadsafeRestrictionTracker]:
+    """Process one collection once; give what came out, and the tracker as a runner sees it."""
+    tracker = ThreadsafeRestrictionTracker(plan_cycle._FlightTracker(FLIGHT))  # noqa: SLF001
+    do_fn = plan_cycle._PlanFn(lambda _: Scripted(look), raises, shared)  # type: ignore[arg-type,return-value]  # noqa: SLF001
+    return list(do_fn.process(("topic", "run"), RestrictionTrackerView(tracker))), tracker
+
+
+def test_a_look_puts_the_rest_off_with_what_it_remembers() -> None:
+    """Tasks and what is remembered of them are one checkpoint; it wakes when told to."""
+    later = FLIGHT._replace(plan="id", tries=1)
+    tasks: Any = ("one", "two")
+    out, tracker = process(Look(later, tasks=tasks, wait=timedelta(seconds=3)))
+    tracker.check_done()
+    status = tracker.deferred_status()
+    assert [each.value for each in out] == ["one", "two"]
+    assert status is not None
+    residual, delay = status
+    assert residual == later
+    assert 2.5 < delay.micros / 1e6 <= 3
+
+
+def test_what_is_done_leaves_nothing() -> None:
+    """So a job with ``--once`` ends."""
+    out, tracker = process(Look(FLIGHT, done=True))
+    tracker.check_done()
+    assert out == []
+    assert tracker.deferred_status() is None
+
+
+def test_an_error_fails_the_job_where_that_ends_it() -> None:
+    """The runner shows it to who waits for the job."""
+    error = OtherCollectorError("another collector")
+    with pytest.raises(OtherCollectorError):
+        process(Look(FLIGHT, error=error))
+
+
+def test_an_error_is_told_to_who_waits_in_the_same_process() -> None:
+    """Without a traceback of the runner's."""
+    error = OtherCollectorError("another collector")
+    told: list[Exception] = []
+    plan_cycle.tell_errors(told.append)
+    _, tracker = process(Look(FLIGHT, error=error))
+    plan_cycle._told.clear()  # noqa: SLF001
+    assert told == [error]
+    assert tracker.deferred_status() is not None
+
+
+@pytest.mark.parametrize(
+    ("in_process", "once", "ends"),
+    [(True, False, True), (True, True, True), (False, True, True), (False, False, False)],
+)
+def test_an_error_of_one_topic_of_several_ends_its_part_of_the_job_alone(
+    *, in_process: bool, once: bool, ends: bool
+) -> None:
+    """Nothing is raised; where nobody here waits for the job, and it is for ever, it is said."""
+    error, told = OtherCollectorError("another collector"), list[Exception]()
+    if in_process:
+        plan_cycle.tell_errors(told.append)
+    _, tracker = process(Look(FLIGHT, error=error, done=once), shared=True)
+    plan_cycle._told.clear()  # noqa: SLF001
+    assert told == [error] * in_process
+    assert (tracker.deferred_status() is None) == ends
+
+
+def test_an_error_is_only_said_where_a_failing_job_is_tried_for_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """On Dataflow; it is said again with each look."""
+    look = Look(FLIGHT, notes=("error: another",), error=OtherCollectorError("another"))
+    plan_cycle._logger.propagate = True  # noqa: SLF001 - another test may have made it a display
+    out, tracker = process(look, raises=False)
+    assert out == []
+    assert tracker.deferred_status() is not None
+    assert [record.getMessage() for record in caplog.records] == ["error: another"]
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
+def test_a_collection_is_never_shared(fraction: float) -> None:
+    """Whatever a runner asks for."""
+    tracker = plan_cycle._FlightTracker(FLIGHT)  # noqa: SLF001
+    assert tracker.try_split(fraction) is None
+    assert tracker.try_split(0) == (FLIGHT, FLIGHT)
+    assert tracker.try_split(0) is None
+
+
+def test_a_look_that_was_cut_short_is_not_done() -> None:
+    """The runner's check would miss it otherwise."""
+    with pytest.raises(ValueError, match="cut short"):
+        plan_cycle._FlightTracker(FLIGHT).check_done()  # noqa: SLF001
+
+
+def test_a_drain_plans_no_more() -> None:
+    """Nothing of the collection is left to look at."""
+    provider = plan_cycle._Flights()  # noqa: SLF001
+    assert provider.initial_restriction(("topic", "run-7")) == Flight("run-7")
+    assert provider.truncate(("topic", "run-7"), FLIGHT) is None  # type: ignore[func-returns-value]
+
+
+@given(
+    st.builds(
+        Flight,
+        run=st.text(),
+        after=st.integers(),
+        plan=st.text(),
+        planned_at=st.floats(allow_nan=False, allow_infinity=False),
+        tries=st.integers(0, 99),
+        goal=st.none() | st.dictionaries(st.integers(0).map(str), st.integers(0)),
+        asked_at=st.none() | st.floats(0, 1e10),
+        stopped=st.text(),
+        dead_letters=st.integers(0),
+    )
+)
+def test_what_is_remembered_comes_back(flight: Flight) -> None:
+    """Through the runner's store, cycle 0 and all."""
+    coder = FlightCoder()
+    assert coder.decode(coder.encode(flight)) == flight

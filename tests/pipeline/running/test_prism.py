@@ -1,0 +1,228 @@
+"""On Prism, a portable engine: continuous, and exact whatever is killed. With the real Kafka."""
+
+from __future__ import annotations
+
+import random
+import signal
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+import batch_collection
+from batch_collection.inspection.audit import audit
+from batch_collection.storage.opening import open_storage
+from batch_collection.windows import format_instant, utc_now
+from tests.collecting import (
+    CollectorProcess,
+    Producing,
+    Sending,
+    Stream,
+    check,
+    entries_of,
+    run_command,
+    sending,
+    strays_of,
+)
+from tests.services.gcs import BUCKET, FakeGcs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from batch_collection.log.entry import Entry
+    from tests.services.kafka import KafkaBroker
+    from tests.services.prism import PrismServer
+
+pytestmark = pytest.mark.integration
+
+FLAGS = ("--interval=2s", "--grace=500ms", "--batch_size=700", "--shards=2", "--cycle_timeout=10s")
+
+
+def on(prism: PrismServer, *flags: str) -> tuple[str, ...]:
+    """Return the flags of a collector that submits to a Prism that runs already."""
+    return ("--runner=PrismRunner", f"--job_endpoint={prism.endpoint}", *FLAGS, *flags)
+
+
+def wait_until(condition: Callable[[], bool], collector: CollectorProcess) -> None:
+    """Wait for something to be in the log."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, collector.lines[-20:]
+        time.sleep(0.1)
+
+
+def log_of(path: Path) -> list[Entry]:
+    """Return a log that may not have begun."""
+    return entries_of(path) if path.exists() else []
+
+
+def finish(stream: Stream, output: Path, *flags: str) -> None:
+    """Collect the rest with a new process, to its end, and see that all is there once."""
+    end = run_command([stream], output, *flags, "--once", "--flush")
+    assert end.returncode == 0, end.stderr
+    check(output / stream.name, stream.produced)
+    assert strays_of(output / stream.name) == []
+    assert entries_of(output / stream.name)[-1].carry == ()
+
+
+@pytest.mark.slow
+def test_windows_appear_in_time_early_on_time_and_late(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """While messages come; then a cancelled job's successor, on another runner, has it all."""
+    stream = Stream(kafka)
+    path = tmp_path / stream.name
+
+    def has_all() -> bool:
+        timings = [pane.timing for entry in log_of(path) for pane in entry.panes if pane.rows]
+        return timings.count("on_time") >= 4 and {"early", "late"} <= set(timings)
+
+    with (
+        Producing(stream, a_second=1000),
+        CollectorProcess([stream], tmp_path, *on(prism)) as collector,
+    ):
+        wait_until(has_all, collector)
+        collector.send(signal.SIGINT)
+        assert collector.end() == 0, collector.lines
+    waits = [
+        (entry.committed_at - max(pane.window_end for pane in entry.panes)).total_seconds()
+        for entry in entries_of(path)[2:]
+        if any(pane.timing == "on_time" and pane.rows for pane in entry.panes)
+    ]
+    assert statistics.median(waits) < 0.5 + 3
+    assert not any("Traceback" in line for line in collector.lines)
+    finish(stream, tmp_path, *FLAGS[:3])
+
+
+@pytest.mark.slow
+def test_a_job_killed_again_and_again_collects_everything_once(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """SIGKILL at random moments, each time a new job; the last one ends by itself."""
+    stream, rng = Stream(kafka), random.Random(3)
+    path = tmp_path / stream.name
+    with Producing(stream, a_second=1000):
+        for _ in range(4):
+            already = len(log_of(path))
+            with CollectorProcess([stream], tmp_path, *on(prism)) as collector:
+                wait_until(lambda: len(log_of(path)) > already, collector)  # noqa: B023
+                time.sleep(rng.uniform(0, 2.5))  # the moment of death is what is tried
+    finish(stream, tmp_path, *on(prism))
+    assert len(stream.produced) > 8_000
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_nothing(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """Prism doesn't start another, so the job is over; the next goes on where the log ends."""
+    stream = Stream(kafka)
+    path = tmp_path / stream.name
+    flags = on(prism, "--experiments=use_loopback_process_worker")
+    with (
+        Producing(stream, a_second=1000),
+        CollectorProcess([stream], tmp_path, *flags) as collector,
+    ):
+        wait_until(lambda: len(log_of(path)) > 2, collector)
+        workers = psutil.Process(collector.pid).children(recursive=True)
+        assert workers
+        for worker in workers:
+            worker.kill()
+        time.sleep(1)
+    finish(stream, tmp_path, *on(prism))
+
+
+@pytest.mark.slow
+def test_of_two_collectors_the_loser_says_who_won(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """Its job ends with exit code 1 and one line, and what is collected stays exact."""
+    stream = Stream(kafka)
+    with (
+        Producing(stream, a_second=500),
+        CollectorProcess([stream], tmp_path, *on(prism)) as one,
+    ):
+        wait_until(lambda: len(log_of(tmp_path / stream.name)) > 2, one)
+        for _ in range(10):  # until it is the quicker one
+            if run_command([stream], tmp_path, *FLAGS[:3], "--once").returncode == 0:
+                break
+        assert one.end() == 1, one.lines
+    assert "error: another collector (host=" in one.lines[-1]
+    assert not any("Traceback" in line for line in one.lines), one.lines
+    finish(stream, tmp_path, *FLAGS[:3])
+
+
+def test_one_topic_in_trouble_does_not_end_the_job_of_the_others(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """Its messages lack the field of the row time: nothing of it is committed, exit code 2."""
+    lacks, good = Stream(kafka), Stream(kafka)
+    now = format_instant(utc_now())
+    lacks.send(*(sending(partition=n % 4, id=n) for n in range(200)))
+    good.send(*(sending(partition=n % 4, id=n, ts=now) for n in range(200)))
+    flags = on(prism, "--timestamp=field:ts", "--once", "--flush")
+
+    end = run_command([lacks, good], tmp_path, *flags)
+
+    assert end.returncode == 2, end.stderr
+    told = f"error: --timestamp=field:ts: none of the 200 messages of topic={lacks.name} has a row"
+    assert told in end.stderr.splitlines()[-1]
+    assert "Traceback" not in end.stderr
+    assert [entry.cause for entry in entries_of(tmp_path / lacks.name)] == ["start"]
+    check(tmp_path / good.name, good.produced)
+
+
+@pytest.mark.slow
+def test_a_job_stops_before_it_has_too_many_dead_letters(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """Exit code 1; what was committed before is exact, and a higher limit has the rest."""
+    stream = Stream(kafka)
+    stream.send(*(Sending(b"{", partition=n % 4) for n in range(30)))
+    with CollectorProcess([stream], tmp_path, *on(prism, "--max_dead_letters=50")) as collector:
+        wait_until(lambda: len(log_of(tmp_path / stream.name)) > 1, collector)
+        stream.send(*(Sending(b"{", partition=n % 4) for n in range(30)))
+        assert collector.end() == 1, collector.lines
+    assert "(60 of this run), more than --max_dead_letters=50" in collector.lines[-1]
+    end = run_command([stream], tmp_path, *FLAGS[:3], "--once", "--flush")
+    assert end.returncode == 0, end.stderr
+    dead = {(message.partition, message.offset) for message in stream.produced}
+    check(tmp_path / stream.name, stream.produced, dead=dead)
+
+
+def test_the_collector_starts_a_prism_and_takes_it_along(
+    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """Nothing is left running after SIGINT."""
+    stream = Stream(kafka)
+    flags = ("--runner=PrismRunner", f"--prism_location={prism.binary}", *FLAGS)
+    with CollectorProcess([stream], tmp_path, *flags) as collector:
+        wait_until(lambda: len(log_of(tmp_path / stream.name)) > 1, collector)
+        children = psutil.Process(collector.pid).children(recursive=True)
+        assert [child.name() for child in children] == ["prism"]
+        collector.send(signal.SIGINT)
+        for child in children:
+            child.send_signal(signal.SIGINT)  # as Ctrl-C does on a terminal
+        assert collector.end() == 0, collector.lines
+    assert not any("Traceback" in line for line in collector.lines), collector.lines
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+
+
+def test_a_job_writes_to_cloud_storage(
+    kafka: KafkaBroker, prism: PrismServer, gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Dataflow's workers write to; its log begins there, and ends the job."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+    output = f"gs://{BUCKET}/prism"
+    stream = Stream(kafka)
+    stream.send(*(sending(partition=number % 4, id=number) for number in range(2_000)))
+
+    end = run_command([stream], output, *on(prism), "--once", "--flush")
+
+    assert end.returncode == 0, end.stderr
+    collection = batch_collection.open(f"{output}/{stream.name}")
+    assert sorted(collection.table(["id"])["id"].to_pylist()) == list(range(2_000))
+    assert audit(open_storage(f"{output}/{stream.name}")).findings == ()

@@ -1,0 +1,36 @@
+"""The chunk coder: Arrow IPC, and only the rows."""
+
+from __future__ import annotations
+
+import pickle
+
+from apache_beam import coders
+
+from tests.tasks import chunk, rows
+from transforms.elements.chunk import Chunk, ChunkCoder
+
+
+def test_a_chunk_comes_back_as_it_was() -> None:
+    """Task, attempt and rows survive the coder."""
+    before = chunk(rows(range(100)))
+    after = ChunkCoder().decode(ChunkCoder().encode(before))
+    assert after == before
+    assert isinstance(after, Chunk)
+
+
+def test_a_slice_is_encoded_without_the_buffers_behind_it() -> None:
+    """A pickle would take all of them."""
+    big = rows(range(100_000))
+    few = chunk(big.slice(500, 10))
+    assert len(ChunkCoder().encode(few)) < 10_000 < len(pickle.dumps(few.table)) / 100
+
+
+def test_the_coder_is_the_registered_one() -> None:
+    """Beam finds it by the type of a step's output."""
+    assert isinstance(coders.registry.get_coder(Chunk), ChunkCoder)
+
+
+def test_a_chunk_s_size_is_known_without_encoding_it() -> None:
+    """Runners sample sizes; a sample must cost nothing."""
+    few = chunk(rows(range(1000)))
+    assert ChunkCoder().estimate_size(few) == few.table.nbytes

@@ -1,0 +1,1 @@
+"""Reports become an entry, or a reason why not."""

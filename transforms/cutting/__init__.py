@@ -1,0 +1,1 @@
+"""Rows of a window become batches; what is too little waits."""

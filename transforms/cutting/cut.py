@@ -1,0 +1,191 @@
+"""Which rows make which batch: the count trigger, the windows' ends and the carry, exactly.
+
+Pure: rows are segments of known length, from memory, a spill file or a carry file; nothing here
+looks into them. See "How it works" in the README and "The core" in CONTRIBUTING.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from batch_collection.log.entry import CarryFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime, timedelta
+
+    from transforms.elements.plan import Plan
+
+__all__ = ["CARRY", "EARLY", "LATE", "ON_TIME", "Cut", "Cutter", "Segment", "Source", "timing_of"]
+
+
+EARLY, ON_TIME, LATE, CARRY = "early", "on_time", "late", "carry"
+
+
+class Source(Protocol):
+    """Where rows are: knows how many."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+
+
+class Segment(NamedTuple):
+    """Rows ``[start, start + rows)`` of a source."""
+
+    source: Source
+    start: int
+    rows: int
+
+
+class Cut(NamedTuple):
+    """Rows that leave together: as a batch file of a pane, or as a carry file (``timing``)."""
+
+    window_start: datetime
+    timing: str
+    segments: tuple[Segment, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return sum(segment.rows for segment in self.segments)
+
+
+def timing_of(plan: Plan, window_end: datetime) -> str:
+    """Return what a batch of a window is under a plan: early, on time or late."""
+    if plan.previous_boundary is not None and window_end <= plan.previous_boundary:
+        return LATE
+    if plan.boundary is not None and window_end <= plan.boundary:
+        return ON_TIME
+    return EARLY
+
+
+@dataclass(slots=True)
+class Cutter:
+    """Cuts the rows of one task. Feed it with ``add``; end with ``finish``.
+
+    Guarantees: each row fed, and each row of carry taken up, is in exactly one cut; a batch has at
+    most ``batch_size`` rows, and exactly that many unless it is the last of its window's; a window
+    that is due leaves no carry; a window and shard has at most ``batch_size - 1`` rows of carry.
+    """
+
+    plan: Plan
+    interval: timedelta
+    batch_size: int
+    carry: Iterable[CarryFile] = ()
+    _taken: dict[str, CarryFile] = field(default_factory=dict)
+    _waiting: dict[datetime, _Window] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Put the carry in front of what comes."""
+        for file in self.carry:
+            window = self._window(file.window_start)
+            window.carried.append(Segment(file, 0, file.rows))
+            window.rows += file.rows
+
+    def add(self, window_start: datetime, source: Source, *, ahead: bool = False) -> list[Cut]:
+        """Take rows of one window in; return the full batches that they complete.
+
+        Those that are ``ahead`` (their times are after the plan's ``ahead_limit``) do not wait.
+        """
+        window = self._window(window_start)
+        segments = window.ahead if ahead else window.fresh
+        segments.append(Segment(source, 0, source.rows))
+        window.rows += source.rows
+        return self._full_batches(window_start, window)
+
+    def finish(self) -> list[Cut]:
+        """Return what is left: last batches of rows that do not wait, and carry, by window."""
+        cuts: list[Cut] = []
+        for start, window in sorted(self._waiting.items()):
+            cuts += self._full_batches(start, window)
+            waits = self._waits(start)
+            if rest := window.take_ahead() if waits else window.take(window.rows):
+                cuts.append(self._cut(start, self._timing(start), rest))
+            if waits and (carry := window.take_carry()):
+                cuts.append(self._cut(start, CARRY, carry))
+        self._waiting.clear()
+        return cuts
+
+    @property
+    def taken(self) -> tuple[CarryFile, ...]:
+        """The carry files whose rows are in cuts."""
+        return tuple(self._taken.values())
+
+    def replace_fresh(self, replaced: Callable[[Segment], Segment]) -> None:
+        """Put other segments of the same rows in the place of those of this cycle that wait."""
+        for window in self._waiting.values():
+            window.fresh = [replaced(segment) for segment in window.fresh]
+            window.ahead = [replaced(segment) for segment in window.ahead]
+
+    def _window(self, start: datetime) -> _Window:
+        return self._waiting.setdefault(start, _Window())
+
+    def _full_batches(self, start: datetime, window: _Window) -> list[Cut]:
+        cuts = []
+        while window.rows >= self.batch_size:
+            cuts.append(self._cut(start, self._timing(start), window.take(self.batch_size)))
+        return cuts
+
+    def _cut(self, start: datetime, timing: str, segments: tuple[Segment, ...]) -> Cut:
+        carry = (s.source for s in segments if isinstance(s.source, CarryFile))
+        self._taken.update({file.path: file for file in carry})
+        return Cut(start, timing, segments)
+
+    def _timing(self, start: datetime) -> str:
+        return timing_of(self.plan, start + self.interval)
+
+    def _waits(self, start: datetime) -> bool:
+        """Tell whether a window's rest becomes carry, but for what is ahead."""
+        return self._timing(start) == EARLY and not self.plan.flush
+
+
+@dataclass(slots=True)
+class _Window:
+    """The rows of a window: carry of earlier cycles, oldest first, then this cycle's.
+
+    Of these ``fresh`` may wait for the window's end, those ``ahead`` may not.
+    """
+
+    carried: list[Segment] = field(default_factory=list)
+    fresh: list[Segment] = field(default_factory=list)
+    ahead: list[Segment] = field(default_factory=list)
+    rows: int = 0
+
+    def take(self, rows: int) -> tuple[Segment, ...]:
+        """Remove ``rows`` rows from the front."""
+        self.rows -= rows
+        taken = []
+        while rows:
+            segments = self.carried or self.fresh or self.ahead
+            first = segments.pop(0)
+            if first.rows > rows:
+                rest = Segment(first.source, first.start + rows, first.rows - rows)
+                segments.insert(0, rest)
+                first = Segment(first.source, first.start, rows)
+            taken.append(first)
+            rows -= first.rows
+        return tuple(taken)
+
+    def take_ahead(self) -> tuple[Segment, ...]:
+        """Remove the rows that may not wait, all of them."""
+        taken, self.ahead = tuple(self.ahead), []
+        self.rows -= sum(segment.rows for segment in taken)
+        return taken
+
+    def take_carry(self) -> tuple[Segment, ...]:
+        """Remove what must be written as carry: this cycle's rows, and older ones to merge.
+
+        Each carry file left is more than twice the next, so there are at most log2(rows) of them
+        and a row is written at most log1.5(rows) times. The rest of a carry file that was cut goes
+        along.
+        """
+        keep = len(self.carried)
+        rows = sum(segment.rows for segment in self.fresh)
+        if self.carried and self.carried[0].start:
+            keep = 0
+        while keep and rows and self.carried[keep - 1].rows <= 2 * rows:
+            keep -= 1
+            rows += self.carried[keep].rows
+        return (*self.carried[keep:], *self.fresh)

@@ -1,0 +1,94 @@
+"""How many windows the rows of a task are of, chunk by chunk, and when they are too many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.compute as pc
+
+from batch_collection.windows import microseconds
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    import pyarrow as pa
+
+    from transforms.elements.plan import Task
+
+__all__ = ["TOO_MANY", "TooManyWindows", "WindowLimit"]
+
+
+TOO_MANY = "TooManyWindows"
+"""The kind of a ``Failure`` after which the cycle is planned again with fewer messages."""
+
+
+class TooManyWindows(Exception):  # noqa: N818 - no failure: the cycle is planned again
+    """A task's rows are of more windows than its plan allows.
+
+    Attributes:
+        limit: how many messages the cycle should read instead.
+    """
+
+    def __init__(self, task: Task, fits: int) -> None:
+        """Take how many of the task's messages stay within the bound."""
+        plan, of_task = task.plan, sum(each.end - each.first for each in task.slices)
+        # a part of them, which other partitions may have more windows in; fewer each time
+        self.limit = max(plan.messages * fits * 3 // (max(of_task, 1) * 4), 1)
+        super().__init__(
+            f"its rows are of more than {plan.tasks * (plan.most_windows or 0):,} windows; it "
+            f"reads at most {self.limit:,} messages instead of {plan.messages:,}"
+        )
+
+
+@dataclass(slots=True)
+class WindowLimit:
+    """Counts the windows of one attempt at a task.
+
+    Each window with rows becomes a file at least, and a part of the cycle's entry; a day of row
+    times that are wrong, or a backlog of years with few messages, has any number of them.
+    """
+
+    task: Task
+    interval: timedelta
+    _starts: set[int] = field(default_factory=set)
+    _messages: int = 0
+
+    def add(self, messages: pa.Table, rows: pa.Table) -> None:
+        """Take in a chunk of messages and their rows.
+
+        Raises:
+            TooManyWindows: it has too many new ones.
+        """
+        most = self.task.plan.most_windows
+        if most is not None and rows.num_rows:
+            starts, places = _windows(rows, self.interval)
+            new = [place for start, place in zip(starts, places, strict=True) if start not in self]
+            if len(self._starts) + len(new) > most:
+                excess = sorted(new)[most - len(self._starts)]
+                raise TooManyWindows(self.task, self._messages + _before(messages, rows, excess))
+            self._starts.update(starts)
+        self._messages += messages.num_rows
+
+    def __contains__(self, start: int) -> bool:
+        """Tell whether a window that begins then was seen."""
+        return start in self._starts
+
+
+def _windows(rows: pa.Table, interval: timedelta) -> tuple[list[int], list[int]]:
+    """Return the windows of rows, by their number since the epoch, and where each comes first."""
+    numbers = rows.column("row_time").to_numpy() // microseconds(interval)
+    changes = np.concatenate(([0], np.flatnonzero(np.diff(numbers)) + 1))
+    found, first = np.unique(numbers[changes], return_index=True)
+    return found.tolist(), changes[first].tolist()
+
+
+def _before(messages: pa.Table, rows: pa.Table, place: int) -> int:
+    """Return how many messages come before the one that a row is of."""
+    partition, offset = (rows.column(name)[place] for name in ("partition", "offset"))
+    is_it = pc.and_(
+        pc.equal(messages.column("partition"), partition),
+        pc.equal(messages.column("offset"), offset),
+    )
+    return int(pc.index(is_it, value=True).as_py())

@@ -1,0 +1,1 @@
+"""Messages become rows, or dead letters with a reason. No Beam."""

@@ -1,0 +1,290 @@
+"""Decode: a chunk of messages in, its rows and dead letters out, every message accounted for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_collection.errors import CollectionError
+from batch_collection.loading import load_function
+from batch_collection.log.entry import FORMAT, FORMS, PartitionRead
+from batch_collection.schema.arrow import to_arrow
+from batch_collection.schema.conforming import conform
+from batch_collection.schema.types import Schema, is_changed, merge
+from batch_collection.windows import from_microseconds
+from transforms.decoding.additions import folded
+from transforms.decoding.contract import Piece, Reading, SchemaChange
+from transforms.decoding.function_rows import read_bytes, read_function
+from transforms.decoding.json_rows import read_json
+from transforms.decoding.row_time import row_times, why_no_time, within_years
+from transforms.elements.tables import POSITION
+from transforms.sources.contract import MESSAGES
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import numpy.typing as npt
+
+    from transforms.decoding.rules import RowRules
+
+__all__ = ["DEAD_LETTERS", "Decoded", "decode"]
+
+
+DEAD_LETTERS = MESSAGES.append(pa.field("stage", pa.string())).append(
+    pa.field("error", pa.string())
+)
+"""Messages of which no row could be made, unchanged. ``stage``: ``decode`` or ``row_time``."""
+
+_ENDS = 400  # characters of a reason
+
+
+class Decoded(NamedTuple):
+    """What became of a chunk.
+
+    ``rows``: ``POSITION`` and ``payload``, in the order of the messages. ``dead_letters``:
+    ``DEAD_LETTERS``, likewise. ``counts``: by partition, from the chunk's first offset to beyond
+    its last, what its messages became. ``schema``: known before, and what this chunk added.
+    ``untyped``: where rows say null for objects and arrays of no type (``schema.untyped``).
+    """
+
+    rows: pa.Table
+    dead_letters: pa.Table
+    counts: tuple[PartitionRead, ...]
+    schema: Schema
+    untyped: Schema
+
+
+class _Fault(NamedTuple):
+    stage: str
+    error: str
+
+
+def _fault(stage: str, reason: str) -> _Fault:
+    """Leave out the middle of a long reason: a name or a value in it may be megabytes."""
+    if len(reason) > 2 * _ENDS:
+        reason = f"{reason[:_ENDS]} ... {reason[-_ENDS:]}"
+    return _Fault(stage, reason)
+
+
+def decode(
+    messages: pa.RecordBatch | pa.Table,
+    pinned: Schema,
+    known: Schema,
+    rules: RowRules,
+    planned_at: datetime,
+    fold: str = FORMS[FORMAT].fold,
+    dropped: Schema | None = None,
+) -> Decoded:
+    """Make rows of messages (``MESSAGES``).
+
+    A message makes rows as a whole or none: each is rows, a dead letter, a tombstone or empty, at
+    its own partition and offset whatever its bytes or its neighbours'. ``known`` is ``pinned`` (the
+    plan's) and what earlier chunks of this task added. Given the types that a cycle ends with, what
+    a message makes does not depend on the chunk it is in: if rows say null for an object or array
+    whose column got a type only later (``untyped``), the cycle is planned again with that type.
+    ``fold`` is the collection's (``Form``): new columns whose names it takes for one are refused.
+    Columns that were ``dropped``, which have the types that they had, are left out, whatever
+    messages hold under their names.
+
+    Raises:
+        SchemaChange: a column in ``known`` but not ``pinned`` holds integers and now a fraction.
+        CollectionError: the ``--input_format`` function breaks its contract, or a pinned column
+            has a reserved name.
+    """
+    if clash := sorted(name for name in pinned if folded(name, fold) in rules.reserved):
+        message = (
+            f"column {clash[0]!r} has a name of the metadata or path; rename it, go on with the "
+            "--metadata of before, or use another --output"
+        )
+        raise CollectionError(message)
+    table = pa.Table.from_batches([messages]) if isinstance(messages, pa.RecordBatch) else messages
+    table = table.combine_chunks()
+    schema = merge(pinned, known, widen=False)
+    while True:
+        try:
+            decoded = _decode(table, pinned, schema, rules, planned_at, fold, dropped or {})
+        except SchemaChange as change:  # begin again with doubles
+            schema = change.schema
+            continue
+        if is_changed(known, decoded.schema):  # not only the chunk's own columns
+            raise SchemaChange(decoded.schema)
+        if not is_changed(decoded.untyped, decoded.schema):
+            return decoded
+        schema = decoded.schema
+
+
+def _decode(
+    table: pa.Table,
+    pinned: Schema,
+    known: Schema,
+    rules: RowRules,
+    planned_at: datetime,
+    fold: str,
+    dropped: Schema,
+) -> Decoded:
+    reading = _read(table, pinned, known, rules, fold, dropped)
+    faults = {number: _fault("decode", reason) for number, reason in reading.faults.items()}
+    piece = _joined(reading)
+    live = table.num_rows - table.column("value").null_count
+    if len(piece.read) + len(faults) != live:
+        message = f"{live} messages became {len(piece.read)} read and {len(faults)} dead letters"
+        raise RuntimeError(message)
+    rows, untimed = _rows(piece, table, rules, planned_at)
+    without_rows = np.ones(table.num_rows, np.bool_)
+    without_rows[piece.messages] = False
+    empty = piece.read[without_rows[piece.read]]
+    faults |= untimed
+    return Decoded(
+        rows,
+        _dead_letters(table, faults),
+        _counts(table, rows, sorted(faults), empty),
+        reading.schema,
+        reading.untyped,
+    )
+
+
+def _read(
+    table: pa.Table, pinned: Schema, known: Schema, rules: RowRules, fold: str, dropped: Schema
+) -> Reading:
+    if rules.input_format == "json":
+        values = _array(table.column("value"))
+        return read_json(values, pinned, known, rules.numbers, rules.reserved, fold, dropped)
+    name = rules.input_format
+    function = read_bytes if name == "bytes" else load_function("input_format", name)
+    return read_function(function, name, table, pinned, known, rules.reserved, fold, dropped)
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _joined(reading: Reading) -> Piece:
+    """Return all pieces as one, rows in the order of their messages."""
+    type_ = to_arrow(reading.schema)
+    pieces = [replace(piece, payload=conform(piece.payload, type_)) for piece in reading.pieces]
+    if len(pieces) == 1:
+        return pieces[0]
+    none = np.zeros(0, np.int64)
+    if not pieces:
+        return Piece(none, none, None, pa.array([], type_))
+    read = np.sort(np.concatenate([piece.read for piece in pieces]), kind="stable")  # runs
+    messages = np.concatenate([piece.messages for piece in pieces])
+    index = None
+    if any(piece.index is not None for piece in pieces):
+        index = np.concatenate([_index(piece) for piece in pieces])
+    payload = pa.concat_arrays([piece.payload for piece in pieces])
+    if np.all(messages[1:] >= messages[:-1]):
+        return Piece(read, messages, index, payload)
+    order = np.argsort(messages, kind="stable")
+    index = None if index is None else index[order]
+    return Piece(read, messages[order], index, payload.take(pa.array(order)))
+
+
+_NO_INDEX = -1
+
+
+def _index(piece: Piece) -> npt.NDArray[np.int32]:
+    if piece.index is not None:
+        return piece.index
+    return np.full(len(piece.messages), _NO_INDEX, np.int32)
+
+
+def _rows(
+    piece: Piece, table: pa.Table, rules: RowRules, planned_at: datetime
+) -> tuple[pa.Table, dict[int, _Fault]]:
+    """Return the rows, and why some messages have none for want of a row time."""
+    stamps = _of_rows(table, "timestamp", piece)
+    times = row_times(
+        rules.row_time, rules.timestamp_unit, rules.interval, planned_at, stamps, piece.payload
+    )
+    faults: dict[int, _Fault] = {}
+    for row in np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False)):
+        stamp, number = stamps[int(row)].as_py(), int(piece.messages[row])
+        if number not in faults:
+            reason = why_no_time(
+                rules.row_time,
+                rules.timestamp_unit,
+                rules.interval,
+                stamp,
+                piece.payload,
+                int(row),
+            )
+            faults[number] = _fault("row_time", reason)
+    rows = pa.Table.from_arrays(
+        [*_position(piece, table, rules, times, stamps), piece.payload],
+        schema=POSITION.append(pa.field("payload", piece.payload.type)),
+    )
+    if faults:
+        rows = rows.filter(pa.array(~np.isin(piece.messages, list(faults))))
+    return rows, faults
+
+
+def _position(
+    piece: Piece, table: pa.Table, rules: RowRules, times: pa.Array, stamps: pa.Array
+) -> list[pa.Array]:
+    """Return the columns of ``POSITION``."""
+    within = within_years(stamps)
+    index = pa.nulls(len(times), pa.int32())
+    if piece.index is not None:
+        index = pa.array(piece.index, mask=piece.index == _NO_INDEX)
+    return [
+        times,
+        _of_rows(table, "partition", piece),
+        _of_rows(table, "offset", piece),
+        pc.if_else(within, stamps, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC")),
+        index,
+        *(
+            _of_rows(table, name, piece)
+            if rules.metadata == "full"
+            else pa.nulls(len(times), MESSAGES.field(name).type)
+            for name in ("key", "headers")
+        ),
+    ]
+
+
+def _of_rows(table: pa.Table, name: str, piece: Piece) -> pa.Array:
+    """Return a column of the messages, as many times as they make rows."""
+    column = _array(table.column(name))
+    is_whole = len(piece.messages) == len(column) and piece.index is None
+    return column if is_whole else column.take(pa.array(piece.messages))
+
+
+def _dead_letters(table: pa.Table, faults: dict[int, _Fault]) -> pa.Table:
+    numbers = sorted(faults)
+    letters = table.select(MESSAGES.names).take(pa.array(numbers, pa.int64()))
+    for name in _Fault._fields:
+        texts = pa.array([getattr(faults[number], name) for number in numbers], pa.string())
+        letters = letters.append_column(DEAD_LETTERS.field(name), texts)
+    return letters.cast(DEAD_LETTERS)
+
+
+def _counts(
+    table: pa.Table, rows: pa.Table, dead: list[int], empty: npt.NDArray[np.int64]
+) -> tuple[PartitionRead, ...]:
+    partitions = _array(table.column("partition")).to_numpy()
+    offsets = _array(table.column("offset")).to_numpy()
+    nulls = _array(table.column("value")).is_null().to_numpy(zero_copy_only=False)
+    of_rows = _array(rows.column("partition")).to_numpy()
+    times = _array(rows.column("row_time")).to_numpy()
+    counts = []
+    for partition in sorted(pc.unique(table.column("partition")).to_pylist()):
+        mine = partitions == partition
+        its_times = times[of_rows == partition]
+        counts.append(
+            PartitionRead(
+                partition=partition,
+                start=int(offsets[mine].min()),
+                end=int(offsets[mine].max()) + 1,
+                messages=int(mine.sum()),
+                rows=len(its_times),
+                dead_letters=int(mine[dead].sum()),
+                tombstones=int((mine & nulls).sum()),
+                empty=int(mine[empty].sum()),
+                max_time=from_microseconds(int(its_times.max())) if len(its_times) else None,
+            )
+        )
+    return tuple(counts)

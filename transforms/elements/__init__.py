@@ -1,0 +1,1 @@
+"""What travels on the edges of the graph, and what is told of it meanwhile."""

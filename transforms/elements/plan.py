@@ -1,0 +1,94 @@
+"""What one cycle is asked to do: a plan, its tasks, and the slices each task reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from batch_collection.log.entry import FORMAT, FORMS, Form
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from batch_collection.log.entry import CarryFile, DeadLetterFile
+    from transforms.sources.contract import Slice
+
+__all__ = ["DeadLetterLimit", "Plan", "RedrivePlan", "Task"]
+
+
+class DeadLetterLimit(NamedTuple):
+    """How many messages may become dead letters (``--max_dead_letters``): one of both is given.
+
+    ``most`` are those of a run, of which there were some ``before`` this cycle; ``percent`` is
+    their share of a cycle's messages.
+    """
+
+    most: int | None = None
+    percent: float | None = None
+    before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One planning of one cycle; planned again, the same cycle has another ``id``.
+
+    ``collection`` is the directory or URI that it writes to. ``cause`` is ``"interval"``,
+    ``"count"``, ``"backlog"``, ``"once"``, ``"flush"`` or ``"redrive"``. ``boundary`` is B: windows
+    that end at or before it are due. ``previous_boundary`` is the last entry's: windows that end at
+    or before it are late (``None``: nothing is). Rows whose times are after ``ahead_limit`` do not
+    wait, with ``flush`` no rows do. ``planned_at`` is the clock when planning, the row time of
+    ``--timestamp=collected``. ``schema`` is the pinned payload schema
+    (``batch_collection.schema``), ``pinned`` the columns whose type ``--schema`` says anew.
+    ``dropped`` are the columns that are left out of rows, with the types that they had.
+    ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's. With more dead
+    letters than ``max_dead_letters`` it comes to no entry, nor behind another entry than that with
+    the digest ``previous`` (empty: behind any). It reads ``messages``; a task whose rows
+    are of more than ``most_windows`` ends the plan: see ``WindowLimit``. With None there is no
+    bound: it reads as little as can be.
+    """
+
+    collection: str
+    cycle: int
+    run: str
+    id: str
+    cause: str
+    planned_at: datetime
+    boundary: datetime | None
+    previous_boundary: datetime | None
+    ahead_limit: datetime
+    schema: dict[str, Any]
+    tasks: int
+    flush: bool = False
+    pinned: tuple[str, ...] = ()
+    dropped: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+    form: Form = FORMS[FORMAT]
+    max_dead_letters: DeadLetterLimit | None = None
+    previous: str = ""
+    messages: int = 0
+    most_windows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RedrivePlan(Plan):
+    """A plan that reads nothing from the topic, but files of dead letters, in one task.
+
+    It stages below a ``cycle`` far ahead, whose folder nobody clears before the log is there, and
+    is committed as the first cycle behind ``behind`` that is free by then.
+    """
+
+    letters: tuple[DeadLetterFile, ...] = ()
+    behind: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The part of a plan that one worker does in one bundle: slices to read, carry to take up.
+
+    All partitions of the shard have a slice, an empty one where there is nothing to read.
+    """
+
+    plan: Plan
+    number: int
+    slices: tuple[Slice, ...]
+    carry: tuple[CarryFile, ...]

@@ -1,0 +1,209 @@
+"""The account of a task: what every step says of its work, and how it adds up.
+
+Payload never crosses a shuffle; reports do. They are a commutative monoid per attempt: a runner may
+deliver them in any order, in any number of bundles, and an attempt's sum is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from batch_collection import errors
+from batch_collection.errors import CollectionError, WriteError, in_one_line
+from batch_collection.schema.types import merge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from batch_collection.log.entry import BatchFile, CarryFile, DeadLetterFile, PartitionRead
+    from transforms.elements.chunk import Chunk
+    from transforms.elements.plan import Plan
+
+__all__ = ["Failure", "Report", "WrittenBatch", "add_reads", "add_up", "report_on"]
+
+
+class WrittenBatch(NamedTuple):
+    """A staged batch file, the window it belongs to, and its number in the task."""
+
+    window_start: datetime
+    timing: str
+    number: int
+    file: BatchFile
+
+
+class Failure(NamedTuple):
+    """Why a task can't be done: the name of an error's class and its text.
+
+    With ``kind="SchemaChange"``, ``schema`` is the one to plan again with, with
+    ``kind="TooManyWindows"``, ``limit`` how many messages to read instead.
+    """
+
+    kind: str
+    text: str
+    schema: dict[str, Any] | None = None
+    limit: int | None = None
+
+    def error(self) -> CollectionError:
+        """Return the error that it tells of."""
+        kind = getattr(errors, self.kind, None)
+        if isinstance(kind, type) and issubclass(kind, CollectionError):
+            return kind(self.text)
+        return CollectionError(self.text)
+
+    def to_json(self) -> bytes:
+        """Write it."""
+        return json.dumps(self._asdict()).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Failure | None:
+        """Read what ``to_json`` wrote, in this version or another; None if it is damaged."""
+        try:
+            fields = json.loads(content)
+            found = cls(**{name: fields[name] for name in cls._fields if name in fields})
+        except errors.UNREADABLE:
+            return None
+        is_told = isinstance(found.kind, str) and isinstance(found.text, str)
+        return found if is_told and isinstance(found.schema, dict | None) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of one attempt at a task, or a part of it.
+
+    ``schema`` is the payload schema that was known then, ``untyped`` where rows say null for what
+    has no type in it (``schema.untyped``).
+    ``reads`` are the task's slices, all of them, once they are read (``read``): messages and lost
+    offsets. ``decoded`` says what became of messages, by partition. Once all rows are cut
+    (``cut``), ``taken`` are the carry files that were taken up. Of the dead letters ``untimed`` had
+    no row time. ``commonest`` is the reason that one chunk gave most often, and how often,
+    ``why_untimed`` the same of those.
+    """
+
+    plan: Plan
+    task: int
+    attempt: str
+    read: bool = False
+    reads: tuple[PartitionRead, ...] = ()
+    decoded: tuple[PartitionRead, ...] = ()
+    cut: bool = False
+    taken: tuple[CarryFile, ...] = ()
+    batches: tuple[WrittenBatch, ...] = ()
+    carried: tuple[CarryFile, ...] = ()
+    dead_letters: tuple[DeadLetterFile, ...] = ()
+    untimed: int = 0
+    why_untimed: tuple[int, str] = (0, "")
+    commonest: tuple[int, str] = (0, "")
+    schema: dict[str, Any] = field(default_factory=dict)
+    untyped: dict[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """What reports of one attempt share."""
+        return self.plan.id, self.task, self.attempt
+
+    def failed(self, error: Exception) -> Report:
+        """Return this report with why its task can't be done."""
+        schema, limit = getattr(error, "schema", None), getattr(error, "limit", None)
+        failure = Failure(type(error).__name__, str(error), schema, limit)
+        return replace(self, failure=failure)
+
+    def unwritten(self, error: Exception, what: str, column: str | None = None) -> Report:
+        """Return this report with why ``what`` could not be written: an error of whatever kind.
+
+        ``column`` is the one whose type is at fault, if that is known.
+        Those that have a kind of their own keep it, all others are a ``WriteError`` in one line.
+        """
+        if isinstance(error, (CollectionError, FileNotFoundError)):
+            return self.failed(error)
+        uri = self.plan.collection
+        named = f"column {column} in {what}" if column is not None else what
+        text = f"cannot write {named} of {uri}, cycle={self.plan.cycle}: {in_one_line(error)}"
+        if column in self.plan.schema:
+            drop = f"batch-collection schema {shlex.quote(uri)} --drop {shlex.quote(column)}"
+            text += f"; `{drop}` leaves it out from then on"
+        return self.failed(WriteError(text))
+
+    def __add__(self, other: Report) -> Report:
+        """Return the sum of two parts of one attempt's report."""
+        return replace(
+            self,
+            read=self.read or other.read,
+            reads=self.reads + other.reads,
+            decoded=add_reads((*self.decoded, *other.decoded)),
+            cut=self.cut or other.cut,
+            taken=self.taken + other.taken,
+            batches=self.batches + other.batches,
+            carried=self.carried + other.carried,
+            dead_letters=self.dead_letters + other.dead_letters,
+            untimed=self.untimed + other.untimed,
+            why_untimed=max(self.why_untimed, other.why_untimed),
+            commonest=max(self.commonest, other.commonest),
+            schema=merge(self.schema, other.schema),
+            untyped=merge(self.untyped, other.untyped),
+            failure=self.failure or other.failure,
+        )
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether the attempt is done: each message and each row of it is in one place."""
+        messages = sum(read.messages for read in self.reads)
+        dead_letters = sum(read.dead_letters for read in self.decoded)
+        rows = sum(read.rows for read in self.decoded) + sum(carry.rows for carry in self.taken)
+        return (
+            self.read
+            and self.cut
+            and self.failure is None
+            and messages == sum(read.messages for read in self.decoded)
+            and dead_letters == sum(file.messages for file in self.dead_letters)
+            and rows
+            == sum(batch.file.rows for batch in self.batches)
+            + sum(carry.rows for carry in self.carried)
+        )
+
+
+def report_on(chunk: Chunk) -> Report:
+    """Return an empty report on the attempt that ``chunk`` belongs to."""
+    return Report(chunk.task.plan, chunk.task.number, chunk.attempt)
+
+
+def add_up(reports: Iterable[Report]) -> list[Report]:
+    """Return one report an attempt, in the order in which the attempts came first."""
+    sums: dict[tuple[str, int, str], list[Report]] = {}
+    for report in reports:
+        sums.setdefault(report.key, []).append(report)
+    return [_total(parts) for parts in sums.values()]
+
+
+def _total(parts: list[Report]) -> Report:
+    """Add up parts, halves first: one by one each would be copied for all that follow."""
+    half = len(parts) // 2
+    return _total(parts[:half]) + _total(parts[half:]) if half else parts[0]
+
+
+def add_reads(reads: Iterable[PartitionRead]) -> tuple[PartitionRead, ...]:
+    """Add up what became of each partition's messages; ``start`` and ``end`` are around them."""
+    sums: dict[int, PartitionRead] = {}
+    for read in reads:
+        total = sums.get(read.partition)
+        sums[read.partition] = read if total is None else _sum(total, read)
+    return tuple(sums[partition] for partition in sorted(sums))
+
+
+def _sum(first: PartitionRead, second: PartitionRead) -> PartitionRead:
+    times = [read.max_time for read in (first, second) if read.max_time is not None]
+    return replace(
+        first,
+        start=min(first.start, second.start),
+        end=max(first.end, second.end),
+        messages=first.messages + second.messages,
+        rows=first.rows + second.rows,
+        dead_letters=first.dead_letters + second.dead_letters,
+        tombstones=first.tombstones + second.tombstones,
+        empty=first.empty + second.empty,
+        max_time=max(times, default=None),
+    )

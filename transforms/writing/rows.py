@@ -1,0 +1,168 @@
+"""A batch's rows, group by group, and what the log says of them."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field, replace
+from itertools import compress
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_collection.log.entry import CarryFile
+from batch_collection.schema.arrow import from_arrow, to_arrow
+from batch_collection.schema.conforming import conform, conform_exactly
+from batch_collection.schema.types import merge
+from transforms.cutting.waiting import Carried
+from transforms.elements.tables import POSITION
+from transforms.writing.layout import visible_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from batch_collection.log.entry import Form
+    from batch_collection.log.verified import Verified
+    from batch_collection.storage.contract import Storage
+    from transforms.cutting.batch import Batch
+    from transforms.cutting.cut import Segment
+
+    _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
+    _Encode = Callable[[], _Finish]  # writes the last rows
+
+__all__ = ["ROW_GROUP", "BatchRows", "Summary"]
+
+ROW_GROUP = 128 * 1024
+ROW_GROUP_BYTES = 64 << 20
+"""Rows and bytes of a row group, and so what of a batch is in memory beside what already was."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRows:
+    """The rows of a batch, wherever they are; read piece by piece, in their order.
+
+    ``kept`` are the types of columns that have other ones than the collection's: see ``apart``.
+    """
+
+    segments: tuple[Segment, ...]
+    schema: pa.Schema
+    indexed: bool
+    dropped: frozenset[str]
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, storage: Storage, batch: Batch, verified: Verified) -> BatchRows:
+        """Find the schema that holds all rows; see ``Carried`` for ``verified``."""
+        cycle = batch.task.plan.cycle
+        segments = tuple(
+            segment._replace(source=Carried(storage, segment.source, cycle, verified))
+            if isinstance(segment.source, CarryFile)
+            else segment
+            for segment in batch.cut.segments
+        )
+        sources: list[Any] = [segment.source for segment in segments]
+        payload = batch.task.plan.schema
+        for source in sources:
+            if source.schema is not None:
+                payload = merge(payload, from_arrow(source.schema.field("payload").type))
+        schema = POSITION.append(pa.field("payload", to_arrow(payload)))
+        indexed = any(source.indexed for source in sources)
+        return cls(segments, schema, indexed, frozenset(batch.task.plan.dropped))
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(segment.rows for segment in self.segments)
+
+    def apart(self) -> Iterator[BatchRows]:
+        """Yield the rows that the schema holds exactly, then those of each other segment.
+
+        These keep the types that they were read under.
+        """
+        fits = [self._fits(segment) for segment in self.segments]
+        if any(fits):
+            yield replace(self, segments=tuple(compress(self.segments, fits)))
+        for segment in compress(self.segments, map(operator.not_, fits)):
+            own = from_arrow(_without(segment.source.stored_payload(), self.dropped))  # type: ignore[attr-defined]
+            common = from_arrow(self.schema.field("payload").type)
+            types = merge(own, common, widen=False)
+            kept = {name: type_ for name, type_ in types.items() if type_ != common.get(name)}
+            schema = POSITION.append(pa.field("payload", to_arrow(types)))
+            yield replace(self, segments=(segment,), schema=schema, kept=kept)
+
+    def _fits(self, segment: Segment) -> bool:
+        alone = replace(self, segments=(segment,))
+        try:
+            return all(table.num_rows for table in alone.groups())
+        except pa.ArrowInvalid:
+            return False
+
+    def visible(self, rows: pa.Table, metadata: str, form: Form) -> pa.Table:
+        """Return rows as they stand in the file."""
+        return visible_rows(rows, metadata, indexed=self.indexed, form=form)
+
+    def groups(self) -> Iterator[pa.Table]:
+        """Yield tables of one schema, each of about a row group's rows or bytes.
+
+        Raises:
+            pyarrow.ArrowInvalid: the schema does not hold rows that waited: see ``apart``.
+        """
+        held, rows, size = [], 0, 0
+        for piece in self._pieces():
+            held.append(piece)
+            rows, size = rows + piece.num_rows, size + piece.nbytes
+            if rows >= ROW_GROUP or size >= ROW_GROUP_BYTES:
+                yield pa.concat_tables(held)
+                held, rows, size = [], 0, 0
+        if held:
+            yield pa.concat_tables(held)
+
+    def _pieces(self) -> Iterator[pa.Table]:
+        for source, start, rows in self.segments:
+            into = conform_exactly if isinstance(source, Carried) else conform
+            for piece in source.pieces(start, rows):  # type: ignore[attr-defined]
+                for first in range(0, piece.num_rows, ROW_GROUP):
+                    yield self._conformed(piece.slice(first, ROW_GROUP), into)
+
+    def _conformed(self, rows: pa.Table, into: Callable[[Any, pa.StructType], Any]) -> pa.Table:
+        payload = self.schema.field("payload")
+        column = rows.column("payload")
+        if self.dropped:  # rows that waited may hold it
+            column = conform(column, _without(column.type, self.dropped))
+        if column.type != payload.type:
+            column = into(column, payload.type)
+        return rows.select(POSITION.names).append_column(payload, column)
+
+
+def _without(type_: pa.StructType, names: frozenset[str]) -> pa.StructType:
+    """Return a payload's type without some columns."""
+    return pa.struct([each for each in type_ if each.name not in names])
+
+
+@dataclass(slots=True)
+class Summary:
+    """What an entry says of a file's rows."""
+
+    min_time: int = 2**63 - 1
+    max_time: int = -(2**63)
+    offsets: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+
+    def add(self, rows: pa.Table) -> pa.Table:
+        """Take rows in, and return them."""
+        times = pc.min_max(rows.column("row_time")).as_py()
+        self.min_time = min(self.min_time, times["min"])
+        self.max_time = max(self.max_time, times["max"])
+        partitions = pc.min_max(rows.column("partition")).as_py()
+        if partitions["min"] == partitions["max"]:
+            found = pc.min_max(rows.column("offset")).as_py()
+            self._note(partitions["min"], found["min"], found["max"], rows.num_rows)
+            return rows
+        aggregates = [("offset", "min"), ("offset", "max"), ("offset", "count")]
+        groups = rows.select(["partition", "offset"]).group_by("partition").aggregate(aggregates)
+        for row in groups.to_pylist():
+            self._note(row["partition"], row["offset_min"], row["offset_max"], row["offset_count"])
+        return rows
+
+    def _note(self, partition: int, first: int, last: int, count: int) -> None:
+        before = self.offsets.get(partition, (first, last, 0))
+        self.offsets[partition] = (min(first, before[0]), max(last, before[1]), count + before[2])

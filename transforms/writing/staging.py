@@ -1,0 +1,223 @@
+"""Write a batch as a staged file: encoded, then durable, then reported."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from batch_collection.errors import WriteError
+from batch_collection.formats.known import FORMATS, format_named
+from batch_collection.log.entry import BatchFile, CarryFile
+from batch_collection.paths import batch_path, carry_path, new_token, staged_path
+from batch_collection.storage.checksum import ChecksumFile
+from batch_collection.storage.contract import Sink
+from batch_collection.windows import format_instant, from_microseconds
+from transforms.cutting.cut import CARRY
+from transforms.elements.headers import headers_by
+from transforms.elements.metrics import timed
+from transforms.elements.report import WrittenBatch
+from transforms.elements.tables import COMPRESSED
+from transforms.writing.rows import BatchRows, Summary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from typing_extensions import Buffer
+
+    from batch_collection.storage.contract import Storage
+    from transforms.cutting.batch import Batch
+    from transforms.writing.layout import Output
+
+    _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
+    _Encode = Callable[[], _Finish]  # writes the last rows
+
+__all__ = ["bad_column", "description", "is_small", "stage"]
+
+_FEW_ROWS = 1_000  # no other thread begins sooner than they are encoded
+_SMALL = 1 << 20  # bytes of a file that may wait in memory until it is closed
+
+
+def is_small(rows: int) -> bool:
+    """Tell whether threads cost more than they spare."""
+    return rows <= _FEW_ROWS
+
+
+def _sink(storage: Storage, path: str, rows: BatchRows) -> ChecksumFile:
+    return ChecksumFile(_Gathered(storage, path) if is_small(rows.count) else storage.write(path))
+
+
+class _Gathered(Sink):
+    """A small file: it is written when it is closed, by the thread that closes it."""
+
+    def __init__(self, storage: Storage, path: str) -> None:
+        super().__init__()
+        self._storage, self._path = storage, path
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self._sink: Sink | None = None
+
+    def write(self, content: Buffer) -> int:
+        part = bytes(content)
+        self._parts.append(part)
+        self._bytes += len(part)
+        if self._bytes > _SMALL:
+            self._pass_on()
+        return len(part)
+
+    def _pass_on(self) -> Sink:
+        if self._sink is None:
+            self._sink = self._storage.write(self._path)
+        self._sink.write(b"".join(self._parts))
+        self._parts = []
+        return self._sink
+
+    def close(self) -> None:
+        if not self.closed:
+            self._pass_on().close()
+            super().close()
+
+    def abandon(self) -> None:
+        if not self.closed and hasattr(self, "_sink"):
+            if self._sink is not None:
+                self._sink.abandon()
+            super().close()
+
+
+def description(batch: Batch, start: datetime, output: Output) -> str:
+    """Say what a batch is written as, for errors."""
+    kind = "waiting rows" if batch.cut.timing == CARRY else f"a {output.format} file"
+    return f"{kind} of window {format_instant(start)}"
+
+
+def bad_column(storage: Storage, batch: Batch, output: Output) -> str | None:
+    """Return the column whose type is what can't be written, if one is."""
+    with suppress(Exception):  # what broke the batch may break this as well
+        for column in BatchRows.of(storage, batch, set()).schema.field("payload").type:
+            if not _is_writable(column, batch, output):
+                return str(column.name)
+    return None
+
+
+def _is_writable(column: pa.Field, batch: Batch, output: Output) -> bool:
+    sink = pa.BufferOutputStream()
+    try:
+        if batch.cut.timing == CARRY:
+            table = pa.table({"payload": pa.nulls(1, pa.struct([column]))})
+            with pa.ipc.new_stream(sink, table.schema) as stream:
+                stream.write_table(table)
+        else:
+            table = pa.table({column.name: pa.nulls(1, column.type)})
+            FORMATS[output.format].writer(sink, table.schema, output.compression).write(table)
+    except Exception:  # noqa: BLE001 - it can't, for whatever reason
+        return False
+    return True
+
+
+def stage(
+    storage: Storage, batch: Batch, rows: BatchRows, start: datetime, output: Output
+) -> list[_Encode]:
+    """Write a batch's rows as one file; as more where the type of rows that waited was changed."""
+
+    def written(part: BatchRows) -> _Encode:
+        if batch.cut.timing == CARRY:
+            return _write_carry(storage, batch, part, start)
+        with timed("write_milliseconds"):
+            return _write_batch(storage, batch, part, start, output)
+
+    try:
+        return [written(rows)]
+    except pa.ArrowInvalid:
+        return [written(part) for part in rows.apart()]
+
+
+def _write_batch(
+    storage: Storage, batch: Batch, rows: BatchRows, start: datetime, output: Output
+) -> _Encode:
+    """Write rows of a batch up to the last row group; return what writes that."""
+    file_format = format_named(output.format, batch.task.plan.format)
+    cycle, shard = batch.task.plan.cycle, batch.task.number
+    suffix = file_format.suffix(output.compression)
+    form = batch.task.plan.form
+    path = batch_path(start, cycle, shard, batch.number, new_token(), suffix, form.layout)
+    staged = staged_path(cycle, path)
+    summary = Summary()
+    sink = _sink(storage, staged, rows)
+    with _abandoned_on_failure(sink):
+        groups = (
+            rows.visible(summary.add(table), output.metadata, form) for table in rows.groups()
+        )
+        last = [next(groups)]
+        writer = file_format.writer(sink, last[0].schema, output.compression)
+        for group in groups:
+            writer.write(last.pop())
+            last.append(group)
+    # what finishes a file must not hold its rows
+    count, timing, number = rows.count, batch.cut.timing, batch.number
+    types = rows.kept if batch.task.plan.format > 1 else {}
+
+    def encode() -> _Finish:
+        with _abandoned_on_failure(sink):
+            writer.write(last.pop())  # a file that becomes durable must not hold its rows
+            _check_rows(path, writer.close(), count)
+        return finish
+
+    def finish() -> dict[str, Any]:
+        sink.close()
+        file = BatchFile(
+            path=path,
+            staged=staged,
+            rows=count,
+            bytes=sink.bytes,
+            crc32c=sink.crc32c,
+            min_time=from_microseconds(summary.min_time),
+            max_time=from_microseconds(summary.max_time),
+            offsets=summary.offsets,
+            types=types,
+        )
+        return {"batches": (WrittenBatch(start, timing, number, file),)}
+
+    return encode
+
+
+def _write_carry(storage: Storage, batch: Batch, rows: BatchRows, start: datetime) -> _Encode:
+    """Write rows that wait; there is nothing left to write then."""
+    path = carry_path(batch.task.plan.cycle, batch.task.number, batch.number, new_token())
+    held = 0
+    sink = _sink(storage, path, rows)
+    form = batch.task.plan.form
+    schema = headers_by(form, rows.schema.empty_table()).schema
+    with (
+        _abandoned_on_failure(sink),
+        pa.ipc.new_stream(sink, schema, options=COMPRESSED) as writer,
+    ):
+        for table in rows.groups():
+            writer.write_table(headers_by(form, table))
+            held += table.num_rows
+        _check_rows(path, held, rows.count)
+    count, shard, indexed = rows.count, batch.task.number, rows.indexed
+
+    def finish() -> dict[str, Any]:
+        sink.close()
+        place = CarryFile(path, start, count, shard, sink.bytes, sink.crc32c, indexed)
+        return {"carried": (place,)}
+
+    return lambda: finish
+
+
+def _check_rows(path: str, held: int, rows: int) -> None:
+    """See that a file holds the rows that the log will say it does."""
+    if held != rows:
+        message = f"{path} was written with rows={held} of {rows}, so nothing is committed"
+        raise WriteError(message)
+
+
+@contextmanager
+def _abandoned_on_failure(sink: ChecksumFile) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        sink.abandon()
+        raise
