@@ -31,7 +31,15 @@ _BY_PARAMETER = {"gcs": "gcs", "newest": "newest_gcs"}
 _ALSO = {"broker": "jars"}  # the real one where it can be had
 # of a test's services the first one here decides whose process it shares; the embedded broker is
 # in the test's own process
-_SHARED = {"jars": "kafka", "prism": "prism", "newest_gcs": "newest_gcs", "gcs": "gcs"}
+_SHARED = {
+    # the package is built in the source folder, where two at once would meet
+    "sdist": "prism",
+    "google": "prism",
+    "jars": "kafka",
+    "prism": "prism",
+    "newest_gcs": "newest_gcs",
+    "gcs": "gcs",
+}
 
 
 def fixtures_of(item: pytest.Item) -> set[str]:

@@ -136,7 +136,7 @@ def test_an_idle_cycle_takes_at_most_six_requests(
     for requests in counting.cycles:
         assert requests.total() <= MOST_IDLE, requests
         assert (of(requests, "list expired/"), of(requests, "list")) == (1, 3)
-        assert classes(requests) == (4, 1)  # and one more for each entry of a checkpoint
+        assert classes(requests) == (4, 2)  # and one more for each entry of a checkpoint
     assert not taken(proxy)
 
 

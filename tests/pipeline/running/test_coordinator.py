@@ -30,6 +30,7 @@ from tests.jobs import Job
 from tests.storages import ActingStorage
 from transforms import write_batch_files
 from transforms.committing.commit import read_failure
+from transforms.writing import staging
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,8 +181,11 @@ def test_damaged_rows_that_wait_stop_the_planning_and_say_so(job: Job, kind: str
     check(job.path, job.stream.produced)
 
 
-def test_rows_that_a_rival_takes_up_while_they_are_wanted_are_no_damage(job: Job) -> None:
+def test_rows_that_a_rival_takes_up_while_they_are_wanted_are_no_damage(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is told in the end is the rival, not a file that is missing."""
+    monkeypatch.setattr(staging, "_FEW_ROWS", 0)  # the file is begun before its rows are read
     job.stream.send(sending(at("10:30:11"), 0, id=9))
     job.work(job.look("10:30:12"))
     job.look()
