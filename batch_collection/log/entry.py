@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.errors import UNREADABLE, LogError
 from batch_collection.paths import CARRY, DATA, DEAD_LETTERS, STAGING, lies_in
 from batch_collection.windows import FIRST_INSTANT, format_instant, parse_instant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "FORMAT",
@@ -254,7 +257,8 @@ class Entry:
         fields = {name: getattr(self, name) for name in _names(Entry)}
         del fields["interval"]
         fields["interval_seconds"] = self.interval.total_seconds()
-        return json.dumps(_plain(fields), indent=1, sort_keys=True).encode() + b"\n"
+        lines = ",\n".join(_lines(_plain(fields)))
+        return f"{{\n{lines}\n}}\n".encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> Entry:
@@ -321,6 +325,19 @@ def _with_our_paths(entry: Entry) -> Entry:
                 )
                 raise LogError(message)
     return entry
+
+
+def _lines(fields: dict[str, Any]) -> Iterator[str]:
+    """Yield fields of a JSON object, sorted: a line each, and of lists a line for each item.
+
+    With an ``indent`` for all of it json would not take its fast encoder.
+    """
+    for name, value in sorted(fields.items()):
+        if isinstance(value, list) and len(value) > 1:
+            items = ",\n  ".join(json.dumps(item, sort_keys=True) for item in value)
+            yield f' "{name}": [\n  {items}\n ]'
+        else:
+            yield f' "{name}": {json.dumps(value, sort_keys=True)}'
 
 
 def _names(record: type) -> tuple[str, ...]:
