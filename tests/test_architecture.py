@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 ROOMS = ("batch_collection", "transforms", "pipeline")
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+STEPS = sorted((ROOT / "transforms").glob("*.py"))
 BASE = {"errors", "windows", "paths", "parallel"}
 MAY_IMPORT: dict[str, set[str]] = {
     # what trainers import: each room sees those above it
@@ -252,6 +253,28 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     )
 
     assert list(order.static_order())
+
+
+@pytest.mark.parametrize("path", STEPS, ids=name_of)
+def test_a_step_is_a_transform_and_nothing_else(path: Path) -> None:
+    """What it does is in the rooms; beside it stand constants, and what wires it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    public = {
+        node.name: node
+        for node in tree.body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name[0] != "_"
+    }
+    if path.name == "__init__.py":
+        assert public == {}
+        return
+    ((name, node),) = public.items()
+
+    assert name == path.stem.title().replace("_", "")
+    assert isinstance(node, ast.ClassDef)
+    assert [ast.unparse(base) for base in node.bases] == ["beam.PTransform"]
+    assert {each.partition(".")[2] for each in modules_imported(path)} & {
+        other.stem for other in path.parent.glob("*.py")
+    } == set()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -6,17 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
-import pyarrow as pa
-import pyarrow.compute as pc
-from apache_beam import coders
 from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Duration, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.windows import from_microseconds, microseconds, window_start
-from transforms.cutting.batch import Batch, BatchCoder
+from transforms.cutting.batch import Batch
 from transforms.cutting.cut import Cut, Cutter, Segment
 from transforms.cutting.waiting import InMemory, SpillFile
+from transforms.cutting.windows import split_ahead
 from transforms.elements.chunk import REPORTS, Chunk
 from transforms.elements.report import Report, report_on
 
@@ -26,15 +24,12 @@ if TYPE_CHECKING:
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
-    from transforms.elements.plan import Plan
 
-__all__ = ["MEMORY_LIMIT", "CutBatches", "split_ahead"]
+__all__ = ["MEMORY_LIMIT", "CutBatches"]
 
 
 MEMORY_LIMIT = 256 << 20
 """Bytes of rows of a bundle that may wait in memory; more go to a temporary file."""
-
-coders.registry.register_coder(Batch, BatchCoder)
 
 
 @dataclass(eq=False)
@@ -56,22 +51,6 @@ class CutBatches(beam.PTransform):
         batches = chunks | cutting.with_output_types(Batch).with_outputs(REPORTS, main="batches")
         batches[REPORTS].element_type = Report
         return batches
-
-
-def split_ahead(
-    rows: pa.Table, start: datetime, interval: timedelta, plan: Plan
-) -> Iterator[tuple[pa.Table, bool]]:
-    """Yield the rows of one window that may wait, then, with True, those too far ahead to.
-
-    Only in the one window that the plan's ``ahead_limit`` lies in are rows told apart.
-    """
-    if start > plan.ahead_limit or start + interval <= plan.ahead_limit:
-        yield rows, start > plan.ahead_limit
-        return
-    ahead = pc.greater(rows.column("row_time"), microseconds(plan.ahead_limit))
-    for part, is_ahead in ((rows.filter(pc.invert(ahead)), False), (rows.filter(ahead), True)):
-        if part.num_rows:
-            yield part, is_ahead
 
 
 @dataclass

@@ -13,11 +13,11 @@ from batch_collection.errors import CollectionError
 from transforms.cutting.window_limit import TooManyWindows, WindowLimit
 from transforms.decoding.contract import SchemaChange
 from transforms.decoding.decode import decode
+from transforms.elements.abandoned import abandon
 from transforms.elements.chunk import REPORTS, Chunk
 from transforms.elements.metrics import count
 from transforms.elements.progress import progress
 from transforms.elements.report import Report, report_on
-from transforms.read_slices import give_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ class _DecodeFn(beam.DoFn):
             self._limit(chunk, report).add(chunk.table, decoded.rows)
         except (SchemaChange, TooManyWindows, CollectionError) as error:
             self._failed.add(report.key)
-            give_up(chunk.attempt)
+            abandon(chunk.attempt)
             yield beam.pvalue.TaggedOutput(REPORTS, report.failed(error))
             return
         self._known[report.key] = decoded.schema

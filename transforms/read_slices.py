@@ -14,6 +14,7 @@ from batch_collection.log.entry import PartitionRead
 from batch_collection.parallel import prefetched
 from batch_collection.paths import entry_path, new_token
 from batch_collection.storage.opening import open_storage
+from transforms.elements.abandoned import forget, is_abandoned
 from transforms.elements.chunk import REPORTS, Chunk
 from transforms.elements.metrics import clocked, count
 from transforms.elements.progress import progress
@@ -28,15 +29,7 @@ if TYPE_CHECKING:
 
     from transforms.elements.plan import Task
 
-__all__ = ["ReadSlices", "give_up"]
-
-
-_given_up: set[str] = set()
-
-
-def give_up(attempt: str) -> None:
-    """Let no more be read for an attempt of which nothing can come, if this process reads it."""
-    _given_up.add(attempt)
+__all__ = ["ReadSlices"]
 
 
 @dataclass(eq=False)
@@ -80,13 +73,13 @@ class _ReadFn(beam.DoFn):
                 else:
                     tally.add(found)
                     yield Chunk(task, end.attempt, pa.Table.from_batches([found]))
-                if end.attempt in _given_up:
+                if is_abandoned(end.attempt):
                     return
         except CollectionError as error:
             yield beam.pvalue.TaggedOutput(REPORTS, report_on(end).failed(error))
             return
         finally:
-            _given_up.discard(end.attempt)
+            forget(end.attempt)
         yield end
         yield beam.pvalue.TaggedOutput(REPORTS, tally.report(end))
 

@@ -10,9 +10,10 @@ import pytest
 
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
-from transforms.cut_batches import CutBatches, split_ahead
+from transforms.cut_batches import CutBatches
 from transforms.cutting.batch import Batch, BatchCoder
 from transforms.cutting.waiting import InMemory, Spilled, SpillFile
+from transforms.cutting.windows import split_ahead
 from transforms.elements.chunk import Chunk
 from transforms.into_windows import IntoWindows
 

@@ -49,6 +49,9 @@ class BatchCoder(coders.Coder):
         return 100 * value.cut.rows
 
 
+coders.registry.register_coder(Batch, BatchCoder)
+
+
 def _portable(segment: Segment) -> Any:
     if isinstance(segment.source, CarryFile):
         return segment

@@ -1,4 +1,4 @@
-"""Rows of any windows, window by window."""
+"""Rows of any windows, window by window; those of one window, by whether they may wait."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batch_collection.windows import microseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import timedelta
+    from datetime import datetime, timedelta
+
+    from transforms.elements.plan import Plan
 
 
-__all__ = ["split_by_window"]
+__all__ = ["split_ahead", "split_by_window"]
 
 
 def split_by_window(rows: pa.Table, interval: timedelta) -> Iterator[tuple[int, pa.Table]]:
@@ -30,3 +33,19 @@ def split_by_window(rows: pa.Table, interval: timedelta) -> Iterator[tuple[int, 
     borders = [0, *(np.flatnonzero(np.diff(starts)) + 1).tolist(), rows.num_rows]
     for first, end in pairwise(borders):
         yield int(starts[first]), rows.slice(first, end - first)
+
+
+def split_ahead(
+    rows: pa.Table, start: datetime, interval: timedelta, plan: Plan
+) -> Iterator[tuple[pa.Table, bool]]:
+    """Yield the rows of one window that may wait, then, with True, those too far ahead to.
+
+    Only in the one window that the plan's ``ahead_limit`` lies in are rows told apart.
+    """
+    if start > plan.ahead_limit or start + interval <= plan.ahead_limit:
+        yield rows, start > plan.ahead_limit
+        return
+    ahead = pc.greater(rows.column("row_time"), microseconds(plan.ahead_limit))
+    for part, is_ahead in ((rows.filter(pc.invert(ahead)), False), (rows.filter(ahead), True)):
+        if part.num_rows:
+            yield part, is_ahead
