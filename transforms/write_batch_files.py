@@ -16,7 +16,7 @@ from batch_collection.windows import from_microseconds
 from transforms.cutting.cut import CARRY, LATE
 from transforms.elements.metrics import count, timed
 from transforms.elements.progress import progress
-from transforms.elements.report import Report
+from transforms.elements.report import Report, add_up
 from transforms.writing.rows import BatchRows
 from transforms.writing.staging import bad_column, description, is_small, stage
 
@@ -44,12 +44,12 @@ ENCODERS = min(os.cpu_count() or 1, 4)
 class WriteBatchFiles(beam.PTransform):
     """Stage each batch as one file, under a name nobody else has; carry as an Arrow stream.
 
-    In: ``Batch`` in its window. Out: ``Report`` in the same window, at some later time of the
-    bundle. A file's window is the Beam window of its batch. It is durable when its report is given;
-    nobody reads it before the commit. Threads encode the last row group of each file, as many at
-    once as there are CPUs, and let the storage make it durable; meanwhile the next file is written,
-    and chunks are read and decoded. Memory: ``ENCODERS`` row groups and one, and of
-    ``MOST_CLOSING`` files what their storage has not taken yet (``gcs_upload.PART``).
+    In: ``Batch`` in its window. Out: one ``Report`` an attempt, when the bundle ends, in the window
+    of its last batch. A file's window is the Beam window of its batch. It is durable when its
+    report is given; nobody reads it before the commit. Threads encode the last row group of each
+    file, as many at once as there are CPUs, and let the storage make it durable; meanwhile the next
+    file is written, and chunks are read and decoded. Memory: ``ENCODERS`` row groups and one, and
+    of ``MOST_CLOSING`` files what their storage has not taken yet (``gcs_upload.PART``).
     """
 
     output: Output
@@ -64,12 +64,11 @@ _closers = ThreadPoolExecutor(MOST_CLOSING, "closing")
 
 
 class _Closing(NamedTuple):
-    """A report on ``what``, given in a window once the file is encoded, then durable."""
+    """A report on ``what``, given once the file is encoded, then durable."""
 
     report: Report
     what: str
     file: Future[Future[dict[str, Any]]]
-    window: Any
 
     @property
     def is_done(self) -> bool:
@@ -77,7 +76,7 @@ class _Closing(NamedTuple):
         done = self.file.done()
         return done and (self.file.exception() is not None or self.file.result().done())
 
-    def given(self) -> WindowedValue:
+    def given(self) -> Report:
         """Wait for the file; give the report, or why there is none."""
         try:
             report = replace(self.report, **self.file.result().result())
@@ -87,26 +86,25 @@ class _Closing(NamedTuple):
                 count("bytes", batch.file.bytes)
                 count("late_rows", batch.file.rows if batch.timing == LATE else 0)
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
-            report = self.report.unwritten(error, self.what)
-        return WindowedValue(report, self.window.start, (self.window,))
+            return self.report.unwritten(error, self.what)
+        return report
 
 
 @dataclass(eq=False)
 class _WriteFn(beam.DoFn):
     output: Output
     _closing: deque[_Closing] = field(default_factory=deque)
+    _given: list[Report] = field(default_factory=list)
     _verified: Verified = field(default_factory=set)
+    _window: Any = None
 
     def start_bundle(self) -> None:
         self._closing = deque()
+        self._given = []
         self._verified = set()
 
-    def process(
-        self,
-        batch: Batch,
-        window: Any = beam.DoFn.WindowParam,
-    ) -> Iterator[Any]:
-        plan = batch.task.plan
+    def process(self, batch: Batch, window: Any = beam.DoFn.WindowParam) -> None:
+        plan, self._window = batch.task.plan, window
         report = Report(plan, batch.task.number, batch.attempt)
         storage = open_storage(plan.collection)
         start = from_microseconds(window.start.micros)
@@ -118,13 +116,14 @@ class _WriteFn(beam.DoFn):
                 with timed("write_milliseconds"):
                     self._wait_for_encoder()
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
-            yield report.unwritten(error, what, bad_column(storage, batch, self.output))
+            bad = bad_column(storage, batch, self.output)
+            self._given.append(report.unwritten(error, what, bad))
             return
         encoded = _encoded if is_small(batch.cut.rows) else _submitted
         files = [encoded(encode) for encode in encodes]
-        self._closing += (_Closing(report, what, file, window) for file in files)
+        self._closing += (_Closing(report, what, file) for file in files)
         while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].is_done):
-            yield self._closing.popleft().given()
+            self._given.append(self._closing.popleft().given())
 
     def _wait_for_encoder(self) -> None:
         """Wait until fewer than ``ENCODERS`` files are being encoded."""
@@ -133,8 +132,9 @@ class _WriteFn(beam.DoFn):
             wait(encoded, return_when=FIRST_COMPLETED)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        while self._closing:
-            yield self._closing.popleft().given()
+        self._given += (closing.given() for closing in self._closing)
+        for report in add_up(self._given):
+            yield WindowedValue(report, self._window.start, (self._window,))
 
 
 def _submitted(encode: _Encode) -> Future[Future[dict[str, Any]]]:
