@@ -122,6 +122,9 @@ def _run(command: str, words: Sequence[str]) -> int:
         errors += str(error).splitlines()
     if errors:
         raise CollectionError("\n".join(errors))
+    needs = getattr(module, "NEEDS", None)
+    if needs is not None:  # what runs the graph: no help and no mistake waits for it
+        _loaded(needs)
     return int(module.run(options))
 
 

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING
 
 from batch_collection.inspection.audit import audit
 from batch_collection.storage.opening import open_storage
-from pipeline.showing.wording import humanised_bytes
+from pipeline.showing.verdict import verdict
 
 if TYPE_CHECKING:
     import argparse
 
-    from batch_collection.inspection.audit import Audit, Counts
-
-__all__ = ["configure", "run", "verdict"]
+__all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,31 +28,3 @@ def run(args: argparse.Namespace) -> int:
     found = audit(open_storage(args.path))
     print(verdict(found))
     return 1 if found.findings else 0
-
-
-def verdict(found: Audit) -> str:
-    """Write an audit for people."""
-    looked_at = _looked_at(found.counts)
-    if not found.findings:
-        return f"ok: {looked_at}"
-    count = len(found.findings)
-    return "\n".join([*found.findings, f"{count} finding{'s' * (count > 1)} in {looked_at}"])
-
-
-def _looked_at(counts: Counts) -> str:
-    positions = "every offset in one place"
-    if not counts.positions_checked:
-        positions = "offsets not checked, some files have no _offset"
-    more = ""
-    if counts.expired_entries or counts.expired_files:
-        more = (
-            f"; expired: {counts.expired_entries:,} entries, {counts.expired_files:,} files, "
-            f"{counts.expired_rows:,} rows"
-        )
-    if counts.unpublished_files:
-        more += f"; {counts.unpublished_files:,} files committed, not visible yet"
-    return (
-        f"{counts.entries:,} entries, {counts.files:,} files ({humanised_bytes(counts.bytes)}), "
-        f"{counts.rows:,} rows and {counts.carried_rows:,} waiting of {counts.messages:,} "
-        f"messages, {counts.dead_letters:,} dead letters; {positions}{more}"
-    )

@@ -9,19 +9,20 @@ from batch_collection.errors import CollectionError
 from batch_collection.windows import utc_now
 from pipeline.options.collect import CollectOptions, check, configure
 from pipeline.options.engine import pass_on
-from pipeline.planning.opening import graph_options, open_topics
-from pipeline.running.local import LocalDrive
 from pipeline.running.outcome import exit_code
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.display import open_display
 from pipeline.showing.streams import forgiven_output
-from transforms.sources.kafka.broker import Broker
 
 if TYPE_CHECKING:
     from pipeline.planning.topic import TopicCollection
+    from pipeline.running.local import LocalDrive
     from pipeline.showing.display import Display
 
-__all__ = ["check", "configure", "pass_on", "run"]
+__all__ = ["NEEDS", "check", "configure", "pass_on", "run"]
+
+
+NEEDS = "pipeline.running.local"
 
 
 def run(options: CollectOptions, display: Display | None = None) -> int:
@@ -37,10 +38,15 @@ def run(options: CollectOptions, display: Display | None = None) -> int:
 
 
 def _run(options: CollectOptions, display: Display | None) -> int:
+    # flags and their mistakes need none of these: Beam, and Kafka's client
     if options.engine is not None:
-        from pipeline.running.engine import run_on_engine  # noqa: PLC0415 - it imports this module
+        from pipeline.running.engine import run_on_engine  # noqa: PLC0415
 
         return run_on_engine(options, options.engine)
+    from pipeline.planning.opening import graph_options, open_topics  # noqa: PLC0415
+    from pipeline.running.local import LocalDrive  # noqa: PLC0415
+    from transforms.sources.kafka.broker import Broker  # noqa: PLC0415
+
     broker = Broker(options.consumer)
     try:
         topics = open_topics(options, broker)

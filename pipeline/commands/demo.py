@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from pipeline.options.flags import Flags, Parser
 from pipeline.running.signals import stopped_by_signals
+from transforms.sources.samples import sample_message
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    from confluent_kafka import KafkaError, Message
     from rich.console import Console
     from rich.status import Status
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pipeline.options.collect import CollectOptions
     from pipeline.planning.planner import Planned
     from pipeline.running.local import LocalDrive
+    from transforms.sources.kafka.producer import Delivered
 
 __all__ = ["DemoOptions", "check", "configure", "run"]
 
@@ -191,13 +192,11 @@ class _Feed:
     """A thread that sends messages until the end of its ``with`` block; then all are delivered."""
 
     def __init__(self, servers: str) -> None:
-        from confluent_kafka import Producer  # noqa: PLC0415 - not needed for --help
-
-        from transforms.sources.kafka.client import ClientLog  # noqa: PLC0415
+        from transforms.sources.kafka.producer import SendingClient  # noqa: PLC0415 - not needed for --help
 
         self.messages = 0
         self._stop = threading.Event()
-        self._client = Producer({"bootstrap.servers": servers}, logger=ClientLog())
+        self._client = SendingClient(servers, {}, self._count)
         self._thread = threading.Thread(target=self._send, name="demo-producer", daemon=True)
 
     def __enter__(self) -> _Feed:  # noqa: PYI034 - Python 3.10 has no Self
@@ -210,17 +209,13 @@ class _Feed:
         self._client.flush(_LONGEST.total_seconds())
 
     def _send(self) -> None:
-        from pipeline.commands.produce import records  # noqa: PLC0415
-
         random, due = Random(), time.monotonic()  # noqa: S311 - sample values
         while not self._stop.wait(max(due - time.monotonic(), 0)):
-            value = records(RECORDS, time.time, random)
-            self._client.produce(TOPIC, value, on_delivery=self._count)
-            self._client.poll(0)
+            self._client.send(TOPIC, sample_message(RECORDS, time.time, random))
             due = max(due + _EVERY_SECONDS, time.monotonic() - 1)
 
-    def _count(self, error: KafkaError | None, _: Message) -> None:
-        self.messages += error is None
+    def _count(self, _: Delivered) -> None:
+        self.messages += 1
 
 
 @dataclass
@@ -291,8 +286,8 @@ def _show(root: Path, console: Console) -> int:
     """Show the tree, a query, the reading library, the audit's verdict, and what to do next."""
     from batch_collection.inspection.audit import audit  # noqa: PLC0415 - not needed for --help
     from batch_collection.storage.opening import open_storage  # noqa: PLC0415
-    from pipeline.commands.audit import verdict  # noqa: PLC0415
-    from pipeline.commands.first_look import query, reading, tree  # noqa: PLC0415
+    from pipeline.showing.first_look import query, reading, tree  # noqa: PLC0415
+    from pipeline.showing.verdict import verdict  # noqa: PLC0415
 
     _titled(console, "the files", tree(root))
     for shown in (query(root / "data"), reading(root)):

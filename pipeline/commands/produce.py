@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import json
 import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
-
-from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
 
 from batch_collection.errors import SourceError
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.streams import OutputError
-from transforms.sources.kafka.client import ClientLog
+from transforms.sources.samples import sample_message
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
 
-    from confluent_kafka import Message
+    from transforms.sources.kafka.producer import Delivered, SendingClient
 
-__all__ = ["ProduceOptions", "check", "configure", "records", "run"]
+__all__ = ["ProduceOptions", "check", "configure", "run"]
 
 
-CONNECT_TIMEOUT = timedelta(seconds=10)
 _SHORTEST = timedelta(milliseconds=1)
-_LAST_FLUSH_SECONDS = 0.7  # a signal ends the program within a second
-_TICK_SECONDS = 0.2
-_DEFAULTS = {
-    "acks": "all",
-    "message.timeout.ms": "10000",  # librdkafka's five minutes look like a hang
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,153 +112,75 @@ def run(options: ProduceOptions) -> int:
         SourceError: no broker answers, a topic is missing, or a message could not be delivered.
         OutputError: its line can't be printed; the messages of its round are delivered.
     """
-    stop = threading.Event()
+    from transforms.sources.kafka.producer import SendingClient  # noqa: PLC0415 - no flag needs it
+
+    stop, lines = threading.Event(), _Lines(options.records_per_message)
     with stopped_by_signals(stop.set):
-        producer = _Producer(options, stop)
-        if producer.find_topics():
-            producer.send_all()
+        client = SendingClient(options.bootstrap_servers, options.properties, lines.write)
+        if _topics_are_there(options, client, stop):
+            _send_all(options, client, stop, lines)
     return 0
 
 
-def records(count: int, clock: Callable[[], float], random: Random) -> bytes:
-    """Return one message: a JSON array of ``count`` records, values from 0 to 100.
-
-    ``clock`` tells seconds since the Unix epoch.
-    """
-    made = [
-        {"timestamp": round(clock(), 3), "value": round(random.uniform(0, 100), 2)}
-        for _ in range(count)
-    ]
-    return json.dumps(made).encode()
-
-
-class _Producer:
-    """A librdkafka producer, and what it said last."""
-
-    def __init__(self, options: ProduceOptions, stop: threading.Event) -> None:
-        self._options, self._stop = options, stop
-        self._log = ClientLog()
-        self._undelivered: list[str] = []
-        self._untold: list[OutputError] = []
-        settings = {
-            **_DEFAULTS,
-            **options.properties,
-            "bootstrap.servers": options.bootstrap_servers,
-            "allow.auto.create.topics": "false",
-        }
-        try:
-            self._client = Producer({**settings, "error_cb": self._log.failed}, logger=self._log)
-        except KafkaException as error:
-            message = f"cannot start a producer: {_text(error)}; see the properties given with -X"
-            raise SourceError(message) from error
-
-    def find_topics(self) -> bool:
-        """See that all topics are there, or create them; False if a signal came before that."""
-        missing = [topic for topic in self._options.topics if not self._is_there(topic)]
-        if self._stop.is_set():
-            return False
-        if missing and self._options.partitions is None:
-            message = (
-                f"no topic {', '.join(missing)} at {self._options.bootstrap_servers}; "
-                "give another name with --topics, or add --create_topics"
-            )
-            raise SourceError(message)
-        if missing:
-            self._create(missing, self._options.partitions or 1)
-        return True
-
-    def send_all(self) -> None:
-        """Send round after round until the count is reached or a signal comes."""
-        random, due, sent = Random(), time.monotonic(), 0  # noqa: S311 - sample values
-        while sent != self._options.count and not self._stop.wait(max(0, due - time.monotonic())):
-            self._send_round(random)
-            sent += 1
-            due = max(due + self._options.every.total_seconds(), time.monotonic())
-
-    def _is_there(self, topic: str) -> bool:
-        """Ask for a topic until a broker answers; asking creates nothing."""
-        deadline = time.monotonic() + CONNECT_TIMEOUT.total_seconds()
-        while not self._stop.is_set():
-            try:
-                found = self._client.list_topics(topic, timeout=_TICK_SECONDS).topics[topic].error
-            except KafkaException as error:
-                self._client.poll(0)  # lets it say what is wrong
-                if time.monotonic() < deadline and not self._log.refused:
-                    continue
-                servers = self._options.bootstrap_servers
-                raise self._log.error(servers, f"send to {topic}", error.args[0]) from error
-            if found is None:
-                return True
-            if found.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                return False
-            if found.code() != KafkaError.LEADER_NOT_AVAILABLE or time.monotonic() > deadline:
-                message = f"cannot send to topic={topic}: {found.str()}"
-                raise SourceError(message)
-            self._stop.wait(_TICK_SECONDS)
+def _topics_are_there(
+    options: ProduceOptions, client: SendingClient, stop: threading.Event
+) -> bool:
+    """See that all topics are there, or create them; False if a signal came before that."""
+    missing = [topic for topic in options.topics if not client.is_there(topic, stop)]
+    if stop.is_set():
         return False
+    if missing and options.partitions is None:
+        message = (
+            f"no topic {', '.join(missing)} at {options.bootstrap_servers}; "
+            "give another name with --topics, or add --create_topics"
+        )
+        raise SourceError(message)
+    if missing:
+        client.create(missing, options.partitions or 1)
+    return True
 
-    def _create(self, topics: Sequence[str], partitions: int) -> None:
-        connection = {"bootstrap.servers": self._options.bootstrap_servers}
-        admin = AdminClient({**self._options.properties, **connection}, logger=self._log)
-        seconds = CONNECT_TIMEOUT.total_seconds()
-        wanted = [NewTopic(topic, num_partitions=partitions) for topic in topics]
-        for topic, answer in admin.create_topics(wanted, request_timeout=seconds).items():
-            try:
-                answer.result(seconds + 1)
-            except (KafkaException, concurrent.futures.TimeoutError) as error:
-                if _code(error) == KafkaError.TOPIC_ALREADY_EXISTS:
-                    continue
-                message = f"cannot create topic={topic}: {_text(error)}"
-                raise SourceError(message) from error
 
-    def _send_round(self, random: Random) -> None:
-        """Send one message to each topic, and wait until the brokers have them."""
-        for topic in self._options.topics:
-            value = records(self._options.records_per_message, time.time, random)
-            report = partial(self._report, topic)
-            try:
-                self._client.produce(topic, value, on_delivery=report)
-            except KafkaException as error:
-                message = (
-                    f"cannot send to topic={topic}: {_text(error)}, {len(value)} bytes; "
-                    "lower --records_per_message, or raise it with -X message.max.bytes=N"
-                )
-                raise SourceError(message) from error
-        left = len(self._client)
-        while left and not self._stop.is_set():
-            left = self._client.flush(_TICK_SECONDS)
-        if left and self._client.flush(_LAST_FLUSH_SECONDS):
-            self._undelivered.append(f"stopped before {left} messages were delivered")
-        if self._undelivered:
-            raise SourceError(self._undelivered[0])
-        if self._untold:
-            raise self._untold[0]
+def _send_all(
+    options: ProduceOptions, client: SendingClient, stop: threading.Event, lines: _Lines
+) -> None:
+    """Send round after round until the count is reached or a signal comes."""
+    random, due, sent = Random(), time.monotonic(), 0  # noqa: S311 - sample values
+    while sent != options.count and not stop.wait(max(0, due - time.monotonic())):
+        for topic in options.topics:
+            _send(client, topic, sample_message(options.records_per_message, time.time, random))
+        client.deliver(stop)
+        lines.check()
+        sent += 1
+        due = max(due + options.every.total_seconds(), time.monotonic())
 
-    def _report(self, topic: str, error: KafkaError | None, sent: Message) -> None:
-        if error is not None:
-            reason = f"{error.str()}{self._log.reason and f' ({self._log.reason})'}"
-            message = (
-                f"cannot deliver to topic={topic}: {reason}; "
-                f"see that the brokers of {self._options.bootstrap_servers} run"
-            )
-            self._undelivered.append(message)
-            return
+
+def _send(client: SendingClient, topic: str, value: bytes) -> None:
+    try:
+        client.send(topic, value)
+    except SourceError as error:
+        cure = "lower --records_per_message, or raise it with -X message.max.bytes=N"
+        message = f"{error}; {cure}"
+        raise SourceError(message) from error
+
+
+@dataclass(slots=True)
+class _Lines:
+    """One line for each message that was delivered."""
+
+    records: int
+    _failure: OutputError | None = None
+
+    def write(self, place: Delivered) -> None:
+        """Print where a message lies."""
         now = datetime.now(timezone.utc)
-        count = self._options.records_per_message
-        noun = "record" if count == 1 else "records"
-        place = f"{topic}[{sent.partition()}]@{sent.offset()}"
+        noun = "record" if self.records == 1 else "records"
+        where = f"{place.topic}[{place.partition}]@{place.offset}"
         try:
-            print(f"{now:%H:%M:%S}  {place}  {count} {noun}", flush=True)
+            print(f"{now:%H:%M:%S}  {where}  {self.records} {noun}", flush=True)
         except OutputError as failed:  # to be raised once all are delivered
-            self._untold.append(failed)
+            self._failure = self._failure or failed
 
-
-def _code(error: BaseException) -> int | None:
-    return error.args[0].code() if isinstance(error, KafkaException) else None
-
-
-def _text(error: BaseException) -> str:
-    """Return what librdkafka says, without its codes."""
-    if isinstance(error, KafkaException):
-        return str(error.args[0].str())
-    return str(error) or "no answer"
+    def check(self) -> None:
+        """Raise the first failure to print."""
+        if self._failure is not None:
+            raise self._failure

@@ -10,9 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
-
 from batch_collection.errors import CollectionError
+from pipeline.options.beam_flags import SWITCHES, WITH_VALUE
 from pipeline.options.flags import Flags, Parser, properties
 from transforms.sources.kafka.config import SECRET_VERSION, ConsumerConfig
 
@@ -25,7 +24,6 @@ __all__ = [
     "RUNNERS",
     "SHARDS",
     "EngineOptions",
-    "beam_flags",
     "check_engine",
     "consumer_on_engine",
     "pass_on",
@@ -35,7 +33,8 @@ __all__ = [
 
 DIRECT_RUNNER = "DirectRunner"
 DATAFLOW_RUNNER = "DataflowRunner"
-RUNNERS = (DIRECT_RUNNER, "PrismRunner", DATAFLOW_RUNNER, "FlinkRunner", "PortableRunner")
+ENGINES = ("PrismRunner", DATAFLOW_RUNNER, "FlinkRunner", "PortableRunner")
+RUNNERS = (DIRECT_RUNNER, *ENGINES)
 
 SHARDS = 4
 """Default of ``--shards`` on an engine."""
@@ -66,20 +65,21 @@ class EngineOptions:
         return self.runner == DATAFLOW_RUNNER
 
 
-class _BeamParser(Parser, _BeamArgumentParser):
-    """Beam's flags, all that its options classes declare; mistakes are ``CollectionError``s."""
+def _parser_for(runner: str) -> Parser:
+    """Return the parser of Beam's flags: Beam's own for an engine, one of names without.
 
+    Beam takes a second to import, and without an engine its flags are only told from others.
+    """
+    if runner in ENGINES:
+        from pipeline.options.beam import BeamParser  # noqa: PLC0415 - it imports Beam
 
-def _beam_parser() -> _BeamParser:
-    parser = _BeamParser(add_help=False)
-    for options in {str(each): each for each in PipelineOptions.__subclasses__()}.values():
-        options._add_argparse_args(parser)  # noqa: SLF001 - as get_all_options does
+        return BeamParser()
+    parser = Parser(add_help=False)
+    for flag in WITH_VALUE:
+        parser.add_argument(flag, nargs="?")
+    for flag in SWITCHES:
+        parser.add_argument(flag, action="store_true")
     return parser
-
-
-def beam_flags() -> list[str]:
-    """Return the names of all flags that Beam knows, as ``--project``."""
-    return _beam_parser().flags()
 
 
 def pass_on(
@@ -94,7 +94,7 @@ def pass_on(
     args.beam = []
     if not unknown:
         return [], [], []
-    parser = _beam_parser()
+    parser = _parser_for(args.runner)
     _, left, errors = parser.read(unknown)
     args.beam = _without(unknown, left)
     return left, [] if args.runner == DIRECT_RUNNER else parser.flags(), errors
@@ -116,14 +116,14 @@ def check_engine(flags: Flags) -> EngineOptions | None:
     args = flags.args
     words = list(getattr(args, "beam", ()))
     if args.runner == DIRECT_RUNNER:
-        engines = ", ".join(RUNNERS[1:])
+        engines = ", ".join(ENGINES)
         foreign = [word.partition("=")[0] for word in words if word.startswith("--")]
         if args.cycle_timeout is not None:
             foreign.append("--cycle_timeout")
         for flag in foreign:
             flags.errors.append(f"{flag} goes with an engine; name it with --runner: {engines}")
         return None
-    given, _, _ = _beam_parser().read(words)
+    given, _, _ = _parser_for(args.runner).read(words)
     flags.check(
         args.once or args.until is None,
         f"--until goes with --once on --runner={args.runner}: a continuous job has no end; add "

@@ -17,7 +17,6 @@ import pytest
 import batch_collection
 from batch_collection.errors import CollectionError
 from pipeline.commands import demo as demo_command
-from pipeline.commands import first_look
 from pipeline.options.flags import Parser
 
 if TYPE_CHECKING:
@@ -87,22 +86,6 @@ def test_ctrl_c_ends_it_with_0_and_no_traceback(tmp_path: Path) -> None:
 
     assert (process.returncode, errors) == (0, "")
     assert f"stopped; what was collected is in {tmp_path}" in output
-
-
-def test_the_query_is_made_with_pyarrow_where_duckdb_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The text that is shown is the one that ran."""
-    table = pyarrow.table({"value": [1.0, 3.0]})
-    pyarrow.dataset.write_dataset(table, tmp_path, format="parquet")
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-
-    shown = first_look.query(tmp_path)
-
-    assert shown.tool == "pyarrow"
-    assert str(tmp_path) in shown.text
-    assert "'count_all': 2" in shown.result
-    assert "'value_mean': 2.0" in shown.result
 
 
 def test_wrong_flags_are_reported_together() -> None:

@@ -11,7 +11,6 @@ import sys
 import time
 from contextlib import contextmanager
 from datetime import timedelta
-from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +19,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from batch_collection.errors import CollectionError, SourceError
 from pipeline.commands import produce as produce_command
 from tests.services.kafka import KafkaBroker
+from transforms.sources.kafka import producer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,18 +108,6 @@ def first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().rstrip("\n")
 
 
-def test_a_message_is_a_json_array_of_records_stamped_by_the_clock() -> None:
-    """Each record has the clock's seconds, as they were then, and a value from 0 to 100."""
-    seconds = iter([1.5, 2.25, 3.125])
-
-    message = json.loads(produce_command.records(3, lambda: next(seconds), Random(1)))
-
-    assert [record["timestamp"] for record in message] == [1.5, 2.25, 3.125]
-    assert all(0 <= record["value"] <= 100 for record in message)
-    assert len({record["value"] for record in message}) == 3
-    assert all(record.keys() == {"timestamp", "value"} for record in message)
-
-
 def test_each_topic_gets_count_messages_and_each_message_a_line(
     cluster: MockCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,7 +153,7 @@ def test_a_missing_topic_is_an_error_and_stays_missing(cluster: MockCluster) -> 
 
 def test_a_broker_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """The line names the address and what the connection said."""
-    monkeypatch.setattr(produce_command, "CONNECT_TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(producer, "CONNECT_TIMEOUT", timedelta(seconds=1))
 
     with pytest.raises(SourceError) as caught:
         run("--bootstrap_servers=127.0.0.1:1", "--topics=batch-topic")
@@ -240,13 +228,6 @@ def test_a_broker_that_goes_away_is_one_line_and_code_2(cluster: MockCluster) ->
     (line,) = errors.splitlines()
     assert line.startswith("cannot deliver to topic=batch-topic: ")
     assert line.endswith(f"; see that the brokers of {cluster.address} run")
-
-
-def test_it_starts_without_beam() -> None:
-    """Beam takes seconds to import, and sending needs none of it."""
-    code = "import sys, pipeline.commands.produce; sys.exit('apache_beam' in sys.modules)"
-
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.integration
