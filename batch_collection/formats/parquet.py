@@ -44,7 +44,7 @@ class Parquet:
         self, source: BinaryIO, path: str, columns: Sequence[str] | None, told: Told
     ) -> pa.Table:
         """Read a Parquet file."""
-        with source, pq.ParquetFile(source) as file:
+        with source, pq.ParquetFile(source, metadata=told.footer) as file:
             if not file.schema_arrow.names:
                 return chosen_columns(placeholder_rows(told), columns)
             _check_footer(file, path, told)
@@ -59,7 +59,7 @@ class Parquet:
             found = file.metadata
             groups = tuple(found.row_group(i).num_rows for i in range(found.num_row_groups))
             check_rows(path, sum(groups), told.rows)
-            return Outline(file.schema_arrow, groups)
+            return Outline(file.schema_arrow, groups, found)
 
     def read_groups(
         self,
@@ -70,7 +70,7 @@ class Parquet:
         told: Told,
     ) -> pa.Table:
         """Read row groups."""
-        with source, pq.ParquetFile(source) as file:
+        with source, pq.ParquetFile(source, metadata=told.footer) as file:
             if not file.schema_arrow.names:
                 return chosen_columns(placeholder_rows(told), columns)
             _check_footer(file, path, told)

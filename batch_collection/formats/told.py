@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
 from batch_collection.errors import DamagedFileError
 from batch_collection.schema.columns import PLACEHOLDER
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 __all__ = [
     "NO_COLUMN",
@@ -23,10 +26,14 @@ __all__ = [
 
 
 class Outline(NamedTuple):
-    """A file's schema, and the rows of each of its groups: what can be read alone, in order."""
+    """A file's schema, and the rows of each of its groups: what can be read alone, in order.
+
+    ``footer`` is what its format says of it, if that need not be read again.
+    """
 
     schema: pa.Schema
     groups: tuple[int, ...]
+    footer: pq.FileMetaData | None = None
 
 
 Types: TypeAlias = Mapping[str, pa.DataType]
@@ -37,11 +44,13 @@ class Told(NamedTuple):
     """What the log tells of a file.
 
     ``rows`` is None where nobody knows. ``types`` gives what its columns may be, the likeliest
-    first; it is asked for by formats whose files do not say it themselves.
+    first; it is asked for by formats whose files do not say it themselves. ``footer`` is that of
+    its ``Outline``, where it was kept.
     """
 
     rows: int | None
     types: Callable[[], Sequence[Types]]
+    footer: pq.FileMetaData | None = None
 
 
 NO_COLUMN = pa.schema([(PLACEHOLDER, pa.bool_())])

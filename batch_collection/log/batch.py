@@ -22,6 +22,7 @@ from batch_collection.formats.told import Told
 from batch_collection.log.expiry import newest_expiry
 from batch_collection.log.file_types import FileTypes
 from batch_collection.paths import cycle_name
+from batch_collection.storage.contract import PartedStorage
 from batch_collection.storage.local import LocalStorage
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import Entry
     from batch_collection.storage.contract import Storage
 
-__all__ = ["Batch", "batches_of", "open_published", "opened", "reading"]
+__all__ = ["Batch", "batches_of", "in_parts", "open_published", "opened", "reading"]
+
+
+_IN_ONE = 8 << 20
+"""Bytes of a file up to which it is fetched whole, by one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +116,20 @@ class Batch:
         try:
             return open_published(self._storage, self.path, self._staged)
         except FileGoneError as error:
-            expiry = newest_expiry(self._storage)
-            if expiry is None or not expiry.hides(self.cycle, self.window_end):
-                raise
-            message = f"batch {self.id} was expired ({expiry}); open {self._storage.uri} again"
-            raise ExpiredError(message) from error
+            raise self._lost() from error
+
+    def _lost(self) -> CollectionError:
+        """Tell why the file is at neither of its names."""
+        expiry = newest_expiry(self._storage)
+        if expiry is None or not expiry.hides(self.cycle, self.window_end):
+            return _gone(self._storage, self.path)
+        message = f"batch {self.id} was expired ({expiry}); open {self._storage.uri} again"
+        return ExpiredError(message)
+
+    def _open_parts(self, storage: PartedStorage) -> BinaryIO:
+        """Open the file, of which only what is read is fetched, and nothing before that."""
+        names = list(dict.fromkeys([self.path, self._staged]))
+        return storage.open_parts(names, self._bytes, self._lost)
 
     def _read(self, columns: list[str] | None) -> pa.Table:
         """Return the columns that are there."""
@@ -156,12 +170,31 @@ def open_published(storage: Storage, path: str, staged: str) -> BinaryIO:
             return storage.open(name)
         except FileNotFoundError:
             continue
-    message = f"{storage.uri}/{path} is gone, though the log names it; run `batch-collection audit`"
-    raise FileGoneError(message)
+    raise _gone(storage, path)
+
+
+def _gone(storage: Storage, path: str) -> FileGoneError:
+    return FileGoneError(
+        f"{storage.uri}/{path} is gone, though the log names it; run `batch-collection audit`"
+    )
+
+
+def in_parts(batch: Batch) -> PartedStorage | None:
+    """Return the storage of a batch whose file is fetched by the parts that are read, else None."""
+    storage = batch.storage
+    is_large = batch.path.endswith(".parquet") and batch._bytes > _IN_ONE  # noqa: SLF001 - beside it
+    return storage if is_large and isinstance(storage, PartedStorage) else None
 
 
 def opened(batch: Batch) -> Any:
-    """Open the file of a batch; natively, if it is Parquet on a disk: no read waits for Python."""
+    """Open the file of a batch for Arrow.
+
+    Natively, if it is Parquet on a disk, so that no read waits for Python; by the parts that are
+    read, if it is large and far away.
+    """
+    storage = in_parts(batch)
+    if storage is not None:
+        return batch._open_parts(storage)  # noqa: SLF001 - beside it
     file = batch.open()
     if not isinstance(batch.storage, LocalStorage) or not batch.path.endswith(".parquet"):
         return file

@@ -14,7 +14,7 @@ import pyarrow as pa
 from batch_collection.field_path import split_path
 from batch_collection.formats.known import format_of
 from batch_collection.formats.told import Told
-from batch_collection.log.batch import reading
+from batch_collection.log.batch import in_parts, reading
 from batch_collection.reading.splits import leaf
 from batch_collection.schema.arrow import to_arrow
 from batch_collection.schema.unified import Unified, conformed, unified
@@ -158,9 +158,10 @@ class RowSequence:
         keys = [name for side in self.sides for name in side.by]
         top = [split_path(name, self.unified.fields.__contains__)[0] for name in keys]
         wanted = list(dict.fromkeys([*columns, *top]))
-        names = [name for name in wanted if name in self.outlines[batch].schema.names]
         one = self.batches[batch]
-        told = Told(one.rows, lambda: [_types(self.outlines[batch].schema)])
+        outline = self.outlines[batch]
+        told = Told(one.rows, lambda: [_types(outline.schema)], outline.footer)
+        names = [name for name in wanted if name in outline.schema.names]
 
         def read(source: BinaryIO) -> pa.Table:
             form = format_of(one.path)
@@ -203,7 +204,10 @@ class RowSequence:
 
 
 def outlines(batches: Sequence[Batch], known: dict[str, Outline]) -> tuple[Outline, ...]:
-    """Return the outlines of batches, by the footers of those not ``known``, which learns them."""
+    """Return the outlines of batches, by the footers of those not ``known``, which learns them.
+
+    Footers are kept where reading them again is a request; elsewhere they only take memory.
+    """
     unknown = [batch for batch in batches if batch.path not in known]
     if unknown:
         with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
@@ -216,7 +220,8 @@ def outlines(batches: Sequence[Batch], known: dict[str, Outline]) -> tuple[Outli
 
 def _outline(batch: Batch) -> Outline:
     form = format_of(batch.path)
-    return reading(batch, lambda source: form.outline(source, batch.path, batch.told))
+    found = reading(batch, lambda source: form.outline(source, batch.path, batch.told))
+    return found if in_parts(batch) else found._replace(footer=None)
 
 
 def _types(schema: pa.Schema) -> Types:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
-__all__ = ["Sink", "Storage", "is_far"]
+__all__ = ["PartedStorage", "Sink", "Storage", "is_far"]
 
 
 class Sink(io.RawIOBase):
@@ -100,6 +100,20 @@ class Storage(Protocol):
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete files, for good; one that isn't there is no error. Folders left empty go too."""
+
+
+@runtime_checkable
+class PartedStorage(Protocol):
+    """A storage where fetching all of a large file costs more than fetching what is read of it."""
+
+    def open_parts(
+        self, paths: Sequence[str], size: int, gone: Callable[[], Exception]
+    ) -> BinaryIO:
+        """Open a file of ``size`` bytes for reading; each read fetches just what it asks.
+
+        It is looked for when it is first read: at ``paths``, the likeliest first, from one of which
+        it may be moved to another meanwhile. Where it is at none, ``gone`` gives the error.
+        """
 
 
 def is_far(storage: Storage) -> bool:

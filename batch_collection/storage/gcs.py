@@ -13,10 +13,11 @@ from google.api_core import exceptions as api
 from batch_collection.errors import AlreadyExistsError, FileGoneError, StorageError
 from batch_collection.parallel import in_parallel
 from batch_collection.storage.gcs_client import TIMEOUT, connection, failing, retry
+from batch_collection.storage.gcs_ranges import GcsRanges
 from batch_collection.storage.gcs_upload import GcsSink, is_there
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from google.cloud.storage import Blob, Bucket
 
@@ -96,6 +97,13 @@ class GcsStorage:
         with failing("read", self.bucket, path):
             # once more around the client's own: an error's text may be torn, too
             return retry()(lambda: self._fetch(path))()
+
+    def open_parts(
+        self, paths: Sequence[str], size: int, gone: Callable[[], Exception]
+    ) -> BinaryIO:
+        """Open an object by ranges; see ``GcsRanges``."""
+        with failing("read", self.bucket, paths[0]):
+            return GcsRanges(list(map(self._blob, paths)), paths[0], size, gone)  # type: ignore[return-value]
 
     def size(self, path: str) -> int | None:
         """Return an object's size, None if there is none."""

@@ -67,6 +67,7 @@ class FaultProxy:
         self.failed: list[str] = []
         self.seen: list[str] = []
         self.uploads: dict[str, _Upload] = {}
+        self.answered = 0  # bytes of answers, without their headers
         self.sent_again = 0  # bytes of resumable uploads that the server had already
         self._rules: list[_Rule] = []
         self._storm: tuple[random.Random, float] | None = None
@@ -102,6 +103,11 @@ class FaultProxy:
             if kind is not None:
                 self.failed.append(f"{kind}: {method} {path}")
             return kind
+
+    def count(self, size: int) -> None:
+        """Count the bytes of an answer."""
+        with self._lock:
+            self.answered += size
 
     def _choose(self, method: str, path: str) -> str | None:
         for rule in self._rules:
@@ -220,6 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
         return _Answer(response.status, kept, content)
 
     def _answer(self, answer: _Answer, *, is_cut: bool = False) -> None:
+        self.server.proxy.count(len(answer.body))
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from batch_collection.errors import DamagedFileError
 from batch_collection.formats.known import FORMATS, format_named, format_of
-from batch_collection.formats.told import Told
+from batch_collection.formats.told import Outline, Told
 from batch_collection.log.file_types import METADATA_TYPES
 from batch_collection.schema.columns import PLACEHOLDER
 from tests.builders import at
@@ -152,7 +152,7 @@ def test_rows_without_columns_are_rows(content: bytes, path: str) -> None:
     none = file_format.read_groups(io.BytesIO(content), path, [0], ["a"], said)
 
     assert found.to_pylist() == [{PLACEHOLDER: None}] * 3
-    assert outline == (found.schema, (3,))
+    assert outline == Outline(found.schema, (3,))
     assert (none.num_rows, none.num_columns) == (3, 0)
 
 
