@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,22 +81,6 @@ def test_tests_and_targets_that_are_named_are_there() -> None:
     assert named
     assert named - set(re.findall(r"(?m)^def (test_\w+)", "\n".join(sources))) == set()
     assert set(re.findall(r"(?m)^make (\w+)", "".join(blocks("sh")))) <= targets
-
-
-@pytest.mark.parametrize(
-    "command", ["status", "audit", "schema", "expire", "follow", "produce", "demo"]
-)
-def test_help_is_there_without_beam(command: str) -> None:
-    """A look at a collection, or at the help, does not wait for Beam."""
-    code = (
-        "import sys\nfrom pipeline.cli import main\n"
-        f"try:\n    main(['{command}', '--help'])\n"
-        "except SystemExit:\n    sys.exit('apache_beam' in sys.modules)"
-    )
-
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
-
-    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_commands_queries_and_programs_run(

@@ -28,7 +28,7 @@ heavy = [name for name in ("apache_beam", "confluent_kafka") if name in sys.modu
 sys.exit(f"loaded: {heavy}" if heavy else code)
 """
 GIVEN = ("--bootstrap_servers=127.0.0.1:1", "--topics=a", "--output=out")
-HELP = [[command, flag] for command in COMMANDS for flag in ("--help", "--version")]
+HELP = [["--version"], *([command, "--help"] for command in COMMANDS)]
 WRONG = [
     *([command, "PATH", "--nonsense"] for command in COMMANDS),
     [],
