@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "BY_NAME",
     "UNREADABLE",
     "AlreadyExistsError",
     "CollectionError",
@@ -91,3 +92,11 @@ class SourceError(CollectionError):
 
 class StoppedError(CollectionError):
     """A signal asked this process to stop, and what it was doing is given up."""
+
+
+BY_NAME: dict[str, type[CollectionError]] = {
+    name: each
+    for name, each in globals().items()
+    if isinstance(each, type) and issubclass(each, CollectionError)
+}
+"""The classes above, by the names under which processes and versions tell each other of them."""

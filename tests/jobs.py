@@ -15,7 +15,7 @@ from pipeline.running.coordinator import Coordinator, Flight, Look
 from pipeline.running.local import run_tasks
 from tests.builders import at
 from tests.collecting import json_of
-from transforms.elements.report import Failure
+from transforms.elements.failure import Failure
 from transforms.sources.kafka.broker import Broker
 
 if TYPE_CHECKING:

@@ -71,6 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "batch_collection/errors",
         "batch_collection/log",
         "batch_collection/schema",
+        "batch_collection/windows",
         "sources",
     },
     "transforms/decoding": {
@@ -140,7 +141,12 @@ MAY_NAME: dict[str, tuple[str, ...]] = {
         "pipeline/options",
         "pipeline/running",
     ),
-    "orjson": ("batch_collection/formats", "batch_collection/log", "transforms/decoding"),
+    "orjson": (
+        "batch_collection/formats",
+        "batch_collection/log",
+        "transforms/decoding",
+        "transforms/elements",
+    ),
     "tensorflow": ("batch_collection/collection", "batch_collection/training"),
     "torch": ("batch_collection/training",),
 }

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import apache_beam as beam
-from apache_beam import coders
 from apache_beam.transforms.userstate import BagStateSpec
 from apache_beam.transforms.window import GlobalWindows
 
 from batch_collection.paths import entry_path
 from transforms.committing.commit import commit
+from transforms.elements.coders import ReportCoder
 from transforms.elements.report import Report, add_up
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class _AddUpFn(beam.DoFn):
 @dataclass(eq=False)
 class _CommitFn(beam.DoFn):
     commit: Callable[[Any, Iterable[Report]], Entry | None]
-    REPORTS: ClassVar[BagStateSpec] = BagStateSpec("reports", coders.PickleCoder())
+    REPORTS: ClassVar[BagStateSpec] = BagStateSpec("reports", ReportCoder())
 
     def process(
         self,

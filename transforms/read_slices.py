@@ -52,7 +52,9 @@ class ReadSlices(beam.PTransform):
     def expand(self, tasks: PCollection[Task]) -> DoOutputsTuple:
         """Wire it."""
         read = beam.ParDo(_ReadFn(self.consumer, skip_lost=self.skip_lost))
-        return tasks | read.with_output_types(Chunk).with_outputs(REPORTS, main="chunks")
+        chunks = tasks | read.with_output_types(Chunk).with_outputs(REPORTS, main="chunks")
+        chunks[REPORTS].element_type = Report
+        return chunks
 
 
 @dataclass(eq=False)

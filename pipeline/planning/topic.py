@@ -22,7 +22,7 @@ from batch_collection.windows import EPOCH, boundary_at, format_duration, parse_
 from pipeline.planning.pinning import check_schema, newly_pinned
 from pipeline.planning.planner import MOST_WINDOWS, Asked, Planned, PlanRules, Seen, make_plan
 from transforms.committing.commit import commit, read_failure
-from transforms.cutting.window_limit import TOO_MANY
+from transforms.elements.failure import SCHEMA_CHANGE, TOO_MANY
 from transforms.elements.report import Report
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ class TopicCollection:
             self.news = f"cycle {plan.cycle} of {self.info.name} is planned again: {failure.text}"
             return ()
         self._tries += 1
-        if failure is not None and failure.kind == "SchemaChange" and self._tries < MOST_REPLANS:
+        if failure is not None and failure.kind == SCHEMA_CHANGE and self._tries < MOST_REPLANS:
             self._schema = failure.schema
             return ()
         if failure is None:

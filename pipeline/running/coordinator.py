@@ -7,7 +7,6 @@ and the log takes one.
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -19,7 +18,9 @@ from batch_collection.errors import (
     FileGoneError,
     OtherCollectorError,
     SourceError,
+    StoppedError,
     StorageError,
+    WriteError,
 )
 from batch_collection.log.entries import read_since
 from batch_collection.windows import format_duration
@@ -27,7 +28,7 @@ from pipeline.planning.planner import Asked
 from pipeline.planning.topic import MOST_REPLANS, TopicCollection, dead_letters_of
 from pipeline.showing.display import cycle_line, maintenance_line
 from transforms.committing.commit import read_note
-from transforms.cutting.window_limit import TOO_MANY
+from transforms.elements.failure import SCHEMA_CHANGE, TOO_MANY, text_of
 from transforms.elements.metrics import count, observe
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ RETRY = timedelta(seconds=1)
 MOST_RETRY = timedelta(seconds=30)
 STOPPED = timedelta(minutes=1)
 _AT_ONCE = timedelta(milliseconds=10)
-_TRANSIENT = {"SourceError", "StorageError", "StoppedError", "FileNotFoundError"}
+_TRANSIENT = {SourceError, StorageError, StoppedError, FileNotFoundError}
 
 
 class Flight(NamedTuple):
@@ -72,16 +73,6 @@ class Flight(NamedTuple):
     asked_at: float | None = None
     stopped: str = ""
     dead_letters: int = 0
-
-    def to_json(self) -> bytes:
-        """Write it."""
-        return json.dumps(self._asdict()).encode()
-
-    @classmethod
-    def from_json(cls, content: bytes) -> Flight:
-        """Read what ``to_json`` wrote, in this version or another."""
-        fields = json.loads(content)
-        return cls(**{name: fields[name] for name in cls._fields if name in fields})
 
 
 class Look(NamedTuple):
@@ -130,11 +121,11 @@ class Coordinator:
             try:
                 look = self._look(flight)
             except (DamagedFileError, FileGoneError) as error:
-                return self._stopped(flight._replace(stopped=str(error)), error)
+                return self._stopped(flight._replace(stopped=text_of(error)), error)
             except (SourceError, StorageError) as error:
                 return self._in_trouble(flight, str(error))
             except CollectionError as error:
-                return self._stopped(flight._replace(stopped=str(error)), error)
+                return self._stopped(flight._replace(stopped=text_of(error)), error)
             if self._trouble:
                 self._trouble = ""
                 look = look._replace(notes=("it works again", *look.notes))
@@ -215,13 +206,15 @@ class Coordinator:
             if age < patience.total_seconds():
                 return None
             return f"cycle {cycle} took longer than {format_duration(patience)}; planned again"
-        if failure.kind == "SchemaChange" and flight.tries < MOST_REPLANS:
+        if failure.kind == SCHEMA_CHANGE and flight.tries < MOST_REPLANS:
             topic.pin(failure.schema)
             return f"cycle {cycle} is planned again: {failure.text}"
         if failure.kind == TOO_MANY:
             topic.limit = failure.limit
             return f"cycle {cycle} is planned again: {failure.text}"
-        if failure.kind in _TRANSIENT or (failure.kind == "WriteError" and not self.once):
+        if failure.error_class in _TRANSIENT or (
+            failure.error_class is WriteError and not self.once
+        ):
             is_soon = age < _pause(flight.tries).total_seconds()
             return None if is_soon else self._said_once(cycle, failure.text)
         raise failure.error()

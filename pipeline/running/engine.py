@@ -191,7 +191,7 @@ def _quiet_thread(failed: threading.ExceptHookArgs) -> None:
 def _reason(text: str) -> str:
     """Return the one line for users in what a runner says; all of it where there is none."""
     found = _ERROR.search(text)
-    if found is not None and hasattr(errors, found[1]):
+    if found is not None and found[1] in errors.BY_NAME:
         return found[2]
     return text.strip() or "the job failed"
 

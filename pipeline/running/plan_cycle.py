@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
-from apache_beam import coders
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 from apache_beam.io.watermark_estimators import WalltimeWatermarkEstimator
 from apache_beam.transforms.core import RestrictionProvider
@@ -17,6 +16,7 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 
 from batch_collection.windows import microseconds
 from pipeline.running.coordinator import Coordinator, Flight
+from transforms.elements.coders import RecordCoder
 from transforms.elements.plan import Task
 
 if TYPE_CHECKING:
@@ -58,16 +58,10 @@ class PlanCycle(beam.PTransform):
         return starts | planning.with_output_types(Task)
 
 
-class FlightCoder(coders.Coder):
-    """JSON, so that a job can be updated to a version with other fields."""
+class FlightCoder(RecordCoder):
+    """Codes what is remembered between two looks."""
 
-    def encode(self, value: Flight) -> bytes:
-        """Write it."""
-        return value.to_json()
-
-    def decode(self, encoded: bytes) -> Flight:
-        """Read it."""
-        return Flight.from_json(encoded)
+    record = Flight
 
     def is_deterministic(self) -> bool:
         """Return True: fields stand in their order."""

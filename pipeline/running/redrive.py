@@ -25,11 +25,11 @@ from pipeline.graph import GraphOptions, RedriveTasks
 from pipeline.planning.pinning import check_schema, newly_pinned
 from pipeline.running.local import run_steps
 from transforms.committing.commit import read_failure
-from transforms.committing.redrive import OUTRUN
 from transforms.cutting.windows import split_by_window
 from transforms.decoding.contract import SchemaChange
 from transforms.decoding.decode import decode
 from transforms.decoding.rules import RowRules
+from transforms.elements.failure import OUTRUN, SCHEMA_CHANGE
 from transforms.elements.plan import RedrivePlan, Task
 from transforms.writing.dead_letters import read_letters
 
@@ -247,7 +247,7 @@ def _committed(letters: _Letters, group: Sequence[DeadLetterFile], asked: Asked)
         if failure is None:
             message = f"the account of dead letters of {letters.storage.uri} does not close"
             raise CollectionError(message)
-        if failure.kind == "SchemaChange":
+        if failure.kind == SCHEMA_CHANGE:
             schema = failure.schema
         elif failure.kind != OUTRUN and not is_beaten:
             raise failure.error()

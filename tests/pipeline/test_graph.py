@@ -9,6 +9,7 @@ import apache_beam as beam
 import pytest
 from apache_beam import coders
 from apache_beam.portability import common_urns, python_urns
+from apache_beam.runners.pipeline_context import PipelineContext
 
 from pipeline.graph import CollectTasks, GraphOptions
 from transforms.cutting.batch import BatchCoder
@@ -88,6 +89,24 @@ def test_rows_are_coded_as_arrow_and_never_pickled(components: Any) -> None:
         (s, t, k) for s, t, k in found if t != "reports" and k not in {ChunkCoder, BatchCoder}
     }
     assert {(s, t) for s, t, _ in others} <= {("WriteDeadLetters", "None")}
+
+
+def test_no_record_is_pickled(components: Any) -> None:
+    """Neither on an edge nor in state: a pickle names modules, so no job could be updated."""
+    context = PipelineContext(components)
+    edges = {name: each.coder_id for name, each in components.pcollections.items()}
+    state = {
+        f"{transform.unique_name} {name}": spec.bag_spec.element_coder_id
+        for transform in components.transforms.values()
+        if transform.spec.urn == common_urns.primitives.PAR_DO.urn
+        for name, spec in beam.portability.api.beam_runner_api_pb2.ParDoPayload.FromString(
+            transform.spec.payload
+        ).state_specs.items()
+    }
+    coded = {name: repr(context.coders.get_by_id(coder)) for name, coder in (edges | state).items()}
+    assert [coded[name] for name in state] == ["ReportCoder"]
+    assert any("TaskCoder" in coder for coder in coded.values())
+    assert {n: c for n, c in coded.items() if "Primitives" in c or "Pickle" in c} == {}
 
 
 def test_the_windows_are_beam_s_fixed_ones_with_the_count_trigger(components: Any) -> None:

@@ -27,7 +27,8 @@ from transforms.commit_cycle import CommitCycle
 from transforms.committing import commit as committing
 from transforms.committing.commit import read_failure
 from transforms.committing.settle import OPEN_HORIZON
-from transforms.elements.report import Failure, Report
+from transforms.elements.failure import Failure
+from transforms.elements.report import Report
 
 if TYPE_CHECKING:
     from datetime import datetime

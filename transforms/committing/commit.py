@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from batch_collection.checkpoints.listing import recalled
 from batch_collection.checkpoints.making import keep_up
-from batch_collection.errors import ExpiredError, LogError
+from batch_collection.errors import ExpiredError, LogError, StorageError
 from batch_collection.log.entries import append_entry, not_following, read_link
 from batch_collection.paths import outcome_path
 from batch_collection.publishing.publish import publish
 from batch_collection.storage.opening import open_storage
 from transforms.committing.settle import is_forgetful, open_horizon, settle
-from transforms.elements.report import Failure, Report
+from transforms.elements.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import Entry
     from batch_collection.storage.contract import Storage
     from transforms.elements.plan import Plan
+    from transforms.elements.report import Report
 
 __all__ = ["commit", "leave_note", "read_failure", "read_note"]
 
@@ -39,7 +40,7 @@ def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
     except ExpiredError:
         return None  # whoever planned finds the newest entry, and whose it is
     except LogError as error:
-        leave_note(storage, plan, Failure("LogError", str(error)))
+        leave_note(storage, plan, Failure.of(error))
         return None
 
 
@@ -81,4 +82,4 @@ def read_note(storage: Storage, cycle: int, plan: str) -> Failure | None:
         found = Failure.from_json(storage.read(path))
     except FileNotFoundError:
         return None
-    return found or Failure("StorageError", f"{path} in {storage.uri} is damaged; try it again")
+    return found or Failure.of(StorageError(f"{path} in {storage.uri} is damaged; try it again"))

@@ -15,18 +15,15 @@ from batch_collection.storage.opening import open_storage
 from transforms.committing.commit import leave_note
 from transforms.committing.settle import settle
 from transforms.cutting.cut import timing_of
-from transforms.elements.report import Failure, Report, add_up
+from transforms.elements.failure import OUTRUN, Failure
+from transforms.elements.report import Report, add_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from transforms.elements.plan import Plan, RedrivePlan
 
-__all__ = ["OUTRUN", "commit_redrive", "redriven"]
-
-
-OUTRUN = "Outrun"
-"""The kind of a failure after which a redrive is planned again, with what is left of it."""
+__all__ = ["commit_redrive", "redriven"]
 
 
 def commit_redrive(plan: RedrivePlan, reports: Iterable[Report]) -> Entry | None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batch_collection.errors import DeadLettersError, RowTimeError
 from batch_collection.field_path import plain_path
 from transforms.decoding.row_time import FIELD
-from transforms.elements.report import Failure
+from transforms.elements.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -68,7 +69,7 @@ def _without_time(
         text += f"; their fields are {', '.join(names[:_MOST_FIELDS])}{more}" if names else ""
     if previous.cause != "start":
         text += f"; {_PINNED}"
-    return Failure("RowTimeError", text)
+    return Failure.of(RowTimeError(text))
 
 
 def _too_many(
@@ -93,7 +94,7 @@ def _too_many(
         f"became dead letters{of_run}, more than --max_dead_letters={said}; nothing of it was "
         f"committed; most often: {_reason(task.commonest for task in tasks)}"
     )
-    return Failure("DeadLettersError", text)
+    return Failure.of(DeadLettersError(text))
 
 
 def _reason(counted: Iterable[tuple[int, str]]) -> str:

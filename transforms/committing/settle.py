@@ -14,8 +14,9 @@ from transforms.committing.refusal import refusal
 from transforms.cutting.cut import EARLY, ON_TIME, timing_of
 from transforms.decoding.additions import without_twins
 from transforms.decoding.contract import too_much
+from transforms.elements.failure import SCHEMA_CHANGE, Failure
 from transforms.elements.plan import RedrivePlan
-from transforms.elements.report import Failure, Report, add_up
+from transforms.elements.report import Report, add_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,11 +77,11 @@ def settle(
     for task in tasks:
         schema = merge(schema, task.schema)
     if any(is_changed(types, schema) for task in tasks for types in (task.schema, task.untyped)):
-        return Failure("SchemaChange", "tasks of one cycle saw different types", schema)
+        return Failure(SCHEMA_CHANGE, "tasks of one cycle saw different types", schema)
     some = _columns_of_some(plan, tasks)
     if some is not None:
         text = "tasks of one cycle saw too many columns together, or names of different case"
-        return Failure("SchemaChange", text, some)
+        return Failure(SCHEMA_CHANGE, text, some)
     if not isinstance(plan, RedrivePlan) and (refused := refusal(plan, previous, tasks, schema)):
         return refused
     return _entry(plan, previous, previous_digest, tasks, schema, committed_at)

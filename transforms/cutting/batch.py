@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 from apache_beam import coders
@@ -12,9 +11,13 @@ from apache_beam import coders
 from batch_collection.log.entry import CarryFile
 from transforms.cutting.cut import Cut, Segment
 from transforms.cutting.waiting import InMemory
+from transforms.elements.records import framed, unframed
 from transforms.elements.tables import read_ipc, write_ipc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
     from transforms.elements.plan import Task
 
 __all__ = ["Batch", "BatchCoder"]
@@ -30,19 +33,40 @@ class Batch:
     cut: Cut
 
 
+class _Part(NamedTuple):
+    """A segment: of a carry file, or of ``bytes`` that follow the head."""
+
+    start: int
+    rows: int
+    carry: CarryFile | None = None
+    bytes: int = 0
+
+
+class _Head(NamedTuple):
+    task: Task
+    attempt: str
+    number: int
+    window_start: datetime
+    timing: str
+    parts: tuple[_Part, ...]
+
+
 class BatchCoder(coders.Coder):
-    """Rows as Arrow IPC, carry files by name. Used only where a runner did not fuse the steps."""
+    """JSON, then rows as Arrow IPC; carry files by name. Used only where steps were not fused."""
 
     def encode(self, value: Batch) -> bytes:
         """Load what is in a spill file: another process can't."""
-        segments = tuple(map(_portable, value.cut.segments))
-        return pickle.dumps(replace(value, cut=value.cut._replace(segments=segments)))
+        tables = [_rows(segment) for segment in value.cut.segments]
+        parts = tuple(map(_part, value.cut.segments, tables))
+        window_start, timing, _ = value.cut
+        head = _Head(value.task, value.attempt, value.number, window_start, timing, parts)
+        return framed(head, *tables)
 
     def decode(self, encoded: bytes) -> Batch:
-        """Read what ``encode`` wrote."""
-        batch: Batch = pickle.loads(encoded)  # noqa: S301 - our own bytes
-        segments = tuple(map(_loaded, batch.cut.segments))
-        return replace(batch, cut=batch.cut._replace(segments=segments))
+        """Read what ``encode`` wrote, in this version or another."""
+        head, rows = unframed(_Head, encoded)
+        cut = Cut(head.window_start, head.timing, tuple(_segments(head.parts, rows)))
+        return Batch(head.task, head.attempt, head.number, cut)
 
     def estimate_size(self, value: Batch) -> int:
         """Return a guess: the rows may be on disk."""
@@ -52,15 +76,24 @@ class BatchCoder(coders.Coder):
 coders.registry.register_coder(Batch, BatchCoder)
 
 
-def _portable(segment: Segment) -> Any:
+def _rows(segment: Segment) -> pa.Buffer:
+    """Return what of a segment's rows no other process can get."""
     if isinstance(segment.source, CarryFile):
-        return segment
+        return pa.py_buffer(b"")
     pieces = segment.source.pieces(segment.start, segment.rows)  # type: ignore[attr-defined]
-    return write_ipc(pa.concat_tables(pieces)).to_pybytes()
+    return write_ipc(pa.concat_tables(pieces))
 
 
-def _loaded(portable: Any) -> Segment:
-    if isinstance(portable, Segment):
-        return portable
-    rows = InMemory(read_ipc(pa.py_buffer(portable)))
-    return Segment(rows, 0, rows.rows)
+def _part(segment: Segment, table: pa.Buffer) -> _Part:
+    if isinstance(segment.source, CarryFile):
+        return _Part(segment.start, segment.rows, segment.source)
+    return _Part(0, segment.rows, bytes=table.size)
+
+
+def _segments(parts: Iterable[_Part], rows: pa.Buffer) -> Iterator[Segment]:
+    start = 0
+    for part in parts:
+        end = start + part.bytes
+        source = part.carry or InMemory(read_ipc(rows[start:end]))
+        yield Segment(source, part.start, part.rows)
+        start = end

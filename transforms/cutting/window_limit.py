@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
     from transforms.elements.plan import Task
 
-__all__ = ["TOO_MANY", "TooManyWindows", "WindowLimit"]
-
-
-TOO_MANY = "TooManyWindows"
-"""The kind of a ``Failure`` after which the cycle is planned again with fewer messages."""
+__all__ = ["TooManyWindows", "WindowLimit"]
 
 
 class TooManyWindows(Exception):  # noqa: N818 - no failure: the cycle is planned again

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from batch_collection.log.entry import FORMAT, FORMS, Form
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from batch_collection.log.entry import CarryFile, DeadLetterFile
@@ -67,6 +68,11 @@ class Plan:
     previous: str = ""
     messages: int = 0
     most_windows: int | None = None
+
+    @staticmethod
+    def kind_of(fields: Mapping[str, Any]) -> type[Plan]:
+        """Return the class of the plan whose JSON has these fields."""
+        return RedrivePlan if "letters" in fields else Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,13 @@ deliver them in any order, in any number of bundles, and an attempt's sum is the
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from batch_collection import errors
 from batch_collection.errors import CollectionError, WriteError, in_one_line
 from batch_collection.schema.types import merge
+from transforms.elements.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from transforms.elements.chunk import Chunk
     from transforms.elements.plan import Plan
 
-__all__ = ["Failure", "Report", "WrittenBatch", "add_reads", "add_up", "report_on"]
+__all__ = ["Report", "WrittenBatch", "add_reads", "add_up", "report_on"]
 
 
 class WrittenBatch(NamedTuple):
@@ -33,41 +32,6 @@ class WrittenBatch(NamedTuple):
     timing: str
     number: int
     file: BatchFile
-
-
-class Failure(NamedTuple):
-    """Why a task can't be done: the name of an error's class and its text.
-
-    With ``kind="SchemaChange"``, ``schema`` is the one to plan again with, with
-    ``kind="TooManyWindows"``, ``limit`` how many messages to read instead.
-    """
-
-    kind: str
-    text: str
-    schema: dict[str, Any] | None = None
-    limit: int | None = None
-
-    def error(self) -> CollectionError:
-        """Return the error that it tells of."""
-        kind = getattr(errors, self.kind, None)
-        if isinstance(kind, type) and issubclass(kind, CollectionError):
-            return kind(self.text)
-        return CollectionError(self.text)
-
-    def to_json(self) -> bytes:
-        """Write it."""
-        return json.dumps(self._asdict()).encode()
-
-    @classmethod
-    def from_json(cls, content: bytes) -> Failure | None:
-        """Read what ``to_json`` wrote, in this version or another; None if it is damaged."""
-        try:
-            fields = json.loads(content)
-            found = cls(**{name: fields[name] for name in cls._fields if name in fields})
-        except errors.UNREADABLE:
-            return None
-        is_told = isinstance(found.kind, str) and isinstance(found.text, str)
-        return found if is_told and isinstance(found.schema, dict | None) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +72,7 @@ class Report:
 
     def failed(self, error: Exception) -> Report:
         """Return this report with why its task can't be done."""
-        schema, limit = getattr(error, "schema", None), getattr(error, "limit", None)
-        failure = Failure(type(error).__name__, str(error), schema, limit)
-        return replace(self, failure=failure)
+        return replace(self, failure=Failure.of(error))
 
     def unwritten(self, error: Exception, what: str, column: str | None = None) -> Report:
         """Return this report with why ``what`` could not be written: an error of whatever kind.

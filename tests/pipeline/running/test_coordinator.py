@@ -30,6 +30,7 @@ from tests.jobs import Job
 from tests.storages import ActingStorage
 from transforms import write_batch_files
 from transforms.committing.commit import read_failure
+from transforms.elements.records import from_json, to_json
 from transforms.writing import staging
 
 if TYPE_CHECKING:
@@ -250,7 +251,7 @@ def test_an_updated_job_goes_on_as_the_run_it_was(job: Job) -> None:
     """The run is remembered, not drawn anew: the job's own entries are no stranger's."""
     flying = job.look("10:30:12")
     job.restart()
-    job.flight = Flight.from_json(job.flight.to_json())
+    job.flight = from_json(Flight, to_json(job.flight))
     job.work(flying)
     assert not job.look("10:30:22").flight.stopped
 
@@ -297,7 +298,7 @@ def test_dead_letters_are_counted_over_all_cycles_of_a_job(
     job.stream.send(*[Sending(b"{", at("10:30:13"))] * 2)
     job.look("10:30:14")
     job.restart()
-    job.flight = Flight.from_json(job.flight.to_json())
+    job.flight = from_json(Flight, to_json(job.flight))
     job.work(job.look("10:30:22"))
     look = job.look()
     assert isinstance(look.error, DeadLettersError)
@@ -324,4 +325,4 @@ def test_rows_that_cannot_be_written_are_tried_again_and_said_once(job: Job) -> 
 
 def test_a_flight_of_another_version_is_read() -> None:
     """Fields that are new have their defaults, fields that are gone are left out."""
-    assert Flight.from_json(b'{"run": "r", "after": 3, "gone": 1}') == Flight("r", after=3)
+    assert from_json(Flight, b'{"run": "r", "after": 3, "gone": 1}') == Flight("r", after=3)

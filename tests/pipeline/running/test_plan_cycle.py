@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
-from hypothesis import given
-from hypothesis import strategies as st
 
 from batch_collection.errors import OtherCollectorError
 from pipeline.running import plan_cycle
 from pipeline.running.coordinator import Flight, Look
-from pipeline.running.plan_cycle import FlightCoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,23 +137,3 @@ def test_a_drain_plans_no_more() -> None:
     provider = plan_cycle._Flights()  # noqa: SLF001
     assert provider.initial_restriction(("topic", "run-7")) == Flight("run-7")
     assert provider.truncate(("topic", "run-7"), FLIGHT) is None  # type: ignore[func-returns-value]
-
-
-@given(
-    st.builds(
-        Flight,
-        run=st.text(),
-        after=st.integers(),
-        plan=st.text(),
-        planned_at=st.floats(allow_nan=False, allow_infinity=False),
-        tries=st.integers(0, 99),
-        goal=st.none() | st.dictionaries(st.integers(0).map(str), st.integers(0)),
-        asked_at=st.none() | st.floats(0, 1e10),
-        stopped=st.text(),
-        dead_letters=st.integers(0),
-    )
-)
-def test_what_is_remembered_comes_back(flight: Flight) -> None:
-    """Through the runner's store, cycle 0 and all."""
-    coder = FlightCoder()
-    assert coder.decode(coder.encode(flight)) == flight

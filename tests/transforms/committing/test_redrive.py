@@ -11,8 +11,9 @@ from batch_collection.log.entry import BatchFile, DeadLetterFile, Entry, Partiti
 from batch_collection.storage.local import LocalStorage
 from tests.builders import Collector, at
 from tests.transforms.test_read_dead_letters import redrive_plan
-from transforms.committing.redrive import OUTRUN, redriven
-from transforms.elements.report import Failure, Report, WrittenBatch
+from transforms.committing.redrive import redriven
+from transforms.elements.failure import OUTRUN, Failure
+from transforms.elements.report import Report, WrittenBatch
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ from transforms.elements.plan import DeadLetterLimit
 from transforms.elements.report import Report
 
 if TYPE_CHECKING:
-    from transforms.elements.report import Failure
+    from transforms.elements.failure import Failure
 
 SCHEMA = {"id": "int64", "meta": {"ts": "string"}, "all": ["int64"]}
 

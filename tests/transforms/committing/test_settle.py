@@ -21,8 +21,9 @@ from batch_collection.log.entry import (
     Source,
 )
 from transforms.committing.settle import OPEN_HORIZON, settle
+from transforms.elements.failure import SCHEMA_CHANGE, Failure
 from transforms.elements.plan import Plan
-from transforms.elements.report import Failure, Report, WrittenBatch, add_up
+from transforms.elements.report import Report, WrittenBatch, add_up
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -165,7 +166,7 @@ def test_types_that_differ_between_tasks_are_pinned_and_planned_again() -> None:
     one = replace(whole(0), schema={"value": "int64", "new": "int64"})
     other = replace(whole(1), schema={"value": "int64", "new": "double"})
     found = settled([one, other], tasks=2)
-    assert found == Failure("SchemaChange", found.text, {"value": "int64", "new": "double"})
+    assert found == Failure(SCHEMA_CHANGE, found.text, {"value": "int64", "new": "double"})
 
 
 def test_a_type_of_one_task_for_what_had_none_in_another_is_pinned_and_planned_again() -> None:
@@ -177,7 +178,7 @@ def test_a_type_of_one_task_for_what_had_none_in_another_is_pinned_and_planned_a
 
     found = settled([empty, lists], tasks=2)
 
-    assert found == Failure("SchemaChange", found.text, {"value": "int64", "new": ["int64"]})
+    assert found == Failure(SCHEMA_CHANGE, found.text, {"value": "int64", "new": ["int64"]})
     assert isinstance(settled([empty, numbers], tasks=2), Entry)
     assert isinstance(settled([empty, whole(1)], tasks=2), Entry)
 
@@ -191,7 +192,7 @@ def test_of_names_that_differ_by_case_between_tasks_the_first_task_s_are_pinned(
     again = settled([two, one], tasks=2)
 
     kept = {"value": "int64", "userId": "int64", "n": {"x": "bool", "y": "bool"}}
-    assert found == again == Failure("SchemaChange", found.text, kept)
+    assert found == again == Failure(SCHEMA_CHANGE, found.text, kept)
     assert isinstance(settled([one, replace(two, schema=kept)], tasks=2, schema=kept), Entry)
     both = kept | {"userID": "string", "n": {"x": "bool", "X": "bool", "y": "bool"}}
     assert isinstance(settled([one, two], tasks=2, schema=both), Entry)
@@ -209,7 +210,7 @@ def test_tasks_together_may_not_add_more_columns_than_one() -> None:
     found = settled(tasks, tasks=3)
 
     kept = {"value": "int64"} | tasks[0].schema | tasks[2].schema
-    assert found == Failure("SchemaChange", found.text, kept)
+    assert found == Failure(SCHEMA_CHANGE, found.text, kept)
     assert isinstance(settled(tasks, tasks=3, schema=kept | tasks[1].schema), Entry)
 
 

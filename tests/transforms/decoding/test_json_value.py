@@ -21,7 +21,8 @@ from transforms.decoding import json_rows
 from transforms.decoding.contract import SchemaChange
 from transforms.decoding.decode import Decoded, decode
 from transforms.decoding.rules import RowRules
-from transforms.elements.report import Failure, Report
+from transforms.elements.failure import Failure
+from transforms.elements.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

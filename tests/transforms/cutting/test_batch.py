@@ -1,0 +1,39 @@
+"""The batch coder: a JSON head, and the rows that no other process can get."""
+
+from __future__ import annotations
+
+import json
+
+from batch_collection.log.entry import CarryFile
+from tests.tasks import NOON, rows, task
+from transforms.cutting.batch import Batch, BatchCoder
+from transforms.cutting.cut import Cut, Segment
+from transforms.cutting.waiting import InMemory
+
+CARRY = CarryFile("carry/1/a.arrow", NOON, 9, 0, 100, "abcdefgh", indexed=True)
+
+
+def batch(*segments: Segment) -> Batch:
+    """Build a batch of rows in several places."""
+    return Batch(task(), "attempt", 3, Cut(NOON, "on_time", segments))
+
+
+def test_rows_come_back_in_their_order_from_wherever_they_were() -> None:
+    """Those of carry files by name, the others along with it, only those that are meant."""
+    table = rows(range(10))
+    before = batch(
+        Segment(InMemory(table), 2, 3), Segment(CARRY, 4, 5), Segment(InMemory(table), 0, 1)
+    )
+    after = BatchCoder().decode(BatchCoder().encode(before))
+    assert after == batch(
+        Segment(InMemory(table.slice(2, 3)), 0, 3),
+        Segment(CARRY, 4, 5),
+        Segment(InMemory(table.slice(0, 1)), 0, 1),
+    )
+
+
+def test_a_batch_without_rows_in_memory_is_json_alone() -> None:
+    """No byte of it is a pickle or names a module."""
+    encoded = BatchCoder().encode(batch(Segment(CARRY, 0, 9)))
+    assert json.loads(encoded[4:])["timing"] == "on_time"
+    assert b"transforms" not in encoded
