@@ -300,17 +300,16 @@ def test_a_column_that_was_dropped_is_read_where_it_is_and_taken_up_by_a_pin(
     stream.send(sending(at("10:30:22"), value=7, device={"id": "b"}, other=1))
     collecting.once(at("10:30:32"))
     found = batch_collection.open(path).table(["value", "device", "other"]).to_pylist()
-    assert found[-2:] == [
-        {"value": 3, "device": {"id": "a"}, "other": None},
-        {"value": None, "device": None, "other": 1},
-    ]
+    assert {"value": 3, "device": {"id": "a"}, "other": None} in found
+    assert found[-1] == {"value": None, "device": None, "other": 1}
 
     assert cli.main(["schema", path, "--pin=value=string"]) == 0
     stream.send(sending(at("10:30:32"), value="8", device=1))
     collecting.once(at("10:30:42"))
 
     values = batch_collection.open(path).table(["value"]).column("value").to_pylist()
-    assert values == ["0", "1", "2", "3", None, "8"]
+    # partitions are read at once: their messages come in any order
+    assert [*sorted(values[:4]), *values[4:]] == ["0", "1", "2", "3", None, "8"]
     assert entries_of(collecting.path)[-1].dropped.keys() == {"device"}
 
 
