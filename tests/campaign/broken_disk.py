@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CALLS", "BrokenDisk"]
 
-CALLS = ("fsync", "rename", "replace", "link", "unlink", "mkdir")
+CALLS = ("fsync", "rename", "link", "unlink", "mkdir")
+"""All that changes a disk but ``replace``, which a short log has only of notes and checkpoints."""
 
 
 @dataclass

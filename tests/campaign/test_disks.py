@@ -221,17 +221,27 @@ def _fails(collecting: Collecting, disk: BrokenDisk) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("call", "k"), [("fsync", 30), ("rename", 0), ("link", 1), ("link", 2)])
+@pytest.mark.parametrize(
+    ("call", "k", "code"),
+    [
+        ("rename", 0, 2),  # while it begins
+        ("link", 1, 2),
+        ("fsync", 30, 1),
+        ("rename", 1, 1),
+        ("link", 4, 1),
+        ("link", 5, 1),
+    ],
+)
 def test_a_collector_on_a_disk_that_fails_ends_with_one_clear_line(
-    embedded: EmbeddedBroker, tmp_path: Path, call: str, k: int
+    embedded: EmbeddedBroker, tmp_path: Path, call: str, k: int, code: int
 ) -> None:
-    """The real process: exit code 1; started again on the mended disk it goes on."""
+    """The real process: exit code 1, or 2 before it began; on the mended disk it goes on."""
     stream = Stream(embedded)
     produced = stream.send(*(sending(None, n % 4, id=n) for n in range(100)))
     path = tmp_path / stream.name
 
     with CollectorProcess([stream], tmp_path, *FAST, wrapper=broken(tmp_path, call, k)) as running:
-        assert running.end() == 1, running.lines
+        assert running.end() == code, running.lines
 
     assert "error: cannot " in running.lines[-1]
     assert running.lines[-1].endswith(": Input/output error")

@@ -20,7 +20,7 @@ def test_the_real_framework_reads_what_was_collected(module: str, cases: str) ->
     """All cases pass; they are skipped where the framework is not installed."""
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
-    path = Path("tests", "batch_collection", f"{cases}.py")
+    path = Path("tests", "batch_collection", "training", f"{cases}.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -316,7 +316,7 @@ def test_a_collector_in_a_storm_loses_and_doubles_nothing(
     seen = gcs.mirror(f"{output}/{stream.name}", tmp_path / "seen")
     check(seen, stream.produced, dead=dead)
     assert strays_of(seen) == []
-    assert len(proxy.failed) > 10
+    assert len(proxy.failed) > 5
 
 
 def send_now(stream: Stream, count: int = 50) -> None:
