@@ -56,6 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--prism_location", help="Prism's binary (default: found, or built by Go)")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let tests of one service share its process: what --dist=loadgroup keeps together."""
     for item in items:
