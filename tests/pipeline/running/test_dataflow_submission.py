@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from tests.services.google import FakeGoogle
 
+pytestmark = pytest.mark.slow  # the package is built in the source folder: not by two at once
+
 SECRET = "correct-horse"  # noqa: S105 - it opens nothing
 STEPS = [
     "Collections",
