@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch_collection.storage.opening import open_storage
@@ -16,34 +15,19 @@ from pipeline.options.collect import (
     schema_of,
 )
 from pipeline.options.flags import Flags
+from pipeline.options.redrive import Asked, RedriveOptions
 from pipeline.showing.streams import forgiven_output
 
 if TYPE_CHECKING:
     import argparse
-    from typing import Any
 
     from pipeline.running.redrive import Outcome
-    from transforms.writing.layout import Output
 
-__all__ = ["NEEDS", "RedriveOptions", "check", "configure", "described", "run"]
+__all__ = ["NEEDS", "check", "configure", "described", "run"]
 
 
 NEEDS = "pipeline.running.redrive"
 _MOST_REASONS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class RedriveOptions:
-    """What ``redrive`` was asked to do; see the flags of the same names."""
-
-    path: str
-    schema: dict[str, Any]
-    input_format: str
-    numbers: str
-    timestamp_unit: str | None
-    files: Output
-    batch_size: int
-    dry_run: bool
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -78,18 +62,16 @@ def check(args: argparse.Namespace) -> RedriveOptions:
     check_decoding(flags)
     if args.timestamp_unit is not None:
         flags.choice("timestamp_unit", UNITS)
-    options = RedriveOptions(
-        path=args.path,
+    asked = Asked(
         schema=schema_of(flags),
         input_format=input_format_of(flags),
         numbers=args.numbers,
         timestamp_unit=args.timestamp_unit,
         files=files_of(flags),
         batch_size=flags.number("batch_size"),
-        dry_run=args.dry_run,
     )
     flags.done()
-    return options
+    return RedriveOptions(args.path, asked, args.dry_run)
 
 
 def run(options: RedriveOptions) -> int:
@@ -98,18 +80,10 @@ def run(options: RedriveOptions) -> int:
     Raises:
         CollectionError: there is no collection, or it can't be done.
     """
-    from pipeline.running.redrive import Asked, redrive  # noqa: PLC0415 - Beam, no flag needs it
+    from pipeline.running.redrive import redrive  # noqa: PLC0415 - Beam, no flag needs it
 
-    asked = Asked(
-        schema=options.schema,
-        input_format=options.input_format,
-        numbers=options.numbers,
-        timestamp_unit=options.timestamp_unit,
-        files=options.files,
-        batch_size=options.batch_size,
-    )
     with forgiven_output():
-        outcome = redrive(open_storage(options.path), asked, dry_run=options.dry_run)
+        outcome = redrive(open_storage(options.path), options.asked, dry_run=options.dry_run)
     print(described(outcome, dry_run=options.dry_run))
     return 0
 

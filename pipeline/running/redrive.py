@@ -28,7 +28,6 @@ from transforms.committing.commit import read_failure
 from transforms.cutting.windows import split_by_window
 from transforms.decoding.contract import SchemaChange
 from transforms.decoding.decode import decode
-from transforms.decoding.rules import RowRules
 from transforms.elements.failure import OUTRUN, SCHEMA_CHANGE
 from transforms.elements.plan import RedrivePlan, Task
 from transforms.writing.dead_letters import read_letters
@@ -40,9 +39,9 @@ if TYPE_CHECKING:
     from batch_collection.log.expiry import Expiry
     from batch_collection.schema.types import Schema
     from batch_collection.storage.contract import Storage
-    from transforms.writing.layout import Output
+    from pipeline.options.redrive import Asked
 
-__all__ = ["LEASE", "MOST_MESSAGES", "Asked", "Outcome", "redrive"]
+__all__ = ["LEASE", "MOST_MESSAGES", "Outcome", "redrive"]
 
 
 LEASE = 1000
@@ -55,29 +54,6 @@ MOST_MESSAGES = 2_000_000
 """Messages of one entry, unless one file has more: bounds what a crash repeats."""
 
 _MOST_TRIES = 20  # as types change, or others are faster
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """How dead letters are read again; see the flags of the same names."""
-
-    schema: Schema
-    input_format: str
-    numbers: str
-    timestamp_unit: str | None
-    files: Output
-    batch_size: int
-
-    def rules(self, newest: Entry) -> RowRules:
-        """Return how messages become rows in a collection."""
-        return RowRules(
-            input_format=self.input_format,
-            row_time=newest.row_time,
-            timestamp_unit=self.timestamp_unit,
-            metadata=self.files.metadata,
-            numbers=self.numbers,
-            interval=newest.interval,
-        )
 
 
 @dataclass(slots=True)
