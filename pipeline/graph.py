@@ -14,12 +14,10 @@ from transforms.cut_batches import CutBatches
 from transforms.decode_messages import DecodeMessages
 from transforms.into_windows import IntoWindows
 from transforms.read_dead_letters import ReadDeadLetters
-from transforms.read_slices import ReadSlices
 from transforms.write_batch_files import WriteBatchFiles
 from transforms.write_dead_letters import WriteDeadLetters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import timedelta
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from transforms.decoding.rules import RowRules
     from transforms.elements.plan import Task
     from transforms.elements.report import Report
+    from transforms.read_slices import ReadSlices
     from transforms.writing.layout import Output
 
 __all__ = ["CollectTasks", "GraphOptions", "RedriveTasks"]
@@ -36,8 +35,6 @@ __all__ = ["CollectTasks", "GraphOptions", "RedriveTasks"]
 class GraphOptions:
     """What the steps need to know; the same for every cycle and topic."""
 
-    consumer: Mapping[str, object]
-    skip_lost: bool
     rules: RowRules
     interval: timedelta
     batch_size: int
@@ -53,13 +50,13 @@ class CollectTasks(beam.PTransform):
     runner can hold a row back, or call one late and drop it.
     """
 
+    reading: ReadSlices
     options: GraphOptions
 
     def expand(self, tasks: PCollection[Task]) -> PCollection[str]:
         """Wire the steps."""
-        o = self.options
-        read = tasks | "ReadSlices" >> ReadSlices(o.consumer, o.skip_lost)  # chunks of messages
-        return _reports(read, o) | "CommitCycle" >> CommitCycle()
+        read = tasks | "ReadSlices" >> self.reading  # chunks of messages
+        return _reports(read, self.options) | "CommitCycle" >> CommitCycle()
 
 
 @dataclass(eq=False)

@@ -31,7 +31,7 @@ from batch_collection.storage.local import LocalStorage
 from batch_collection.windows import parse_compact_instant, utc_now
 from pipeline.commands import collect as collect_command
 from pipeline.options.flags import Parser
-from pipeline.planning.opening import graph_options, open_topics
+from pipeline.planning.opening import collect_tasks, open_topics
 from pipeline.running.local import LocalDrive
 from tests.decoding import substance
 from transforms.sources.kafka.broker import Broker
@@ -338,14 +338,14 @@ class Collecting:
         parser = Parser()
         collect_command.configure(parser)
         options = collect_command.check(parser.parse_args(words))
-        broker = Broker(options.consumer)
+        connection = options.source.connect()
         try:
-            topics = open_topics(options, broker)
+            topics = open_topics(options, connection)
             for topic in topics:
                 topic.clock = self._clock
             yield LocalDrive(
                 topics,
-                graph_options(options),
+                collect_tasks(options),
                 self.recorder,
                 once=options.once,
                 flush=options.flush,
@@ -353,7 +353,7 @@ class Collecting:
                 _stop=stop or threading.Event(),
             )
         finally:
-            broker.close()
+            connection.close()
 
     def _clock(self) -> datetime:
         assert self._now is not None

@@ -10,13 +10,12 @@ from batch_collection.paths import outcome_path
 from batch_collection.storage.local import LocalStorage
 from pipeline.commands import collect as collect_command
 from pipeline.options.flags import Parser
-from pipeline.planning.opening import graph_options, open_topic
+from pipeline.planning.opening import collect_tasks, open_topic
 from pipeline.running.coordinator import Coordinator, Flight, Look
-from pipeline.running.local import run_tasks
+from pipeline.running.local import run_steps
 from tests.builders import at
 from tests.collecting import json_of
 from transforms.elements.failure import Failure
-from transforms.sources.kafka.broker import Broker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,8 +66,8 @@ class Job:
     def _open(self, run: str) -> TopicCollection:
         if self.broken is not None:
             raise self.broken
-        broker = Broker(self.options.consumer)
-        topic = open_topic(self.options, broker, broker.topic(self.stream.name), run)
+        (source,) = self.options.source.connect().sources([self.stream.name])
+        topic = open_topic(self.options, source, run)
         topic.clock = lambda: self.now
         return topic
 
@@ -86,7 +85,7 @@ class Job:
 
     def work(self, look: Look) -> None:
         """Run a look's tasks to their commit."""
-        run_tasks(look.tasks, graph_options(self.options))
+        run_steps(look.tasks, collect_tasks(self.options))
 
     def fail(self, look: Look, kind: str, limit: int | None = None) -> None:
         """Leave the note of a plan that failed."""

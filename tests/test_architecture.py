@@ -60,9 +60,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "batch_collection/__init__": {"errors", "collection", "log", "training"},
     # the steps and what they are made of
-    "transforms/sources": {"batch_collection/errors", "batch_collection/windows"},
+    "transforms/sources": {
+        "batch_collection/errors",
+        "batch_collection/log",
+        "batch_collection/windows",
+    },
     "transforms/sources/kafka": {
         "batch_collection/errors",
+        "batch_collection/log",
         "batch_collection/windows",
         "batch_collection/storage",
         "sources",

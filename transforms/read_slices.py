@@ -20,14 +20,14 @@ from transforms.elements.metrics import clocked, count
 from transforms.elements.progress import progress
 from transforms.elements.report import Report, report_on
 from transforms.sources.contract import MESSAGES, Gap
-from transforms.sources.kafka.reader import read_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
     from transforms.elements.plan import Task
+    from transforms.sources.contract import Reader
 
 __all__ = ["ReadSlices"]
 
@@ -42,16 +42,16 @@ class ReadSlices(beam.PTransform):
     reads the next chunk while one is decoded.
 
     Attributes:
-        consumer: librdkafka properties.
+        reader: the source's.
         skip_lost: go on where retention has deleted messages, and record the gap.
     """
 
-    consumer: Mapping[str, object]
+    reader: Reader
     skip_lost: bool = False
 
     def expand(self, tasks: PCollection[Task]) -> DoOutputsTuple:
         """Wire it."""
-        read = beam.ParDo(_ReadFn(self.consumer, skip_lost=self.skip_lost))
+        read = beam.ParDo(_ReadFn(self.reader, skip_lost=self.skip_lost))
         chunks = tasks | read.with_output_types(Chunk).with_outputs(REPORTS, main="chunks")
         chunks[REPORTS].element_type = Report
         return chunks
@@ -59,7 +59,7 @@ class ReadSlices(beam.PTransform):
 
 @dataclass(eq=False)
 class _ReadFn(beam.DoFn):
-    consumer: Mapping[str, object]
+    reader: Reader
     skip_lost: bool
 
     def process(self, task: Task) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
@@ -68,7 +68,7 @@ class _ReadFn(beam.DoFn):
         end = Chunk(task, new_token(), MESSAGES.empty_table(), last=True)
         tally = _Count()
         try:
-            slices = read_slices(self.consumer, task.slices, skip_lost=self.skip_lost)
+            slices = self.reader.read(task.slices, skip_lost=self.skip_lost)
             for found in clocked("read_milliseconds", prefetched(slices)):
                 if isinstance(found, Gap):
                     tally.lost[found.partition] += found.end - found.start

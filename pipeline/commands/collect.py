@@ -43,20 +43,19 @@ def _run(options: CollectOptions, display: Display | None) -> int:
         from pipeline.running.engine import run_on_engine  # noqa: PLC0415
 
         return run_on_engine(options, options.engine)
-    from pipeline.planning.opening import graph_options, open_topics  # noqa: PLC0415
+    from pipeline.planning.opening import collect_tasks, open_topics  # noqa: PLC0415
     from pipeline.running.local import LocalDrive  # noqa: PLC0415
-    from transforms.sources.kafka.broker import Broker  # noqa: PLC0415
 
-    broker = Broker(options.consumer)
+    connection = options.source.connect()
     try:
-        topics = open_topics(options, broker)
+        topics = open_topics(options, connection)
         with display or open_display(utc_now) as shown:
             drive = LocalDrive(
-                topics, graph_options(options), shown, once=options.once, flush=options.flush
+                topics, collect_tasks(options), shown, once=options.once, flush=options.flush
             )
             return _collect(drive)
     finally:
-        broker.close()
+        connection.close()
 
 
 def _collect(drive: LocalDrive) -> int:
@@ -79,20 +78,20 @@ def _collect(drive: LocalDrive) -> int:
     if stopped.is_set():
         drive.display.note("stopped; the next run goes on from here")
     for topic in drive.topics:
-        if topic.is_beyond_until:
+        if topic.survey.is_beyond_until:
             drive.display.note(_beyond_until(topic))
     return 0
 
 
 def _beyond_until(topic: TopicCollection) -> str:
     return (
-        f"{topic.info.name} was read beyond --until before, or begins behind it (--start): nothing "
+        f"{topic.name} was read beyond --until before, or begins behind it (--start): nothing "
         "before it is left to collect there"
     )
 
 
 def _where(topic: TopicCollection) -> str:
-    cycle, count = topic.newest.cycle, len(topic.info.partitions)
+    cycle, count = topic.newest.cycle, len(topic.survey.source.partitions)
     where = "begins" if topic.newest.cause == "start" else f"goes on after cycle {cycle} of"
     partitions = f"{count} partition" + "s" * (count > 1)
-    return f"{topic.info.name} ({partitions}) {where} {topic.storage.uri}"
+    return f"{topic.name} ({partitions}) {where} {topic.storage.uri}"

@@ -161,18 +161,17 @@ def _drive(flags: Sequence[str], lines: _WindowLines, stop: _Stop) -> None:
     """Run the collector, as ``collect`` does, with a display of our own."""
     from batch_collection.windows import utc_now  # noqa: PLC0415
     from pipeline.options.collect import check, configure  # noqa: PLC0415
-    from pipeline.planning.opening import graph_options, open_topics  # noqa: PLC0415
+    from pipeline.planning.opening import collect_tasks, open_topics  # noqa: PLC0415
     from pipeline.running.local import LocalDrive  # noqa: PLC0415 - imports Beam
-    from transforms.sources.kafka.broker import Broker  # noqa: PLC0415
 
     parser = Parser()
     configure(parser)
     options: CollectOptions = check(parser.parse_args(list(flags)))
-    broker = Broker(options.consumer)
+    connection = options.source.connect()
     try:
         drive = LocalDrive(
-            open_topics(options, broker),
-            graph_options(options),
+            open_topics(options, connection),
+            collect_tasks(options),
             lines,
             once=options.once,
             flush=options.flush,
@@ -185,7 +184,7 @@ def _drive(flags: Sequence[str], lines: _WindowLines, stop: _Stop) -> None:
             if not stop.is_called:
                 drive.run()
     finally:
-        broker.close()
+        connection.close()
 
 
 class _Feed:

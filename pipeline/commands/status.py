@@ -77,20 +77,20 @@ def _end_offsets(storage: Storage, args: argparse.Namespace) -> dict[int, int] |
     if not args.bootstrap_servers:
         return None
     from batch_collection.collection import open as open_collection  # noqa: PLC0415
-    from transforms.sources.kafka.broker import Broker  # noqa: PLC0415 - not needed without a broker
+    from transforms.sources.kafka.settings import KafkaSettings  # noqa: PLC0415 - as this
 
     newest = open_collection(storage).newest
     config = {**properties(args.properties, None), "bootstrap.servers": args.bootstrap_servers}
-    broker = Broker(config)
-    topic = broker.topic(newest.source.topic)
-    if newest.source.topic_id not in {None, topic.topic_id}:
+    connection = KafkaSettings((newest.source.topic,), config).connect()
+    (topic,) = connection.sources([newest.source.topic])
+    found = topic.identity()
+    if newest.source.topic_id not in {None, found.topic_id}:
         message = (
             f"topic={topic.name} at {args.bootstrap_servers} is not the one collected: its id is "
-            f"{topic.topic_id}, collected was {newest.source.topic_id}"
+            f"{found.topic_id}, collected was {newest.source.topic_id}"
         )
         raise CollectionError(message)
-    offsets = broker.offsets(topic.name, topic.partitions)
-    return {partition: end for partition, (_, end) in offsets.items()}
+    return {partition: there.end for partition, there in topic.bounds().items()}
 
 
 def described(found: Status, now: datetime) -> str:

@@ -22,9 +22,9 @@ from pipeline.options.engine import (
     SHARDS,
     EngineOptions,
     check_engine,
-    consumer_on_engine,
 )
 from pipeline.options.flags import EXACTNESS, Flags, local_path
+from pipeline.options.sources import check_source, configure_sources
 from transforms.decoding.row_time import FIELD
 from transforms.decoding.rules import RowRules
 from transforms.elements.plan import DeadLetterLimit
@@ -32,8 +32,9 @@ from transforms.writing.layout import METADATA, Output
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
     from datetime import datetime
+
+    from transforms.sources.contract import SourceSettings
 
 __all__ = [
     "UNITS",
@@ -57,9 +58,7 @@ _SECOND = timedelta(seconds=1)
 class CollectOptions:
     """What ``collect`` was asked to do; see the flags of the same names."""
 
-    topics: tuple[str, ...]
-    consumer: Mapping[str, object]
-    group_id: str | None
+    source: SourceSettings
     start: str
     is_start_given: bool
     until: datetime | None
@@ -83,35 +82,11 @@ class CollectOptions:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags, in groups; values stay text until ``check``."""
     source = parser.add_argument_group("source")
-    source.add_argument(
-        "--bootstrap_servers", metavar="HOST:PORT,...", help="Kafka brokers (required)"
-    )
-    source.add_argument(
-        "--topics", metavar="A,B", help="topics, each a collection of its own (required)"
-    )
-    source.add_argument(
-        "--group_id",
-        metavar="NAME",
-        help="consumer group: begin where it stands, commit its offsets (default: none)",
-    )
+    configure_sources(source)
     source.add_argument(
         "--start",
         metavar="WHERE",
         help="where a new collection begins: earliest, latest or an instant (default: earliest)",
-    )
-    source.add_argument(
-        "--consumer_config",
-        metavar="FILE",
-        help="file of librdkafka properties, key=value lines; on an engine the workers read "
-        "it, and it may be gs://... or projects/P/secrets/S/versions/V (default: none)",
-    )
-    source.add_argument(
-        "-X",
-        dest="properties",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="one librdkafka property (security.protocol, sasl.mechanism, ...); may be repeated",
     )
     source.add_argument(
         "--on_data_loss",
@@ -287,9 +262,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
     if args.shards is None:
         args.shards = "1" if is_direct else str(SHARDS)
     options = CollectOptions(
-        topics=flags.names("topics", "name one or more, as batch-topic"),
-        consumer=_consumer(flags),
-        group_id=args.group_id,
+        source=check_source(flags),
         start=_start(flags),
         is_start_given=args.start is not None,
         until=flags.instant("until"),
@@ -340,15 +313,6 @@ def _dead_letter_limit(flags: Flags) -> DeadLetterLimit | None:
         f"--max_dead_letters must be a number as 1000, or a share from 0% to 100%, got {text!r}",
     )
     return DeadLetterLimit(percent=percent)
-
-
-def _consumer(flags: Flags) -> Mapping[str, object]:
-    servers = flags.given("bootstrap_servers", "name a broker, as localhost:9092")
-    group = {"group.id": flags.args.group_id} if flags.args.group_id else {}
-    fixed = {**group, "bootstrap.servers": servers}
-    if flags.args.runner != DIRECT_RUNNER:
-        return consumer_on_engine(flags, fixed)
-    return {**flags.properties(), **fixed}
 
 
 def _start(flags: Flags) -> str:

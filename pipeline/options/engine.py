@@ -8,24 +8,22 @@ import shutil
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from batch_collection.errors import CollectionError
 from pipeline.options.beam_flags import SWITCHES, WITH_VALUE
-from pipeline.options.flags import Flags, Parser, properties
-from transforms.sources.kafka.config import SECRET_VERSION, ConsumerConfig
+from pipeline.options.flags import Flags, Parser
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 __all__ = [
+    "DATAFLOW_RUNNER",
     "DIRECT_RUNNER",
     "RUNNERS",
     "SHARDS",
     "EngineOptions",
     "check_engine",
-    "consumer_on_engine",
     "pass_on",
     "setup_file",
 ]
@@ -46,8 +44,6 @@ _REQUIRED = {
     "region": "name a region, as --region=europe-west1",
     "temp_location": "name a folder for the job's own files, as --temp_location=gs://bucket/tmp",
 }
-_SECRET = re.compile(r"password|secret|jaas|token|private|\.key|key\.pem|oauthbearer\.config")
-_HERE = re.compile(r"(localhost|127\.[\d.]+|0\.0\.0\.0|\[?::1\]?)(:\d+)?")
 _NO_EXTRA = 'pip install "batch-collection[dataflow]"'
 
 
@@ -147,12 +143,6 @@ def _check_dataflow(flags: Flags, given: argparse.Namespace) -> None:
             f"--{name}={value} is of this machine, Dataflow's workers can't reach it; give a "
             f"gs://bucket/folder",
         )
-    near = [each for each in (args.bootstrap_servers or "").split(",") if _HERE.fullmatch(each)]
-    flags.check(
-        not near,
-        f"--bootstrap_servers={','.join(near)} is this machine, Dataflow's workers can't reach it; "
-        "give an address in their network (see --network, --subnetwork)",
-    )
     has_package = setup_file() is not None or any(getattr(given, name, None) for name in _PACKAGES)
     flags.check(
         has_package,
@@ -190,33 +180,3 @@ def setup_file() -> Path | None:
     """Return the setup.py of the checkout that this runs from, None where it is installed."""
     file = Path(__file__).parents[2] / "setup.py"
     return file if file.exists() else None
-
-
-def consumer_on_engine(flags: Flags, fixed: Mapping[str, object]) -> Mapping[str, object]:
-    """Return librdkafka's properties for the workers: a file's are read there, and only there."""
-    args: Any = flags.args
-    try:
-        given = properties(args.properties, None)
-    except CollectionError as error:
-        flags.errors += str(error).splitlines()
-        return fixed
-    for key in sorted(key for key in given if _SECRET.search(key.lower())):
-        flags.errors.append(
-            f"-X {key} would travel in the job, where everybody who sees the job sees it; put it "
-            "into --consumer_config: a file the workers read, or a Secret Manager resource "
-            "projects/P/secrets/S/versions/V"
-        )
-    file = args.consumer_config
-    if file is None:
-        return {**given, **fixed}
-    is_remote = file.startswith("gs://") or SECRET_VERSION.fullmatch(file)
-    if not is_remote and args.runner == DATAFLOW_RUNNER:
-        flags.check(
-            Path(file).is_absolute(),
-            f"--consumer_config={file} is read by Dataflow's workers; give gs://bucket/file, "
-            "projects/P/secrets/S/versions/V, or the absolute path in --sdk_container_image",
-        )
-    elif not is_remote:
-        properties([], file)  # it is there, and says what is wrong with it
-        file = str(Path(file).expanduser().absolute())
-    return ConsumerConfig({**given, **fixed}, file)

@@ -1,4 +1,4 @@
-"""Open the topics that flags name, each with its collection."""
+"""Open the collections of the sources that flags name, and wire the graph for them."""
 
 from __future__ import annotations
 
@@ -7,58 +7,55 @@ from typing import TYPE_CHECKING
 
 from batch_collection.parallel import AT_ONCE, ahead
 from batch_collection.paths import new_token
-from batch_collection.windows import utc_now
-from pipeline.graph import GraphOptions
+from pipeline.graph import CollectTasks, GraphOptions
+from pipeline.planning.pins import Pins
 from pipeline.planning.planner import PlanRules
-from pipeline.planning.topic import Pins, TopicCollection
+from pipeline.planning.topic import TopicCollection, open_collection
+from transforms.read_slices import ReadSlices
 
 if TYPE_CHECKING:
     from pipeline.options.collect import CollectOptions
-    from transforms.sources.kafka.broker import Broker, TopicInfo
+    from transforms.sources.contract import AddressedSource, Connection
 
-__all__ = ["graph_options", "open_topic", "open_topics"]
-
-
-def open_topics(options: CollectOptions, broker: Broker) -> list[TopicCollection]:
-    """Begin, or take up, each topic's collection, some at once, as a storage is waited for."""
-    infos = broker.topics(options.topics)
-    opened = partial(open_topic, options, broker, run_id=new_token())
-    return list(ahead(opened, infos, min(AT_ONCE, len(infos) - 1)))
+__all__ = ["collect_tasks", "open_topic", "open_topics"]
 
 
-def open_topic(
-    options: CollectOptions, broker: Broker, info: TopicInfo, run_id: str
-) -> TopicCollection:
-    """Begin, or take up, one topic's collection."""
+def open_topics(options: CollectOptions, connection: Connection) -> list[TopicCollection]:
+    """Begin, or take up, each source's collection, some at once, as a storage is waited for."""
+    sources = connection.sources(options.source.names)
+    opened = partial(open_topic, options, run_id=new_token())
+    return list(ahead(opened, sources, min(AT_ONCE, len(sources) - 1)))
+
+
+def open_topic(options: CollectOptions, source: AddressedSource, run_id: str) -> TopicCollection:
+    """Begin, or take up, one source's collection."""
     pins = Pins(
         interval=options.interval,
         row_time=options.rules.row_time,
         start=options.start,
         is_start_given=options.is_start_given,
-        group_id=options.group_id,
         schema=options.schema,
         reserved=options.rules.reserved,
     )
-    rules = _plan_rules(options, info.name, run_id)
-    return TopicCollection(broker, info, pins, rules, utc_now)
+    return open_collection(source, pins, _plan_rules(options, source.name, run_id))
 
 
-def graph_options(options: CollectOptions) -> GraphOptions:
-    """Return what the graph's steps need to know."""
-    return GraphOptions(
-        consumer=options.consumer,
-        skip_lost=options.skip_lost,
+def collect_tasks(options: CollectOptions) -> CollectTasks:
+    """Return the graph, with what its steps need to know."""
+    reading = ReadSlices(options.source.reader(), options.skip_lost)
+    steps = GraphOptions(
         rules=options.rules,
         interval=options.interval,
         batch_size=options.batch_size,
         output=options.files,
     )
+    return CollectTasks(reading, steps)
 
 
-def _plan_rules(options: CollectOptions, topic: str, run_id: str) -> PlanRules:
+def _plan_rules(options: CollectOptions, name: str, run_id: str) -> PlanRules:
     return PlanRules(
-        collection=f"{options.output}/{topic}",
-        topic=topic,
+        collection=f"{options.output}/{name}",
+        topic=name,
         run=run_id,
         grace=options.grace,
         batch_size=options.batch_size,

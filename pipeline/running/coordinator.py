@@ -16,7 +16,6 @@ from batch_collection.errors import (
     CollectionError,
     DamagedFileError,
     FileGoneError,
-    OtherCollectorError,
     SourceError,
     StoppedError,
     StorageError,
@@ -25,10 +24,10 @@ from batch_collection.errors import (
 from batch_collection.log.entries import read_since
 from batch_collection.windows import format_duration
 from pipeline.planning.planner import Asked
-from pipeline.planning.topic import MOST_REPLANS, TopicCollection, dead_letters_of
+from pipeline.planning.topic import TopicCollection, dead_letters_of
 from pipeline.showing.display import cycle_line, maintenance_line
 from transforms.committing.commit import read_note
-from transforms.elements.failure import SCHEMA_CHANGE, TOO_MANY, text_of
+from transforms.elements.failure import text_of
 from transforms.elements.metrics import count, observe
 
 if TYPE_CHECKING:
@@ -173,12 +172,12 @@ class Coordinator:
         else:
             if not found or found[0].cycle != flight.after + 1:  # an old flight, or a new worker
                 found = read_since(topic.storage, flight.after, newest.cycle)
-            _check_runs(found, flight, topic.storage.uri)
+            topic.check_rivals(found)
             notes = self._lines(found, flight)
         letters = flight.dead_letters + dead_letters_of(found, flight.run)
         taken = flight._replace(after=newest.cycle, plan="", tries=0, left=0, dead_letters=letters)
         self._reason = ""
-        return taken, notes + _committed_offsets(topic)
+        return taken, notes + _released(topic)
 
     def _lines(self, found: Sequence[Entry], flight: Flight) -> tuple[str, ...]:
         """Describe what commands did, and the newest cycle, a line each."""
@@ -206,11 +205,7 @@ class Coordinator:
             if age < patience.total_seconds():
                 return None
             return f"cycle {cycle} took longer than {format_duration(patience)}; planned again"
-        if failure.kind == SCHEMA_CHANGE and flight.tries < MOST_REPLANS:
-            topic.pin(failure.schema)
-            return f"cycle {cycle} is planned again: {failure.text}"
-        if failure.kind == TOO_MANY:
-            topic.limit = failure.limit
+        if topic.heed(failure, flight.tries):
             return f"cycle {cycle} is planned again: {failure.text}"
         if failure.error_class in _TRANSIENT or (
             failure.error_class is WriteError and not self.once
@@ -250,9 +245,9 @@ class Coordinator:
         if not self.once:
             return flight
         if flight.goal is None:
-            goal = {str(p): end for p, end in topic.set_goal().items()}
+            goal = {str(p): end for p, end in topic.survey.set_goal(topic.newest).items()}
             return flight._replace(goal=goal, asked_at=self.clock().timestamp())
-        topic.set_goal({int(p): end for p, end in flight.goal.items()})
+        topic.survey.set_goal(topic.newest, {int(p): end for p, end in flight.goal.items()})
         return flight
 
 
@@ -266,21 +261,10 @@ def _where(newest: Entry) -> str:
     return f"goes on after cycle {newest.cycle} of {newest.source.topic}"
 
 
-def _check_runs(found: Sequence[Entry], flight: Flight, uri: str) -> None:
-    """Stop before the entry of another run; that of a command is none."""
-    for entry in found:
-        if flight.run != entry.run and flight.plan != entry.plan and not entry.is_maintenance:
-            message = (
-                f"another collector (host={entry.host} pid={entry.pid}) committed "
-                f"cycle={entry.cycle} of {uri}; this one plans no more"
-            )
-            raise OtherCollectorError(message)
-
-
-def _committed_offsets(topic: TopicCollection) -> tuple[str, ...]:
-    """Commit the group's offsets; they serve lag tools only, so nothing stops without them."""
+def _released(topic: TopicCollection) -> tuple[str, ...]:
+    """Tell the source what is collected; it serves lag tools, so nothing stops without it."""
     try:
-        topic.commit_offsets()
+        topic.release()
     except SourceError as error:
         return (f"{error}; collecting goes on",)
     return ()

@@ -19,14 +19,12 @@ from apache_beam.runners.runner import PipelineState
 from batch_collection import errors
 from batch_collection.errors import CollectionError
 from batch_collection.paths import new_token
-from pipeline.graph import CollectTasks
-from pipeline.planning.opening import graph_options, open_topic
+from pipeline.planning.opening import collect_tasks, open_topic
 from pipeline.running import plan_cycle
 from pipeline.running.coordinator import Coordinator
 from pipeline.running.outcome import exit_code
 from pipeline.running.signals import stopped_by_signals
 from transforms.sources.kafka import client as kafka_client
-from transforms.sources.kafka.broker import Broker
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -56,11 +54,12 @@ class _Coordinators:
         options = self.options
 
         def opened(run_id: str) -> TopicCollection:
-            broker = Broker(options.consumer)
+            connection = options.source.connect()
             try:
-                return open_topic(options, broker, broker.topic(topic), run_id)
+                (source,) = connection.sources([topic])
+                return open_topic(options, source, run_id)
             except CollectionError:
-                broker.close()
+                connection.close()
                 raise
 
         return Coordinator(opened, self.cycle_timeout, once=options.once, flush=options.flush)
@@ -80,7 +79,7 @@ class CollectContinuously(beam.PTransform):
 
     def expand(self, begin: Any) -> PCollection[str]:
         """Wire the steps."""
-        starts = [(topic, self.run_id) for topic in self.options.topics]
+        starts = [(topic, self.run_id) for topic in self.options.source.names]
         on_workers = replace(self.options, engine=None)
         coordinators = _Coordinators(on_workers, self.engine.cycle_timeout)
         raises = not self.engine.is_dataflow  # there a streaming job is tried again for ever
@@ -91,7 +90,7 @@ class CollectContinuously(beam.PTransform):
             | "PlanCycle"
             >> plan_cycle.PlanCycle(coordinators, raises, shared)  # tasks, of one cycle at a time
             | "Reshuffle" >> beam.Reshuffle()  # a task a worker
-            | "CollectTasks" >> CollectTasks(graph_options(self.options))  # entries' paths
+            | "CollectTasks" >> collect_tasks(self.options)  # entries' paths
         )
 
 
@@ -117,7 +116,7 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     if engine.is_dataflow:
         _say(_submitted(result, pipeline.options))
         return 0
-    return _waited_for(result, told, len(options.topics))
+    return _waited_for(result, told, len(options.source.names))
 
 
 def _waited_for(result: Any, told: queue.SimpleQueue[CollectionError], topics: int) -> int:

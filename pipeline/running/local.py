@@ -14,7 +14,6 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from batch_collection.errors import CollectionError, SourceError, StoppedError, WriteError
 from batch_collection.windows import utc_now
-from pipeline.graph import CollectTasks
 from pipeline.planning.planner import Asked
 from pipeline.showing.display import maintenance_line
 from transforms.elements.progress import progress
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from batch_collection.log.entry import Entry
-    from pipeline.graph import GraphOptions
+    from pipeline.graph import CollectTasks
     from pipeline.planning.planner import Planned
     from pipeline.planning.topic import TopicCollection
     from pipeline.showing.display import Display
     from transforms.elements.plan import Task
 
-__all__ = ["LocalDrive", "run_steps", "run_tasks"]
+__all__ = ["LocalDrive", "run_steps"]
 
 
 POLL = timedelta(seconds=1)
@@ -59,7 +58,7 @@ class _Pause(NamedTuple):
         return self.since <= now < self.since + self.length
 
 
-def _broken(due: Sequence[_Due], options: GraphOptions) -> CollectionError | None:
+def _broken(due: Sequence[_Due], steps: CollectTasks) -> CollectionError | None:
     """Run what is planned for some topics together; return what broke it off."""
     try:
         tasks: list[Task] = []
@@ -69,21 +68,12 @@ def _broken(due: Sequence[_Due], options: GraphOptions) -> CollectionError | Non
             else:
                 tasks += planned.tasks
         if tasks:
-            run_tasks(tasks, options)
+            run_steps(tasks, steps)
     except StoppedError:
         raise
     except CollectionError as error:
         return error
     return None
-
-
-def run_tasks(tasks: Sequence[Task], options: GraphOptions) -> None:
-    """Collect some tasks: run the graph once over them, in this process.
-
-    Raises:
-        CollectionError: a step can't go on, the disk is full for example.
-    """
-    run_steps(tasks, CollectTasks(options))
 
 
 def run_steps(tasks: Sequence[Task], steps: beam.PTransform) -> None:
@@ -122,7 +112,7 @@ class LocalDrive:
     """
 
     topics: Sequence[TopicCollection]
-    options: GraphOptions
+    steps: CollectTasks
     display: Display
     once: bool = False
     flush: bool = False
@@ -130,7 +120,7 @@ class LocalDrive:
     _stop: threading.Event = field(default_factory=threading.Event)
     _pauses: dict[str, _Pause] = field(default_factory=dict)
     _given_up: dict[str, CollectionError] = field(default_factory=dict)
-    _offsets_trouble: str = ""
+    _release_trouble: str = ""
     _now: datetime | None = None
 
     def stop(self) -> None:
@@ -177,19 +167,19 @@ class LocalDrive:
     @property
     def _live(self) -> list[TopicCollection]:
         """The topics that are not given up."""
-        return [topic for topic in self.topics if topic.info.name not in self._given_up]
+        return [topic for topic in self.topics if topic.name not in self._given_up]
 
     def _due(self) -> list[_Due]:
         """Plan what is due; a topic whose source is away keeps no other from being collected."""
         due = []
         for topic in self._live:
-            pause = self._pauses.get(topic.info.name)
+            pause = self._pauses.get(topic.name)
             if pause is not None and pause.holds(self.clock()):
                 continue
             asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)
             try:
-                if self.once and topic.goal is None:
-                    topic.set_goal()
+                if self.once and topic.survey.goal is None:
+                    topic.survey.set_goal(topic.newest)
                 planned = topic.plan(asked, self._now)
             except StoppedError:
                 raise
@@ -209,7 +199,7 @@ class LocalDrive:
         again, broken = self._worked_off(due)
         for topic, planned in due:
             try:
-                if error := broken.get(topic.info.name):
+                if error := broken.get(topic.name):
                     raise error
                 found = topic.settle(planned, published=not again)
                 if topic.news:
@@ -217,7 +207,7 @@ class LocalDrive:
                 if found:
                     self._show(found, planned, self.clock() - began)
                     self._is_back(topic)
-                    self._commit_offsets(topic)
+                    self._release(topic)
             except StoppedError:
                 raise
             except CollectionError as error:
@@ -233,10 +223,10 @@ class LocalDrive:
 
         What breaks where topics run together may be the trouble of any: then each runs by itself.
         """
-        error = _broken(due, self.options)
+        error = _broken(due, self.steps)
         if error is None or len(due) == 1:
-            return False, {topic.info.name: error for topic, _ in due if error is not None}
-        errors = {each.topic.info.name: _broken([each], self.options) for each in due}
+            return False, {topic.name: error for topic, _ in due if error is not None}
+        errors = {each.topic.name: _broken([each], self.steps) for each in due}
         return True, {name: error for name, error in errors.items() if error is not None}
 
     def _show(self, found: Sequence[Entry], planned: Planned, took: timedelta) -> None:
@@ -246,24 +236,24 @@ class LocalDrive:
             else:
                 self.display.end(entry, planned, took)
 
-    def _commit_offsets(self, topic: TopicCollection) -> None:
-        """Commit the group's offsets; they serve lag tools only, so nothing stops without them."""
+    def _release(self, topic: TopicCollection) -> None:
+        """Tell the source what is collected; it serves lag tools, so nothing stops without it."""
         try:
-            topic.commit_offsets()
-            self._offsets_trouble = ""
+            topic.release()
+            self._release_trouble = ""
         except SourceError as error:
-            if not self._offsets_trouble:
+            if not self._release_trouble:
                 self.display.note(f"{error}; collecting goes on")
-            self._offsets_trouble = str(error)
+            self._release_trouble = str(error)
 
     def _wait(self) -> None:
         due = min(self._next_look(topic) for topic in self._live)
-        self.display.wait(due, sum(topic.lag for topic in self.topics))
+        self.display.wait(due, sum(topic.survey.lag for topic in self.topics))
         seconds = min(due - self.clock(), POLL).total_seconds()
         self._stop.wait(max(seconds, 0.01))
 
     def _next_look(self, topic: TopicCollection) -> datetime:
-        pause = self._pauses.get(topic.info.name)
+        pause = self._pauses.get(topic.name)
         return topic.next_due() if pause is None else pause.since + pause.length
 
     def _is_in_trouble(self, topic: TopicCollection, error: CollectionError) -> None:
@@ -272,8 +262,8 @@ class LocalDrive:
             if not self._stop.is_set():
                 self._is_away(topic, error)
             return
-        self._given_up[topic.info.name] = error
-        self._pauses.pop(topic.info.name, None)
+        self._given_up[topic.name] = error
+        self._pauses.pop(topic.name, None)
         if self._live:
             self.display.note(f"error: {error}; other topics go on")
 
@@ -282,15 +272,15 @@ class LocalDrive:
         is_of_source = isinstance(error, SourceError)
         if is_of_source:
             kafka_client.close_consumers()  # connections of before may be dead, and nobody told
-        before = self._pauses.get(topic.info.name)
+        before = self._pauses.get(topic.name)
         if before is None:
             until = "it is back" if is_of_source else "it works"
             self.display.note(f"{error}; trying again until {until}")
         length = RETRY if before is None else min(before.length * 2, MOST_RETRY)
-        self._pauses[topic.info.name] = _Pause(self.clock(), length, is_of_source)
+        self._pauses[topic.name] = _Pause(self.clock(), length, is_of_source)
 
     def _is_back(self, topic: TopicCollection) -> None:
-        pause = self._pauses.pop(topic.info.name, None)
+        pause = self._pauses.pop(topic.name, None)
         if pause is not None:
             what = "the source is back" if pause.is_of_source else "it works again"
-            self.display.note(f"{what}: topic={topic.info.name}")
+            self.display.note(f"{what}: topic={topic.name}")

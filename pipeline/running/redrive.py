@@ -259,8 +259,6 @@ def _plan(
 
 def _graph_options(newest: Entry, asked: Asked) -> GraphOptions:
     return GraphOptions(
-        consumer={},
-        skip_lost=False,
         rules=asked.rules(newest),
         interval=newest.interval,
         batch_size=asked.batch_size,

@@ -16,6 +16,8 @@ from transforms.cutting.batch import BatchCoder
 from transforms.decoding.rules import RowRules
 from transforms.elements.chunk import ChunkCoder
 from transforms.elements.plan import Task
+from transforms.read_slices import ReadSlices
+from transforms.sources.kafka.reader import KafkaReader
 from transforms.writing.layout import Output
 
 PAYLOAD = ("ReadSlices", "DecodeMessages", "WriteDeadLetters", "IntoWindows", "CutBatches")
@@ -24,9 +26,8 @@ PAYLOAD = ("ReadSlices", "DecodeMessages", "WriteDeadLetters", "IntoWindows", "C
 @pytest.fixture(scope="module")
 def components() -> Any:
     """Give the graph as a runner gets it."""
+    reading = ReadSlices(KafkaReader({"bootstrap.servers": "localhost:1"}))
     options = GraphOptions(
-        consumer={"bootstrap.servers": "localhost:1"},
-        skip_lost=False,
         rules=RowRules(),
         interval=timedelta(minutes=1),
         batch_size=1000,
@@ -34,7 +35,7 @@ def components() -> Any:
     )
     pipeline = beam.Pipeline()
     tasks = pipeline | beam.Create([]).with_output_types(Task)
-    _ = tasks | "Collect" >> CollectTasks(options)
+    _ = tasks | "Collect" >> CollectTasks(reading, options)
     return pipeline.to_runner_api(use_fake_coders=False).components
 
 

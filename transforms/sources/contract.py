@@ -1,16 +1,34 @@
-"""What a source gives: messages by their addresses, in slices, and what was lost of them."""
+"""What a source is asked for: where its messages lie, and the messages themselves, in slices.
+
+A source is a room beside this file, with one class for each of ``SourceSettings``, ``Connection``,
+``AddressedSource`` and ``Reader``.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pyarrow as pa
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
     from datetime import datetime
 
+    from batch_collection.log.entry import Entry
+    from batch_collection.log.entry import Source as Identity
 
-__all__ = ["HEADERS", "MESSAGES", "Answer", "Gap", "Slice"]
+__all__ = [
+    "HEADERS",
+    "MESSAGES",
+    "AddressedSource",
+    "Answer",
+    "Bounds",
+    "Connection",
+    "Gap",
+    "Reader",
+    "Slice",
+    "SourceSettings",
+]
 
 
 class Slice(NamedTuple):
@@ -63,3 +81,108 @@ class Answer(NamedTuple):
 
     offset: int | None
     timestamp: datetime | None
+
+
+class Bounds(NamedTuple):
+    """What can be read of a partition: offsets ``[first, end)``."""
+
+    first: int
+    end: int
+
+
+class Reader(Protocol):
+    """Reads slices on a worker. It can be pickled, and holds neither connection nor secret.
+
+    Two readers of one kind give the same rows in the same order.
+    """
+
+    def read(
+        self, slices: Sequence[Slice], *, skip_lost: bool
+    ) -> Generator[pa.RecordBatch | Gap, None, None]:
+        """Yield every message of every slice once, from its ``first`` on.
+
+        Those of a partition come in the order of their offsets, as record batches of schema
+        ``MESSAGES``; partitions may be interleaved. The slices are of one stream, at most one a
+        partition. With ``skip_lost`` there is a ``Gap`` for messages that are gone.
+
+        Raises:
+            DataLossError: messages of a slice are gone, and ``skip_lost`` is not set.
+            SourceError: the source is away, or says that it can't be read.
+            StoppedError: the process was asked to stop.
+        """
+
+
+class AddressedSource(Protocol):
+    """A stream whose messages have addresses, a partition and an offset, and lie there to be read.
+
+    Whoever plans holds it, never a worker. Every method that asks raises ``SourceError`` where the
+    source is away, within half a minute; then it is tried again later.
+    """
+
+    @property
+    def name(self) -> str:
+        """The stream's name, which its collection gets."""
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """Its partitions, as they were when ``refresh`` last looked."""
+
+    def identity(self) -> Identity:
+        """Ask which stream it is now: an id that differs from the log's refuses to go on."""
+
+    def refresh(self) -> Identity:
+        """Look for partitions that were added, and ask which stream it is. Called seldom."""
+
+    def bounds(self) -> Mapping[int, Bounds]:
+        """Ask what can be read, by partition."""
+
+    def at(self, instant: datetime) -> Mapping[int, Answer]:
+        """Ask the time index, by partition."""
+
+    def remembered(self) -> Mapping[int, int]:
+        """Ask how far the source remembers to have been read, by partition: a group's offsets.
+
+        A new collection begins there. Partitions of which nothing is known are left out.
+        """
+
+    def release(self, entry: Entry) -> None:
+        """Tell the source what is durable, once ``entry`` is published: perhaps twice, or never.
+
+        It serves lag tools; no guarantee rests on it.
+        """
+
+
+class Connection(Protocol):
+    """A connection to where sources are."""
+
+    def sources(self, names: Sequence[str]) -> Sequence[AddressedSource]:
+        """Look streams up by their names, all at once.
+
+        Raises:
+            CollectionError: there is no such stream.
+            SourceError: no answer comes.
+        """
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class SourceSettings(Protocol):
+    """What flags say of a source: enough to connect where it is planned, to read where it is read.
+
+    It can be pickled, and holds neither connection nor secret of its own.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The streams to collect, each into a collection of its own."""
+
+    def connect(self) -> Connection:
+        """Open a connection.
+
+        Raises:
+            SourceError: the settings are refused.
+        """
+
+    def reader(self) -> Reader:
+        """Return what workers read with."""

@@ -42,7 +42,7 @@ def older(embedded: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     collecting = Collecting.of(stream, tmp_path, "--interval=10s", "--metadata=full")
     stream.send(value(1, "04:30:00"), value(2, "04:30:11"), Sending(b"{", at("04:30:01")))
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.planning.topic.FORMAT", 1)
+        patch.setattr("pipeline.planning.pins.FORMAT", 1)
         collecting.once(at("04:30:13"))
     assert {entry.format for entry in entries_of(collecting.path)} == {1}
     return collecting

@@ -36,7 +36,7 @@ def errors(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
 def test_the_defaults_are_those_of_the_help() -> None:
     """What a user gets who names only broker, topics and output."""
     plain = options()
-    assert plain.topics == ("a", "b")
+    assert plain.source.names == ("a", "b")
     assert plain.interval == timedelta(minutes=1)
     assert plain.batch_size == 1_000_000
     assert plain.grace == timedelta(seconds=2)

@@ -14,6 +14,7 @@ from pipeline import cli
 from pipeline.commands import collect as collect_command
 from pipeline.options.flags import Parser
 from transforms.sources.kafka.config import ConsumerConfig
+from transforms.sources.kafka.settings import KafkaSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,11 +87,11 @@ def test_dataflow_says_all_it_needs_at_once(
     found = errors(capsys, *flags)
     near = "localhost:9092,127.0.0.1:1"
     assert [line.partition(";")[0] for line in found] == [
+        f"--bootstrap_servers={near} is this machine, Dataflow's workers can't reach it",
         "--project is missing",
         "--region is missing",
         "--temp_location is missing",
         f"--output={tmp_path} is of this machine, Dataflow's workers can't reach it",
-        f"--bootstrap_servers={near} is this machine, Dataflow's workers can't reach it",
     ]
     assert all(";" in line for line in found)
 
@@ -132,11 +133,13 @@ def test_a_login_in_a_file_is_read_by_the_workers_alone(tmp_path: Path) -> None:
     read = options(
         "--runner=PrismRunner", *KAFKA, f"--output={tmp_path}", f"--consumer_config={file}", "-Xa=b"
     )
-    assert isinstance(read.consumer, ConsumerConfig)
+    assert isinstance(read.source, KafkaSettings)
+    assert isinstance(read.source.properties, ConsumerConfig)
     assert b"hush" not in pickle.dumps(read)
     assert "hush" not in repr(read)
     worker: CollectOptions = pickle.loads(pickle.dumps(read))  # noqa: S301 - ours
-    assert dict(worker.consumer) == {
+    assert isinstance(worker.source, KafkaSettings)
+    assert dict(worker.source.properties) == {
         "sasl.username": "alice",
         "sasl.password": "hush",
         "a": "b",

@@ -40,7 +40,7 @@ from transforms.sources.kafka.client import is_interrupted
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.graph import GraphOptions
+    from pipeline.graph import CollectTasks
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
 SECOND = timedelta(seconds=1)
@@ -82,7 +82,7 @@ def test_a_stop_before_it_runs_is_not_forgotten_and_one_after_it_is_over() -> No
         return at("10:30:00")
 
     display = LineDisplay(io.StringIO())
-    drive = LocalDrive((), cast("GraphOptions", None), display, once=True, clock=clock)
+    drive = LocalDrive((), cast("CollectTasks", None), display, once=True, clock=clock)
     drive.stop()
     drive.run()
 

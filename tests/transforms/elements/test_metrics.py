@@ -9,8 +9,7 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from pipeline.graph import CollectTasks
-from pipeline.planning.opening import graph_options
+from pipeline.planning.opening import collect_tasks
 from tests.builders import at
 from tests.collecting import Sending, Stream, sending
 from tests.jobs import Job
@@ -32,7 +31,7 @@ def test_the_steps_count_what_they_do(embedded: EmbeddedBroker, tmp_path: Path) 
     job.stream.send(*rows, late, Sending(b"{", at("10:30:01")))
     pipeline = beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([]))
     tasks = pipeline | beam.Create(job.look("10:30:12").tasks, reshuffle=False)
-    _ = tasks | CollectTasks(graph_options(job.options))
+    _ = tasks | collect_tasks(job.options)
     result = pipeline.run()
     result.wait_until_finish()
 

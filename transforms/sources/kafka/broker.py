@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from batch_collection.errors import CollectionError, SourceError
 from batch_collection.windows import EPOCH, LAST_INSTANT, from_microseconds, microseconds
-from transforms.sources.contract import Answer
+from transforms.sources.contract import Answer, Bounds
 from transforms.sources.kafka.client import (
     NETWORK,
     ClientLog,
@@ -124,7 +124,7 @@ class Broker:
         topic_id = self._await(asked[name], f"describe topic={name}").topic_id
         return None if topic_id is None or str(topic_id) == _NO_ID else str(topic_id)
 
-    def offsets(self, name: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+    def offsets(self, name: str, partitions: Iterable[int]) -> dict[int, Bounds]:
         """Return the earliest offset and the end, by partition.
 
         The end is exclusive: the last stable offset, or the high watermark where the settings say
@@ -135,7 +135,7 @@ class Broker:
         """
         wanted = tuple(partitions)
         starts, ends = self._found(name, wanted, OffsetSpec.earliest(), OffsetSpec.latest())
-        return {each: (starts[each].offset, ends[each].offset) for each in wanted}
+        return {each: Bounds(starts[each].offset, ends[each].offset) for each in wanted}
 
     def offsets_at(
         self, name: str, partitions: Iterable[int], instant: datetime

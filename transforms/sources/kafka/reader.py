@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from transforms.sources.contract import Slice
     from transforms.sources.kafka.client import ReadingClient
 
-__all__ = ["UNREADABLE", "read_slices"]
+__all__ = ["UNREADABLE", "KafkaReader", "read_slices"]
 
 
 _OUT_OF_RANGE = (
@@ -58,6 +59,19 @@ _WAIT_SECONDS = 0.2
 _FIRST_REQUEST = 1  # it doubles; the size of messages is not known yet
 _MOST_REQUESTED = 2_000  # their objects stay in a CPU's cache, and their memory is used again
 _SPARED = 9  # times that a broker which answers may stay silent for the whole stall
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaReader:
+    """A ``Reader`` of Kafka topics, of librdkafka's settings alone."""
+
+    config: Mapping[str, object]
+
+    def read(
+        self, slices: Sequence[Slice], *, skip_lost: bool
+    ) -> Generator[pa.RecordBatch | Gap, None, None]:
+        """Read slices of one topic; see ``read_slices``."""
+        return read_slices(self.config, slices, skip_lost=skip_lost)
 
 
 def read_slices(

@@ -174,14 +174,14 @@ def test_a_compacted_topic_is_what_compaction_left(kafka: KafkaBroker, tmp_path:
 @contextmanager
 def deleted_before_the_read(stream: Stream, offset: int) -> Iterator[None]:
     """Delete messages when the next cycle is planned, and before it is read."""
-    run_tasks = local.run_tasks
+    run_steps = local.run_steps
 
     def delete_and_run(*args: Any) -> None:
         stream.delete_before(0, offset)
-        run_tasks(*args)
+        run_steps(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "run_tasks", delete_and_run)
+        patch.setattr(local, "run_steps", delete_and_run)
         yield
 
 

@@ -1,0 +1,108 @@
+"""The flags of Kafka: brokers, topics, a group, and librdkafka's properties."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batch_collection.errors import CollectionError
+from pipeline.options.engine import DATAFLOW_RUNNER, DIRECT_RUNNER
+from pipeline.options.flags import properties
+from transforms.sources.kafka.config import SECRET_VERSION, ConsumerConfig
+from transforms.sources.kafka.settings import KafkaSettings
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from pipeline.options.flags import Flags
+
+__all__ = ["check", "configure", "is_asked_for"]
+
+
+_SECRET = re.compile(r"password|secret|jaas|token|private|\.key|key\.pem|oauthbearer\.config")
+_HERE = re.compile(r"(localhost|127\.[\d.]+|0\.0\.0\.0|\[?::1\]?)(:\d+)?")
+
+
+def configure(group: argparse._ArgumentGroup) -> None:
+    """Declare the flags."""
+    group.add_argument(
+        "--bootstrap_servers", metavar="HOST:PORT,...", help="Kafka brokers (required)"
+    )
+    group.add_argument(
+        "--topics", metavar="A,B", help="topics, each a collection of its own (required)"
+    )
+    group.add_argument(
+        "--group_id",
+        metavar="NAME",
+        help="consumer group: begin where it stands, commit its offsets (default: none)",
+    )
+    group.add_argument(
+        "--consumer_config",
+        metavar="FILE",
+        help="file of librdkafka properties, key=value lines; on an engine the workers read "
+        "it, and it may be gs://... or projects/P/secrets/S/versions/V (default: none)",
+    )
+    group.add_argument(
+        "-X",
+        dest="properties",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="one librdkafka property (security.protocol, sasl.mechanism, ...); may be repeated",
+    )
+
+
+def is_asked_for(args: argparse.Namespace) -> bool:
+    """Tell whether any of the flags is there that name topics."""
+    return bool(args.bootstrap_servers or args.topics)
+
+
+def check(flags: Flags) -> KafkaSettings:
+    """Turn the flags into settings; mistakes are noted."""
+    topics = flags.names("topics", "name one or more, as batch-topic")
+    servers = flags.given("bootstrap_servers", "name a broker, as localhost:9092")
+    group_id = flags.args.group_id
+    group = {"group.id": group_id} if group_id else {}
+    fixed = {**group, "bootstrap.servers": servers}
+    if flags.args.runner == DIRECT_RUNNER:
+        return KafkaSettings(topics, {**flags.properties(), **fixed}, group_id)
+    return KafkaSettings(topics, _on_engine(flags, fixed), group_id)
+
+
+def _on_engine(flags: Flags, fixed: Mapping[str, object]) -> Mapping[str, object]:
+    """Return librdkafka's properties for the workers: a file's are read there, and only there."""
+    args = flags.args
+    if args.runner == DATAFLOW_RUNNER:
+        near = [each for each in (args.bootstrap_servers or "").split(",") if _HERE.fullmatch(each)]
+        flags.check(
+            not near,
+            f"--bootstrap_servers={','.join(near)} is this machine, Dataflow's workers can't reach "
+            "it; give an address in their network (see --network, --subnetwork)",
+        )
+    try:
+        given = properties(args.properties, None)
+    except CollectionError as error:
+        flags.errors += str(error).splitlines()
+        return fixed
+    for key in sorted(key for key in given if _SECRET.search(key.lower())):
+        flags.errors.append(
+            f"-X {key} would travel in the job, where everybody who sees the job sees it; put it "
+            "into --consumer_config: a file the workers read, or a Secret Manager resource "
+            "projects/P/secrets/S/versions/V"
+        )
+    file = args.consumer_config
+    if file is None:
+        return {**given, **fixed}
+    is_remote = file.startswith("gs://") or SECRET_VERSION.fullmatch(file)
+    if not is_remote and args.runner == DATAFLOW_RUNNER:
+        flags.check(
+            Path(file).is_absolute(),
+            f"--consumer_config={file} is read by Dataflow's workers; give gs://bucket/file, "
+            "projects/P/secrets/S/versions/V, or the absolute path in --sdk_container_image",
+        )
+    elif not is_remote:
+        properties([], file)  # it is there, and says what is wrong with it
+        file = str(Path(file).expanduser().absolute())
+    return ConsumerConfig({**given, **fixed}, file)
