@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HEADERS",
+    "LEASED",
     "MESSAGES",
     "AddressedSource",
     "Answer",
     "Bounds",
     "Connection",
     "Gap",
+    "LeasedSource",
     "Reader",
     "Slice",
     "SourceSettings",
@@ -150,6 +152,56 @@ class AddressedSource(Protocol):
 
         It serves lag tools; no guarantee rests on it.
         """
+
+
+LEASED = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("lease", pa.string(), nullable=False),
+        pa.field("published", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("value", pa.binary(), nullable=False),
+        pa.field("key", pa.string()),
+        pa.field("attributes", HEADERS),
+    ]
+)
+"""Messages as they are handed out. ``id`` is the message's for ever, ``lease`` that of this delivery.
+A null ``key`` and null ``attributes`` say that it has none."""
+
+
+class LeasedSource(Protocol):
+    """A stream that hands messages out for a while, and again unless they are acknowledged.
+
+    Its promises are weak, and nothing may rest on them: an empty answer does not say that nothing
+    waits, an acknowledgement that is answered need not have been heard, a message may come twice
+    at any time, and a lease dies when its message comes again. Every method raises ``SourceError``
+    where the source is away, or refuses.
+    """
+
+    @property
+    def name(self) -> str:
+        """The stream's name, which its collection gets."""
+
+    def identity(self) -> Identity:
+        """Ask which stream it is."""
+
+    def pull(self, messages: int) -> pa.Table:
+        """Take up to so many messages, as a table of schema ``LEASED``; perhaps none.
+
+        It waits for the first one as long as the source likes to. Each is held for ``seconds`` of
+        the source's own from then on; ``extend`` is called at once.
+        """
+
+    def extend(self, leases: Sequence[str], seconds: int) -> None:
+        """Hold messages for so long from now on; a lease that is over is no error."""
+
+    def acknowledge(self, leases: Sequence[str]) -> Sequence[str]:
+        """Say that messages are durable; return those leases that are over for good."""
+
+    def give_back(self, leases: Sequence[str]) -> None:
+        """Let messages be handed out again now."""
+
+    def close(self) -> None:
+        """Let go of it; what is held is handed out again when its leases are over."""
 
 
 class Connection(Protocol):
