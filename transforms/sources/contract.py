@@ -164,7 +164,7 @@ LEASED = pa.schema(
         pa.field("attributes", HEADERS),
     ]
 )
-"""Messages as they are handed out. ``id`` is the message's for ever, ``lease`` that of this delivery.
+"""Messages as they are handed out. ``id`` is the message's for ever, ``lease`` this delivery's.
 A null ``key`` and null ``attributes`` say that it has none."""
 
 
@@ -187,8 +187,8 @@ class LeasedSource(Protocol):
     def pull(self, messages: int) -> pa.Table:
         """Take up to so many messages, as a table of schema ``LEASED``; perhaps none.
 
-        It waits for the first one as long as the source likes to. Each is held for ``seconds`` of
-        the source's own from then on; ``extend`` is called at once.
+        It waits for the first one as long as the source likes to. How long each is held from then
+        on is the source's, too, so ``extend`` is called at once.
         """
 
     def extend(self, leases: Sequence[str], seconds: int) -> None:
