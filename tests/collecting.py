@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -33,7 +33,10 @@ from pipeline.commands import collect as collect_command
 from pipeline.options.flags import Parser
 from pipeline.planning.opening import collect_tasks, open_topics
 from pipeline.running.local import LocalDrive
+from pipeline.showing.display import is_cycle, said
 from tests.decoding import substance
+from transforms.process.events import CycleCommitted
+from transforms.process.process import new_process
 from transforms.sources.kafka.broker import Broker
 from transforms.sources.kafka.client import ClientLog
 from transforms.writing.layout import visible_rows
@@ -44,9 +47,9 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from batch_collection.log.entry import Entry
-    from pipeline.planning.planner import Planned
     from tests.services.kafka import KafkaBroker
     from tests.services.mock_cluster import MockCluster
+    from transforms.process.events import Event
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
     AnyBroker = KafkaBroker | EmbeddedBroker | MockCluster
@@ -240,31 +243,17 @@ class Producing:
 
 @dataclass
 class Recorder:
-    """A display that remembers."""
+    """An observer that remembers."""
 
     entries: list[Entry] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def begin(self, planned: Sequence[Planned]) -> None:
-        """Say nothing."""
-
-    def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:  # noqa: ARG002
-        """Remember the entry."""
-        self.entries.append(entry)
-
-    def wait(self, due: datetime, lag: int) -> None:
-        """Say nothing."""
-
-    def note(self, text: str) -> None:
-        """Remember it."""
-        self.notes.append(text)
-
-    def __enter__(self) -> Recorder:  # noqa: PYI034 - Python 3.10 has no Self
-        """Start."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
+    def __call__(self, event: Event) -> None:
+        """Remember a cycle's entry, and what else is said."""
+        if isinstance(event, CycleCommitted) and is_cycle(event):
+            self.entries.append(event.entry)
+        elif (line := said(event)) is not None:
+            self.notes.append(line)
 
 
 @dataclass
@@ -292,9 +281,8 @@ class Collecting:
 
     def once(self, at: datetime, *flags: str) -> list[Entry]:
         """Collect what there is when the clock stands at ``at``; return the new entries."""
-        self._now = at
         already = len(self.recorder.entries)
-        with self._drive("--once", *flags) as drive:
+        with self.drive(at, "--once", *flags) as drive:
             drive.run()
         return self.recorder.entries[already:]
 
@@ -304,8 +292,7 @@ class Collecting:
 
     def take_up(self, at: datetime) -> None:
         """Start at ``at``, and collect nothing: repair what a crash left, if one did."""
-        self._now = at
-        with self._drive():
+        with self.drive(at):
             pass
 
     def run(self, start: datetime, end: datetime, arrive: Callable[[datetime], None]) -> None:
@@ -314,7 +301,6 @@ class Collecting:
         Whenever the collector waits, the clock goes on as it would, and ``arrive`` is called with
         the new time, to produce what has come by then.
         """
-        self._now = start
 
         def wait(seconds: float) -> bool:
             if self._clock() >= end:
@@ -323,11 +309,15 @@ class Collecting:
             arrive(self._now)
             return False
 
-        with self._drive(stop=_VirtualWait(wait)) as drive:
+        with self.drive(start, stop=_VirtualWait(wait)) as drive:
             drive.run()
 
     @contextmanager
-    def _drive(self, *flags: str, stop: threading.Event | None = None) -> Iterator[LocalDrive]:
+    def drive(
+        self, at: datetime, *flags: str, stop: threading.Event | None = None
+    ) -> Iterator[LocalDrive]:
+        """Give a drive in a process of its own, when the clock stands at ``at``."""
+        self._now = at
         words = (
             f"--bootstrap_servers={self.streams[0].broker.bootstrap_servers}",
             f"--topics={','.join(stream.name for stream in self.streams)}",
@@ -338,22 +328,18 @@ class Collecting:
         parser = Parser()
         collect_command.configure(parser)
         options = collect_command.check(parser.parse_args(words))
-        connection = options.source.connect()
-        try:
+        with new_process(stop) as process, closing(options.source.connect()) as connection:
+            process.observers.append(self.recorder)
             topics = open_topics(options, connection)
             for topic in topics:
                 topic.clock = self._clock
             yield LocalDrive(
                 topics,
                 collect_tasks(options),
-                self.recorder,
                 once=options.once,
                 flush=options.flush,
                 clock=self._clock,
-                _stop=stop or threading.Event(),
             )
-        finally:
-            connection.close()
 
     def _clock(self) -> datetime:
         assert self._now is not None

@@ -16,6 +16,7 @@ from tests.services.made import UnavailableError
 from tests.services.needed import fixtures_of, group_of, prepare
 from tests.services.package import built_sdist, installed
 from tests.services.prism import PrismServer, prism_binary
+from transforms.process.process import new_process
 from transforms.sources.kafka.embedded import EmbeddedBroker
 
 if TYPE_CHECKING:
@@ -77,6 +78,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.getoption("--prism_location"):
         fixtures.discard("prism")
     prepare(fixtures, (lambda _: None) if reporter is None else reporter.write_line)
+
+
+@pytest.fixture(autouse=True)
+def _process() -> Iterator[None]:
+    """Let each test be a process of its own: with nothing kept, no observer, not stopped."""
+    with new_process():
+        yield
 
 
 _CAMPAIGN = "campaign"

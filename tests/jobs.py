@@ -13,6 +13,7 @@ from pipeline.options.flags import Parser
 from pipeline.planning.opening import collect_tasks, open_topic
 from pipeline.running.coordinator import Coordinator, Flight, Look
 from pipeline.running.local import run_steps
+from pipeline.running.plan_cycle import line_of
 from tests.builders import at
 from tests.collecting import json_of
 from transforms.elements.failure import Failure
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
     from pipeline.planning.topic import TopicCollection
     from tests.collecting import Stream
 
-__all__ = ["Job"]
+__all__ = ["Job", "lines_of"]
 
 BEGIN = at("10:30:02")
 TIMEOUT = timedelta(seconds=40)
+
+
+def lines_of(look: Look) -> list[str]:
+    """Return what a job's log says of a look."""
+    return [line for line in map(line_of, look.events) if line is not None]
 
 
 @dataclass
@@ -60,7 +66,12 @@ class Job:
         """Let another worker look from now on."""
         options = self.options
         self.coordinator = Coordinator(
-            self._open, TIMEOUT, once=options.once, flush=options.flush, clock=lambda: self.now
+            self.stream.name,
+            self._open,
+            TIMEOUT,
+            once=options.once,
+            flush=options.flush,
+            clock=lambda: self.now,
         )
 
     def _open(self, run: str) -> TopicCollection:

@@ -60,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "batch_collection/__init__": {"errors", "collection", "log", "training"},
     # the steps and what they are made of
+    "transforms/process": {"batch_collection/errors", "batch_collection/log"},
     "transforms/sources": {
         "batch_collection/errors",
         "batch_collection/log",
@@ -70,6 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "batch_collection/log",
         "batch_collection/windows",
         "batch_collection/storage",
+        "process",
         "sources",
     },
     "transforms/elements": {
@@ -77,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "batch_collection/log",
         "batch_collection/schema",
         "batch_collection/windows",
+        "process",
         "sources",
     },
     "transforms/decoding": {
@@ -96,6 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transforms/committing": {"batch_collection", "elements", "sources", "decoding", "cutting"},
     "transforms": {
         "batch_collection",
+        "process",
         "sources",
         "sources/kafka",
         "elements",

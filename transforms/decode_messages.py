@@ -13,11 +13,11 @@ from batch_collection.errors import CollectionError
 from transforms.cutting.window_limit import TooManyWindows, WindowLimit
 from transforms.decoding.contract import SchemaChange
 from transforms.decoding.decode import decode
-from transforms.elements.abandoned import abandon
 from transforms.elements.chunk import REPORTS, Chunk
-from transforms.elements.metrics import count
-from transforms.elements.progress import progress
+from transforms.elements.observers import tell
 from transforms.elements.report import Report, report_on
+from transforms.process.events import RowsDecoded
+from transforms.process.process import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,17 +89,21 @@ class _DecodeFn(beam.DoFn):
             self._limit(chunk, report).add(chunk.table, decoded.rows)
         except (SchemaChange, TooManyWindows, CollectionError) as error:
             self._failed.add(report.key)
-            abandon(chunk.attempt)
+            current().abandoned.add(chunk.attempt)
             yield beam.pvalue.TaggedOutput(REPORTS, report.failed(error))
             return
         self._known[report.key] = decoded.schema
-        count("rows", sum(read.rows for read in decoded.counts))
-        count("dead_letters", sum(read.dead_letters for read in decoded.counts))
-        if self.rules.metadata != "none":
-            undated = decoded.rows.column("timestamp").null_count
-            progress.undated += undated
-            count("undated_rows", undated)
+        tell(self._event(chunk, decoded))
         yield from _outputs(chunk, decoded, report)
+
+    def _event(self, chunk: Chunk, decoded: Decoded) -> RowsDecoded:
+        shows_timestamp = self.rules.metadata != "none"
+        return RowsDecoded(
+            chunk.task.plan.collection,
+            rows=sum(read.rows for read in decoded.counts),
+            dead_letters=sum(read.dead_letters for read in decoded.counts),
+            undated=decoded.rows.column("timestamp").null_count if shows_timestamp else 0,
+        )
 
     def _limit(self, chunk: Chunk, report: Report) -> WindowLimit:
         if report.key not in self._limits:

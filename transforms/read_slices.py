@@ -14,11 +14,11 @@ from batch_collection.log.entry import PartitionRead
 from batch_collection.parallel import prefetched
 from batch_collection.paths import entry_path, new_token
 from batch_collection.storage.opening import open_storage
-from transforms.elements.abandoned import forget, is_abandoned
 from transforms.elements.chunk import REPORTS, Chunk
-from transforms.elements.metrics import clocked, count
-from transforms.elements.progress import progress
+from transforms.elements.observers import clocked, tell
 from transforms.elements.report import Report, report_on
+from transforms.process.events import MessagesRead
+from transforms.process.process import current
 from transforms.sources.contract import MESSAGES, Gap
 
 if TYPE_CHECKING:
@@ -69,19 +69,20 @@ class _ReadFn(beam.DoFn):
         tally = _Count()
         try:
             slices = self.reader.read(task.slices, skip_lost=self.skip_lost)
-            for found in clocked("read_milliseconds", prefetched(slices)):
+            for found in clocked("read", prefetched(slices)):
                 if isinstance(found, Gap):
                     tally.lost[found.partition] += found.end - found.start
                 else:
                     tally.add(found)
+                    tell(MessagesRead(task.plan.collection, found.num_rows))
                     yield Chunk(task, end.attempt, pa.Table.from_batches([found]))
-                if is_abandoned(end.attempt):
+                if end.attempt in current().abandoned:
                     return
         except CollectionError as error:
             yield beam.pvalue.TaggedOutput(REPORTS, report_on(end).failed(error))
             return
         finally:
-            forget(end.attempt)
+            current().abandoned.discard(end.attempt)
         yield end
         yield beam.pvalue.TaggedOutput(REPORTS, tally.report(end))
 
@@ -94,8 +95,6 @@ class _Count:
     lost: Counter[int] = field(default_factory=Counter)
 
     def add(self, found: pa.RecordBatch) -> None:
-        progress.messages += found.num_rows
-        count("messages", found.num_rows)
         for partition in found.column("partition").value_counts().to_pylist():
             self.messages[partition["values"]] += partition["counts"]
 

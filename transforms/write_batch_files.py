@@ -14,9 +14,10 @@ from apache_beam.utils.windowed_value import WindowedValue
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import from_microseconds
 from transforms.cutting.cut import CARRY, LATE
-from transforms.elements.metrics import count, timed
-from transforms.elements.progress import progress
+from transforms.elements.observers import tell, timed
 from transforms.elements.report import Report, add_up
+from transforms.process.events import FileStaged
+from transforms.process.process import current
 from transforms.writing.rows import BatchRows
 from transforms.writing.staging import bad_column, description, is_small, stage
 
@@ -59,10 +60,6 @@ class WriteBatchFiles(beam.PTransform):
         return batches | beam.ParDo(_WriteFn(self.output)).with_output_types(Report)
 
 
-_encoders = ThreadPoolExecutor(ENCODERS, "encoding")
-_closers = ThreadPoolExecutor(MOST_CLOSING, "closing")
-
-
 class _Closing(NamedTuple):
     """A report on ``what``, given once the file is encoded, then durable."""
 
@@ -80,11 +77,10 @@ class _Closing(NamedTuple):
         """Wait for the file; give the report, or why there is none."""
         try:
             report = replace(self.report, **self.file.result().result())
-            progress.files += len(report.batches)
             for batch in report.batches:
-                count("files")
-                count("bytes", batch.file.bytes)
-                count("late_rows", batch.file.rows if batch.timing == LATE else 0)
+                file = batch.file
+                late = batch.timing == LATE
+                tell(FileStaged(report.plan.collection, file.rows, file.bytes, is_late=late))
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
             return self.report.unwritten(error, self.what)
         return report
@@ -113,7 +109,7 @@ class _WriteFn(beam.DoFn):
             rows = BatchRows.of(storage, batch, self._verified)
             encodes = stage(storage, batch, rows, start, self.output)
             if batch.cut.timing != CARRY and not is_small(batch.cut.rows):
-                with timed("write_milliseconds"):
+                with timed("write"):
                     self._wait_for_encoder()
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
             bad = bad_column(storage, batch, self.output)
@@ -138,14 +134,28 @@ class _WriteFn(beam.DoFn):
 
 
 def _submitted(encode: _Encode) -> Future[Future[dict[str, Any]]]:
-    return _encoders.submit(lambda: _closers.submit(encode()))
+    closers = _closers()
+    return _pool("encoding", ENCODERS).submit(lambda: closers.submit(encode()))
 
 
 def _encoded(encode: _Encode) -> Future[Future[dict[str, Any]]]:
     """Encode a small file here, and let a thread do what has to be waited for."""
     encoded: Future[Future[dict[str, Any]]] = Future()
     try:
-        encoded.set_result(_closers.submit(encode()))
+        encoded.set_result(_closers().submit(encode()))
     except Exception as error:  # noqa: BLE001 - it is what the report says
         encoded.set_exception(error)
     return encoded
+
+
+def _closers() -> ThreadPoolExecutor:
+    return _pool("closing", MOST_CLOSING)
+
+
+def _pool(name: str, threads: int) -> ThreadPoolExecutor:
+    """Return the threads of this process that do such work; files of all bundles share them."""
+    return current().kept(name, lambda: ThreadPoolExecutor(threads, name), _let_go)
+
+
+def _let_go(pool: ThreadPoolExecutor) -> None:
+    pool.shutdown(wait=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from batch_collection.errors import CollectionError
@@ -13,11 +13,14 @@ from pipeline.running.outcome import exit_code
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.display import open_display
 from pipeline.showing.streams import forgiven_output
+from transforms.process.events import Note
+from transforms.process.process import new_process
 
 if TYPE_CHECKING:
+    import threading
+
     from pipeline.planning.topic import TopicCollection
     from pipeline.running.local import LocalDrive
-    from pipeline.showing.display import Display
 
 __all__ = ["NEEDS", "check", "configure", "pass_on", "run"]
 
@@ -25,7 +28,7 @@ __all__ = ["NEEDS", "check", "configure", "pass_on", "run"]
 NEEDS = "pipeline.running.local"
 
 
-def run(options: CollectOptions, display: Display | None = None) -> int:
+def run(options: CollectOptions) -> int:
     """Collect until stopped, or what there is; return the exit code.
 
     Nothing of it depends on whether anybody reads what is printed.
@@ -34,10 +37,10 @@ def run(options: CollectOptions, display: Display | None = None) -> int:
         CollectionError: it can't begin.
     """
     with forgiven_output():
-        return _run(options, display)
+        return _run(options)
 
 
-def _run(options: CollectOptions, display: Display | None) -> int:
+def _run(options: CollectOptions) -> int:
     # flags and their mistakes need none of these: Beam, and Kafka's client
     if options.engine is not None:
         from pipeline.running.engine import run_on_engine  # noqa: PLC0415
@@ -46,40 +49,34 @@ def _run(options: CollectOptions, display: Display | None) -> int:
     from pipeline.planning.opening import collect_tasks, open_topics  # noqa: PLC0415
     from pipeline.running.local import LocalDrive  # noqa: PLC0415
 
-    connection = options.source.connect()
-    try:
+    with new_process() as process, closing(options.source.connect()) as connection:
         topics = open_topics(options, connection)
-        with display or open_display(utc_now) as shown:
+        with open_display(utc_now) as display:
+            process.observers.append(display)
             drive = LocalDrive(
-                topics, collect_tasks(options), shown, once=options.once, flush=options.flush
+                topics, collect_tasks(options), once=options.once, flush=options.flush
             )
-            return _collect(drive)
-    finally:
-        connection.close()
+            return _collect(drive, process.stop)
 
 
-def _collect(drive: LocalDrive) -> int:
+def _collect(drive: LocalDrive, stop: threading.Event) -> int:
+    from transforms.elements.observers import tell  # noqa: PLC0415 - imports Beam
+
     for topic in drive.topics:
-        drive.display.note(_where(topic))
+        tell(Note(_where(topic)))
         if topic.warning:
-            drive.display.note(f"warning: {topic.warning}")
-    stopped = threading.Event()
-
-    def stop() -> None:
-        stopped.set()
-        drive.stop()
-
+            tell(Note(f"warning: {topic.warning}"))
     try:
-        with stopped_by_signals(stop):
+        with stopped_by_signals(stop.set):
             drive.run()
     except CollectionError as error:
-        drive.display.note(f"error: {error}")
+        tell(Note(f"error: {error}"))
         return exit_code(error)
-    if stopped.is_set():
-        drive.display.note("stopped; the next run goes on from here")
+    if stop.is_set():
+        tell(Note("stopped; the next run goes on from here"))
     for topic in drive.topics:
         if topic.survey.is_beyond_until:
-            drive.display.note(_beyond_until(topic))
+            tell(Note(_beyond_until(topic)))
     return 0
 
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import TYPE_CHECKING
 
 from pipeline.options.flags import Flags, Parser
 from pipeline.running.signals import stopped_by_signals
+from pipeline.showing.display import is_cycle, said
+from transforms.process.events import CycleCommitted, Waiting
+from transforms.process.process import current, new_process
 from transforms.sources.samples import sample_message
 
 if TYPE_CHECKING:
@@ -27,8 +31,7 @@ if TYPE_CHECKING:
 
     from batch_collection.log.entry import BatchFile, Entry
     from pipeline.options.collect import CollectOptions
-    from pipeline.planning.planner import Planned
-    from pipeline.running.local import LocalDrive
+    from transforms.process.events import Event
     from transforms.sources.kafka.producer import Delivered
 
 __all__ = ["DemoOptions", "check", "configure", "run"]
@@ -108,7 +111,12 @@ def _collect(options: DemoOptions, output: Path, console: Console) -> bool:
     """Let windows close, then take what is left; return False if a signal came before."""
     from transforms.sources.kafka.embedded import EmbeddedBroker  # noqa: PLC0415 - not needed for --help
 
-    stop = _Stop()
+    stopped = threading.Event()
+
+    def stop() -> None:
+        stopped.set()
+        current().stop.set()
+
     with stopped_by_signals(stop), EmbeddedBroker() as broker:
         broker.create_topic(TOPIC)
         flags = [
@@ -121,17 +129,17 @@ def _collect(options: DemoOptions, output: Path, console: Console) -> bool:
         with _Feed(broker.bootstrap_servers) as feed:
             _begin(flags, console)
             lines = _WindowLines(console, options.windows)
-            _drive(flags, lines, stop)
-        if stop.is_called:
+            _drive(flags, lines, stopped)
+        if stopped.is_set():
             return False
         lines.enough = lambda: None
         console.print(
             f"\nstopped producing after {feed.messages:,} messages of {RECORDS} rows: "
             f"{feed.messages * RECORDS:,} rows; the same with --once --flush takes the rest"
         )
-        _drive([*flags, "--once", "--flush"], lines, stop)
+        _drive([*flags, "--once", "--flush"], lines, stopped)
         lines.print_open()
-    return not stop.is_called
+    return not stopped.is_set()
 
 
 def _begin(flags: Sequence[str], console: Console) -> None:
@@ -144,22 +152,11 @@ def _begin(flags: Sequence[str], console: Console) -> None:
     console.print("\ntime UTC  window                 rows  files  seconds after its end")
 
 
-@dataclass
-class _Stop:
-    """What a signal calls, whenever it comes: while Beam is imported it would be lost."""
+def _drive(flags: Sequence[str], lines: _WindowLines, stopped: threading.Event) -> None:
+    """Run the collector, as ``collect`` does, with a display of our own.
 
-    is_called: bool = False
-    drive: LocalDrive | None = None
-
-    def __call__(self) -> None:
-        self.is_called = True
-        if self.drive is not None:
-            self.drive.stop()
-
-
-def _drive(flags: Sequence[str], lines: _WindowLines, stop: _Stop) -> None:
-    """Run the collector, as ``collect`` does, with a display of our own."""
-    from batch_collection.windows import utc_now  # noqa: PLC0415
+    Its windows may be enough before a signal comes, and one may come before it begins.
+    """
     from pipeline.options.collect import check, configure  # noqa: PLC0415
     from pipeline.planning.opening import collect_tasks, open_topics  # noqa: PLC0415
     from pipeline.running.local import LocalDrive  # noqa: PLC0415 - imports Beam
@@ -167,24 +164,20 @@ def _drive(flags: Sequence[str], lines: _WindowLines, stop: _Stop) -> None:
     parser = Parser()
     configure(parser)
     options: CollectOptions = check(parser.parse_args(list(flags)))
-    connection = options.source.connect()
-    try:
+    with new_process() as process, closing(options.source.connect()) as connection:
+        if stopped.is_set():
+            process.stop.set()
         drive = LocalDrive(
             open_topics(options, connection),
             collect_tasks(options),
-            lines,
             once=options.once,
             flush=options.flush,
-            clock=utc_now,
         )
         if not options.once:
-            lines.enough = drive.stop
-        stop.drive = drive
+            lines.enough = process.stop.set
+        process.observers.append(lines)
         with lines:
-            if not stop.is_called:
-                drive.run()
-    finally:
-        connection.close()
+            drive.run()
 
 
 class _Feed:
@@ -229,10 +222,18 @@ class _WindowLines:
     _interval: timedelta = timedelta(0)
     _moving: Status | None = None
 
-    def begin(self, planned: Sequence[Planned]) -> None:
-        """Say nothing."""
+    def __call__(self, event: Event) -> None:
+        """Write what comes of a cycle, and notes; show the time to the next one on a terminal."""
+        match event:
+            case CycleCommitted() if is_cycle(event):
+                self._end(event.entry)
+            case Waiting() if self._moving is not None:
+                left = max((event.due - datetime.now(timezone.utc)).total_seconds(), 0)
+                self._moving.update(f"the next window is collected in {left:.0f} s")
+            case _ if (line := said(event)) is not None:
+                self.console.print(line)
 
-    def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:  # noqa: ARG002 - Display's
+    def _end(self, entry: Entry) -> None:
         """Write a line for each window that the cycle closed."""
         self._interval = entry.interval
         for pane in entry.panes:
@@ -244,16 +245,6 @@ class _WindowLines:
                 self.closed += 1
         if self.closed >= self.windows:
             self.enough()
-
-    def wait(self, due: datetime, lag: int) -> None:  # noqa: ARG002 - its line has no room
-        """Show the time to the next boundary, on a terminal."""
-        left = max((due - datetime.now(timezone.utc)).total_seconds(), 0)
-        if self._moving is not None:
-            self._moving.update(f"the next window is collected in {left:.0f} s")
-
-    def note(self, text: str) -> None:
-        """Write it."""
-        self.console.print(text)
 
     def print_open(self) -> None:
         """Write a line for each window that was written before its end."""

@@ -25,16 +25,16 @@ from batch_collection.log.entries import read_since
 from batch_collection.windows import format_duration
 from pipeline.planning.planner import Asked
 from pipeline.planning.topic import TopicCollection, dead_letters_of
-from pipeline.showing.display import cycle_line, maintenance_line
 from transforms.committing.commit import read_note
 from transforms.elements.failure import text_of
-from transforms.elements.metrics import count, observe
+from transforms.process.events import Away, Back, CycleBegan, CycleCommitted, GivenUp, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from batch_collection.log.entry import Entry
     from transforms.elements.plan import Task
+    from transforms.process.events import Event
 
 __all__ = ["Coordinator", "Flight", "Look"]
 
@@ -75,7 +75,7 @@ class Flight(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a look came to: tasks to run now, when to look again, and lines for a log.
+    """What a look came to: tasks to run now, when to look again, and what is to be told.
 
     With ``done`` nothing is left of ``--once``, or nothing can be done; ``error`` is why nothing
     more is planned.
@@ -84,7 +84,7 @@ class Look(NamedTuple):
     flight: Flight
     tasks: tuple[Task, ...] = ()
     wait: timedelta = POLL
-    notes: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
     done: bool = False
     error: CollectionError | None = None
 
@@ -98,10 +98,12 @@ class Coordinator:
     """Looks after one collection, from one look to the next.
 
     Attributes:
+        name: the topic's.
         open: begins or takes up the collection for a run; called when first needed.
         cycle_timeout: how long a cycle may take before it is planned again, doubled each time.
     """
 
+    name: str
     open: Callable[[str], TopicCollection]
     cycle_timeout: timedelta
     once: bool = False
@@ -109,6 +111,7 @@ class Coordinator:
     clock: Callable[[], datetime] = _utc_now
     _topic: TopicCollection | None = None
     _trouble: str = ""
+    _is_of_source: bool = False
     _reason: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -122,34 +125,35 @@ class Coordinator:
             except (DamagedFileError, FileGoneError) as error:
                 return self._stopped(flight._replace(stopped=text_of(error)), error)
             except (SourceError, StorageError) as error:
-                return self._in_trouble(flight, str(error))
+                return self._in_trouble(flight, error)
             except CollectionError as error:
                 return self._stopped(flight._replace(stopped=text_of(error)), error)
             if self._trouble:
                 self._trouble = ""
-                look = look._replace(notes=("it works again", *look.notes))
+                look = look._replace(events=(Back(self.name, self._is_of_source), *look.events))
             return look
 
     def _stopped(self, flight: Flight, error: CollectionError) -> Look:
-        notes = (f"error: {error}",)
-        return Look(flight, wait=STOPPED, notes=notes, error=error, done=self.once)
+        events = (GivenUp(self.name, error),)
+        return Look(flight, wait=STOPPED, events=events, error=error, done=self.once)
 
-    def _in_trouble(self, flight: Flight, text: str) -> Look:
+    def _in_trouble(self, flight: Flight, error: CollectionError) -> Look:
         """Try again soon; say why once."""
-        notes = () if text == self._trouble else (f"{text}; trying again until it works",)
-        self._trouble = text
-        return Look(flight, wait=_pause(flight.tries), notes=notes)
+        is_new, self._trouble = str(error) != self._trouble, str(error)
+        self._is_of_source = isinstance(error, SourceError)
+        events = (Away(self.name, str(error), self._is_of_source),) if is_new else ()
+        return Look(flight, wait=_pause(flight.tries), events=events)
 
     def _look(self, flight: Flight) -> Look:
         topic = self._opened(flight)
-        flight, notes = self._taken_up(topic, flight)
+        flight, events = self._taken_up(topic, flight)
         if flight.plan:
             verdict = self._verdict(topic, flight)
             if verdict is None:
-                return Look(flight, wait=IN_FLIGHT, notes=notes)
+                return Look(flight, wait=IN_FLIGHT, events=events)
             flight = flight._replace(plan="", tries=flight.tries + 1)
-            notes += (verdict,) if verdict else ()
-        return self._planned(topic, flight, notes)
+            events += (Note(verdict),) if verdict else ()
+        return self._planned(topic, flight, events)
 
     def _opened(self, flight: Flight) -> TopicCollection:
         """Open the collection once a process, for the run that the job began with."""
@@ -157,7 +161,7 @@ class Coordinator:
             self._topic = self.open(flight.run)
         return self._topic
 
-    def _taken_up(self, topic: TopicCollection, flight: Flight) -> tuple[Flight, tuple[str, ...]]:
+    def _taken_up(self, topic: TopicCollection, flight: Flight) -> tuple[Flight, tuple[Event, ...]]:
         """Take up what was committed since the last look.
 
         Raises:
@@ -168,29 +172,26 @@ class Coordinator:
         if newest.cycle == flight.after:
             return flight, ()
         if flight.after < 0:
-            notes: tuple[str, ...] = (_where(newest),)
+            events: tuple[Event, ...] = (Note(_where(newest)),)
         else:
             if not found or found[0].cycle != flight.after + 1:  # an old flight, or a new worker
                 found = read_since(topic.storage, flight.after, newest.cycle)
             topic.check_rivals(found)
-            notes = self._lines(found, flight)
+            events = self._committed(found, flight)
         letters = flight.dead_letters + dead_letters_of(found, flight.run)
         taken = flight._replace(after=newest.cycle, plan="", tries=0, left=0, dead_letters=letters)
         self._reason = ""
-        return taken, notes + _released(topic)
+        return taken, events + _released(topic)
 
-    def _lines(self, found: Sequence[Entry], flight: Flight) -> tuple[str, ...]:
-        """Describe what commands did, and the newest cycle, a line each."""
-        lines = [maintenance_line(entry) for entry in found if entry.is_maintenance]
-        collected = [entry for entry in found if not entry.is_maintenance][-1:]
-        return (*(self._line(entry, flight) for entry in collected), *lines)
-
-    def _line(self, newest: Entry, flight: Flight) -> str:
-        """Describe a cycle in one line, and count it."""
-        took = newest.committed_at - datetime.fromtimestamp(flight.planned_at, timezone.utc)
-        count("cycles")
-        observe("cycle_milliseconds", round(took.total_seconds() * 1000))
-        return cycle_line(newest, flight.left, took)
+    def _committed(self, found: Sequence[Entry], flight: Flight) -> tuple[Event, ...]:
+        """Tell of the newest cycle, and of what commands did."""
+        planned_at = datetime.fromtimestamp(flight.planned_at, timezone.utc)
+        commands = [entry for entry in found if entry.is_maintenance]
+        cycles = [entry for entry in found if not entry.is_maintenance][-1:]
+        return tuple(
+            CycleCommitted(entry, flight.left, entry.committed_at - planned_at)
+            for entry in (*cycles, *commands)
+        )
 
     def _verdict(self, topic: TopicCollection, flight: Flight) -> str | None:
         """Say why the cycle in flight is to be planned again; None: it still has time.
@@ -219,7 +220,7 @@ class Coordinator:
         is_new, self._reason = text != self._reason, text
         return f"cycle {cycle} is planned again: {text}" if is_new else ""
 
-    def _planned(self, topic: TopicCollection, flight: Flight, notes: tuple[str, ...]) -> Look:
+    def _planned(self, topic: TopicCollection, flight: Flight, events: tuple[Event, ...]) -> Look:
         """Plan the next cycle if one is due; one without rows is committed at once."""
         flight = self._with_goal(topic, flight)
         asked = Asked(flush=self.flush, force=self.once)
@@ -230,15 +231,15 @@ class Coordinator:
         planned = topic.plan(asked, asked_now)
         if planned is None:
             wait = max(min(topic.next_due() - now, POLL), _AT_ONCE)
-            return Look(flight, wait=wait, notes=notes, done=self.once)
-        observe("lag_messages", planned.messages + planned.left)
+            return Look(flight, wait=wait, events=events, done=self.once)
+        events += (CycleBegan((self.name,), planned.messages, planned.left),)
         flight = flight._replace(
             plan=planned.plan.id, planned_at=now.timestamp(), left=planned.left
         )
         if planned.is_empty:
             topic.commit_empty(planned)
-            return Look(flight, wait=_AT_ONCE, notes=notes)
-        return Look(flight, tasks=planned.tasks, wait=IN_FLIGHT, notes=notes)
+            return Look(flight, wait=_AT_ONCE, events=events)
+        return Look(flight, tasks=planned.tasks, wait=IN_FLIGHT, events=events)
 
     def _with_goal(self, topic: TopicCollection, flight: Flight) -> Flight:
         """Let ``--once`` collect what was there, and close what was due, at its first look."""
@@ -261,10 +262,10 @@ def _where(newest: Entry) -> str:
     return f"goes on after cycle {newest.cycle} of {newest.source.topic}"
 
 
-def _released(topic: TopicCollection) -> tuple[str, ...]:
+def _released(topic: TopicCollection) -> tuple[Event, ...]:
     """Tell the source what is collected; it serves lag tools, so nothing stops without it."""
     try:
         topic.release()
     except SourceError as error:
-        return (f"{error}; collecting goes on",)
+        return (Note(f"{error}; collecting goes on"),)
     return ()

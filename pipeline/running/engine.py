@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
@@ -24,7 +25,8 @@ from pipeline.running import plan_cycle
 from pipeline.running.coordinator import Coordinator
 from pipeline.running.outcome import exit_code
 from pipeline.running.signals import stopped_by_signals
-from transforms.sources.kafka import client as kafka_client
+from transforms.process.events import GivenUp
+from transforms.process.process import current
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from pipeline.options.collect import CollectOptions
     from pipeline.options.engine import EngineOptions
     from pipeline.planning.topic import TopicCollection
+    from transforms.process.events import Event
 
 __all__ = ["CollectContinuously", "run_on_engine"]
 
@@ -62,7 +65,9 @@ class _Coordinators:
                 connection.close()
                 raise
 
-        return Coordinator(opened, self.cycle_timeout, once=options.once, flush=options.flush)
+        return Coordinator(
+            topic, opened, self.cycle_timeout, once=options.once, flush=options.flush
+        )
 
 
 @dataclass(eq=False)
@@ -100,10 +105,10 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     Raises:
         CollectionError: the engine doesn't take it.
     """
-    _show_notes()
-    kafka_client.resume()
     told: queue.SimpleQueue[CollectionError] = queue.SimpleQueue()
-    plan_cycle.tell_errors(told.put)
+    process = current()
+    process.is_awaited = not engine.is_dataflow
+    process.observers.append(partial(_show, told))
     pipeline = beam.Pipeline(options=PipelineOptions(list(engine.flags)))
     _ = pipeline | "Collect" >> CollectContinuously(options, engine, new_token())
     try:
@@ -129,7 +134,7 @@ def _waited_for(result: Any, told: queue.SimpleQueue[CollectionError], topics: i
     def cancel() -> None:
         threading.excepthook = _quiet_thread
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-        kafka_client.interrupt()
+        current().stop.set()
         with contextlib.suppress(Exception):  # Ctrl-C reaches a Prism of ours, too
             result.cancel()
 
@@ -172,13 +177,15 @@ def _hear(
             _say(f"error: {wrong[-1]}; other topics go on")
 
 
-def _show_notes() -> None:
-    """Show a line a cycle where the workers run in this process, as the local drive does."""
-    lines = logging.StreamHandler(sys.stderr)
-    lines.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger(plan_cycle.__name__)
-    logger.setLevel(logging.INFO)
-    logger.handlers, logger.propagate = [lines], False
+def _show(told: queue.SimpleQueue[CollectionError], event: Event) -> None:
+    """Show a line a cycle where the workers run in this process, as the local drive does.
+
+    Of a topic that is given up, whoever waits for the job hears.
+    """
+    if isinstance(event, GivenUp):
+        told.put(event.error)
+    elif (line := plan_cycle.line_of(event)) is not None:
+        _say(line)
 
 
 def _quiet_thread(failed: threading.ExceptHookArgs) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,19 +14,27 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from batch_collection.errors import CollectionError, SourceError, StoppedError, WriteError
 from batch_collection.windows import utc_now
 from pipeline.planning.planner import Asked
-from pipeline.showing.display import maintenance_line
-from transforms.elements.progress import progress
-from transforms.sources.kafka import client as kafka_client
+from transforms.elements.observers import tell
+from transforms.process.events import (
+    Away,
+    Back,
+    CycleBegan,
+    CycleCommitted,
+    GivenUp,
+    Note,
+    RowsDecoded,
+    Waiting,
+)
+from transforms.process.process import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from batch_collection.log.entry import Entry
     from pipeline.graph import CollectTasks
     from pipeline.planning.planner import Planned
     from pipeline.planning.topic import TopicCollection
-    from pipeline.showing.display import Display
     from transforms.elements.plan import Task
+    from transforms.process.events import Event
 
 __all__ = ["LocalDrive", "run_steps"]
 
@@ -104,7 +111,7 @@ def _is_not_said_anyhow(record: logging.LogRecord) -> bool:
 
 @dataclass(slots=True)
 class LocalDrive:
-    """Collects some topics until it is stopped, with ``once`` until what was there is collected.
+    """Collects some topics until its process is, with ``once`` until what was there is collected.
 
     Guarantee: a cycle's rows are in the log, all of them, or not at all, whenever the process ends.
     One topic's trouble keeps no other from being collected: what may pass is waited for, with
@@ -113,39 +120,34 @@ class LocalDrive:
 
     topics: Sequence[TopicCollection]
     steps: CollectTasks
-    display: Display
     once: bool = False
     flush: bool = False
     clock: Callable[[], datetime] = utc_now
-    _stop: threading.Event = field(default_factory=threading.Event)
     _pauses: dict[str, _Pause] = field(default_factory=dict)
     _given_up: dict[str, CollectionError] = field(default_factory=dict)
     _release_trouble: str = ""
+    _undated: int = 0
     _now: datetime | None = None
 
-    def stop(self) -> None:
-        """End soon: the running cycle is committed, or nothing of it; for signal handlers."""
-        self._stop.set()
-        kafka_client.interrupt()
-
     def run(self) -> None:
-        """Collect.
+        """Collect; where the process is stopped the running cycle is committed, or nothing of it.
 
         Raises:
             CollectionError: what a user can mend; of some topics, once the others are collected.
         """
+        observers = current().observers
+        observers.append(self._count_undated)
         try:
             if self.once:
                 self._now = self.clock()
             self._collect()
         finally:
-            kafka_client.close_consumers()
-            kafka_client.resume()  # for whoever reads next; a stop may have come before this began
+            observers.remove(self._count_undated)
         for error in self._given_up.values():
             raise error
 
     def _collect(self) -> None:
-        while not self._stop.is_set():
+        while not current().stop.is_set():
             try:
                 if not self._pass():
                     return
@@ -194,8 +196,10 @@ class LocalDrive:
 
     def _run(self, due: Sequence[_Due]) -> None:
         began = self.clock()
-        progress.reset()
-        self.display.begin([item.planned for item in due])
+        self._undated = 0
+        names = tuple(topic.name for topic, _ in due)
+        messages = sum(item.planned.messages for item in due)
+        tell(CycleBegan(names, messages, left=sum(item.planned.left for item in due)))
         again, broken = self._worked_off(due)
         for topic, planned in due:
             try:
@@ -203,20 +207,27 @@ class LocalDrive:
                     raise error
                 found = topic.settle(planned, published=not again)
                 if topic.news:
-                    self.display.note(topic.news)
+                    tell(Note(topic.news))
+                for entry in found:
+                    tell(CycleCommitted(entry, planned.left, self.clock() - began))
                 if found:
-                    self._show(found, planned, self.clock() - began)
                     self._is_back(topic)
                     self._release(topic)
             except StoppedError:
                 raise
             except CollectionError as error:
                 self._is_in_trouble(topic, error)
-        if progress.undated:
-            self.display.note(
-                f"warning: rows without _timestamp: {progress.undated:,}; those of their records "
-                "are missing, or not milliseconds within years 1 to 9999; mend the sender"
+        if self._undated:
+            tell(
+                Note(
+                    f"warning: rows without _timestamp: {self._undated:,}; those of their records "
+                    "are missing, or not milliseconds within years 1 to 9999; mend the sender"
+                )
             )
+
+    def _count_undated(self, event: Event) -> None:
+        if isinstance(event, RowsDecoded):
+            self._undated += event.undated
 
     def _worked_off(self, due: Sequence[_Due]) -> tuple[bool, dict[str, CollectionError]]:
         """Run what is planned; say whether parts of it ran twice, and by topic what broke.
@@ -229,13 +240,6 @@ class LocalDrive:
         errors = {each.topic.name: _broken([each], self.steps) for each in due}
         return True, {name: error for name, error in errors.items() if error is not None}
 
-    def _show(self, found: Sequence[Entry], planned: Planned, took: timedelta) -> None:
-        for entry in found:
-            if entry.is_maintenance:
-                self.display.note(maintenance_line(entry))
-            else:
-                self.display.end(entry, planned, took)
-
     def _release(self, topic: TopicCollection) -> None:
         """Tell the source what is collected; it serves lag tools, so nothing stops without it."""
         try:
@@ -243,14 +247,14 @@ class LocalDrive:
             self._release_trouble = ""
         except SourceError as error:
             if not self._release_trouble:
-                self.display.note(f"{error}; collecting goes on")
+                tell(Note(f"{error}; collecting goes on"))
             self._release_trouble = str(error)
 
     def _wait(self) -> None:
         due = min(self._next_look(topic) for topic in self._live)
-        self.display.wait(due, sum(topic.survey.lag for topic in self.topics))
+        tell(Waiting(due, sum(topic.survey.lag for topic in self.topics)))
         seconds = min(due - self.clock(), POLL).total_seconds()
-        self._stop.wait(max(seconds, 0.01))
+        current().stop.wait(max(seconds, 0.01))
 
     def _next_look(self, topic: TopicCollection) -> datetime:
         pause = self._pauses.get(topic.name)
@@ -259,28 +263,25 @@ class LocalDrive:
     def _is_in_trouble(self, topic: TopicCollection, error: CollectionError) -> None:
         """Leave a topic alone, for a while or for good; say why once."""
         if isinstance(error, SourceError) or (isinstance(error, WriteError) and not self.once):
-            if not self._stop.is_set():
+            if not current().stop.is_set():
                 self._is_away(topic, error)
             return
         self._given_up[topic.name] = error
         self._pauses.pop(topic.name, None)
-        if self._live:
-            self.display.note(f"error: {error}; other topics go on")
+        tell(GivenUp(topic.name, error, is_last=not self._live))
 
     def _is_away(self, topic: TopicCollection, error: CollectionError) -> None:
         """Leave a topic alone for a while, longer each time; say why once."""
         is_of_source = isinstance(error, SourceError)
         if is_of_source:
-            kafka_client.close_consumers()  # connections of before may be dead, and nobody told
+            topic.survey.source.reset()
         before = self._pauses.get(topic.name)
         if before is None:
-            until = "it is back" if is_of_source else "it works"
-            self.display.note(f"{error}; trying again until {until}")
+            tell(Away(topic.name, str(error), is_of_source))
         length = RETRY if before is None else min(before.length * 2, MOST_RETRY)
         self._pauses[topic.name] = _Pause(self.clock(), length, is_of_source)
 
     def _is_back(self, topic: TopicCollection) -> None:
         pause = self._pauses.pop(topic.name, None)
         if pause is not None:
-            what = "the source is back" if pause.is_of_source else "it works again"
-            self.display.note(f"{what}: topic={topic.name}")
+            tell(Back(topic.name, pause.is_of_source))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,12 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 
 from batch_collection.windows import microseconds
 from pipeline.running.coordinator import Coordinator, Flight
+from pipeline.showing.display import said
 from transforms.elements.coders import RecordCoder
+from transforms.elements.observers import tell
 from transforms.elements.plan import Task
+from transforms.process.events import Away, Back, GivenUp
+from transforms.process.process import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,11 +28,30 @@ if TYPE_CHECKING:
     from apache_beam.pvalue import PCollection
 
     from batch_collection.errors import CollectionError
+    from transforms.process.events import Event
 
-__all__ = ["FlightCoder", "PlanCycle", "tell_errors"]
+__all__ = ["FlightCoder", "PlanCycle", "line_of"]
 
 
 _logger = logging.getLogger(__name__)
+
+
+def line_of(event: Event) -> str | None:
+    """Say an event in one line, in the words of a job: whose source is not told apart."""
+    match event:
+        case Away():
+            return f"{event.error}; trying again until it works"
+        case Back():
+            return "it works again"
+        case GivenUp():
+            return f"error: {event.error}"
+    return said(event)
+
+
+def _log(event: Event) -> None:
+    line = line_of(event)
+    if line is not None:
+        _logger.log(logging.ERROR if isinstance(event, GivenUp) else logging.INFO, "%s", line)
 
 
 @dataclass(eq=False)
@@ -127,6 +149,12 @@ class _PlanFn(beam.DoFn):
     raises: bool
     shared: bool = False
 
+    def setup(self) -> None:
+        """Log what happens, unless whoever waits for the job here shows it."""
+        process = current()
+        if not process.is_awaited and _log not in process.observers:
+            process.observers.append(_log)
+
     @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
     def process(
         self,
@@ -136,8 +164,8 @@ class _PlanFn(beam.DoFn):
     ) -> Iterator[TimestampedValue]:
         look = self._coordinator(element).look(tracker.current_restriction())
         is_told = self._is_told(look.error)
-        for note in () if is_told else look.notes:
-            _logger.log(logging.ERROR if look.error else logging.INFO, "%s", note)
+        for event in look.events:
+            tell(event)
         is_over = look.done
         if look.error is not None:
             is_over = self.raises and self.shared and (is_told or look.done)
@@ -149,37 +177,20 @@ class _PlanFn(beam.DoFn):
             tracker.defer_remainder(Duration(micros=microseconds(look.wait)))
 
     def _is_told(self, error: CollectionError | None) -> bool:
-        """Tell whoever waits for the job in this process why nothing more is planned for a topic.
+        """Return whether it ends the job, and whoever waits for that here hears why.
+
+        A runner would bury the line under its own tracebacks.
 
         Raises:
-            CollectionError: nobody waits, and no other topic is collected.
+            CollectionError: nobody waits here, and no other topic is collected.
         """
         if error is None or not self.raises:
             return False
-        if not _told and not self.shared:
+        is_awaited = current().is_awaited
+        if not is_awaited and not self.shared:
             raise error
-        for tell in _told:
-            tell(error)
-        return bool(_told)
+        return is_awaited
 
     def _coordinator(self, start: tuple[str, str]) -> Coordinator:
         """Return the one of this process: a runner may make many copies of this DoFn."""
-        with _lock:
-            if start not in _coordinators:
-                _coordinators[start] = self.coordinators(start[0])
-            return _coordinators[start]
-
-
-_told: list[Callable[[CollectionError], None]] = []
-
-
-def tell_errors(tell: Callable[[CollectionError], None]) -> None:
-    """Tell what would make a job fail, where it waits in this process, as its workers do.
-
-    A runner would bury the line under its own tracebacks.
-    """
-    _told[:] = [tell]
-
-
-_coordinators: dict[tuple[str, str], Coordinator] = {}
-_lock = threading.Lock()
+        return current().kept((Coordinator, *start), lambda: self.coordinators(start[0]))

@@ -7,41 +7,40 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from transforms.elements.progress import progress
+from transforms.process.events import (
+    Away,
+    Back,
+    CycleBegan,
+    CycleCommitted,
+    FileStaged,
+    GivenUp,
+    MessagesRead,
+    Note,
+    Observer,
+    Waiting,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from types import TracebackType
 
     from typing_extensions import Self
 
     from batch_collection.log.entry import Entry
-    from pipeline.planning.planner import Planned
+    from transforms.process.events import Event
 
 __all__ = [
     "Display",
     "LineDisplay",
     "TerminalDisplay",
-    "cycle_line",
-    "maintenance_line",
+    "is_cycle",
     "open_display",
+    "said",
 ]
 
 
-class Display(Protocol):
-    """Is told what happens."""
-
-    def begin(self, planned: Sequence[Planned]) -> None:
-        """Cycles begin."""
-
-    def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:
-        """A cycle is committed."""
-
-    def wait(self, due: datetime, lag: int) -> None:
-        """Nothing is due before ``due``; ``lag`` messages wait for it."""
-
-    def note(self, text: str) -> None:
-        """Something a user should know."""
+class Display(Observer, Protocol):
+    """An observer for people, who see it as long as its block lasts."""
 
     def __enter__(self) -> Self:
         """Start showing."""
@@ -55,8 +54,9 @@ class Display(Protocol):
         """Stop showing."""
 
 
-def cycle_line(entry: Entry, left: int, took: timedelta) -> str:
-    """Say in one line what a cycle did; ``left`` messages it left for the next."""
+def _cycle_line(event: CycleCommitted) -> str:
+    """Say in one line what a cycle did."""
+    entry, left = event.entry, event.left
     read = sum(part.messages for part in entry.reads)
     dead_letters = sum(file.messages for file in entry.dead_letters)
     parts = [
@@ -64,7 +64,7 @@ def cycle_line(entry: Entry, left: int, took: timedelta) -> str:
         f"{read:,} messages",
         f"{sum(file.rows for file in entry.files):,} rows in {_count(len(entry.files), 'file')}",
         f"{sum(file.rows for file in entry.carry):,} waiting",
-        f"{took.total_seconds():.1f} s",
+        f"{event.took.total_seconds():.1f} s",
     ]
     late = sum(pane.rows for pane in entry.panes if pane.timing == "late")
     lost = sum(part.lost for part in entry.reads)
@@ -76,12 +76,37 @@ def cycle_line(entry: Entry, left: int, took: timedelta) -> str:
     return "  ".join(parts)
 
 
-def maintenance_line(entry: Entry) -> str:
+def _maintenance_line(event: CycleCommitted) -> str:
     """Say in one line that a command has made an entry, behind which collecting goes on."""
+    entry = event.entry
     return (
         f"{entry.committed_at:%H:%M:%S}  {entry.source.topic}  cycle {entry.cycle}  "
         f"{entry.cause} by host={entry.host} pid={entry.pid}; collecting goes on after it"
     )
+
+
+def said(event: Event) -> str | None:
+    """Say in one line what a user should know of an event; None: nothing."""
+    match event:
+        case CycleCommitted():
+            line = _cycle_line if is_cycle(event) else _maintenance_line
+            return line(event)
+        case Away():
+            until = "it is back" if event.is_of_source else "it works"
+            return f"{event.error}; trying again until {until}"
+        case Back():
+            what = "the source is back" if event.is_of_source else "it works again"
+            return f"{what}: topic={event.topic}"
+        case GivenUp() if not event.is_last:
+            return f"error: {event.error}; other topics go on"
+        case Note():
+            return event.text
+    return None
+
+
+def is_cycle(event: Event) -> bool:
+    """Tell whether an event is the commit of a cycle, whose line begins with its own time."""
+    return isinstance(event, CycleCommitted) and not event.entry.is_maintenance
 
 
 def _windows(entry: Entry) -> str:
@@ -101,19 +126,12 @@ class LineDisplay:
 
     stream: TextIO = field(default_factory=lambda: sys.stderr)
 
-    def begin(self, planned: Sequence[Planned]) -> None:
-        """Say nothing."""
-
-    def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:
-        """Write the cycle's line."""
-        self._line(cycle_line(entry, planned.left, took))
-
-    def wait(self, due: datetime, lag: int) -> None:
-        """Say nothing."""
-
-    def note(self, text: str) -> None:
-        """Write it."""
-        self._line(f"{datetime.now(timezone.utc):%H:%M:%S}  {text}")
+    def __call__(self, event: Event) -> None:
+        """Write a line, if there is something to say."""
+        line = said(event)
+        if line is not None:
+            clock = "" if is_cycle(event) else f"{datetime.now(timezone.utc):%H:%M:%S}  "
+            print(clock + line, file=self.stream, flush=True)
 
     def __enter__(self) -> Self:
         """Start."""
@@ -121,9 +139,6 @@ class LineDisplay:
 
     def __exit__(self, *_: object) -> None:
         """Stop."""
-
-    def _line(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
 
 
 @dataclass
@@ -137,32 +152,32 @@ class TerminalDisplay:
         from rich.console import Console  # noqa: PLC0415 - only for terminals
         from rich.live import Live  # noqa: PLC0415
 
-        self._planned = self._left = 0
+        self._planned = self._left = self._messages = self._files = 0
         self._began = self._due = self.clock()
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(
             get_renderable=self._now, console=self._console, refresh_per_second=4, transient=True
         )
 
-    def begin(self, planned: Sequence[Planned]) -> None:
-        """Show the running cycle from now on."""
-        self._planned = sum(item.messages for item in planned)
-        self._left = sum(item.left for item in planned)
-        self._began = self.clock()
-        self._live.refresh()  # a short cycle would come and go between two moments of its own
-
-    def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:
-        """Write the cycle's line above."""
-        self._planned = 0
-        self._console.print(cycle_line(entry, planned.left, took), markup=False)
-
-    def wait(self, due: datetime, lag: int) -> None:
-        """Show the time to the next cycle, and what waits for it."""
-        self._planned, self._due, self._left = 0, due, lag
-
-    def note(self, text: str) -> None:
-        """Write it above."""
-        self._console.print(f"{self.clock():%H:%M:%S}  {text}", markup=False, style="bold")
+    def __call__(self, event: Event) -> None:
+        """Write a line above, if there is something to say; keep what the moving one shows."""
+        match event:
+            case CycleBegan():
+                self._planned, self._left, self._began = event.messages, event.left, self.clock()
+                self._messages = self._files = 0
+                self._live.refresh()  # a short cycle would come and go between two of its moments
+            case MessagesRead():
+                self._messages += event.messages
+            case FileStaged():
+                self._files += 1
+            case Waiting():
+                self._planned, self._due, self._left = 0, event.due, event.messages
+        line = said(event)
+        if line is not None and is_cycle(event):
+            self._planned = 0
+            self._console.print(line, markup=False)
+        elif line is not None:
+            self._console.print(f"{self.clock():%H:%M:%S}  {line}", markup=False, style="bold")
 
     def __enter__(self) -> Self:
         """Start the moving line."""
@@ -178,10 +193,10 @@ class TerminalDisplay:
             time_left = timedelta(seconds=max(int((self._due - self.clock()).total_seconds()), 0))
             return f"next boundary in {time_left}  {self._left:,} messages wait"
         seconds = max((self.clock() - self._began).total_seconds(), 0.001)
-        done = min(progress.messages, self._planned)
+        done = min(self._messages, self._planned)
         return (
             f"{done:,} of {self._planned:,} messages ({done / self._planned:.0%})  "
-            f"{done / seconds:,.0f}/s  {progress.files} files  {self._left:,} behind"
+            f"{done / seconds:,.0f}/s  {self._files} files  {self._left:,} behind"
         )
 
 

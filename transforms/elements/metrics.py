@@ -1,50 +1,54 @@
-"""What the steps count, as Beam metrics of one namespace; no result depends on them."""
+"""What happens, as Beam metrics of one namespace: the observer of every engine's worker."""
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from apache_beam.metrics import Metrics
 
+from transforms.process.events import (
+    CycleBegan,
+    CycleCommitted,
+    FileStaged,
+    MessagesRead,
+    RowsDecoded,
+    Spent,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from transforms.process.events import Event
 
-__all__ = ["NAMESPACE", "clocked", "count", "observe", "timed"]
-
-
-_T = TypeVar("_T")
+__all__ = ["NAMESPACE", "count"]
 
 NAMESPACE = "batch_collection"
 
 
-def count(name: str, number: int = 1) -> None:
-    """Add to a counter of the step that runs: ``messages``, ``rows``, ``bytes``, ..."""
+def count(event: Event) -> None:
+    """Add an event to the metrics of the step that runs, if one does in this thread."""
+    match event:
+        case MessagesRead():
+            _add("messages", event.messages)
+        case RowsDecoded():
+            _add("rows", event.rows)
+            _add("dead_letters", event.dead_letters)
+            _add("undated_rows", event.undated)
+        case FileStaged():
+            _add("files", 1)
+            _add("bytes", event.bytes)
+            _add("late_rows", event.rows if event.is_late else 0)
+        case Spent():
+            _observe(f"{event.doing}_milliseconds", event.milliseconds)
+        case CycleBegan():
+            _observe("lag_messages", event.messages + event.left)
+        case CycleCommitted() if not event.entry.is_maintenance:
+            _add("cycles", 1)
+            _observe("cycle_milliseconds", round(event.took.total_seconds() * 1000))
+
+
+def _add(name: str, number: int) -> None:
     if number:
         Metrics.counter(NAMESPACE, name).inc(number)
 
 
-def observe(name: str, value: int) -> None:
-    """Add a value to a distribution of the step that runs."""
+def _observe(name: str, value: int) -> None:
     Metrics.distribution(NAMESPACE, name).update(value)
-
-
-def clocked(name: str, elements: Iterable[_T]) -> Iterator[_T]:
-    """Yield elements; add the milliseconds that they took to come, together, to a distribution."""
-    spent, began = 0.0, time.monotonic()
-    for element in elements:
-        spent += time.monotonic() - began
-        yield element
-        began = time.monotonic()
-    observe(name, round((spent + time.monotonic() - began) * 1000))
-
-
-@contextmanager
-def timed(name: str) -> Iterator[None]:
-    """Add the milliseconds that a block takes to a distribution."""
-    began = time.monotonic()
-    try:
-        yield
-    finally:
-        observe(name, round((time.monotonic() - began) * 1000))

@@ -147,6 +147,9 @@ class AddressedSource(Protocol):
         A new collection begins there. Partitions of which nothing is known are left out.
         """
 
+    def reset(self) -> None:
+        """Let go of connections for reading: the source was away, and they may be dead."""
+
     def release(self, entry: Entry) -> None:
         """Tell the source what is durable, once ``entry`` is published: perhaps twice, or never.
 

@@ -16,7 +16,7 @@ from batch_collection.storage.contract import Sink
 from batch_collection.windows import format_instant, from_microseconds
 from transforms.cutting.cut import CARRY
 from transforms.elements.headers import headers_by
-from transforms.elements.metrics import timed
+from transforms.elements.observers import timed
 from transforms.elements.report import WrittenBatch
 from transforms.elements.tables import COMPRESSED
 from transforms.writing.rows import BatchRows, Summary
@@ -124,7 +124,7 @@ def stage(
     def written(part: BatchRows) -> _Encode:
         if batch.cut.timing == CARRY:
             return _write_carry(storage, batch, part, start)
-        with timed("write_milliseconds"):
+        with timed("write"):
             return _write_batch(storage, batch, part, start, output)
 
     try:

@@ -18,15 +18,15 @@ from tests.builders import Collector, at, dead_letter, message
 from tests.collecting import Collecting, Recorder, Stream, sending
 from tests.services.faults import FaultProxy
 from tests.services.gcs import BUCKET
+from transforms.process.events import CycleBegan, CycleCommitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import Iterator
+    from datetime import datetime
 
-    from batch_collection.log.entry import Entry
     from batch_collection.storage.contract import Storage
-    from pipeline.planning.planner import Planned
     from tests.services.gcs import FakeGcs
+    from transforms.process.events import Event
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
 MOST_IDLE = 6
@@ -104,7 +104,7 @@ def send(collecting: Collecting, count: int, clock: str) -> None:
 
 
 class Counting(Recorder):
-    """A display that counts what each cycle takes; what comes before the first is no cycle's."""
+    """An observer that counts what each cycle takes; what comes before the first is no cycle's."""
 
     def __init__(self, proxy: FaultProxy) -> None:
         """Count what goes through ``proxy``."""
@@ -112,16 +112,13 @@ class Counting(Recorder):
         self._proxy = proxy
         self.cycles: list[Counter[str]] = []
 
-    def begin(self, planned: Sequence[Planned]) -> None:
-        """Forget the start."""
-        assert planned
-        if not self.cycles:
+    def __call__(self, event: Event) -> None:
+        """Forget the start; note what was taken since the last cycle, waits included."""
+        super().__call__(event)
+        if isinstance(event, CycleBegan) and not self.cycles:
             taken(self._proxy)
-
-    def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:
-        """Note what was taken since the last cycle, waits included."""
-        super().end(entry, planned, took)
-        self.cycles.append(taken(self._proxy))
+        if isinstance(event, CycleCommitted):
+            self.cycles.append(taken(self._proxy))
 
 
 def test_an_idle_cycle_takes_at_most_six_requests(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+import signal
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -21,8 +22,8 @@ from batch_collection.formats.known import FORMATS
 from batch_collection.formats.parquet import Parquet
 from batch_collection.paths import entry_path
 from batch_collection.storage.local import LocalStorage
-from pipeline.running.local import LocalDrive, _Pause
-from pipeline.showing.display import LineDisplay
+from pipeline.running.local import _Pause
+from pipeline.running.signals import stopped_by_signals
 from tests.builders import at
 from tests.collecting import (
     Collecting,
@@ -35,12 +36,12 @@ from tests.collecting import (
 )
 from tests.damage import DAMAGES, damage
 from tests.services.mock_cluster import MockCluster
-from transforms.sources.kafka.client import is_interrupted
+from transforms.process.process import current
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
-    from pipeline.graph import CollectTasks
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
 SECOND = timedelta(seconds=1)
@@ -73,21 +74,22 @@ def test_a_topic_whose_source_is_away_keeps_no_other_from_being_collected(tmp_pa
             assert entries_of(tmp_path / stream.name)[-1].boundary == at("10:31:00")
 
 
-def test_a_stop_before_it_runs_is_not_forgotten_and_one_after_it_is_over() -> None:
-    """A signal may come between its handler and the loop; the demo runs two drives in turn."""
-    seen: list[bool] = []
+def test_a_signal_between_its_handler_and_the_loop_is_not_forgotten(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Nothing is collected then; the next run in this process is not stopped."""
+    stream = Stream(embedded)
+    collecting = Collecting.of(stream, tmp_path)
+    stream.send(sending(at("10:30:01"), id=0))
+    with collecting.drive(at("10:30:12"), "--once") as drive:
+        with stopped_by_signals(current().stop.set):
+            signal.raise_signal(signal.SIGTERM)
+            drive.run()
+        assert current().stop.is_set()
 
-    def clock() -> datetime:
-        seen.append(is_interrupted())
-        return at("10:30:00")
-
-    display = LineDisplay(io.StringIO())
-    drive = LocalDrive((), cast("CollectTasks", None), display, once=True, clock=clock)
-    drive.stop()
-    drive.run()
-
-    assert seen == [True]
-    assert not is_interrupted()
+    assert [entry.cycle for entry in entries_of(collecting.path)] == [0]
+    collecting.once(at("10:30:12"))
+    check(collecting.path, stream.produced)
 
 
 def test_with_once_too_a_topic_without_leader_keeps_no_other_waiting(tmp_path: Path) -> None:

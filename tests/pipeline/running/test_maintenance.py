@@ -17,7 +17,7 @@ from pipeline.planning.schema_change import dropping
 from tests.builders import at
 from tests.collecting import Collecting, Sending, Stream, check, entries_of, sending, strays_of
 from tests.interposed import interposed
-from tests.jobs import Job
+from tests.jobs import Job, lines_of
 from tests.storages import ActingStorage, some_points
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def test_an_engine_plans_again_behind_a_command(job: Job) -> None:
 
     again = job.look()
 
-    assert "pin by host=" in again.notes[0]
+    assert "pin by host=" in lines_of(again)[0]
     assert [task.plan.cycle for task in again.tasks] == [flying.tasks[0].plan.cycle + 1]
     job.work(again)
     assert not job.look("10:30:22").flight.stopped
@@ -202,7 +202,7 @@ def test_a_column_that_is_dropped_while_a_cycle_is_in_flight_is_not_in_it(job: J
 
     again = job.look()
 
-    assert "drop by host=" in again.notes[0]
+    assert "drop by host=" in lines_of(again)[0]
     job.work(again)
     table = batch_collection.open(job.path).table()
     assert (table.num_rows, table.column("id").null_count) == (8, 4)
@@ -218,7 +218,7 @@ def test_an_engine_takes_up_a_command_behind_its_own_cycle(job: Job) -> None:
 
     look = job.look("10:30:13")
 
-    assert ["cycle 2" in look.notes[0], "pin by host=" in look.notes[1]] == [True, True]
+    assert ["cycle 2" in lines_of(look)[0], "pin by host=" in lines_of(look)[1]] == [True, True]
     assert not look.flight.stopped
     check(job.path, job.stream.produced)
 

@@ -11,11 +11,15 @@ from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRest
 from batch_collection.errors import OtherCollectorError
 from pipeline.running import plan_cycle
 from pipeline.running.coordinator import Flight, Look
+from transforms.process.events import GivenUp
+from transforms.process.process import current
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from transforms.process.events import Event
 
 FLIGHT = Flight("run", after=3)
+ERROR = OtherCollectorError("another collector")
+GIVEN_UP = Look(FLIGHT, events=(GivenUp("topic", ERROR),), error=ERROR)
 
 
 class Scripted:
@@ -31,12 +35,12 @@ class Scripted:
         return self.script
 
 
-@pytest.fixture(autouse=True)
-def _fresh_process() -> Iterator[None]:
-    plan_cycle._coordinators.clear()  # noqa: SLF001 - what a new process has
-    plan_cycle._told.clear()  # noqa: SLF001
-    yield
-    plan_cycle._coordinators.clear()  # noqa: SLF001
+def heard() -> list[Event]:
+    """Wait for the job in this process; give what is told from now on."""
+    events: list[Event] = []
+    current().is_awaited = True
+    current().observers.append(events.append)
+    return events
 
 
 def process(
@@ -45,6 +49,7 @@ def process(
     """Process one collection once; give what came out, and the tracker as a runner sees it."""
     tracker = ThreadsafeRestrictionTracker(plan_cycle._FlightTracker(FLIGHT))  # noqa: SLF001
     do_fn = plan_cycle._PlanFn(lambda _: Scripted(look), raises, shared)  # type: ignore[arg-type,return-value]  # noqa: SLF001
+    do_fn.setup()
     return list(do_fn.process(("topic", "run"), RestrictionTrackerView(tracker))), tracker
 
 
@@ -72,19 +77,15 @@ def test_what_is_done_leaves_nothing() -> None:
 
 def test_an_error_fails_the_job_where_that_ends_it() -> None:
     """The runner shows it to who waits for the job."""
-    error = OtherCollectorError("another collector")
     with pytest.raises(OtherCollectorError):
-        process(Look(FLIGHT, error=error))
+        process(GIVEN_UP)
 
 
 def test_an_error_is_told_to_who_waits_in_the_same_process() -> None:
     """Without a traceback of the runner's."""
-    error = OtherCollectorError("another collector")
-    told: list[Exception] = []
-    plan_cycle.tell_errors(told.append)
-    _, tracker = process(Look(FLIGHT, error=error))
-    plan_cycle._told.clear()  # noqa: SLF001
-    assert told == [error]
+    events = heard()
+    _, tracker = process(GIVEN_UP)
+    assert events == list(GIVEN_UP.events)
     assert tracker.deferred_status() is not None
 
 
@@ -93,15 +94,13 @@ def test_an_error_is_told_to_who_waits_in_the_same_process() -> None:
     [(True, False, True), (True, True, True), (False, True, True), (False, False, False)],
 )
 def test_an_error_of_one_topic_of_several_ends_its_part_of_the_job_alone(
-    *, in_process: bool, once: bool, ends: bool
+    caplog: pytest.LogCaptureFixture, *, in_process: bool, once: bool, ends: bool
 ) -> None:
     """Nothing is raised; where nobody here waits for the job, and it is for ever, it is said."""
-    error, told = OtherCollectorError("another collector"), list[Exception]()
-    if in_process:
-        plan_cycle.tell_errors(told.append)
-    _, tracker = process(Look(FLIGHT, error=error, done=once), shared=True)
-    plan_cycle._told.clear()  # noqa: SLF001
-    assert told == [error] * in_process
+    events = heard() if in_process else []
+    _, tracker = process(GIVEN_UP._replace(done=once), shared=True)
+    assert events == list(GIVEN_UP.events) * in_process
+    assert len(caplog.records) == (not in_process)
     assert (tracker.deferred_status() is None) == ends
 
 
@@ -109,12 +108,10 @@ def test_an_error_is_only_said_where_a_failing_job_is_tried_for_ever(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """On Dataflow; it is said again with each look."""
-    look = Look(FLIGHT, notes=("error: another",), error=OtherCollectorError("another"))
-    plan_cycle._logger.propagate = True  # noqa: SLF001 - another test may have made it a display
-    out, tracker = process(look, raises=False)
+    out, tracker = process(GIVEN_UP, raises=False)
     assert out == []
     assert tracker.deferred_status() is not None
-    assert [record.getMessage() for record in caplog.records] == ["error: another"]
+    assert [record.getMessage() for record in caplog.records] == ["error: another collector"]
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])

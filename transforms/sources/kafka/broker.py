@@ -20,14 +20,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from batch_collection.errors import CollectionError, SourceError
 from batch_collection.windows import EPOCH, LAST_INSTANT, from_microseconds, microseconds
+from transforms.process.process import current
 from transforms.sources.contract import Answer, Bounds
-from transforms.sources.kafka.client import (
-    NETWORK,
-    ClientLog,
-    ReadingClient,
-    is_interrupted,
-    listed,
-)
+from transforms.sources.kafka.client import NETWORK, ClientLog, ReadingClient, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,7 +64,7 @@ class Broker:
 
     Every method raises ``SourceError`` within 15 s where the cluster doesn't answer or refuses,
     within 30 s where only some brokers do, and within 5 s once this process is asked to stop
-    (``interrupt`` of ``transforms.sources.kafka.client``).
+    (``stop`` of ``Process``).
     """
 
     def __init__(self, config: Mapping[str, object]) -> None:
@@ -172,7 +167,7 @@ class Broker:
                 self._check(found, doing)
                 return found
             client.consumer.poll(0)  # what it has to tell
-            if client.log.refused or is_interrupted() or _is_final(failure):
+            if client.log.refused or current().stop.is_set() or _is_final(failure):
                 break
         raise client.error(doing, failure.args[0]) from failure
 
@@ -191,7 +186,7 @@ class Broker:
             try:
                 self._check(self._await(asked[group_id], doing).topic_partitions, doing)
             except SourceError as error:
-                is_late = time.monotonic() > deadline or is_interrupted()
+                is_late = time.monotonic() > deadline or current().stop.is_set()
                 if is_late or not _has_new_coordinator(error):
                     raise
             else:
@@ -219,7 +214,7 @@ class Broker:
                 failure = error
             self._client.poll(0)
             is_enough = self._log.hangs_up and seconds >= _ENOUGH_SECONDS
-            if self._log.refused or is_enough or is_interrupted():
+            if self._log.refused or is_enough or current().stop.is_set():
                 break
         raise self._log.error(self._servers, "list topics", failure.args[0]) from failure
 
@@ -288,7 +283,7 @@ class Broker:
         while not answer.done() and not self._log.refused and time.monotonic() < deadline:
             wait([answer], _POLL_SECONDS)
             self._client.poll(0)
-            if is_interrupted():
+            if current().stop.is_set():
                 deadline = min(deadline, time.monotonic() + _LAST_SECONDS)
         if not answer.done():
             raise self._log.error(self._servers, doing)

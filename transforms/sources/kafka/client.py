@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from batch_collection.errors import SourceError
+from transforms.process.process import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,13 +21,11 @@ if TYPE_CHECKING:
 __all__ = [
     "NETWORK",
     "ClientLog",
+    "IdleConsumers",
     "ReadingClient",
-    "close_consumers",
     "consumer_lent",
-    "interrupt",
-    "is_interrupted",
+    "idle_consumers",
     "listed",
-    "resume",
 ]
 
 
@@ -174,9 +173,46 @@ class ReadingClient:
         self._received = {name: broker["rxbytes"] for name, broker in brokers.items()}
 
 
-_idle: dict[tuple[tuple[str, object], ...], list[ReadingClient]] = {}
-_lock = threading.Lock()
-_stopping = threading.Event()
+class IdleConsumers:
+    """Consumers that nobody reads with just now, by their settings."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._clients: dict[tuple[tuple[str, object], ...], list[ReadingClient]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        with self._lock:
+            return sum(map(len, self._clients.values()))
+
+    def taken(self, config: Mapping[str, object]) -> ReadingClient | None:
+        """Take one with these settings out; None: there is none."""
+        with self._lock:
+            kept = self._clients.get(_key(config))
+            return kept.pop() if kept else None
+
+    def add(self, config: Mapping[str, object], client: ReadingClient) -> None:
+        """Keep one for the next read."""
+        with self._lock:
+            self._clients.setdefault(_key(config), []).append(client)
+
+    def close(self) -> None:
+        """Close them; those that are lent are closed or kept when they come back."""
+        with self._lock:
+            clients = list(itertools.chain.from_iterable(self._clients.values()))
+            self._clients.clear()
+        for client in clients:
+            client.consumer.close()
+
+
+def idle_consumers() -> IdleConsumers:
+    """Return those of this process."""
+    return current().kept(IdleConsumers, IdleConsumers, IdleConsumers.close)
+
+
+def _key(config: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
+    return tuple(sorted(config.items(), key=lambda item: item[0]))
 
 
 @contextmanager
@@ -190,11 +226,8 @@ def consumer_lent(config: Mapping[str, object], what: str) -> Iterator[ReadingCl
     Raises:
         SourceError: librdkafka refuses the settings, or raised while the consumer was lent.
     """
-    settings = tuple(sorted(config.items(), key=lambda item: item[0]))
-    with _lock:
-        kept = _idle.get(settings)
-        client = kept.pop() if kept else None
-    client = client or ReadingClient(config)
+    idle = idle_consumers()
+    client = idle.taken(config) or ReadingClient(config)
     client.log.forget()
     try:
         yield client
@@ -205,35 +238,7 @@ def consumer_lent(config: Mapping[str, object], what: str) -> Iterator[ReadingCl
     except BaseException:
         client.consumer.close()
         raise
-    with _lock:
-        _idle.setdefault(settings, []).append(client)
-
-
-def close_consumers() -> None:
-    """Close the consumers that nobody has borrowed just now."""
-    with _lock:
-        clients = list(itertools.chain.from_iterable(_idle.values()))
-        _idle.clear()
-    for client in clients:
-        client.consumer.close()
-
-
-def interrupt() -> None:
-    """Let no client wait much longer: reads raise ``StoppedError`` within a second.
-
-    Safe in a signal handler.
-    """
-    _stopping.set()
-
-
-def is_interrupted() -> bool:
-    """Tell whether ``interrupt`` was called since the last ``resume``."""
-    return _stopping.is_set()
-
-
-def resume() -> None:
-    """Allow clients to wait again."""
-    _stopping.clear()
+    idle.add(config, client)
 
 
 def listed(partitions: Iterable[int]) -> str:

@@ -25,8 +25,9 @@ from confluent_kafka import (
 )
 
 from batch_collection.errors import DataLossError, SourceError, StoppedError
+from transforms.process.process import current
 from transforms.sources.contract import MESSAGES, Gap
-from transforms.sources.kafka.client import consumer_lent, is_interrupted, listed
+from transforms.sources.kafka.client import consumer_lent, listed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -102,7 +103,7 @@ def read_slices(
     Raises:
         DataLossError: messages of a slice were deleted before they were read.
         SourceError: the source was silent for ``stall``, or says that it can't be read.
-        StoppedError: ``interrupt`` was called.
+        StoppedError: this process is to stop.
     """
     wanted = [each for each in slices if each.first < each.end]
     if not wanted:
@@ -390,6 +391,6 @@ def _loss(topic: str, gap: Gap) -> str:
 
 
 def _stop_if_asked(topic: str) -> None:
-    if is_interrupted():
+    if current().stop.is_set():
         message = f"stopped while reading topic={topic}"
         raise StoppedError(message)

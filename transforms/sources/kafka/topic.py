@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from batch_collection.log.entry import Source
 from transforms.sources.kafka.broker import Broker
+from transforms.sources.kafka.client import idle_consumers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +82,10 @@ class KafkaTopic:
         if self._group_id is None:
             return {}
         return self._broker.committed(self.name, self.partitions, self._group_id)
+
+    def reset(self) -> None:
+        """Close the consumers that this process keeps."""
+        idle_consumers().close()
 
     def release(self, entry: Entry) -> None:
         """Commit the group's offsets."""

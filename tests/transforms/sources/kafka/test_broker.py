@@ -16,9 +16,10 @@ from confluent_kafka import KafkaError, Producer
 
 from batch_collection.errors import CollectionError, SourceError
 from tests.services.mock_cluster import LIST_OFFSETS, OFFSET_COMMIT, OFFSET_FETCH, MockCluster
+from transforms.process.process import current
 from transforms.sources.contract import Answer
 from transforms.sources.kafka.broker import Broker
-from transforms.sources.kafka.client import ClientLog, interrupt, resume
+from transforms.sources.kafka.client import ClientLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -228,13 +229,12 @@ def test_a_process_that_is_to_stop_waits_for_no_broker() -> None:
     """Whatever was asked is given up within 5 s of the signal."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         broker = Broker({"bootstrap.servers": f"127.0.0.1:{silent.getsockname()[1]}"})
-        timer = threading.Timer(0.5, interrupt)
+        timer = threading.Timer(0.5, current().stop.set)
         timer.start()
         try:
             told, seconds = failure_of(lambda: broker.offsets("any", [0]))
         finally:
             timer.join()
-            resume()
     assert "no answer" in told
     assert seconds < 5.5
 

@@ -17,7 +17,6 @@ from tests.collecting import CollectorProcess, Stream, check, run_command, sendi
 from tests.services.kafka import KafkaBroker
 from tests.services.tcp_proxy import TcpProxy
 from transforms.sources.contract import Slice
-from transforms.sources.kafka.client import close_consumers
 from transforms.sources.kafka.reader import read_slices
 
 if TYPE_CHECKING:
@@ -67,7 +66,6 @@ def far(beyond: Far) -> Iterator[Far]:
     """Leave the next test a network that is well."""
     yield beyond
     beyond.network.heal()
-    close_consumers()
 
 
 @pytest.fixture(scope="module")

@@ -31,10 +31,10 @@ from tests.collecting import (
     rows_of,
     sending,
 )
-from transforms import read_slices
 from transforms.sources.contract import Slice
+from transforms.sources.kafka import reader
 from transforms.sources.kafka.broker import Broker
-from transforms.sources.kafka.client import ClientLog, close_consumers
+from transforms.sources.kafka.client import ClientLog
 from transforms.sources.kafka.reader import read_slices as read_from_kafka
 
 if TYPE_CHECKING:
@@ -161,7 +161,6 @@ def test_a_compacted_topic_is_what_compaction_left(kafka: KafkaBroker, tmp_path:
         time.sleep(0.1)
         found = read_from_kafka(config, [Slice(stream.name, 0, 0, 100)], skip_lost=False)
         left = sum(each.num_rows for each in found if isinstance(each, pa.RecordBatch))
-    close_consumers()
     collecting = Collecting.of(stream, tmp_path, INTERVAL)
     collecting.once(at("10:45:12"))
     rows = payloads_of(rows_of(collecting.path))
@@ -196,7 +195,7 @@ def deleted_in_the_read(stream: Stream, offset: int) -> Iterator[None]:
         yield from found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(read_slices, "read_slices", read_and_delete)
+        patch.setattr(reader, "read_slices", read_and_delete)
         yield
 
 

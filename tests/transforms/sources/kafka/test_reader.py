@@ -19,14 +19,15 @@ from confluent_kafka import Producer, TopicPartition
 from batch_collection.errors import DataLossError, SourceError, StoppedError
 from tests.services.kafka import KafkaBroker
 from tests.services.mock_cluster import librdkafka
+from transforms.process.process import current
 from transforms.sources.contract import MESSAGES, Gap, Slice
 from transforms.sources.kafka import client as kafka_client
 from transforms.sources.kafka.broker import Broker
-from transforms.sources.kafka.client import close_consumers, interrupt, resume
+from transforms.sources.kafka.client import idle_consumers
 from transforms.sources.kafka.reader import UNREADABLE, read_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from transforms.sources.kafka.embedded import EmbeddedBroker
@@ -34,15 +35,6 @@ if TYPE_CHECKING:
     AnyBroker = KafkaBroker | EmbeddedBroker
 
 NOBODY = "127.0.0.1:1"
-
-
-@pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
-    """Leave no consumer and no interrupt to the next test."""
-    resume()
-    yield
-    resume()
-    close_consumers()
 
 
 def config(broker: AnyBroker) -> dict[str, object]:
@@ -162,7 +154,7 @@ def test_a_consumer_is_kept_for_the_next_read(embedded: EmbeddedBroker) -> None:
         assert offsets(read(embedded, Slice(first, 0, 100, 900))[0]) == list(range(100, 900))
         rows, _ = read(embedded, Slice(second, 0, 0, 50))
         assert [row["value"] for row in rows] == values(50, 9000)
-    assert [len(idle) for idle in kafka_client._idle.values()] == [1]  # noqa: SLF001
+    assert len(idle_consumers()) == 1
 
 
 def test_a_topic_is_read_at_once_the_first_time_too(embedded: EmbeddedBroker) -> None:
@@ -200,7 +192,7 @@ def test_a_read_that_is_given_up_leaves_no_consumer(embedded: EmbeddedBroker) ->
     )
     next(found)
     found.close()
-    assert list(kafka_client._idle) == []  # noqa: SLF001
+    assert len(idle_consumers()) == 0
 
 
 def test_headers_keys_and_nulls_arrive_as_they_are(embedded: EmbeddedBroker) -> None:
@@ -257,7 +249,7 @@ def test_an_interrupt_ends_a_waiting_read_within_a_second(embedded: EmbeddedBrok
 
     def ask() -> None:
         asked_at.append(time.monotonic())
-        interrupt()
+        current().stop.set()
 
     timer = threading.Timer(0.7, ask)
     timer.start()

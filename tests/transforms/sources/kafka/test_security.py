@@ -11,7 +11,6 @@ from pipeline.cli import main
 from tests.collecting import Stream, check, sending
 from tests.services.certificates import Authority
 from tests.services.kafka import KafkaBroker
-from transforms.sources.kafka.client import close_consumers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,10 +44,7 @@ class Guarded(NamedTuple):
             "--once",
             "--flush",
         )
-        try:
-            return main([*flags, *words])
-        finally:
-            close_consumers()
+        return main([*flags, *words])
 
     def tls(self, *, trusted: str = "authority.pem", client: bool = False) -> dict[str, str]:
         """Return a client's properties."""
