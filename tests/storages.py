@@ -13,6 +13,7 @@ from batch_collection.storage.contract import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from typing_extensions import Buffer
 
@@ -76,6 +77,15 @@ class DyingStorage:
     def uri(self) -> str:
         """The wrapped storage's."""
         return self.storage.uri
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the wrapped storage is."""
+        return self.storage.is_far
+
+    def local_path(self, path: str) -> Path | None:
+        """Return the wrapped storage's."""
+        return self.storage.local_path(path)
 
     def create(self, path: str, content: bytes) -> None:
         """Create, with a point before and after."""

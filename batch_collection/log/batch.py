@@ -23,7 +23,6 @@ from batch_collection.log.expiry import newest_expiry
 from batch_collection.log.file_types import FileTypes
 from batch_collection.paths import cycle_name
 from batch_collection.storage.contract import PartedStorage
-from batch_collection.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -196,7 +195,7 @@ def opened(batch: Batch) -> Any:
     if storage is not None:
         return batch._open_parts(storage)  # noqa: SLF001 - beside it
     file = batch.open()
-    if not isinstance(batch.storage, LocalStorage) or not batch.path.endswith(".parquet"):
+    if batch.storage.local_path(batch.path) is None or not batch.path.endswith(".parquet"):
         return file
     with file:  # by its handle: its name may change meanwhile
         return pa.OSFile(f"/dev/fd/{file.fileno()}")

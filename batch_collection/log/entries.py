@@ -12,7 +12,7 @@ from batch_collection.errors import AlreadyExistsError, ExpiredError, LogError
 from batch_collection.log.entry import Entry
 from batch_collection.log.expiry import Looked, first_cycle, newest_stub
 from batch_collection.paths import CHECKPOINT, LOG, checkpoint_range, entry_path
-from batch_collection.storage.contract import Storage, is_far
+from batch_collection.storage.contract import Storage
 from batch_collection.storage.fetching import each
 from batch_collection.storage.opening import open_storage
 
@@ -87,7 +87,7 @@ def newest_seen(storage: Storage, hint: int = 0) -> tuple[int | None, Looked | N
     """Return the newest cycle, and what a look at the stubs has found, if one was needed."""
     start = hint
     while True:
-        lists = is_far(storage) and not start == hint > 0
+        lists = storage.is_far and not start == hint > 0
         newest = _listed(storage, start) if lists else _probed(storage, start)
         if newest is not None and newest == hint > 0:
             return newest, None

@@ -6,7 +6,6 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch_collection.errors import CollectionError
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
     from datetime import datetime
+    from pathlib import Path
 
 __all__ = [
     "UNITS",
@@ -416,8 +416,9 @@ def _output(flags: Flags) -> str:
     """Return where collections lie: a URL as it is, a directory as an absolute path."""
     output = flags.given("output", "name a directory, as collected, or gs://bucket/prefix")
     try:
-        uri = open_storage(output).uri
-        obstacle = None if "://" in uri else _obstacle(Path(uri))
+        storage = open_storage(output)
+        uri, folder = storage.uri, storage.local_path("")
+        obstacle = None if folder is None else _obstacle(folder)
     except CollectionError as error:
         uri, obstacle = output, str(error)
     flags.check(obstacle is None, f"--output={output}: {obstacle}")
