@@ -182,16 +182,17 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
 
 def configure_files(group: argparse._ArgumentGroup) -> None:
     """Declare what batch files look like."""
+    codecs = (f"{name}: {', '.join(each.endings)}" for name, each in FORMATS.items())
     group.add_argument(
         "--output_format",
-        metavar="parquet|jsonl",
+        metavar="|".join(FORMATS),
         default="parquet",
         help="format of batch files (default: parquet)",
     )
     group.add_argument(
         "--compression",
         metavar="CODEC",
-        help="parquet: zstd, snappy, gzip, none; jsonl: none, gzip (default: the first)",
+        help=f"{'; '.join(codecs)} (default: the first)",
     )
     group.add_argument(
         "--metadata",
@@ -440,7 +441,7 @@ def files_of(flags: Flags) -> Output:
     name, metadata = flags.choice("output_format", FORMATS), flags.args.metadata
     if name not in FORMATS:
         return Output(metadata=metadata)
-    compressions = FORMATS[name].compressions
+    compressions = list(FORMATS[name].endings)
     if flags.args.compression is None:
         return Output(name, compressions[0], metadata)
     return Output(name, flags.choice("compression", compressions), metadata)
