@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 
+from batch_collection.storage.checksum import stream_crc32c
 from batch_collection.storage.contract import Sink
 
 if TYPE_CHECKING:
@@ -19,10 +20,16 @@ if TYPE_CHECKING:
 
     from batch_collection.storage.contract import Storage
 
-__all__ = ["ActingStorage", "BusyStorage", "Died", "DyingStorage", "some_points"]
+__all__ = ["ActingStorage", "BusyStorage", "Died", "DyingStorage", "file_crc32c", "some_points"]
 
 _living: dict[int, DyingStorage] = {}
 _numbers = itertools.count()
+
+
+def file_crc32c(storage: Storage, path: str) -> tuple[int, str]:
+    """Return a file's size in bytes and its CRC-32C, as an entry names them."""
+    with storage.open(path) as file:
+        return stream_crc32c(file)
 
 
 def some_points(every: int) -> pytest.MarkDecorator:

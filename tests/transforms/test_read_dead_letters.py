@@ -10,12 +10,12 @@ import pytest
 
 from batch_collection.errors import DamagedFileError
 from batch_collection.log.entry import FORMAT, FORMS, DeadLetterFile, PartitionRead
-from batch_collection.storage.checksum import file_crc32c
 from batch_collection.storage.known import DIRECTORY, STORAGES
 from batch_collection.storage.local import LocalStorage
 from batch_collection.storage.opening import open_storage
 from tests.damage import DAMAGES, damage, flipped
 from tests.pipelines import MAIN, run
+from tests.storages import file_crc32c
 from tests.tasks import NOON, chunk, end, task
 from transforms.decoding.decode import DEAD_LETTERS
 from transforms.elements.chunk import REPORTS
