@@ -17,6 +17,7 @@ import pytest
 import batch_collection
 from batch_collection.inspection.audit import audit
 from batch_collection.inspection.status import status
+from batch_collection.log.entries import PUT_BACK
 from batch_collection.publishing.append import append, successor
 from batch_collection.storage.local import LocalStorage
 from pipeline import cli
@@ -590,7 +591,7 @@ def test_damaged_dead_letters_are_not_redriven(
 
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{collecting.path}/{file.path} " in line
-    assert "; restore it from a backup" in line
+    assert f"; {PUT_BACK}" in line
     assert entries_of(collecting.path) == before
     storage.replace(file.path, whole)
     run("redrive", collecting.path)
