@@ -233,8 +233,8 @@ class Collector:
 
     def _batch(self, cycle: int, start: datetime, number: int, rows: list[_Row]) -> BatchFile:
         file_format = FORMATS[self.format]
-        compression = file_format.compressions[0]
-        path = batch_path(start, cycle, 0, number, new_token(), file_format.suffix(compression))
+        compression, ending = next(iter(file_format.endings.items()))
+        path = batch_path(start, cycle, 0, number, new_token(), ending)
         staged = staged_path(cycle, path)
         table = self._table(rows)
         self._payload = merge(self._payload, payload_of(table))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from batch_collection.storage.known import STORAGES
 from batch_collection.storage.opening import open_storage
 from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
 from tests.services.google import FakeGoogle
@@ -16,6 +17,7 @@ from tests.services.made import UnavailableError
 from tests.services.needed import fixtures_of, group_of, prepare
 from tests.services.package import built_sdist, installed
 from tests.services.prism import PrismServer, prism_binary
+from tests.toys import MemoryStorage
 from transforms.process.process import new_process
 from transforms.sources.kafka.embedded import EmbeddedBroker
 
@@ -188,10 +190,14 @@ def new_uri(
 ) -> Callable[[], str]:
     """Give the URI of a place that isn't there yet, another at each call: one fixture, all stores.
 
-    ``parametrize("new_uri", [...], indirect=True)`` chooses others: ``newest`` is the newest fake.
+    ``parametrize("new_uri", [...], indirect=True)`` chooses others: ``newest`` is the newest fake,
+    ``memory`` a storage that only tests know.
     """
     if request.param == "local":
         return lambda: str(tmp_path / uuid.uuid4().hex[:8])
+    if request.param == "memory":
+        monkeypatch.setitem(STORAGES, "memory", MemoryStorage)
+        return lambda: f"memory://{uuid.uuid4().hex[:8]}"
     server = request.getfixturevalue({"gcs": "gcs", "newest": "newest_gcs"}[request.param])
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
     return lambda: f"gs://{BUCKET}/tests/{uuid.uuid4().hex[:8]}"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from batch_collection.storage.local import LocalStorage
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,7 +33,7 @@ def damage(storage: Storage, path: str, kind: str) -> None:
 def flipped(storage: Storage, path: str, every: int = 1) -> Iterator[int]:
     """Flip one bit of a file after the other, and yield which it is; in a bucket fewer of them."""
     whole = storage.read(path)
-    step = every if isinstance(storage, LocalStorage) else max(every, 997)
+    step = max(every, 997) if storage.is_far else every
     for bit in range(0, 8 * len(whole), step):
         content = bytearray(whole)
         content[bit // 8] ^= 1 << bit % 8
@@ -45,8 +43,8 @@ def flipped(storage: Storage, path: str, every: int = 1) -> Iterator[int]:
 
 
 def _write(storage: Storage, path: str, content: bytes) -> None:
-    if isinstance(storage, LocalStorage):  # nothing need be durable here
-        with open(f"{storage.root}/{path}", "wb") as file:  # noqa: PTH123 - fast
-            file.write(content)
-    else:
+    local = storage.local_path(path)
+    if local is None:
         storage.replace(path, content)
+    else:  # nothing need be durable here
+        local.write_bytes(content)

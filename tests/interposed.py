@@ -1,4 +1,4 @@
-"""Another storage in the place of the one that all steps open."""
+"""Another storage in the place of the one that everything opens."""
 
 from __future__ import annotations
 
@@ -6,47 +6,32 @@ import gc
 import logging
 import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.commands import redrive as redrive_command
-from pipeline.planning import topic
-from transforms import (
-    read_dead_letters,
-    read_slices,
-    write_batch_files,
-    write_dead_letters,
-)
-from transforms.committing import commit
-from transforms.committing import redrive as commit_redrive
+from batch_collection.storage.known import STORAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
+    from collections.abc import Callable, Iterator
 
     from batch_collection.storage.contract import Storage
 
-__all__ = ["COLLECTING", "REDRIVING", "interposed"]
-
-COLLECTING = (topic, read_slices, write_batch_files, write_dead_letters, commit)
-"""The modules that open a collection's storage while collecting."""
-REDRIVING = (
-    redrive_command,
-    read_dead_letters,
-    write_batch_files,
-    write_dead_letters,
-    commit_redrive,
-)
-"""The same of a redrive."""
+__all__ = ["interposed"]
 
 
 @contextmanager
-def interposed(storage: Storage, modules: tuple[ModuleType, ...] = COLLECTING) -> Iterator[None]:
-    """Let some modules open ``storage``, whatever they are asked for."""
+def interposed(storage: Storage) -> Iterator[None]:
+    """Let ``storage`` be opened where the storage of its URI is asked for."""
+
+    def instead(opening: Callable[[str], Storage], uri: str) -> Storage:
+        opened = opening(uri)
+        return storage if opened.uri == storage.uri else opened
+
     with pytest.MonkeyPatch.context() as patch:
-        for module in modules:
-            patch.setattr(module, "open_storage", lambda _: storage)
+        for scheme, opening in STORAGES.items():
+            patch.setitem(STORAGES, scheme, partial(instead, opening))
         patch.setattr(sys, "unraisablehook", lambda _: None)  # writers that die with their files
         logging.disable()  # a log record would keep the traceback, and those writers with it
         try:

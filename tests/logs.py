@@ -130,7 +130,7 @@ def _pane(cycle: int, window: int, timing: str, files: int) -> Pane:
 
 def put(storage: Storage, entries: Sequence[Entry]) -> None:
     """Write a log as it is, to a directory at once."""
-    if "://" in storage.uri:
+    if storage.is_far:
         for entry in entries:
             storage.replace(entry_path(entry.cycle), entry.to_json())
         return

@@ -9,19 +9,27 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 
+from batch_collection.storage.checksum import stream_crc32c
 from batch_collection.storage.contract import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from typing_extensions import Buffer
 
     from batch_collection.storage.contract import Storage
 
-__all__ = ["ActingStorage", "BusyStorage", "Died", "DyingStorage", "some_points"]
+__all__ = ["ActingStorage", "BusyStorage", "Died", "DyingStorage", "file_crc32c", "some_points"]
 
 _living: dict[int, DyingStorage] = {}
 _numbers = itertools.count()
+
+
+def file_crc32c(storage: Storage, path: str) -> tuple[int, str]:
+    """Return a file's size in bytes and its CRC-32C, as an entry names them."""
+    with storage.open(path) as file:
+        return stream_crc32c(file)
 
 
 def some_points(every: int) -> pytest.MarkDecorator:
@@ -76,6 +84,15 @@ class DyingStorage:
     def uri(self) -> str:
         """The wrapped storage's."""
         return self.storage.uri
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the wrapped storage is."""
+        return self.storage.is_far
+
+    def local_path(self, path: str) -> Path | None:
+        """Return the wrapped storage's."""
+        return self.storage.local_path(path)
 
     def create(self, path: str, content: bytes) -> None:
         """Create, with a point before and after."""

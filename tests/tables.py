@@ -90,9 +90,10 @@ class TableCollector:
 
     def _file(self, number: int, start: datetime, rows: pa.Table) -> BatchFile:
         form = FORMATS[self.format]
-        compression = self.compression or form.compressions[0]
-        suffix = form.suffix(compression)
-        path = batch_path(start, self.newest.cycle + 1, 0, number, new_token(), suffix)
+        compression = self.compression or next(iter(form.endings))
+        path = batch_path(
+            start, self.newest.cycle + 1, 0, number, new_token(), form.endings[compression]
+        )
         staged = staged_path(self.newest.cycle + 1, path)
         with ChecksumFile(self.storage.write(staged)) as sink:
             writer = form.writer(sink, rows.schema, compression)

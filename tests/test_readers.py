@@ -38,11 +38,11 @@ from tests.collecting import (
     sending,
 )
 from tests.columns import rows_of
+from tests.interposed import interposed
 from tests.storages import Died, DyingStorage
 from tests.tables import TableCollector
 from tests.test_readme import blocks
 from tests.told import answers
-from transforms import write_batch_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +118,7 @@ def expected_of(values: list[float], offsets: int) -> Seen:
 
 
 def test_readers_agree_with_dead_letters_and_a_crashed_stage_lying_about(
-    embedded: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedded: EmbeddedBroker, tmp_path: Path
 ) -> None:
     """What is staged, carried or dead lies outside of ``data/``, and no reader meets it."""
     stream = Stream(embedded)
@@ -130,11 +130,9 @@ def test_readers_agree_with_dead_letters_and_a_crashed_stage_lying_about(
     assert len(set(before.values())) == 1
 
     stream.send(*(sending(at("10:30:15"), n % 4, x=n) for n in range(40, 60)))
-    dying = DyingStorage(LocalStorage(str(collecting.path)), k=9)
-    monkeypatch.setattr(write_batch_files, "open_storage", lambda _: dying)
-    with pytest.raises((Died, RuntimeError)):
+    dying = DyingStorage(LocalStorage(str(collecting.path)), k=24)
+    with interposed(dying), pytest.raises((Died, RuntimeError)):
         collecting.once(at("10:30:22"))
-    monkeypatch.undo()
 
     assert list((collecting.path / "staging").rglob("*.parquet"))
     assert list((collecting.path / "carry").rglob("*.arrow"))

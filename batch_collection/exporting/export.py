@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from batch_collection.errors import CollectionError
 from batch_collection.exporting.tfrecord import example, framed
-from batch_collection.formats.known import FORMATS
+from batch_collection.formats.json_lines import JsonLines
 from batch_collection.paths import new_token
 from batch_collection.schema.conforming import beyond_range
 
@@ -103,7 +103,7 @@ def _write(view: Collection, folder: Path, name: str, form: _Form) -> Exported:
 
 
 def _write_json(file: BinaryIO, rows: pa.Table) -> None:
-    writer = FORMATS["jsonl"].writer(file, rows.schema, "none")
+    writer = JsonLines().writer(file, rows.schema, "none")
     writer.write(rows)
     writer.close()
 

@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
@@ -31,7 +31,7 @@ class BatchWriter(Protocol):
 
 
 class Format(Protocol):
-    """A file format. ``compressions`` names what it takes, the default first.
+    """A file format.
 
     Whatever reads a file compares its rows with those that the log tells of: one that has others
     is a ``DamagedFileError``, before any of them is read where that can be. Rows without a column
@@ -39,10 +39,16 @@ class Format(Protocol):
     """
 
     name: str
-    compressions: tuple[str, ...]
+    endings: Mapping[str, str]
+    """By compression, the default first, how names of files end, with the dot.
 
-    def suffix(self, compression: str) -> str:
-        """Return the ending of file names, with its dot."""
+    Files are told by it: none ends as a name of another format does.
+    """
+    reads_parts: bool
+    """Whether just those bytes are read that are asked for.
+
+    Such a file is opened natively where it lies on a disk, and read by ranges far away.
+    """
 
     def writer(self, sink: WritableFile, schema: pa.Schema, compression: str) -> BatchWriter:
         """Start a file."""

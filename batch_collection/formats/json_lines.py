@@ -6,6 +6,7 @@ import base64
 import gzip
 import io
 import zlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ from batch_collection.formats.told import (
 from batch_collection.schema.columns import PLACEHOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from batch_collection.formats.contract import BatchWriter, WritableFile
 
@@ -39,15 +40,12 @@ class JsonLines:
     """One JSON object a line, each with all columns of its file: see ``json_lines``."""
 
     name = "jsonl"
-    compressions: tuple[str, ...] = ("none", "gzip")
+    endings: Mapping[str, str] = MappingProxyType({"none": ".jsonl", "gzip": ".jsonl.gz"})
+    reads_parts = False
 
     def __init__(self, *, has_words: bool = True) -> None:
         """Write numbers that are none as words, or as nulls."""
         self._has_words = has_words
-
-    def suffix(self, compression: str) -> str:
-        """Return ``.jsonl`` or ``.jsonl.gz``."""
-        return ".jsonl.gz" if compression == "gzip" else ".jsonl"
 
     def writer(self, sink: WritableFile, schema: pa.Schema, compression: str) -> BatchWriter:  # noqa: ARG002
         """Start a file of JSON lines."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batch_collection.errors import StorageError
 from batch_collection.formats.json_lines import JsonLines
 from batch_collection.formats.parquet import Parquet
 
@@ -25,5 +26,14 @@ def format_named(name: str, version: int) -> Format:
 
 
 def format_of(path: str) -> Format:
-    """Return the format of a batch file, by the ending of its name."""
-    return FORMATS["parquet" if path.endswith(".parquet") else "jsonl"]
+    """Return the format of a batch file, by the ending of its name.
+
+    Raises:
+        StorageError: no format has it.
+    """
+    for known in FORMATS.values():
+        if path.endswith(tuple(known.endings.values())):
+            return known
+    endings = dict.fromkeys(each for known in FORMATS.values() for each in known.endings.values())
+    message = f"cannot read {path}: no format has this ending; known are {', '.join(endings)}"
+    raise StorageError(message)

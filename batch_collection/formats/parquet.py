@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from batch_collection.formats.told import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from batch_collection.formats.contract import BatchWriter, WritableFile
 
@@ -30,11 +31,10 @@ class Parquet:
     """Apache Parquet; each written table becomes a row group."""
 
     name = "parquet"
-    compressions: tuple[str, ...] = ("zstd", "snappy", "gzip", "none")
-
-    def suffix(self, compression: str) -> str:  # noqa: ARG002 - the codec stands in the file
-        """Return ``.parquet``."""
-        return ".parquet"
+    endings: Mapping[str, str] = MappingProxyType(  # the codec stands in the file
+        dict.fromkeys(("zstd", "snappy", "gzip", "none"), ".parquet")
+    )
+    reads_parts = True
 
     def writer(self, sink: WritableFile, schema: pa.Schema, compression: str) -> BatchWriter:
         """Start a Parquet file."""

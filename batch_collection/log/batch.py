@@ -23,7 +23,6 @@ from batch_collection.log.expiry import newest_expiry
 from batch_collection.log.file_types import FileTypes
 from batch_collection.paths import cycle_name
 from batch_collection.storage.contract import PartedStorage
-from batch_collection.storage.local import LocalStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -182,21 +181,21 @@ def _gone(storage: Storage, path: str) -> FileGoneError:
 def in_parts(batch: Batch) -> PartedStorage | None:
     """Return the storage of a batch whose file is fetched by the parts that are read, else None."""
     storage = batch.storage
-    is_large = batch.path.endswith(".parquet") and batch._bytes > _IN_ONE  # noqa: SLF001 - beside it
+    is_large = batch._bytes > _IN_ONE and format_of(batch.path).reads_parts  # noqa: SLF001 - beside it
     return storage if is_large and isinstance(storage, PartedStorage) else None
 
 
 def opened(batch: Batch) -> Any:
     """Open the file of a batch for Arrow.
 
-    Natively, if it is Parquet on a disk, so that no read waits for Python; by the parts that are
-    read, if it is large and far away.
+    If parts of it can be read, natively where it lies on a disk, so that no read waits for Python;
+    by these parts, if it is large and far away.
     """
     storage = in_parts(batch)
     if storage is not None:
         return batch._open_parts(storage)  # noqa: SLF001 - beside it
     file = batch.open()
-    if not isinstance(batch.storage, LocalStorage) or not batch.path.endswith(".parquet"):
+    if batch.storage.local_path(batch.path) is None or not format_of(batch.path).reads_parts:
         return file
     with file:  # by its handle: its name may change meanwhile
         return pa.OSFile(f"/dev/fd/{file.fileno()}")

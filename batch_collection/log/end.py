@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from batch_collection.errors import ExpiredError, LogError
 from batch_collection.log.entries import (
+    PUT_BACK,
     End,
     digest,
     newest_cycle,
@@ -36,8 +37,6 @@ __all__ = ["end_of_log"]
 _OF_COLLECTIONS = tuple(f"{folder}/" for folder in (CARRY, DATA, DEAD_LETTERS, EXPIRED, WINDOWS))
 """Where nothing lies before a collection is begun."""
 
-_CURE = "put it back from a backup or the bucket's older versions"
-
 
 def end_of_log(storage: Storage) -> End | None:
     """Return the newest entry, None if nothing of a collection is there; others may append.
@@ -61,8 +60,8 @@ def end_of_log(storage: Storage) -> End | None:
             return None
         if newest_cycle(storage) is None:  # else somebody has begun it meanwhile
             message = (
-                f"{entry_path(0)} is missing in {storage.uri}, though {left} is there; {_CURE}, or "
-                "use another --output"
+                f"{entry_path(0)} is missing in {storage.uri}, though {left} is there; {PUT_BACK}, "
+                "or use another --output"
             )
             raise LogError(message)
 
@@ -102,7 +101,7 @@ def _check_missing(storage: Storage, cycle: int, later: int) -> None:
     if cycle >= first_cycle(storage) and storage.size(entry_path(cycle)) is None:
         message = (
             f"{entry_path(cycle)} is missing in {storage.uri}, though {entry_path(later)} is "
-            f"there; {_CURE}: until then nothing is added, for it could be there twice"
+            f"there; {PUT_BACK}: until then nothing is added, for it could be there twice"
         )
         raise LogError(message)
 

@@ -12,7 +12,6 @@ from batch_collection.errors import AlreadyExistsError, ExpiredError, LogError
 from batch_collection.log.entry import Entry
 from batch_collection.log.expiry import Looked, first_cycle, newest_stub
 from batch_collection.paths import CHECKPOINT, LOG, checkpoint_range, entry_path
-from batch_collection.storage.contract import Storage, is_far
 from batch_collection.storage.fetching import each
 from batch_collection.storage.opening import open_storage
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from batch_collection.storage.contract import Storage
 
 __all__ = [
+    "PUT_BACK",
     "Chain",
     "End",
     "Link",
@@ -42,6 +42,9 @@ __all__ = [
     "read_link",
     "read_since",
 ]
+
+PUT_BACK = "put it back from a backup or the bucket's older versions"
+"""What cures a file that the log needs, and that somebody has damaged or taken away."""
 
 
 class Link(NamedTuple):
@@ -87,7 +90,7 @@ def newest_seen(storage: Storage, hint: int = 0) -> tuple[int | None, Looked | N
     """Return the newest cycle, and what a look at the stubs has found, if one was needed."""
     start = hint
     while True:
-        lists = is_far(storage) and not start == hint > 0
+        lists = storage.is_far and not start == hint > 0
         newest = _listed(storage, start) if lists else _probed(storage, start)
         if newest is not None and newest == hint > 0:
             return newest, None

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from batch_collection.errors import DamagedFileError, FileGoneError, in_one_line
 from batch_collection.log.batch import open_published
+from batch_collection.log.entries import PUT_BACK
 from batch_collection.log.entry import DeadLetterFile
 from batch_collection.storage.checksum import stream_crc32c
 
@@ -91,6 +92,6 @@ def decoding(storage: Storage, file: CarryFile | DeadLetterFile) -> Iterator[Non
 
 def _damage(storage: Storage, path: str, what: str) -> str:
     return (
-        f"{storage.uri}/{path} {what}; restore it from a backup or an older version of the object; "
+        f"{storage.uri}/{path} {what}; {PUT_BACK}; "
         "`batch-collection audit` finds what else is damaged"
     )

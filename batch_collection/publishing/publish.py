@@ -28,7 +28,6 @@ from batch_collection.publishing.manifest import (
     mend_manifests,
     parsed,
 )
-from batch_collection.storage.contract import is_far
 from batch_collection.storage.present import missing
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def publish(
     if not without_gone:
         _check_none_gone(entry, gone)
     moves = [move for move in entry.moves if move[1] not in gone]
-    if is_far(storage):  # where what is moved is durable; a disk syncs the names of all again
+    if storage.is_far:  # where what is moved is durable; a disk syncs the names of all again
         moves = [move for move in moves if move[0] in staged]
     storage.move(moves)
     closed = [pane for pane in entry.panes if pane.timing != "early"]

@@ -10,6 +10,8 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from batch_collection.errors import CollectionError
+from batch_collection.formats.known import format_of
+from batch_collection.formats.parquet import Parquet
 from batch_collection.log.batch import opened
 from batch_collection.schema.retyped import is_plain_cast
 
@@ -80,7 +82,7 @@ def _retyped(sequence: RowSequence, schema: pa.Schema) -> set[str]:
 
 def _is_scanned(sequence: RowSequence, batch: int, schema: pa.Schema) -> bool:
     found = sequence.outlines[batch].schema
-    return sequence.batches[batch].path.endswith(".parquet") and all(
+    return isinstance(format_of(sequence.batches[batch].path), Parquet) and all(
         is_plain_cast(each.type, schema.field(each.name).type)
         for each in found
         if each.name in schema.names

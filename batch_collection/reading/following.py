@@ -12,7 +12,6 @@ from batch_collection.log.entries import Chain
 from batch_collection.log.expiry import Expiry, Folded, first_kept, newest_expiry, read_stub
 from batch_collection.paths import entry_path
 from batch_collection.reading.cursor import Place
-from batch_collection.storage.contract import is_far
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -149,7 +148,7 @@ class Following:
         """Remember a place, or put it off: the next one, the end, or the wait for more has it."""
         stub = None if self._known is None else self._known.number
         self._reached = replace(place, stub=stub)
-        if not is_far(self.storage) or self.clock() - self._stored_at >= _REST:
+        if not self.storage.is_far or self.clock() - self._stored_at >= _REST:
             self._remember()
 
     def _remember(self) -> None:

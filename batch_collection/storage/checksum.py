@@ -11,9 +11,7 @@ from batch_collection.storage.contract import Sink
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from batch_collection.storage.contract import Storage
-
-__all__ = ["ChecksumFile", "crc32c", "file_crc32c", "stream_crc32c"]
+__all__ = ["ChecksumFile", "crc32c", "stream_crc32c"]
 
 
 _PIECE = 1 << 20
@@ -70,16 +68,6 @@ class ChecksumFile(Sink):
 def crc32c(content: bytes) -> str:
     """Return the CRC-32C of ``content`` as eight hexadecimal digits."""
     return f"{google_crc32c.value(content):08x}"
-
-
-def file_crc32c(storage: Storage, path: str) -> tuple[int, str]:
-    """Return a file's size in bytes and its CRC-32C, read piece by piece.
-
-    Raises:
-        FileNotFoundError: it isn't there.
-    """
-    with storage.open(path) as file:
-        return stream_crc32c(file)
 
 
 def stream_crc32c(file: BinaryIO) -> tuple[int, str]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
 
-__all__ = ["PartedStorage", "Sink", "Storage", "is_far"]
+__all__ = ["PartedStorage", "Sink", "Storage"]
 
 
 class Sink(io.RawIOBase):
@@ -52,6 +53,16 @@ class Storage(Protocol):
     @property
     def uri(self) -> str:
         """The collection's root, as a user would write it."""
+
+    @property
+    def is_far(self) -> bool:
+        """Whether each call waits for a network: a disk answers sooner than a thread begins."""
+
+    def local_path(self, path: str) -> Path | None:
+        """Return where a path lies on a file system of this machine; None: on none.
+
+        Where it lies on one, ``open`` gives a file with a handle (``fileno``).
+        """
 
     def create(self, path: str, content: bytes) -> None:
         """Create a whole file at once; ``AlreadyExistsError`` if it is there, durably."""
@@ -114,8 +125,3 @@ class PartedStorage(Protocol):
         It is looked for when it is first read: at ``paths``, the likeliest first, from one of which
         it may be moved to another meanwhile. Where it is at none, ``gone`` gives the error.
         """
-
-
-def is_far(storage: Storage) -> bool:
-    """Tell whether each call waits for a network: a disk answers sooner than a thread begins."""
-    return "://" in storage.uri

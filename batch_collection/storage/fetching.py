@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_collection.parallel import AT_ONCE, R, T, ahead
-from batch_collection.storage.contract import is_far
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,4 +21,4 @@ def each(
     weigh: Callable[[T], float] = lambda _: 1,
 ) -> Iterator[R]:
     """Yield ``call(item)``, which reads from ``storage``, in order; where it is far, some ahead."""
-    return ahead(call, items, AT_ONCE if is_far(storage) else 0, weigh)
+    return ahead(call, items, AT_ONCE if storage.is_far else 0, weigh)

@@ -50,6 +50,14 @@ class GcsStorage:
         """The URL, ``gs://bucket/prefix``."""
         return f"gs://{self.bucket}/{self.prefix}".rstrip("/")
 
+    @property
+    def is_far(self) -> bool:
+        """Yes."""
+        return True
+
+    def local_path(self, path: str) -> None:
+        """Return None: an object lies on no disk of this machine."""
+
     def create(self, path: str, content: bytes) -> None:
         """Upload on the condition that nothing is there; the same bytes there are ours."""
         with failing("create", self.bucket, path):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ["LocalStorage"]
+__all__ = ["LocalStorage", "open_directory"]
 
 
 _OURS = {CARRY, LOG, STAGING}
@@ -54,6 +54,15 @@ class LocalStorage:
         """The directory."""
         return self.root
 
+    @property
+    def is_far(self) -> bool:
+        """No."""
+        return False
+
+    def local_path(self, path: str) -> Path:
+        """Return the path below the directory."""
+        return Path(self.root, path)
+
     def create(self, path: str, content: bytes) -> None:
         """Create by hard link: whole or not at all, and only one wins."""
         with _failing("create", path):
@@ -73,7 +82,7 @@ class LocalStorage:
         with _failing("sync", path):
             for folder in sorted(_OURS):
                 self._check_is_ours(f"{folder}/")
-            self._sync([self._path(path).parent])
+            self._sync([self.local_path(path).parent])
 
     def replace(self, path: str, content: bytes) -> None:
         """Replace by rename."""
@@ -84,7 +93,7 @@ class LocalStorage:
         """Open a new file whose ``close`` syncs it and the names that lead to it."""
         with _failing("write", path):
             self._check_is_ours(path)
-            target = self._path(path)
+            target = self.local_path(path)
             file = _in_folder(target.parent, lambda: target.open("xb"))
             return _LocalSink(file, path, lambda: self._sync([target.parent]))
 
@@ -102,7 +111,7 @@ class LocalStorage:
         """Return a file's size, None if there is none."""
         with _failing("read", path):
             try:
-                return self._path(path).stat().st_size
+                return self.local_path(path).stat().st_size
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -118,8 +127,8 @@ class LocalStorage:
                 reached.add(target.rpartition("/")[0])
                 self._rename(source, target)
         with _failing("sync", self.root):
-            self._sync(map(self._path, reached))
-        _remove_empty(map(self._path, left))
+            self._sync(map(self.local_path, reached))
+        _remove_empty(map(self.local_path, left))
 
     def check_moves(self) -> None:
         """Rename an empty folder from ``staging`` into each folder that things come to.
@@ -127,24 +136,24 @@ class LocalStorage:
         One that isn't there will be made in the root. A mount of the same file system has the same
         device, and is not the same for ``rename``: so looking at numbers would not do.
         """
-        there = [folder for folder in _REACHED if os.path.lexists(self._path(folder))]
+        there = [folder for folder in _REACHED if os.path.lexists(self.local_path(folder))]
         try:
             for folder in ("", *there):
                 self._check_move(folder)
         finally:
-            _remove_empty([self._path(_PROBE), self._path(STAGING)])
+            _remove_empty([self.local_path(_PROBE), self.local_path(STAGING)])
 
     def _check_move(self, folder: str) -> None:
-        target = self._path(folder) / ".probe"
+        target = self.local_path(folder) / ".probe"
         where = f"{self.root}/{folder}".rstrip("/")
         try:
             for _ in range(_TRIES):
-                self._path(_PROBE).mkdir(parents=True, exist_ok=True)
+                self.local_path(_PROBE).mkdir(parents=True, exist_ok=True)
                 with contextlib.suppress(FileNotFoundError):  # who starts beside us was faster
-                    self._path(_PROBE).rename(target)
+                    self.local_path(_PROBE).rename(target)
                     break
             _remove_empty([target])
-            self._path(folder).stat()
+            self.local_path(folder).stat()
         except OSError as error:
             message = f"cannot move files from {STAGING} to {where}: {error.strerror or error}"
             if error.errno == errno.EXDEV:
@@ -164,7 +173,7 @@ class LocalStorage:
         while folders:
             folder = folders.pop()
             try:
-                with os.scandir(self._path(folder)) as found:
+                with os.scandir(self.local_path(folder)) as found:
                     for each in found:
                         path = f"{folder}/{each.name}" if folder else each.name
                         if not each.is_dir():
@@ -174,7 +183,7 @@ class LocalStorage:
             except (FileNotFoundError, NotADirectoryError):
                 continue  # removed, or never there
             except OSError as error:
-                message = f"cannot list {self._path(folder)}: {error.strerror or error}"
+                message = f"cannot list {self.local_path(folder)}: {error.strerror or error}"
                 raise StorageError(message) from error
 
     def folders(self) -> Iterator[str]:
@@ -191,8 +200,8 @@ class LocalStorage:
         for path in paths:
             with _failing("delete", path):
                 self._check_is_ours(path)
-                self._path(path).unlink(missing_ok=True)
-            folders.add(self._path(path).parent)
+                self.local_path(path).unlink(missing_ok=True)
+            folders.add(self.local_path(path).parent)
         _remove_empty(folders)
         with _failing("sync", self.root):
             for folder in {_lowest_left(folder) for folder in folders}:
@@ -211,14 +220,11 @@ class LocalStorage:
                     )
                     raise OSError(errno.ELOOP, message)
 
-    def _path(self, path: str) -> Path:
-        return Path(self.root, path)
-
     def _rename(self, source: str, target: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # mostly the folder is there already
             os.rename(f"{self.root}/{source}", f"{self.root}/{target}")  # noqa: PTH104 - of many
             return
-        origin, destination = self._path(source), self._path(target)
+        origin, destination = self.local_path(source), self.local_path(target)
         if not origin.exists() and destination.exists():
             return
         try:
@@ -232,9 +238,9 @@ class LocalStorage:
     def _from_draft(self, path: str, content: bytes, put: Callable[[Path, Path], object]) -> None:
         """Write a durable draft and ``put`` it in place; one that was swept is written again."""
         self._check_is_ours(path)
-        target = self._path(path)
+        target = self.local_path(path)
         for left in reversed(range(_TRIES)):
-            draft = self._path(draft_path(path, new_token()))
+            draft = self.local_path(draft_path(path, new_token()))
             try:
                 _in_folder(draft.parent, lambda: _write_durably(draft, content))  # noqa: B023
                 _in_folder(target.parent, lambda: put(draft, target))  # noqa: B023
@@ -259,18 +265,23 @@ class LocalStorage:
             sync_folder(folder)
 
 
+def open_directory(path: str) -> LocalStorage:
+    """Return the storage of a directory, which need not be there; ``~`` is the user's own."""
+    return LocalStorage(str(Path(path).expanduser().absolute()))
+
+
 class _LocalSink(Sink):
     def __init__(self, file: BinaryIO, path: str, sync: Callable[[], None]) -> None:
         super().__init__()
-        self._file, self._path, self._sync = file, path, sync
+        self._file, self.local_path, self._sync = file, path, sync
 
     def write(self, content: Buffer) -> int:
-        with _failing("write", self._path):
+        with _failing("write", self.local_path):
             return self._file.write(content)
 
     def flush(self) -> None:
         if not self._file.closed:  # io's own close flushes, too
-            with _failing("write", self._path):
+            with _failing("write", self.local_path):
                 self._file.flush()
 
     def tell(self) -> int:
@@ -280,7 +291,7 @@ class _LocalSink(Sink):
         if self.closed:
             return
         try:
-            with _failing("write", self._path):
+            with _failing("write", self.local_path):
                 self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch_collection.errors import StorageError
-from batch_collection.storage.local import LocalStorage
+from batch_collection.storage.known import DIRECTORY, STORAGES
 
 if TYPE_CHECKING:
     from batch_collection.storage.contract import Storage
 
 
 __all__ = ["open_storage"]
-
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
 
 def open_storage(uri: str) -> Storage:
@@ -26,23 +22,16 @@ def open_storage(uri: str) -> Storage:
     Raises:
         StorageError: no storage of that kind is known, or a bucket's name is missing.
     """
-    scheme, separator, rest = uri.partition("://")
-    if uri.startswith("gs:/") and not separator:
-        message = f"{uri} is no directory; give gs://bucket/prefix as text: a Path drops a slash"
+    scheme, separator, _ = uri.partition("://")
+    opening = STORAGES.get(scheme if separator else DIRECTORY)
+    if opening is None:
+        known = ", ".join(f"{each}://bucket/prefix" for each in STORAGES if each is not DIRECTORY)
+        message = f"unknown storage {scheme}://; give a local directory or {known}"
         raise StorageError(message)
-    if not separator:
-        return LocalStorage(str(Path(uri).expanduser().absolute()))
-    if scheme != "gs":
-        message = f"unknown storage {scheme}://; give a local directory or gs://bucket/prefix"
+    scheme, is_torn, _ = uri.partition(":/")
+    if is_torn and not separator and scheme in STORAGES:
+        message = (
+            f"{uri} is no directory; give {scheme}://bucket/prefix as text: a Path drops a slash"
+        )
         raise StorageError(message)
-    bucket, _, prefix = rest.partition("/")
-    if not _BUCKET.fullmatch(bucket):
-        what = f"the bucket {bucket!r}, which is no name of one" if bucket else "no bucket"
-        message = f"{uri} names {what}; write gs://bucket/prefix"
-        raise StorageError(message)
-    try:
-        from batch_collection.storage.gcs import GcsStorage  # noqa: PLC0415 - a directory needs none of it
-    except ImportError as error:
-        message = f"{uri} needs google-cloud-storage: {error}; pip install google-cloud-storage"
-        raise StorageError(message) from error
-    return GcsStorage(bucket, prefix.strip("/"))
+    return opening(uri)

@@ -7,7 +7,6 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from batch_collection.storage.contract import is_far
 from batch_collection.storage.fetching import each
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def missing(storage: Storage, paths: Iterable[str]) -> set[str]:
     for path in paths:
         folders[path.rpartition("/")[0]].append(path)
     groups: Iterable[list[str]] = folders.values()
-    if is_far(storage):
+    if storage.is_far:
         groups = chain.from_iterable(
             [group] if len(group) > _FEW else ([path] for path in group) for group in groups
         )
@@ -40,7 +39,7 @@ def missing(storage: Storage, paths: Iterable[str]) -> set[str]:
 
 
 def _missing(storage: Storage, paths: Sequence[str]) -> set[str]:
-    if not is_far(storage) or len(paths) <= _FEW:
+    if not storage.is_far or len(paths) <= _FEW:
         return {path for path in paths if storage.size(path) is None}
     folder, first, last = paths[0].rpartition("/")[0], min(paths), max(paths)
     return set(paths).difference(storage.list(folder, first, last))

@@ -6,7 +6,6 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from batch_collection.errors import CollectionError
@@ -33,6 +32,7 @@ from transforms.writing.layout import METADATA, Output
 if TYPE_CHECKING:
     import argparse
     from datetime import datetime
+    from pathlib import Path
 
     from transforms.sources.contract import SourceSettings
 
@@ -157,16 +157,17 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
 
 def configure_files(group: argparse._ArgumentGroup) -> None:
     """Declare what batch files look like."""
+    codecs = (f"{name}: {', '.join(each.endings)}" for name, each in FORMATS.items())
     group.add_argument(
         "--output_format",
-        metavar="parquet|jsonl",
+        metavar="|".join(FORMATS),
         default="parquet",
         help="format of batch files (default: parquet)",
     )
     group.add_argument(
         "--compression",
         metavar="CODEC",
-        help="parquet: zstd, snappy, gzip, none; jsonl: none, gzip (default: the first)",
+        help=f"{'; '.join(codecs)} (default: the first)",
     )
     group.add_argument(
         "--metadata",
@@ -380,8 +381,9 @@ def _output(flags: Flags) -> str:
     """Return where collections lie: a URL as it is, a directory as an absolute path."""
     output = flags.given("output", "name a directory, as collected, or gs://bucket/prefix")
     try:
-        uri = open_storage(output).uri
-        obstacle = None if "://" in uri else _obstacle(Path(uri))
+        storage = open_storage(output)
+        uri, folder = storage.uri, storage.local_path("")
+        obstacle = None if folder is None else _obstacle(folder)
     except CollectionError as error:
         uri, obstacle = output, str(error)
     flags.check(obstacle is None, f"--output={output}: {obstacle}")
@@ -403,7 +405,7 @@ def files_of(flags: Flags) -> Output:
     name, metadata = flags.choice("output_format", FORMATS), flags.args.metadata
     if name not in FORMATS:
         return Output(metadata=metadata)
-    compressions = FORMATS[name].compressions
+    compressions = list(FORMATS[name].endings)
     if flags.args.compression is None:
         return Output(name, compressions[0], metadata)
     return Output(name, flags.choice("compression", compressions), metadata)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from batch_collection.checkpoints.making import mend
 from batch_collection.errors import FileGoneError, LogError
-from batch_collection.log.entries import links_since, newest_cycle, read_link
+from batch_collection.log.entries import PUT_BACK, links_since, newest_cycle, read_link
 from batch_collection.paths import entry_path, new_token, staged_path
 from batch_collection.publishing.publish import left_over, publish, sweep
 
@@ -71,8 +71,7 @@ class LogKeeper:
         if newest is None or newest < known:
             message = (
                 f"{entry_path(known)} is missing in {self.storage.uri}: somebody has removed it "
-                "since this collector began; put it back from a backup or the bucket's older "
-                "versions"
+                f"since this collector began; {PUT_BACK}"
             )
             raise LogError(message)
         return links_since(self.storage, known, newest, self.digest)

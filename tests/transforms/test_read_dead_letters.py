@@ -10,11 +10,12 @@ import pytest
 
 from batch_collection.errors import DamagedFileError
 from batch_collection.log.entry import FORMAT, FORMS, DeadLetterFile, PartitionRead
-from batch_collection.storage.checksum import file_crc32c
+from batch_collection.storage.known import DIRECTORY, STORAGES
 from batch_collection.storage.local import LocalStorage
 from batch_collection.storage.opening import open_storage
 from tests.damage import DAMAGES, damage, flipped
 from tests.pipelines import MAIN, run
+from tests.storages import file_crc32c
 from tests.tasks import NOON, chunk, end, task
 from transforms.decoding.decode import DEAD_LETTERS
 from transforms.elements.chunk import REPORTS
@@ -218,7 +219,7 @@ def test_a_folder_that_is_cleared_meanwhile_is_a_failure_of_the_task(tmp_path: P
     of = task(redrive_plan(tmp_path))
     for elements in ([chunk(dead(LETTERS), of), end(of)], [chunk(dead(LETTERS), of)]):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("transforms.write_dead_letters.open_storage", _Cleared)
+            patch.setitem(STORAGES, DIRECTORY, _Cleared)
             out = run(WriteDeadLetters(), elements)
         (report,) = (seen.element for seen in out[MAIN])
         assert report.failure.kind == "FileNotFoundError"

@@ -27,11 +27,13 @@ from batch_collection.log.entry import CarryFile
 from batch_collection.paths import entry_path
 from batch_collection.schema.arrow import PRIMITIVES, from_arrow, to_arrow
 from batch_collection.schema.types import MAX_LEVELS
-from batch_collection.storage.checksum import ChecksumFile, crc32c, file_crc32c, stream_crc32c
+from batch_collection.storage.checksum import ChecksumFile, crc32c, stream_crc32c
+from batch_collection.storage.known import DIRECTORY, STORAGES
 from batch_collection.storage.local import LocalStorage
 from batch_collection.storage.opening import open_storage
 from tests.damage import DAMAGES, damage
 from tests.pipelines import MAIN, run
+from tests.storages import file_crc32c
 from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
 from transforms import write_batch_files
 from transforms.cut_batches import MEMORY_LIMIT, CutBatches
@@ -585,7 +587,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> type[SlowStorage]:
     SlowStorage.go, SlowStorage.ready = threading.Event(), threading.Event()
     SlowStorage.ready.set()
     SlowStorage.opened, SlowStorage.written, SlowStorage.begun = [], [], []
-    monkeypatch.setattr(write_batch_files, "open_storage", SlowStorage)
+    monkeypatch.setitem(STORAGES, DIRECTORY, SlowStorage)
     return SlowStorage
 
 

@@ -140,7 +140,8 @@ def _unwritable(schema: Schema) -> str | None:
         pa.ipc.open_stream(sink.getvalue()).read_all()
         columns = pa.Table.from_arrays(payload.flatten(), schema=pa.schema(list(payload.type)))
         for file_format in FORMATS.values():
-            writer = file_format.writer(io.BytesIO(), columns.schema, "none")
+            compression = next(iter(file_format.endings))
+            writer = file_format.writer(io.BytesIO(), columns.schema, compression)
             writer.write(columns)
             writer.close()
     except (pa.ArrowException, ValueError, TypeError, RecursionError) as error:

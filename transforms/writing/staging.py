@@ -139,9 +139,9 @@ def _write_batch(
     """Write rows of a batch up to the last row group; return what writes that."""
     file_format = format_named(output.format, batch.task.plan.format)
     cycle, shard = batch.task.plan.cycle, batch.task.number
-    suffix = file_format.suffix(output.compression)
+    ending = file_format.endings[output.compression]
     form = batch.task.plan.form
-    path = batch_path(start, cycle, shard, batch.number, new_token(), suffix, form.layout)
+    path = batch_path(start, cycle, shard, batch.number, new_token(), ending, form.layout)
     staged = staged_path(cycle, path)
     summary = Summary()
     sink = _sink(storage, staged, rows)

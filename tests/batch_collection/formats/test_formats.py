@@ -1,4 +1,4 @@
-"""The formats of batch files: what is written is what is read."""
+"""What each of our formats has beside the contract."""
 
 from __future__ import annotations
 
@@ -6,97 +6,18 @@ import gzip
 import io
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from batch_collection.errors import DamagedFileError
-from batch_collection.formats.known import FORMATS, format_named, format_of
-from batch_collection.formats.told import Outline, Told
-from batch_collection.log.file_types import METADATA_TYPES
+from batch_collection.formats.known import FORMATS, format_of
+from batch_collection.formats.told import Outline
 from batch_collection.schema.columns import PLACEHOLDER
 from tests.builders import at
-from tests.columns import rows_of, tables
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from batch_collection.formats.contract import Format
-
-ROWS = pa.table(
-    {
-        "text": ["2026-11-22T10:30:00Z", None, "x"],
-        "number": [1.5, 2.0, None],
-        "_partition": pa.array([0, 0, 1], pa.int32()),
-        "_offset": pa.array([7, 8, 2**53 + 1], pa.int64()),
-        "_timestamp": pa.array([at("10:30:00.123")] * 3, pa.timestamp("ms", "UTC")),
-    }
-)
-HEADERS = [
-    pa.map_(pa.string(), pa.binary()),
-    pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())])),
-]
-ALL = [(name, codec) for name, one in FORMATS.items() for codec in one.compressions]
-
-
-def written(file_format: Format, rows: pa.Table, compression: str) -> bytes:
-    """Write a table in two parts."""
-    sink = io.BytesIO()
-    writer = file_format.writer(sink, rows.schema, compression)
-    writer.write(rows.slice(0, 1))
-    writer.write(rows.slice(1))
-    writer.close()
-    return sink.getvalue()  # fails if the writer had closed it
-
-
-def told(schema: pa.Schema, rows: int | None = None) -> Told:
-    """Return what a log tells of a file."""
-    return Told(rows, lambda: [{field.name: field.type for field in schema}])
-
-
-def read(
-    content: bytes, path: str, schema: pa.Schema, columns: list[str] | None = None
-) -> pa.Table:
-    """Read a file by its name."""
-    return format_of(path).read(io.BytesIO(content), path, columns, told(schema))
-
-
-def read_back(rows: pa.Table, name: str, compression: str, version: int = 2) -> pa.Table:
-    """Write rows and read them again."""
-    file_format = format_named(name, version)
-    content = written(file_format, rows, compression)
-    return read(content, f"a{file_format.suffix(compression)}", rows.schema)
-
-
-@pytest.mark.parametrize(("name", "compression"), ALL)
-def test_rows_come_back(name: str, compression: str) -> None:
-    """In all formats and compressions, in order; text that looks like an instant stays text."""
-    assert read_back(ROWS, name, compression).equals(ROWS)
-
-
-@settings(max_examples=150, deadline=None)
-@given(tables())
-def test_whatever_is_written_is_read_back_equal(rows: pa.Table) -> None:
-    """Over all types, nesting, nulls and names, in all formats and compressions."""
-    for name, compression in ALL:
-        found = read_back(rows, name, compression)
-
-        assert found.schema.equals(rows.schema)
-        assert repr(found.to_pylist()) == repr(rows.to_pylist())  # where NaN is NaN, and -0.0 -0.0
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.data(), st.sampled_from(HEADERS))
-def test_metadata_is_read_back_equal(data: st.DataObject, headers: pa.DataType) -> None:
-    """Keys and headers too, of both types; a name may come twice, a value may be null."""
-    rows = data.draw(rows_of(pa.schema({**METADATA_TYPES, "_headers": headers})))
-
-    for name, compression in ALL:
-        assert read_back(rows, name, compression).to_pylist() == rows.to_pylist()
+from tests.formats import HEADERS, ROWS, read, read_back, told, written
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
@@ -209,51 +130,6 @@ def test_json_lines_of_rows_without_a_column_are_empty_objects() -> None:
 
     assert written(FORMATS["jsonl"], nothing, "none") == b"{}\n" * 3
     assert b'{"_empty":true}\n' in written(FORMATS["jsonl"], own, "none")
-
-
-@pytest.mark.parametrize(("name", "compression"), ALL)
-def test_columns_that_a_file_lacks_are_left_out(name: str, compression: str) -> None:
-    """So that readers of many files can fill them."""
-    file_format = FORMATS[name]
-    path = f"a{file_format.suffix(compression)}"
-
-    found = read(written(file_format, ROWS, compression), path, ROWS.schema, ["number", "later"])
-
-    assert found.column_names == ["number"]
-    assert found.num_rows == 3
-
-
-@pytest.mark.parametrize(("name", "compression"), ALL)
-def test_an_outline_says_what_is_read(name: str, compression: str) -> None:
-    """Types, columns, rows of each group; of JSON lines only the first line is looked at."""
-    file_format = FORMATS[name]
-    path = f"a{file_format.suffix(compression)}"
-    content = written(file_format, ROWS, compression)
-    more = pa.schema([*ROWS.schema, ("later", pa.string())])
-
-    found = file_format.outline(io.BytesIO(content), path, told(more, ROWS.num_rows))
-
-    assert found.schema.equals(ROWS.schema)
-    assert sum(found.groups) == ROWS.num_rows
-
-
-@pytest.mark.parametrize(("name", "compression"), ALL)
-def test_other_rows_than_the_log_says_are_refused(name: str, compression: str) -> None:
-    """By all that reads a file."""
-    file_format = FORMATS[name]
-    path = f"a{file_format.suffix(compression)}"
-    content = written(file_format, ROWS, compression)
-    said = told(ROWS.schema, 4)
-    reads: list[Callable[[], Any]] = [
-        lambda: file_format.read(io.BytesIO(content), path, None, said),
-        lambda: file_format.read_groups(io.BytesIO(content), path, [0], ["text"], said),
-    ]
-    if name == "parquet":  # JSON lines are not counted for an outline
-        reads.append(lambda: file_format.outline(io.BytesIO(content), path, said))
-
-    for act in reads:
-        with pytest.raises(DamagedFileError, match="it has 3 rows, the log says 4; run `batch-"):
-            act()
 
 
 @pytest.mark.parametrize(

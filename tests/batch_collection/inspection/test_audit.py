@@ -24,13 +24,12 @@ from batch_collection.paths import entry_path, manifest_path
 from batch_collection.publishing.append import append, successor
 from batch_collection.publishing.manifest import manifest_of
 from batch_collection.publishing.publish import publish, unpublished
-from batch_collection.storage.checksum import file_crc32c
 from batch_collection.storage.local import LocalStorage
 from batch_collection.windows import format_instant
 from tests.builders import Collector, at, dead_letter, message, tombstone
 from tests.lives import LIVES, Life, Step, panes_by_window
 from tests.logs import spans
-from tests.storages import BusyStorage
+from tests.storages import BusyStorage, file_crc32c
 
 if TYPE_CHECKING:
     from batch_collection.log.entry import Entry

@@ -13,7 +13,7 @@ from batch_collection.checkpoints.making import mend
 from batch_collection.errors import LogError
 from batch_collection.inspection.audit import audit
 from batch_collection.log.end import end_of_log
-from batch_collection.log.entries import create_entry, digest, read_entries, read_entry
+from batch_collection.log.entries import PUT_BACK, create_entry, digest, read_entries, read_entry
 from batch_collection.log.expiry import Expiry, newest_expiry
 from batch_collection.paths import checkpoint_path, entry_path, stub_path
 from batch_collection.publishing.append import append, successor
@@ -182,7 +182,7 @@ def test_an_entry_in_the_place_of_another_is_refused(collector: Collector) -> No
 def test_nothing_is_begun_where_something_of_a_collection_lies(storage: Storage, path: str) -> None:
     """Its log was lost: a new one would collect all of it again, beside what is there."""
     storage.replace(path, b"x")
-    told = f"{entry_path(0)} is missing in {storage.uri}, though {path} is there"
+    told = f"{entry_path(0)} is missing in {storage.uri}, though {path} is there; {PUT_BACK}, or "
     with pytest.raises(LogError, match=re.escape(told)):
         end_of_log(storage)
 

@@ -61,7 +61,7 @@ class Probed(DyingStorage):
 class Listed(Probed):
     """The same where each look-up is a request, with checkpoints of the entries of before."""
 
-    uri = "gs://bucket/nowhere"
+    is_far = True
 
     def __init__(self, entries: int, first: int = 0, strays: Iterable[int] = ()) -> None:
         """Keep nothing."""

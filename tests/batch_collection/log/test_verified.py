@@ -9,6 +9,7 @@ import pytest
 
 from batch_collection.errors import DamagedFileError, FileGoneError
 from batch_collection.log import verified
+from batch_collection.log.entries import PUT_BACK
 from batch_collection.log.entry import CarryFile, DeadLetterFile
 from batch_collection.log.verified import decoding, open_verified
 from batch_collection.storage.checksum import ChecksumFile, stream_crc32c
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
     from batch_collection.storage.contract import Storage
 
 CONTENT = bytes(range(64))
-CURE = (
-    "; restore it from a backup or an older version of the object; "
-    "`batch-collection audit` finds what else is damaged"
-)
+CURE = f"; {PUT_BACK}; `batch-collection audit` finds what else is damaged"
 
 
 def carry(storage: Storage, path: str = "carry/0000000001/00-0-token.arrow") -> CarryFile:
@@ -113,7 +111,7 @@ def test_what_the_log_names_and_nobody_can_decode_is_said_in_one_line(storage: S
     """What the system says of a disk is no fault of the file."""
     file = carry(storage)
     with (
-        pytest.raises(DamagedFileError, match=r"arrow cannot be decoded: two lines; restore it"),
+        pytest.raises(DamagedFileError, match=r"arrow cannot be decoded: two lines; put it back"),
         decoding(storage, file),
     ):
         raise OSError("two\nlines")  # noqa: EM101, TRY003 - as Arrow says it

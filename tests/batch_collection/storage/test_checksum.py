@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_collection.storage.checksum import ChecksumFile, crc32c, file_crc32c
+from batch_collection.storage.checksum import ChecksumFile, crc32c
 from batch_collection.storage.contract import Sink
 from batch_collection.storage.local import LocalStorage
+from tests.storages import file_crc32c
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -11,11 +12,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_collection.errors import AlreadyExistsError, FileGoneError, StorageError
+from batch_collection.storage.opening import open_storage
 
 if TYPE_CHECKING:
     from batch_collection.storage.contract import Storage
 
-pytestmark = pytest.mark.parametrize("new_uri", ["local", "gcs", "newest"], indirect=True)
+pytestmark = pytest.mark.parametrize("new_uri", ["local", "gcs", "newest", "memory"], indirect=True)
+
+
+def test_a_storage_says_where_it_is(storage: Storage) -> None:
+    """It is opened again by its URI; a file on a disk has its path there, and a handle."""
+    storage.create("log/0.json", b"entry")
+    again, path = open_storage(storage.uri), storage.local_path("log/0.json")
+
+    assert (again.uri, again.read("log/0.json")) == (storage.uri, b"entry")
+    assert storage.is_far == (path is None)
+    if path is not None:
+        assert path.read_bytes() == b"entry"
+        with storage.open("log/0.json") as file:
+            assert os.path.samestat(os.fstat(file.fileno()), path.stat())
 
 
 def files(storage: Storage) -> set[str]:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from batch_collection.errors import AlreadyExistsError, StorageError
+from batch_collection.storage.known import STORAGES
 from batch_collection.storage.local import LocalStorage
 from batch_collection.storage.opening import open_storage
+from tests.toys import MemoryStorage
 
 
 @pytest.fixture
@@ -222,6 +224,18 @@ def test_open_storage_refuses_what_it_does_not_know() -> None:
     """A URL is not taken for a directory name."""
     with pytest.raises(StorageError, match=re.escape("unknown storage s3://")):
         open_storage("s3://bucket/x")
+
+
+def test_open_storage_takes_what_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its scheme; errors name it beside the others."""
+    monkeypatch.setitem(STORAGES, "memory", MemoryStorage)
+
+    assert open_storage("memory://a/b") == MemoryStorage("memory://a/b")
+    known = "give a local directory or gs://bucket/prefix, memory://bucket/prefix"
+    with pytest.raises(StorageError, match=re.escape(f"unknown storage s3://; {known}")):
+        open_storage("s3://bucket/x")
+    with pytest.raises(StorageError, match="give memory://bucket/prefix as text: a Path drops"):
+        open_storage(str(Path("memory://a/b")))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import socket
-import sys
 import time
 import uuid
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ import batch_collection
 from batch_collection.inspection.audit import audit
 from batch_collection.storage.opening import open_storage
 from pipeline.cli import main
-from pipeline.planning import topic
 from tests.builders import at
 from tests.collecting import (
     Collecting,
@@ -37,13 +35,12 @@ from tests.collecting import (
     sending,
     strays_of,
 )
+from tests.interposed import interposed
 from tests.services.faults import FaultProxy
 from tests.services.gcs import BUCKET
 from tests.services.kafka import kafka_jars
 from tests.services.made import UnavailableError
 from tests.storages import Died, DyingStorage
-from transforms import read_slices, write_batch_files, write_dead_letters
-from transforms.committing import commit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +50,6 @@ if TYPE_CHECKING:
     from tests.services.gcs import FakeGcs
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
-OPENERS = (topic, read_slices, write_batch_files, write_dead_letters, commit)
 FLAGS = ("--interval=10s", "--batch_size=5")
 LIVE = ("--interval=1s", "--grace=0s", "--batch_size=100")
 """Flags of a collector that runs by the real clock."""
@@ -263,10 +259,7 @@ def test_a_forbidden_write_is_said_before_anything_is_read(
 def dying(collection: str, k: int | None) -> Iterator[DyingStorage]:
     """Let the collector write to a storage that dies at its ``k``-th point."""
     storage = DyingStorage(open_storage(collection), k)
-    with pytest.MonkeyPatch.context() as patch:
-        for module in OPENERS:
-            patch.setattr(module, "open_storage", lambda _: storage)
-        patch.setattr(sys, "unraisablehook", lambda _: None)  # writers that die with their files
+    with interposed(storage):
         yield storage
 
 

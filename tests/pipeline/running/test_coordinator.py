@@ -28,7 +28,6 @@ from tests.damage import DAMAGES, damage
 from tests.interposed import interposed
 from tests.jobs import Job, lines_of
 from tests.storages import ActingStorage
-from transforms import write_batch_files
 from transforms.committing.commit import read_failure
 from transforms.elements.records import from_json, to_json
 from transforms.writing import staging
@@ -199,7 +198,7 @@ def test_rows_that_a_rival_takes_up_while_they_are_wanted_are_no_damage(
         rival.look()
 
     acting = ActingStorage(storage, act, 0)
-    with interposed(acting, (write_batch_files,)):
+    with interposed(acting):
         job.work(mine)
 
     assert acting.has_acted
