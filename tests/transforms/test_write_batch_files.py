@@ -36,7 +36,7 @@ from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
 from transforms import write_batch_files
 from transforms.cut_batches import MEMORY_LIMIT, CutBatches
 from transforms.cutting.waiting import Carried
-from transforms.decoding.additions import refusal
+from transforms.decoding.additions import objection
 from transforms.elements.chunk import Chunk
 from transforms.elements.report import add_up
 from transforms.elements.tables import POSITION
@@ -174,7 +174,7 @@ def test_rows_nested_as_deep_as_may_be_wait_anywhere_and_are_written(
         value = {"a": value} if level % 3 else [value]
     waiting = task(plan(tmp_path, boundary=NOON - MINUTE, schema={}))
     deep = rows([0, 0], payload={"deep": [value, value]})
-    assert refusal({}, from_arrow(deep.schema.field("payload").type), "ascii") is None
+    assert objection({}, from_arrow(deep.schema.field("payload").type), "ascii") is None
     (report,) = write([chunk(deep, waiting)] * 2 + [end(waiting)], memory_limit=1)
     due = task(plan(tmp_path, cycle=2, schema={}), carry=report.carried)
 
