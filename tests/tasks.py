@@ -34,6 +34,8 @@ def plan(collection: object = "collected/topic", **changes: Any) -> Plan:
         id="plan",
         cause="interval",
         planned_at=NOON + timedelta(seconds=2),
+        interval=MINUTE,
+        batch_size=100,
         boundary=NOON,
         previous_boundary=NOON - 10 * MINUTE,
         ahead_limit=NOON + timedelta(hours=1),

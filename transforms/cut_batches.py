@@ -41,13 +41,11 @@ class CutBatches(beam.PTransform):
     bundle.
     """
 
-    interval: timedelta
-    batch_size: int
     memory_limit: int = MEMORY_LIMIT
 
     def expand(self, chunks: PCollection[Chunk]) -> DoOutputsTuple:
         """Wire it."""
-        cutting = beam.ParDo(_CutFn(self.interval, self.batch_size, self.memory_limit))
+        cutting = beam.ParDo(_CutFn(self.memory_limit))
         batches = chunks | cutting.with_output_types(Batch).with_outputs(REPORTS, main="batches")
         batches[REPORTS].element_type = Report
         return batches
@@ -65,8 +63,6 @@ class _Cutting:
 
 @dataclass(eq=False)
 class _CutFn(beam.DoFn):
-    interval: timedelta
-    batch_size: int
     memory_limit: int
     _cutting: dict[tuple[str, int, str], _Cutting] = field(default_factory=dict)
     _failed: set[tuple[str, int, str]] = field(default_factory=set)
@@ -91,7 +87,7 @@ class _CutFn(beam.DoFn):
             return
         attempt.bytes += chunk.table.nbytes
         start = from_microseconds(window.start.micros)
-        for rows, ahead in split_ahead(chunk.table, start, self.interval, chunk.task.plan):
+        for rows, ahead in split_ahead(chunk.table, start, chunk.task.plan):
             cuts = attempt.cutter.add(start, InMemory(rows), ahead=ahead)
             yield from self._batches(attempt, cuts)
         if sum(cutting.bytes for cutting in self._cutting.values()) > self.memory_limit:
@@ -102,8 +98,10 @@ class _CutFn(beam.DoFn):
         for cutting in list(self._cutting.values()):
             batches, report = self._finish(cutting.first)
             yield from batches
-            planned_at = window_start(cutting.first.task.plan.planned_at, self.interval)
-            yield beam.pvalue.TaggedOutput(REPORTS, self._in_window(report, planned_at))
+            plan = cutting.first.task.plan
+            planned_at = window_start(plan.planned_at, plan.interval)
+            in_window = _in_window(report, planned_at, plan.interval)
+            yield beam.pvalue.TaggedOutput(REPORTS, in_window)
         if self._spill is not None:
             self._spill.close()
             self._spill = None
@@ -111,7 +109,7 @@ class _CutFn(beam.DoFn):
     def _attempt(self, chunk: Chunk) -> _Cutting:
         key = report_on(chunk).key
         if key not in self._cutting:
-            cutter = Cutter(chunk.task.plan, self.interval, self.batch_size, chunk.task.carry)
+            cutter = Cutter(chunk.task.plan, chunk.task.carry)
             self._cutting[key] = _Cutting(chunk, cutter)
         return self._cutting[key]
 
@@ -125,12 +123,7 @@ class _CutFn(beam.DoFn):
         for cut in cuts:
             batch = Batch(cutting.first.task, cutting.first.attempt, cutting.batches, cut)
             cutting.batches += 1
-            yield self._in_window(batch, cut.window_start)
-
-    def _in_window(self, value: Batch | Report, start: datetime) -> WindowedValue:
-        begin = Timestamp(micros=microseconds(start))
-        window = IntervalWindow(begin, begin + Duration(micros=microseconds(self.interval)))
-        return WindowedValue(value, begin, (window,))
+            yield _in_window(batch, cut.window_start, cutting.first.task.plan.interval)
 
     def _spill_all(self) -> Iterator[Report]:
         """Take the rows of all attempts out of memory; yield reports on those that can't be."""
@@ -150,3 +143,9 @@ class _CutFn(beam.DoFn):
                 del self._cutting[key]
                 self._failed.add(key)
                 yield report_on(cutting.first).unwritten(error, "rows that wait in memory")
+
+
+def _in_window(value: Batch | Report, start: datetime, interval: timedelta) -> WindowedValue:
+    begin = Timestamp(micros=microseconds(start))
+    window = IntervalWindow(begin, begin + Duration(micros=microseconds(interval)))
+    return WindowedValue(value, begin, (window,))

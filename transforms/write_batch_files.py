@@ -12,7 +12,6 @@ import apache_beam as beam
 from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.storage.opening import open_storage
-from batch_collection.windows import from_microseconds
 from transforms.cutting.cut import CARRY, LATE
 from transforms.elements.metrics import count, timed
 from transforms.elements.progress import progress
@@ -107,7 +106,7 @@ class _WriteFn(beam.DoFn):
         plan, self._window = batch.task.plan, window
         report = Report(plan, batch.task.number, batch.attempt)
         storage = open_storage(plan.collection)
-        start = from_microseconds(window.start.micros)
+        start = batch.cut.window_start
         what = description(batch, start, self.output)
         try:
             rows = BatchRows.of(storage, batch, self._verified)

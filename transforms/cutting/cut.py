@@ -13,7 +13,7 @@ from batch_collection.log.entry import CarryFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from transforms.elements.plan import Plan
 
@@ -71,8 +71,6 @@ class Cutter:
     """
 
     plan: Plan
-    interval: timedelta
-    batch_size: int
     carry: Iterable[CarryFile] = ()
     _taken: dict[str, CarryFile] = field(default_factory=dict)
     _waiting: dict[datetime, _Window] = field(default_factory=dict)
@@ -124,8 +122,8 @@ class Cutter:
 
     def _full_batches(self, start: datetime, window: _Window) -> list[Cut]:
         cuts = []
-        while window.rows >= self.batch_size:
-            cuts.append(self._cut(start, self._timing(start), window.take(self.batch_size)))
+        while window.rows >= self.plan.batch_size:
+            cuts.append(self._cut(start, self._timing(start), window.take(self.plan.batch_size)))
         return cuts
 
     def _cut(self, start: datetime, timing: str, segments: tuple[Segment, ...]) -> Cut:
@@ -134,7 +132,7 @@ class Cutter:
         return Cut(start, timing, segments)
 
     def _timing(self, start: datetime) -> str:
-        return timing_of(self.plan, start + self.interval)
+        return timing_of(self.plan, start + self.plan.interval)
 
     def _waits(self, start: datetime) -> bool:
         """Tell whether a window's rest becomes carry, but for what is ahead."""

@@ -35,14 +35,12 @@ def split_by_window(rows: pa.Table, interval: timedelta) -> Iterator[tuple[int, 
         yield int(starts[first]), rows.slice(first, end - first)
 
 
-def split_ahead(
-    rows: pa.Table, start: datetime, interval: timedelta, plan: Plan
-) -> Iterator[tuple[pa.Table, bool]]:
+def split_ahead(rows: pa.Table, start: datetime, plan: Plan) -> Iterator[tuple[pa.Table, bool]]:
     """Yield the rows of one window that may wait, then, with True, those too far ahead to.
 
     Only in the one window that the plan's ``ahead_limit`` lies in are rows told apart.
     """
-    if start > plan.ahead_limit or start + interval <= plan.ahead_limit:
+    if start > plan.ahead_limit or start + plan.interval <= plan.ahead_limit:
         yield rows, start > plan.ahead_limit
         return
     ahead = pc.greater(rows.column("row_time"), microseconds(plan.ahead_limit))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
@@ -44,6 +44,8 @@ def plan(
         id="plan",
         cause="interval",
         planned_at=NOON,
+        interval=MINUTE,
+        batch_size=10,
         boundary=boundary,
         previous_boundary=previous,
         ahead_limit=(boundary or NOON) + timedelta(hours=1),
@@ -70,7 +72,7 @@ def shapes(cuts: list[Cut]) -> list[tuple[str, int]]:
 
 def test_full_batches_leave_at_once_and_the_rest_waits() -> None:
     """An open window gives early panes of exactly the batch size."""
-    cutter = Cutter(plan(), MINUTE, 10)
+    cutter = Cutter(plan())
     assert shapes(cutter.add(NOON, rows(25))) == [(EARLY, 10), (EARLY, 10)]
     assert shapes(cutter.add(NOON, rows(5))) == [(EARLY, 10)]
     assert shapes(cutter.finish()) == []
@@ -80,7 +82,7 @@ def test_full_batches_leave_at_once_and_the_rest_waits() -> None:
 
 def test_a_due_window_leaves_whole() -> None:
     """The rest of a window that is due is its last batch."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(4, NOON - MINUTE)])
+    cutter = Cutter(plan(), [carry(4, NOON - MINUTE)])
     assert shapes(cutter.add(NOON - MINUTE, rows(8))) == [(ON_TIME, 10)]
     assert shapes(cutter.finish()) == [(ON_TIME, 2)]
     assert [file.path for file in cutter.taken] == ["carry/a"]
@@ -88,14 +90,14 @@ def test_a_due_window_leaves_whole() -> None:
 
 def test_late_rows_do_not_wait() -> None:
     """A window that was due before gives a late pane in the same cycle."""
-    cutter = Cutter(plan(), MINUTE, 10)
+    cutter = Cutter(plan())
     cutter.add(NOON - 5 * MINUTE, rows(1))
     assert shapes(cutter.finish()) == [(LATE, 1)]
 
 
 def test_rows_far_ahead_do_not_wait_but_others_of_their_window_do() -> None:
     """A device with a wrong clock does not fill the carry, nor tear the windows of others."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(3, NOON)])
+    cutter = Cutter(plan(), [carry(3, NOON)])
     cutter.add(NOON, rows(1), ahead=True)
     cutter.add(NOON, rows(2))
     cutter.add(NOON + MINUTE, rows(4), ahead=True)
@@ -104,7 +106,7 @@ def test_rows_far_ahead_do_not_wait_but_others_of_their_window_do() -> None:
 
 def test_rows_far_ahead_fill_batches_with_others_of_their_window() -> None:
     """A full batch is cut of all rows of a window, those that waited first."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(8, NOON)])
+    cutter = Cutter(plan(), [carry(8, NOON)])
     cuts = cutter.add(NOON, rows(3), ahead=True)
     assert [s.rows for s in cuts[0].segments] == [8, 2]
     assert shapes(cuts + cutter.finish()) == [(EARLY, 10), (EARLY, 1)]
@@ -112,27 +114,27 @@ def test_rows_far_ahead_fill_batches_with_others_of_their_window() -> None:
 
 def test_rows_far_ahead_of_a_due_window_are_its_last_batch_with_the_rest() -> None:
     """A window that ends by the boundary has one pane, whatever its rows' times."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(3, NOON - MINUTE)])
+    cutter = Cutter(plan(), [carry(3, NOON - MINUTE)])
     cutter.add(NOON - MINUTE, rows(1), ahead=True)
     assert shapes(cutter.finish()) == [(ON_TIME, 4)]
 
 
 def test_flushing_lets_nothing_wait() -> None:
     """Open windows leave as early panes."""
-    cutter = Cutter(plan(flush=True), MINUTE, 10, [carry(4, NOON)])
+    cutter = Cutter(plan(flush=True), [carry(4, NOON)])
     assert shapes(cutter.finish()) == [(EARLY, 4)]
 
 
 def test_untouched_carry_stays_where_it_is() -> None:
     """A window that gets no row and isn't due is not written again."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(4, NOON)])
+    cutter = Cutter(plan(), [carry(4, NOON)])
     assert shapes(cutter.finish()) == []
     assert cutter.taken == ()
 
 
 def test_a_smaller_batch_size_than_the_carry_still_cuts_exactly() -> None:
     """Carry of a run with larger batches is cut down, its rest carried on."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(25, NOON)])
+    cutter = Cutter(plan(), [carry(25, NOON)])
     cuts = cutter.finish()
     assert shapes(cuts) == [(EARLY, 10), (EARLY, 10), (CARRY, 5)]
     assert [(s.start, s.rows) for cut in cuts for s in cut.segments] == [(0, 10), (10, 10), (20, 5)]
@@ -141,7 +143,7 @@ def test_a_smaller_batch_size_than_the_carry_still_cuts_exactly() -> None:
 
 def test_segments_put_in_the_place_of_waiting_ones_are_cut() -> None:
     """What was spilled comes back."""
-    cutter = Cutter(plan(), MINUTE, 10)
+    cutter = Cutter(plan())
     cutter.add(NOON, rows(3))
     cutter.add(NOON, rows(2), ahead=True)
     cutter.replace_fresh(lambda s: Segment(rows(s.rows, "spilled"), 0, s.rows))
@@ -162,7 +164,7 @@ class World:
 
     def cycle(self, plan: Plan, arrived: list[tuple[datetime, Rows]], *ahead: int) -> None:
         """Run one cycle; ``ahead`` are the places of what is ahead among what arrived."""
-        cutter = Cutter(plan, MINUTE, self.batch_size, tuple(self.carry.values()))
+        cutter = Cutter(replace(plan, batch_size=self.batch_size), tuple(self.carry.values()))
         cuts = [
             cut
             for place, (start, fresh) in enumerate(arrived)
