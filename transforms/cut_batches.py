@@ -10,10 +10,11 @@ from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Duration, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
+from batch_collection.storage.opening import open_storage
 from batch_collection.windows import from_microseconds, microseconds, window_start
 from transforms.cutting.batch import Batch
 from transforms.cutting.cut import Cut, Cutter, Segment
-from transforms.cutting.waiting import InMemory, SpillFile
+from transforms.cutting.waiting import Carried, InMemory, SpillFile
 from transforms.cutting.windows import split_ahead
 from transforms.elements.chunk import REPORTS, Chunk
 from transforms.elements.report import Report, report_on
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
+
+    from batch_collection.log.verified import Verified
+    from transforms.elements.plan import Task
 
 
 __all__ = ["MEMORY_LIMIT", "CutBatches"]
@@ -109,8 +113,7 @@ class _CutFn(beam.DoFn):
     def _attempt(self, chunk: Chunk) -> _Cutting:
         key = report_on(chunk).key
         if key not in self._cutting:
-            cutter = Cutter(chunk.task.plan, chunk.task.carry)
-            self._cutting[key] = _Cutting(chunk, cutter)
+            self._cutting[key] = _Cutting(chunk, Cutter(chunk.task.plan, _carry(chunk.task)))
         return self._cutting[key]
 
     def _finish(self, chunk: Chunk) -> tuple[Iterator[WindowedValue], Report]:
@@ -143,6 +146,13 @@ class _CutFn(beam.DoFn):
                 del self._cutting[key]
                 self._failed.add(key)
                 yield report_on(cutting.first).unwritten(error, "rows that wait in memory")
+
+
+def _carry(task: Task) -> tuple[Carried, ...]:
+    """Return the rows that waited; each file is held against the log once an attempt."""
+    storage = open_storage(task.plan.collection)
+    verified: Verified = set()
+    return tuple(Carried(storage, file, task.plan.cycle, verified) for file in task.carry)
 
 
 def _in_window(value: Batch | Report, start: datetime, interval: timedelta) -> WindowedValue:

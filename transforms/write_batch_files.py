@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from apache_beam.pvalue import PCollection
 
-    from batch_collection.log.verified import Verified
     from transforms.cutting.batch import Batch
     from transforms.writing.layout import Output
 
@@ -94,28 +93,25 @@ class _WriteFn(beam.DoFn):
     output: Output
     _closing: deque[_Closing] = field(default_factory=deque)
     _given: list[Report] = field(default_factory=list)
-    _verified: Verified = field(default_factory=set)
     _window: Any = None
 
     def start_bundle(self) -> None:
         self._closing = deque()
         self._given = []
-        self._verified = set()
 
     def process(self, batch: Batch, window: Any = beam.DoFn.WindowParam) -> None:
         plan, self._window = batch.task.plan, window
         report = Report(plan, batch.task.number, batch.attempt)
         storage = open_storage(plan.collection)
-        start = batch.cut.window_start
-        what = description(batch, start, self.output)
+        what = description(batch, self.output)
         try:
-            rows = BatchRows.of(storage, batch, self._verified)
-            encodes = stage(storage, batch, rows, start, self.output)
+            rows = BatchRows.of(batch)
+            encodes = stage(storage, batch, rows, self.output)
             if batch.cut.timing != CARRY and not is_small(batch.cut.rows):
                 with timed("write_milliseconds"):
                     self._wait_for_encoder()
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
-            bad = bad_column(storage, batch, self.output)
+            bad = bad_column(batch, self.output)
             self._given.append(report.unwritten(error, what, bad))
             return
         encoded = _encoded if is_small(batch.cut.rows) else _submitted

@@ -41,7 +41,7 @@ def values(batch: Batch) -> list[int]:
     return [
         row["value"]
         for segment in batch.cut.segments
-        for piece in segment.source.pieces(segment.start, segment.rows)  # type: ignore[attr-defined]
+        for piece in segment.source.pieces(segment.start, segment.rows)
         for row in piece["payload"].to_pylist()
     ]
 

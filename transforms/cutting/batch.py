@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 from apache_beam import coders
 
-from batch_collection.log.entry import CarryFile
+from batch_collection.storage.opening import open_storage
 from transforms.cutting.cut import Cut, Segment
-from transforms.cutting.waiting import InMemory
+from transforms.cutting.waiting import Carried, InMemory
 from transforms.elements.records import framed, unframed
 from transforms.elements.tables import read_ipc, write_ipc
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    from transforms.elements.plan import Task
+    from batch_collection.log.entry import CarryFile
+    from transforms.elements.plan import Plan, Task
 
 __all__ = ["Batch", "BatchCoder"]
 
@@ -65,7 +66,9 @@ class BatchCoder(coders.Coder):
     def decode(self, encoded: bytes) -> Batch:
         """Read what ``encode`` wrote, in this version or another."""
         head, rows = unframed(_Head, encoded)
-        cut = Cut(head.window_start, head.timing, tuple(_segments(head.parts, rows)))
+        cut = Cut(
+            head.window_start, head.timing, tuple(_segments(head.task.plan, head.parts, rows))
+        )
         return Batch(head.task, head.attempt, head.number, cut)
 
     def estimate_size(self, value: Batch) -> int:
@@ -78,22 +81,24 @@ coders.registry.register_coder(Batch, BatchCoder)
 
 def _rows(segment: Segment) -> pa.Buffer:
     """Return what of a segment's rows no other process can get."""
-    if isinstance(segment.source, CarryFile):
+    if isinstance(segment.source, Carried):
         return pa.py_buffer(b"")
-    pieces = segment.source.pieces(segment.start, segment.rows)  # type: ignore[attr-defined]
-    return write_ipc(pa.concat_tables(pieces))
+    return write_ipc(pa.concat_tables(segment.source.pieces(segment.start, segment.rows)))
 
 
 def _part(segment: Segment, table: pa.Buffer) -> _Part:
-    if isinstance(segment.source, CarryFile):
-        return _Part(segment.start, segment.rows, segment.source)
+    if isinstance(segment.source, Carried):
+        return _Part(segment.start, segment.rows, segment.source.file)
     return _Part(0, segment.rows, bytes=table.size)
 
 
-def _segments(parts: Iterable[_Part], rows: pa.Buffer) -> Iterator[Segment]:
+def _segments(plan: Plan, parts: Iterable[_Part], rows: pa.Buffer) -> Iterator[Segment]:
+    storage = open_storage(plan.collection)
     start = 0
     for part in parts:
         end = start + part.bytes
-        source = part.carry or InMemory(read_ipc(rows[start:end]))
-        yield Segment(source, part.start, part.rows)
+        if part.carry is not None:
+            yield Segment(Carried(storage, part.carry, plan.cycle), part.start, part.rows)
+        else:
+            yield Segment(InMemory(read_ipc(rows[start:end])), part.start, part.rows)
         start = end

@@ -1,40 +1,34 @@
 """Which rows make which batch: the count trigger, the windows' ends and the carry, exactly.
 
-Pure: rows are segments of known length, from memory, a spill file or a carry file; nothing here
-looks into them. See "How it works" in the README and "The core" in CONTRIBUTING.
+Pure: rows are segments of known length, wherever they are; nothing here looks into them. See "How
+it works" in the README, and "Cutting and writing" under the decisions in CONTRIBUTING.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from batch_collection.log.entry import CarryFile
+from transforms.cutting.waiting import Carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
+    from batch_collection.log.entry import CarryFile
+    from transforms.cutting.waiting import RowSource
     from transforms.elements.plan import Plan
 
-__all__ = ["CARRY", "EARLY", "LATE", "ON_TIME", "Cut", "Cutter", "Segment", "Source", "timing_of"]
+__all__ = ["CARRY", "EARLY", "LATE", "ON_TIME", "Cut", "Cutter", "Segment", "timing_of"]
 
 
 EARLY, ON_TIME, LATE, CARRY = "early", "on_time", "late", "carry"
 
 
-class Source(Protocol):
-    """Where rows are: knows how many."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows it has."""
-
-
 class Segment(NamedTuple):
     """Rows ``[start, start + rows)`` of a source."""
 
-    source: Source
+    source: RowSource
     start: int
     rows: int
 
@@ -71,18 +65,18 @@ class Cutter:
     """
 
     plan: Plan
-    carry: Iterable[CarryFile] = ()
+    carry: Iterable[Carried] = ()
     _taken: dict[str, CarryFile] = field(default_factory=dict)
     _waiting: dict[datetime, _Window] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Put the carry in front of what comes."""
-        for file in self.carry:
-            window = self._window(file.window_start)
-            window.carried.append(Segment(file, 0, file.rows))
-            window.rows += file.rows
+        for carried in self.carry:
+            window = self._window(carried.file.window_start)
+            window.carried.append(Segment(carried, 0, carried.rows))
+            window.rows += carried.rows
 
-    def add(self, window_start: datetime, source: Source, *, ahead: bool = False) -> list[Cut]:
+    def add(self, window_start: datetime, source: RowSource, *, ahead: bool = False) -> list[Cut]:
         """Take rows of one window in; return the full batches that they complete.
 
         Those that are ``ahead`` (their times are after the plan's ``ahead_limit``) do not wait.
@@ -127,7 +121,7 @@ class Cutter:
         return cuts
 
     def _cut(self, start: datetime, timing: str, segments: tuple[Segment, ...]) -> Cut:
-        carry = (s.source for s in segments if isinstance(s.source, CarryFile))
+        carry = (s.source.file for s in segments if isinstance(s.source, Carried))
         self._taken.update({file.path: file for file in carry})
         return Cut(start, timing, segments)
 

@@ -23,7 +23,6 @@ from transforms.writing.rows import BatchRows, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import datetime
 
     from typing_extensions import Buffer
 
@@ -86,16 +85,16 @@ class _Gathered(Sink):
             super().close()
 
 
-def description(batch: Batch, start: datetime, output: Output) -> str:
+def description(batch: Batch, output: Output) -> str:
     """Say what a batch is written as, for errors."""
     kind = "waiting rows" if batch.cut.timing == CARRY else f"a {output.format} file"
-    return f"{kind} of window {format_instant(start)}"
+    return f"{kind} of window {format_instant(batch.cut.window_start)}"
 
 
-def bad_column(storage: Storage, batch: Batch, output: Output) -> str | None:
+def bad_column(batch: Batch, output: Output) -> str | None:
     """Return the column whose type is what can't be written, if one is."""
     with suppress(Exception):  # what broke the batch may break this as well
-        for column in BatchRows.of(storage, batch, set()).schema.field("payload").type:
+        for column in BatchRows.of(batch).schema.field("payload").type:
             if not _is_writable(column, batch, output):
                 return str(column.name)
     return None
@@ -116,16 +115,14 @@ def _is_writable(column: pa.Field, batch: Batch, output: Output) -> bool:
     return True
 
 
-def stage(
-    storage: Storage, batch: Batch, rows: BatchRows, start: datetime, output: Output
-) -> list[_Encode]:
+def stage(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> list[_Encode]:
     """Write a batch's rows as one file; as more where the type of rows that waited was changed."""
 
     def written(part: BatchRows) -> _Encode:
         if batch.cut.timing == CARRY:
-            return _write_carry(storage, batch, part, start)
+            return _write_carry(storage, batch, part)
         with timed("write_milliseconds"):
-            return _write_batch(storage, batch, part, start, output)
+            return _write_batch(storage, batch, part, output)
 
     try:
         return [written(rows)]
@@ -133,12 +130,11 @@ def stage(
         return [written(part) for part in rows.apart()]
 
 
-def _write_batch(
-    storage: Storage, batch: Batch, rows: BatchRows, start: datetime, output: Output
-) -> _Encode:
+def _write_batch(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> _Encode:
     """Write rows of a batch up to the last row group; return what writes that."""
     file_format = format_named(output.format, batch.task.plan.format)
     cycle, shard = batch.task.plan.cycle, batch.task.number
+    start = batch.cut.window_start
     suffix = file_format.suffix(output.compression)
     form = batch.task.plan.form
     path = batch_path(start, cycle, shard, batch.number, new_token(), suffix, form.layout)
@@ -182,7 +178,7 @@ def _write_batch(
     return encode
 
 
-def _write_carry(storage: Storage, batch: Batch, rows: BatchRows, start: datetime) -> _Encode:
+def _write_carry(storage: Storage, batch: Batch, rows: BatchRows) -> _Encode:
     """Write rows that wait; there is nothing left to write then."""
     path = carry_path(batch.task.plan.cycle, batch.task.number, batch.number, new_token())
     held = 0
@@ -197,7 +193,8 @@ def _write_carry(storage: Storage, batch: Batch, rows: BatchRows, start: datetim
             writer.write_table(headers_by(form, table))
             held += table.num_rows
         _check_rows(path, held, rows.count)
-    count, shard, indexed = rows.count, batch.task.number, rows.indexed
+    start, count = batch.cut.window_start, rows.count
+    shard, indexed = batch.task.number, rows.indexed
 
     def finish() -> dict[str, Any]:
         sink.close()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 from batch_collection.log.entry import CarryFile
+from batch_collection.storage.opening import open_storage
 from tests.tasks import NOON, rows, task
 from transforms.cutting.batch import Batch, BatchCoder
 from transforms.cutting.cut import Cut, Segment
-from transforms.cutting.waiting import InMemory
+from transforms.cutting.waiting import Carried, InMemory
 
-CARRY = CarryFile("carry/1/a.arrow", NOON, 9, 0, 100, "abcdefgh", indexed=True)
+FILE = CarryFile("carry/1/a.arrow", NOON, 9, 0, 100, "abcdefgh", indexed=True)
+CARRY = Carried(open_storage(task().plan.collection), FILE, task().plan.cycle)
 
 
 def batch(*segments: Segment) -> Batch:

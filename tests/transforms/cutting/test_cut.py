@@ -5,28 +5,41 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.log.entry import CarryFile
+from batch_collection.storage.opening import open_storage
 from transforms.cutting.cut import CARRY, EARLY, LATE, ON_TIME, Cut, Cutter, Segment
+from transforms.cutting.waiting import Carried
 from transforms.elements.plan import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
 
 
 class Rows(NamedTuple):
-    """Rows with names, so that each can be followed."""
+    """Rows with names, so that each can be followed; nobody may look into them."""
 
     names: tuple[str, ...]
+    schema: None = None
+    indexed: bool = False
 
     @property
     def rows(self) -> int:
         """How many there are."""
         return len(self.names)
+
+    def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
+        """Fail: cutting is arithmetic."""
+        raise AssertionError(start, rows)
 
 
 def plan(
@@ -60,9 +73,9 @@ def rows(count: int, prefix: str = "row") -> Rows:
     return Rows(tuple(f"{prefix}{number}" for number in range(count)))
 
 
-def carry(rows: int, window_start: datetime, path: str = "carry/a") -> CarryFile:
-    """Build a carry file."""
-    return CarryFile(path, window_start, rows, 0, 1, "0")
+def carry(rows: int, window_start: datetime, path: str = "carry/a") -> Carried:
+    """Build rows that waited, in a file that isn't there."""
+    return Carried(open_storage("collected"), CarryFile(path, window_start, rows, 0, 1, "0"), 1)
 
 
 def shapes(cuts: list[Cut]) -> list[tuple[str, int]]:
@@ -157,7 +170,7 @@ class World:
     """A log in memory: what was cut, what waits."""
 
     batch_size: int
-    carry: dict[str, CarryFile] = field(default_factory=dict)
+    carry: dict[str, Carried] = field(default_factory=dict)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     written: list[tuple[int, Cut, tuple[str, ...]]] = field(default_factory=list)
     carried_rows: int = 0
@@ -191,8 +204,8 @@ class World:
         )
 
     def _all_names(self, segment: Segment) -> tuple[str, ...]:
-        if isinstance(segment.source, CarryFile):
-            return self.names[segment.source.path]
+        if isinstance(segment.source, Carried):
+            return self.names[segment.source.file.path]
         assert isinstance(segment.source, Rows)
         return segment.source.names
 
@@ -219,16 +232,16 @@ def test_every_row_is_in_one_batch_or_in_the_carry(data: st.DataObject) -> None:
         carried = {name for path in world.carry for name in world.names[path]}
         for place, (_, fresh) in enumerate(arrived):
             assert place not in ahead or carried.isdisjoint(fresh.names)
-        for file in world.carry.values():
-            assert file.window_start + MINUTE > boundary
+        for waiting in world.carry.values():
+            assert waiting.file.window_start + MINUTE > boundary
         previous = boundary
     for start, names in fed.items():
         batches = [(c, cut, got) for c, cut, got in world.written if cut.window_start == start]
-        waiting = [world.names[path] for path, f in world.carry.items() if f.window_start == start]
+        carry = [each.file for each in world.carry.values() if each.file.window_start == start]
+        rest = [name for file in carry for name in world.names[file.path]]
         found = [name for _, _, got in batches for name in got]
-        found += [name for got in waiting for name in got]
-        assert sorted(found) == sorted(names)
-        assert sum(map(len, waiting)) < world.batch_size
+        assert sorted(found + rest) == sorted(names)
+        assert len(rest) < world.batch_size
         for cycle in {cycle for cycle, _, _ in batches}:
             pane = [cut for at, cut, _ in batches if at == cycle]
             assert all(cut.rows == world.batch_size for cut in pane[:-1])
