@@ -17,7 +17,7 @@ from transforms.cutting.cut import Cut, Cutter, Segment
 from transforms.cutting.waiting import Carried, InMemory, SpillFile
 from transforms.cutting.windows import split_ahead
 from transforms.elements.chunk import REPORTS, Chunk
-from transforms.elements.report import Report, report_on
+from transforms.elements.report import Report, order_of, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
     from batch_collection.log.verified import Verified
+    from transforms.elements.order import Order
     from transforms.elements.plan import Task
 
 
@@ -60,6 +61,7 @@ class _Cutting:
     """One attempt that is being cut."""
 
     first: Chunk
+    order: Order
     cutter: Cutter
     bytes: int = 0
     batches: int = 0
@@ -91,7 +93,7 @@ class _CutFn(beam.DoFn):
             return
         attempt.bytes += chunk.table.nbytes
         start = from_microseconds(window.start.micros)
-        for rows, ahead in split_ahead(chunk.table, start, chunk.task.plan):
+        for rows, ahead in split_ahead(chunk.table, start, attempt.order):
             cuts = attempt.cutter.add(start, InMemory(rows), ahead=ahead)
             yield from self._batches(attempt, cuts)
         if sum(cutting.bytes for cutting in self._cutting.values()) > self.memory_limit:
@@ -113,7 +115,8 @@ class _CutFn(beam.DoFn):
     def _attempt(self, chunk: Chunk) -> _Cutting:
         key = report_on(chunk).key
         if key not in self._cutting:
-            self._cutting[key] = _Cutting(chunk, Cutter(chunk.task.plan, _carry(chunk.task)))
+            order = order_of(chunk.task, chunk.attempt)
+            self._cutting[key] = _Cutting(chunk, order, Cutter(order, _carry(chunk.task)))
         return self._cutting[key]
 
     def _finish(self, chunk: Chunk) -> tuple[Iterator[WindowedValue], Report]:
@@ -124,9 +127,9 @@ class _CutFn(beam.DoFn):
 
     def _batches(self, cutting: _Cutting, cuts: Iterable[Cut]) -> Iterator[WindowedValue]:
         for cut in cuts:
-            batch = Batch(cutting.first.task, cutting.first.attempt, cutting.batches, cut)
+            batch = Batch(cutting.order, cutting.batches, cut)
             cutting.batches += 1
-            yield _in_window(batch, cut.window_start, cutting.first.task.plan.interval)
+            yield _in_window(batch, cut.window_start, cutting.order.interval)
 
     def _spill_all(self) -> Iterator[Report]:
         """Take the rows of all attempts out of memory; yield reports on those that can't be."""

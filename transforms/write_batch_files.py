@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from apache_beam.pvalue import PCollection
 
     from transforms.cutting.batch import Batch
+    from transforms.elements.order import FileReport
     from transforms.writing.layout import Output
 
     _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
@@ -42,19 +43,24 @@ ENCODERS = min(os.cpu_count() or 1, 4)
 class WriteBatchFiles(beam.PTransform):
     """Stage each batch as one file, under a name nobody else has; carry as an Arrow stream.
 
-    In: ``Batch`` in its window. Out: one ``Report`` an attempt, when the bundle ends, in the window
-    of its last batch. A file's window is the Beam window of its batch. It is durable when its
-    report is given; nobody reads it before the commit. Threads encode the last row group of each
-    file, as many at once as there are CPUs, and let the storage make it durable; meanwhile the next
-    file is written, and chunks are read and decoded. Memory: ``ENCODERS`` row groups and one, and
-    of ``MOST_CLOSING`` files what their storage has not taken yet (``gcs_upload.PART``).
+    In: ``Batch`` in its window. Out: one report an attempt, as its ``Order`` makes it, when the
+    bundle ends, in the window of its last batch. A file's window is the Beam window of its batch.
+    It is durable when its report is given; nobody reads it before the commit. Threads encode the
+    last row group of each file, as many at once as there are CPUs, and let the storage make it
+    durable; meanwhile the next file is written, and chunks are read and decoded. Memory:
+    ``ENCODERS`` row groups and one, and of ``MOST_CLOSING`` files what their storage has not taken
+    yet (``gcs_upload.PART``).
+
+    Attributes:
+        reports: the class of the orders' reports.
     """
 
     output: Output
+    reports: type[FileReport] = Report
 
-    def expand(self, batches: PCollection[Batch]) -> PCollection[Report]:
+    def expand(self, batches: PCollection[Batch]) -> PCollection[FileReport]:
         """Wire it."""
-        return batches | beam.ParDo(_WriteFn(self.output)).with_output_types(Report)
+        return batches | beam.ParDo(_WriteFn(self.output)).with_output_types(self.reports)
 
 
 _encoders = ThreadPoolExecutor(ENCODERS, "encoding")
@@ -64,7 +70,7 @@ _closers = ThreadPoolExecutor(MOST_CLOSING, "closing")
 class _Closing(NamedTuple):
     """A report on ``what``, given once the file is encoded, then durable."""
 
-    report: Report
+    report: FileReport
     what: str
     file: Future[Future[dict[str, Any]]]
 
@@ -74,10 +80,10 @@ class _Closing(NamedTuple):
         done = self.file.done()
         return done and (self.file.exception() is not None or self.file.result().done())
 
-    def given(self) -> Report:
+    def given(self) -> FileReport:
         """Wait for the file; give the report, or why there is none."""
         try:
-            report = replace(self.report, **self.file.result().result())
+            report = self.report.wrote(**self.file.result().result())
             progress.files += len(report.batches)
             for batch in report.batches:
                 count("files")
@@ -92,7 +98,7 @@ class _Closing(NamedTuple):
 class _WriteFn(beam.DoFn):
     output: Output
     _closing: deque[_Closing] = field(default_factory=deque)
-    _given: list[Report] = field(default_factory=list)
+    _given: list[FileReport] = field(default_factory=list)
     _window: Any = None
 
     def start_bundle(self) -> None:
@@ -100,9 +106,9 @@ class _WriteFn(beam.DoFn):
         self._given = []
 
     def process(self, batch: Batch, window: Any = beam.DoFn.WindowParam) -> None:
-        plan, self._window = batch.task.plan, window
-        report = Report(plan, batch.task.number, batch.attempt)
-        storage = open_storage(plan.collection)
+        self._window = window
+        report = batch.order.report()
+        storage = open_storage(batch.order.collection)
         what = description(batch, self.output)
         try:
             rows = BatchRows.of(batch)

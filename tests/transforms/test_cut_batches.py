@@ -9,7 +9,7 @@ import apache_beam as beam
 import pytest
 
 from tests.pipelines import MAIN, run
-from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
+from tests.tasks import MINUTE, NOON, chunk, end, order, plan, rows, task
 from transforms.cut_batches import CutBatches
 from transforms.cutting.batch import Batch, BatchCoder
 from transforms.cutting.waiting import InMemory, Spilled, SpillFile
@@ -94,7 +94,7 @@ def test_tasks_in_one_bundle_are_cut_apart() -> None:
     """A runner may put several tasks into one bundle."""
     two = [task(plan(tasks=2), number) for number in range(2)]
     out = cut([chunk(rows([1]), two[0]), end(two[0]), chunk(rows([2]), two[1]), end(two[1])])
-    assert [(s.element.task.number, values(s.element)) for s in out[MAIN]] == [(0, [1]), (1, [2])]
+    assert [(s.element.order.shard, values(s.element)) for s in out[MAIN]] == [(0, [1]), (1, [2])]
     assert [seen.element.task for seen in out["reports"]] == [0, 1]
 
 
@@ -128,7 +128,7 @@ def test_windows_the_limit_does_not_lie_in_are_not_looked_into(seconds: int, ahe
     """What begins after it is ahead as a whole, what ends by it is not; else nobody looks."""
     limit = NOON + timedelta(seconds=seconds)
     table = rows(range(3), NOON, step=timedelta(seconds=1))
-    ((kept, is_ahead),) = split_ahead(table, NOON, plan(ahead_limit=limit))
+    ((kept, is_ahead),) = split_ahead(table, NOON, order(ahead_limit=limit))
     assert (kept.num_rows, is_ahead) == (3, ahead)
 
 

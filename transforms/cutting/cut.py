@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from batch_collection.log.entry import CarryFile
     from transforms.cutting.waiting import RowSource
+    from transforms.elements.order import Order
     from transforms.elements.plan import Plan
 
 __all__ = ["CARRY", "EARLY", "LATE", "ON_TIME", "Cut", "Cutter", "Segment", "timing_of"]
@@ -46,25 +47,25 @@ class Cut(NamedTuple):
         return sum(segment.rows for segment in self.segments)
 
 
-def timing_of(plan: Plan, window_end: datetime) -> str:
-    """Return what a batch of a window is under a plan: early, on time or late."""
-    if plan.previous_boundary is not None and window_end <= plan.previous_boundary:
+def timing_of(asked: Order | Plan, window_end: datetime) -> str:
+    """Return what a batch of a window is by the boundaries of a plan: early, on time or late."""
+    if asked.previous_boundary is not None and window_end <= asked.previous_boundary:
         return LATE
-    if plan.boundary is not None and window_end <= plan.boundary:
+    if asked.boundary is not None and window_end <= asked.boundary:
         return ON_TIME
     return EARLY
 
 
 @dataclass(slots=True)
 class Cutter:
-    """Cuts the rows of one task. Feed it with ``add``; end with ``finish``.
+    """Cuts the rows of one order. Feed it with ``add``; end with ``finish``.
 
     Guarantees: each row fed, and each row of carry taken up, is in exactly one cut; a batch has at
     most ``batch_size`` rows, and exactly that many unless it is the last of its window's; a window
     that is due leaves no carry; a window and shard has at most ``batch_size - 1`` rows of carry.
     """
 
-    plan: Plan
+    order: Order
     carry: Iterable[Carried] = ()
     _taken: dict[str, CarryFile] = field(default_factory=dict)
     _waiting: dict[datetime, _Window] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class Cutter:
     def add(self, window_start: datetime, source: RowSource, *, ahead: bool = False) -> list[Cut]:
         """Take rows of one window in; return the full batches that they complete.
 
-        Those that are ``ahead`` (their times are after the plan's ``ahead_limit``) do not wait.
+        Those that are ``ahead`` (their times are after the order's ``ahead_limit``) do not wait.
         """
         window = self._window(window_start)
         segments = window.ahead if ahead else window.fresh
@@ -116,8 +117,8 @@ class Cutter:
 
     def _full_batches(self, start: datetime, window: _Window) -> list[Cut]:
         cuts = []
-        while window.rows >= self.plan.batch_size:
-            cuts.append(self._cut(start, self._timing(start), window.take(self.plan.batch_size)))
+        while window.rows >= self.order.batch_size:
+            cuts.append(self._cut(start, self._timing(start), window.take(self.order.batch_size)))
         return cuts
 
     def _cut(self, start: datetime, timing: str, segments: tuple[Segment, ...]) -> Cut:
@@ -126,11 +127,11 @@ class Cutter:
         return Cut(start, timing, segments)
 
     def _timing(self, start: datetime) -> str:
-        return timing_of(self.plan, start + self.plan.interval)
+        return timing_of(self.order, start + self.order.interval)
 
     def _waits(self, start: datetime) -> bool:
         """Tell whether a window's rest becomes carry, but for what is ahead."""
-        return self._timing(start) == EARLY and not self.plan.flush
+        return self._timing(start) == EARLY and not self.order.flush
 
 
 @dataclass(slots=True)

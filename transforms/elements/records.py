@@ -64,7 +64,7 @@ def framed(head: Any, *parts: Any) -> bytes:
     return b"".join((len(json).to_bytes(_LENGTH, "big"), json, *parts))
 
 
-def unframed(kind: type[_T], encoded: bytes) -> tuple[_T, pa.Buffer]:
+def unframed(kind: type[_T], encoded: bytes | pa.Buffer) -> tuple[_T, pa.Buffer]:
     """Return the record that ``framed`` put in front, and what follows it, uncopied."""
     start = _LENGTH + int.from_bytes(encoded[:_LENGTH], "big")
     head = from_json(kind, memoryview(encoded)[_LENGTH:start])

@@ -52,13 +52,13 @@ class BatchRows:
         """Find the schema that holds all rows."""
         segments = batch.cut.segments
         sources = [segment.source for segment in segments]
-        payload = batch.task.plan.schema
+        payload = batch.order.schema
         for source in sources:
             if source.schema is not None:
                 payload = merge(payload, from_arrow(source.schema.field("payload").type))
         schema = POSITION.append(pa.field("payload", to_arrow(payload)))
         indexed = any(source.indexed for source in sources)
-        return cls(segments, schema, indexed, frozenset(batch.task.plan.dropped))
+        return cls(segments, schema, indexed, frozenset(batch.order.dropped))
 
     @property
     def count(self) -> int:

@@ -132,11 +132,11 @@ def stage(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> li
 
 def _write_batch(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> _Encode:
     """Write rows of a batch up to the last row group; return what writes that."""
-    file_format = format_named(output.format, batch.task.plan.format)
-    cycle, shard = batch.task.plan.cycle, batch.task.number
+    file_format = format_named(output.format, batch.order.format)
+    cycle, shard = batch.order.cycle, batch.order.shard
     start = batch.cut.window_start
     suffix = file_format.suffix(output.compression)
-    form = batch.task.plan.form
+    form = batch.order.form
     path = batch_path(start, cycle, shard, batch.number, new_token(), suffix, form.layout)
     staged = staged_path(cycle, path)
     summary = Summary()
@@ -152,7 +152,7 @@ def _write_batch(storage: Storage, batch: Batch, rows: BatchRows, output: Output
             last.append(group)
     # what finishes a file must not hold its rows
     count, timing, number = rows.count, batch.cut.timing, batch.number
-    types = rows.kept if batch.task.plan.format > 1 else {}
+    types = rows.kept if batch.order.format > 1 else {}
 
     def encode() -> _Finish:
         with _abandoned_on_failure(sink):
@@ -180,10 +180,10 @@ def _write_batch(storage: Storage, batch: Batch, rows: BatchRows, output: Output
 
 def _write_carry(storage: Storage, batch: Batch, rows: BatchRows) -> _Encode:
     """Write rows that wait; there is nothing left to write then."""
-    path = carry_path(batch.task.plan.cycle, batch.task.number, batch.number, new_token())
+    path = carry_path(batch.order.cycle, batch.order.shard, batch.number, new_token())
     held = 0
     sink = _sink(storage, path, rows)
-    form = batch.task.plan.form
+    form = batch.order.form
     schema = headers_by(form, rows.schema.empty_table()).schema
     with (
         _abandoned_on_failure(sink),
@@ -194,7 +194,7 @@ def _write_carry(storage: Storage, batch: Batch, rows: BatchRows) -> _Encode:
             held += table.num_rows
         _check_rows(path, held, rows.count)
     start, count = batch.cut.window_start, rows.count
-    shard, indexed = batch.task.number, rows.indexed
+    shard, indexed = batch.order.shard, rows.indexed
 
     def finish() -> dict[str, Any]:
         sink.close()
