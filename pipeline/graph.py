@@ -33,7 +33,11 @@ __all__ = ["CollectTasks", "GraphOptions", "RedriveTasks"]
 
 @dataclass(frozen=True, slots=True)
 class GraphOptions:
-    """What the steps need to know; the same for every cycle and topic."""
+    """What the steps need to know; the same for every cycle and topic.
+
+    ``interval`` and ``batch_size`` are what Beam's windows and trigger are made of before there is
+    a plan; all behind them takes those of the plan, which are the same.
+    """
 
     rules: RowRules
     interval: timedelta
@@ -79,7 +83,7 @@ def _reports(read: DoOutputsTuple, o: GraphOptions) -> PCollection[Report]:
     decoded = read.chunks | "DecodeMessages" >> DecodeMessages(o.rules)  # chunks of rows
     dead_letters = decoded.dead_letters | "WriteDeadLetters" >> WriteDeadLetters()
     windowed = decoded.rows | "IntoWindows" >> IntoWindows(o.interval, o.batch_size)
-    cut = windowed | "CutBatches" >> CutBatches(o.interval, o.batch_size)  # batches
+    cut = windowed | "CutBatches" >> CutBatches()  # batches
     written = cut.batches | "WriteBatchFiles" >> WriteBatchFiles(o.output)  # reports
     accounts = (read.reports, decoded.reports, dead_letters, cut.reports, written)
     everything = [

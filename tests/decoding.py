@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FIRST_OFFSET",
     "LAW",
+    "MINUTE",
     "NOW",
     "STAMP",
     "check_against_json",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=timezone.utc)
+MINUTE = timedelta(minutes=1)
 STAMP = 1_760_000_000_123
 FIRST_OFFSET = 1000
 
@@ -77,7 +79,9 @@ def decoded(
     """Decode messages and see that they are all accounted for, in order."""
     pinned = pinned or {}
     messages = chunk(*values, timestamp=timestamp)
-    done = decode(messages, pinned, known or pinned, RowRules(**rules), NOW, dropped=dropped)
+    done = decode(
+        messages, pinned, known or pinned, RowRules(**rules), NOW, MINUTE, dropped=dropped
+    )
     done.rows.validate(full=True)
     done.dead_letters.validate(full=True)
     assert done.rows.schema == POSITION.append(pa.field("payload", to_arrow(done.schema)))

@@ -145,6 +145,8 @@ class Life:
             id=new_token(),
             cause="interval",
             planned_at=now,
+            interval=HOUR,
+            batch_size=1000,
             boundary=self.boundary,
             previous_boundary=self.newest.boundary,
             ahead_limit=now,

@@ -11,6 +11,7 @@ import pyarrow as pa
 from batch_collection.windows import microseconds
 from transforms.elements.chunk import Chunk
 from transforms.elements.plan import Plan, Task
+from transforms.elements.report import TaskOrder, order_of
 from transforms.elements.tables import POSITION
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import CarryFile
     from transforms.sources.contract import Slice
 
-__all__ = ["MINUTE", "NOON", "chunk", "end", "plan", "rows", "task"]
+__all__ = ["MINUTE", "NOON", "chunk", "end", "order", "plan", "rows", "task"]
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -34,6 +35,8 @@ def plan(collection: object = "collected/topic", **changes: Any) -> Plan:
         id="plan",
         cause="interval",
         planned_at=NOON + timedelta(seconds=2),
+        interval=MINUTE,
+        batch_size=100,
         boundary=NOON,
         previous_boundary=NOON - 10 * MINUTE,
         ahead_limit=NOON + timedelta(hours=1),
@@ -51,6 +54,11 @@ def task(
 ) -> Task:
     """Build a task."""
     return Task(asked or plan(), number, tuple(slices), tuple(carry))
+
+
+def order(asked: Plan | None = None, **changes: Any) -> TaskOrder:
+    """Build the order of an attempt at a task."""
+    return replace(order_of(task(asked), "attempt"), **changes)
 
 
 def rows(

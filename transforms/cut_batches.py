@@ -10,19 +10,24 @@ from apache_beam.transforms.window import IntervalWindow
 from apache_beam.utils.timestamp import Duration, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
+from batch_collection.storage.opening import open_storage
 from batch_collection.windows import from_microseconds, microseconds, window_start
 from transforms.cutting.batch import Batch
 from transforms.cutting.cut import Cut, Cutter, Segment
-from transforms.cutting.waiting import InMemory, SpillFile
+from transforms.cutting.waiting import Carried, InMemory, SpillFile
 from transforms.cutting.windows import split_ahead
 from transforms.elements.chunk import REPORTS, Chunk
-from transforms.elements.report import Report, report_on
+from transforms.elements.report import Report, order_of, report_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime, timedelta
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
+
+    from batch_collection.log.verified import Verified
+    from transforms.elements.order import Order
+    from transforms.elements.plan import Task
 
 
 __all__ = ["MEMORY_LIMIT", "CutBatches"]
@@ -41,13 +46,11 @@ class CutBatches(beam.PTransform):
     bundle.
     """
 
-    interval: timedelta
-    batch_size: int
     memory_limit: int = MEMORY_LIMIT
 
     def expand(self, chunks: PCollection[Chunk]) -> DoOutputsTuple:
         """Wire it."""
-        cutting = beam.ParDo(_CutFn(self.interval, self.batch_size, self.memory_limit))
+        cutting = beam.ParDo(_CutFn(self.memory_limit))
         batches = chunks | cutting.with_output_types(Batch).with_outputs(REPORTS, main="batches")
         batches[REPORTS].element_type = Report
         return batches
@@ -58,6 +61,7 @@ class _Cutting:
     """One attempt that is being cut."""
 
     first: Chunk
+    order: Order
     cutter: Cutter
     bytes: int = 0
     batches: int = 0
@@ -65,8 +69,6 @@ class _Cutting:
 
 @dataclass(eq=False)
 class _CutFn(beam.DoFn):
-    interval: timedelta
-    batch_size: int
     memory_limit: int
     _cutting: dict[tuple[str, int, str], _Cutting] = field(default_factory=dict)
     _failed: set[tuple[str, int, str]] = field(default_factory=set)
@@ -91,7 +93,7 @@ class _CutFn(beam.DoFn):
             return
         attempt.bytes += chunk.table.nbytes
         start = from_microseconds(window.start.micros)
-        for rows, ahead in split_ahead(chunk.table, start, self.interval, chunk.task.plan):
+        for rows, ahead in split_ahead(chunk.table, start, attempt.order):
             cuts = attempt.cutter.add(start, InMemory(rows), ahead=ahead)
             yield from self._batches(attempt, cuts)
         if sum(cutting.bytes for cutting in self._cutting.values()) > self.memory_limit:
@@ -102,8 +104,10 @@ class _CutFn(beam.DoFn):
         for cutting in list(self._cutting.values()):
             batches, report = self._finish(cutting.first)
             yield from batches
-            planned_at = window_start(cutting.first.task.plan.planned_at, self.interval)
-            yield beam.pvalue.TaggedOutput(REPORTS, self._in_window(report, planned_at))
+            plan = cutting.first.task.plan
+            planned_at = window_start(plan.planned_at, plan.interval)
+            in_window = _in_window(report, planned_at, plan.interval)
+            yield beam.pvalue.TaggedOutput(REPORTS, in_window)
         if self._spill is not None:
             self._spill.close()
             self._spill = None
@@ -111,8 +115,8 @@ class _CutFn(beam.DoFn):
     def _attempt(self, chunk: Chunk) -> _Cutting:
         key = report_on(chunk).key
         if key not in self._cutting:
-            cutter = Cutter(chunk.task.plan, self.interval, self.batch_size, chunk.task.carry)
-            self._cutting[key] = _Cutting(chunk, cutter)
+            order = order_of(chunk.task, chunk.attempt)
+            self._cutting[key] = _Cutting(chunk, order, Cutter(order, _carry(chunk.task)))
         return self._cutting[key]
 
     def _finish(self, chunk: Chunk) -> tuple[Iterator[WindowedValue], Report]:
@@ -123,14 +127,9 @@ class _CutFn(beam.DoFn):
 
     def _batches(self, cutting: _Cutting, cuts: Iterable[Cut]) -> Iterator[WindowedValue]:
         for cut in cuts:
-            batch = Batch(cutting.first.task, cutting.first.attempt, cutting.batches, cut)
+            batch = Batch(cutting.order, cutting.batches, cut)
             cutting.batches += 1
-            yield self._in_window(batch, cut.window_start)
-
-    def _in_window(self, value: Batch | Report, start: datetime) -> WindowedValue:
-        begin = Timestamp(micros=microseconds(start))
-        window = IntervalWindow(begin, begin + Duration(micros=microseconds(self.interval)))
-        return WindowedValue(value, begin, (window,))
+            yield _in_window(batch, cut.window_start, cutting.order.interval)
 
     def _spill_all(self) -> Iterator[Report]:
         """Take the rows of all attempts out of memory; yield reports on those that can't be."""
@@ -150,3 +149,16 @@ class _CutFn(beam.DoFn):
                 del self._cutting[key]
                 self._failed.add(key)
                 yield report_on(cutting.first).unwritten(error, "rows that wait in memory")
+
+
+def _carry(task: Task) -> tuple[Carried, ...]:
+    """Return the rows that waited; each file is held against the log once an attempt."""
+    storage = open_storage(task.plan.collection)
+    verified: Verified = set()
+    return tuple(Carried(storage, file, task.plan.cycle, verified) for file in task.carry)
+
+
+def _in_window(value: Batch | Report, start: datetime, interval: timedelta) -> WindowedValue:
+    begin = Timestamp(micros=microseconds(start))
+    window = IntervalWindow(begin, begin + Duration(micros=microseconds(interval)))
+    return WindowedValue(value, begin, (window,))

@@ -83,6 +83,7 @@ class _DecodeFn(beam.DoFn):
                 known,
                 self.rules,
                 plan.planned_at,
+                plan.interval,
                 plan.form.fold,
                 plan.dropped,
             )
@@ -107,7 +108,7 @@ class _DecodeFn(beam.DoFn):
 
     def _limit(self, chunk: Chunk, report: Report) -> WindowLimit:
         if report.key not in self._limits:
-            self._limits[report.key] = WindowLimit(chunk.task, self.rules.interval)
+            self._limits[report.key] = WindowLimit(chunk.task)
         return self._limits[report.key]
 
 

@@ -29,6 +29,10 @@ class IntoWindows(beam.PTransform):
     In: ``Chunk`` of rows, of any windows. Out: ``Chunk`` of rows of one window, in that window,
     rows in their order. The trigger says what ``CutBatches`` does exactly, on the log: Beam's own
     promises "at least N" and needs a GroupByKey, where a late row can be dropped; here is none.
+
+    Attributes:
+        interval: that of all plans; a window's length is part of the graph.
+        batch_size: how many rows the trigger waits for, for whoever looks at the graph.
     """
 
     interval: timedelta
@@ -38,7 +42,7 @@ class IntoWindows(beam.PTransform):
         """Wire it."""
         return (
             chunks
-            | "SplitByWindow" >> beam.ParDo(_SplitFn(self.interval)).with_output_types(Chunk)
+            | "SplitByWindow" >> beam.ParDo(_SplitFn()).with_output_types(Chunk)
             | "FixedWindows"
             >> beam.WindowInto(
                 window.FixedWindows(self.interval.total_seconds()),
@@ -56,12 +60,10 @@ _FOR_EVER = Duration(seconds=1000 * 365 * 24 * 3600)
 
 @dataclass(eq=False)
 class _SplitFn(beam.DoFn):
-    interval: timedelta
-
     def process(self, chunk: Chunk) -> Iterator[window.TimestampedValue]:
         if chunk.last:
             planned_at = microseconds(chunk.task.plan.planned_at)
             yield window.TimestampedValue(chunk, Timestamp(micros=planned_at))
             return
-        for start, rows in split_by_window(chunk.table, self.interval):
+        for start, rows in split_by_window(chunk.table, chunk.task.plan.interval):
             yield window.TimestampedValue(replace(chunk, table=rows), Timestamp(micros=start))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.storage.opening import open_storage
-from batch_collection.windows import from_microseconds
 from transforms.cutting.cut import CARRY, LATE
 from transforms.elements.observers import tell, timed
 from transforms.elements.report import Report, add_up
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 
     from apache_beam.pvalue import PCollection
 
-    from batch_collection.log.verified import Verified
     from transforms.cutting.batch import Batch
+    from transforms.elements.order import FileReport
     from transforms.writing.layout import Output
 
     _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
@@ -45,25 +44,31 @@ ENCODERS = min(os.cpu_count() or 1, 4)
 class WriteBatchFiles(beam.PTransform):
     """Stage each batch as one file, under a name nobody else has; carry as an Arrow stream.
 
-    In: ``Batch`` in its window. Out: one ``Report`` an attempt, when the bundle ends, in the window
-    of its last batch. A file's window is the Beam window of its batch. It is durable when its
-    report is given; nobody reads it before the commit. Threads encode the last row group of each
-    file, as many at once as there are CPUs, and let the storage make it durable; meanwhile the next
-    file is written, and chunks are read and decoded. Memory: ``ENCODERS`` row groups and one, and
-    of ``MOST_CLOSING`` files what their storage has not taken yet (``gcs_upload.PART``).
+    In: ``Batch`` in its window. Out: one report an attempt, as its ``Order`` makes it, when the
+    bundle ends, in the window of its last batch. A file's window is the Beam window of its batch.
+    It is durable when its report is given; nobody reads it before the commit. Threads encode the
+    last row group of each file, as many at once as there are CPUs, and let the storage make it
+    durable; meanwhile the next file is written, and chunks are read and decoded. Memory:
+    ``ENCODERS`` row groups and one, and of ``MOST_CLOSING`` files what their storage has not taken
+    yet (``gcs_upload.PART``).
+
+    Attributes:
+        reports: the class of the orders' reports.
     """
 
     output: Output
+    reports: type[FileReport] = Report
 
-    def expand(self, batches: PCollection[Batch]) -> PCollection[Report]:
+    def expand(self, batches: PCollection[Batch]) -> PCollection[FileReport]:
         """Wire it."""
-        return batches | beam.ParDo(_WriteFn(self.output)).with_output_types(Report)
+        return batches | beam.ParDo(_WriteFn(self.output)).with_output_types(self.reports)
 
 
 class _Closing(NamedTuple):
     """A report on ``what``, given once the file is encoded, then durable."""
 
-    report: Report
+    report: FileReport
+    collection: str
     what: str
     file: Future[Future[dict[str, Any]]]
 
@@ -73,14 +78,14 @@ class _Closing(NamedTuple):
         done = self.file.done()
         return done and (self.file.exception() is not None or self.file.result().done())
 
-    def given(self) -> Report:
+    def given(self) -> FileReport:
         """Wait for the file; give the report, or why there is none."""
         try:
-            report = replace(self.report, **self.file.result().result())
+            report = self.report.wrote(**self.file.result().result())
             for batch in report.batches:
                 file = batch.file
                 late = batch.timing == LATE
-                tell(FileStaged(report.plan.collection, file.rows, file.bytes, is_late=late))
+                tell(FileStaged(self.collection, file.rows, file.bytes, is_late=late))
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
             return self.report.unwritten(error, self.what)
         return report
@@ -90,34 +95,31 @@ class _Closing(NamedTuple):
 class _WriteFn(beam.DoFn):
     output: Output
     _closing: deque[_Closing] = field(default_factory=deque)
-    _given: list[Report] = field(default_factory=list)
-    _verified: Verified = field(default_factory=set)
+    _given: list[FileReport] = field(default_factory=list)
     _window: Any = None
 
     def start_bundle(self) -> None:
         self._closing = deque()
         self._given = []
-        self._verified = set()
 
     def process(self, batch: Batch, window: Any = beam.DoFn.WindowParam) -> None:
-        plan, self._window = batch.task.plan, window
-        report = Report(plan, batch.task.number, batch.attempt)
-        storage = open_storage(plan.collection)
-        start = from_microseconds(window.start.micros)
-        what = description(batch, start, self.output)
+        self._window = window
+        report = batch.order.report()
+        storage = open_storage(batch.order.collection)
+        what = description(batch, self.output)
         try:
-            rows = BatchRows.of(storage, batch, self._verified)
-            encodes = stage(storage, batch, rows, start, self.output)
+            rows = BatchRows.of(batch)
+            encodes = stage(storage, batch, rows, self.output)
             if batch.cut.timing != CARRY and not is_small(batch.cut.rows):
                 with timed("write"):
                     self._wait_for_encoder()
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
-            bad = bad_column(storage, batch, self.output)
+            bad = bad_column(batch, self.output)
             self._given.append(report.unwritten(error, what, bad))
             return
         encoded = _encoded if is_small(batch.cut.rows) else _submitted
         files = [encoded(encode) for encode in encodes]
-        self._closing += (_Closing(report, what, file) for file in files)
+        self._closing += (_Closing(report, batch.order.collection, what, file) for file in files)
         while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].is_done):
             self._given.append(self._closing.popleft().given())
 

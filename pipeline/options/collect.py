@@ -274,7 +274,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
         max_ahead=flags.duration("max_ahead", timedelta(0)),
         max_messages=flags.number("max_messages_per_cycle"),
         shards=flags.number("shards"),
-        rules=_rules(flags, interval),
+        rules=_rules(flags),
         schema=schema_of(flags),
         output=_output(flags),
         files=files_of(flags),
@@ -329,7 +329,7 @@ def _start(flags: Flags) -> str:
         return "earliest"
 
 
-def _rules(flags: Flags, interval: timedelta) -> RowRules:
+def _rules(flags: Flags) -> RowRules:
     rule, unit = flags.args.timestamp, flags.args.timestamp_unit
     is_field = rule.startswith(FIELD) and len(rule) > len(FIELD)
     flags.check(
@@ -349,7 +349,6 @@ def _rules(flags: Flags, interval: timedelta) -> RowRules:
         timestamp_unit=unit,
         metadata=flags.args.metadata,
         numbers=flags.args.numbers,
-        interval=interval,
     )
 
 

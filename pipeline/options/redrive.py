@@ -34,7 +34,6 @@ class Asked:
             timestamp_unit=self.timestamp_unit,
             metadata=self.files.metadata,
             numbers=self.numbers,
-            interval=newest.interval,
         )
 
 

@@ -10,7 +10,7 @@ from batch_collection.log.entry import FORMAT, FORMS
 from batch_collection.schema.files import type_text
 from batch_collection.schema.retyped import pin_of
 from batch_collection.schema.types import is_changed, merge
-from transforms.decoding.additions import folded, refusal
+from transforms.decoding.additions import folded, objection
 
 if TYPE_CHECKING:
     from batch_collection.log.entry import Entry
@@ -57,7 +57,7 @@ def check_schema(given: Schema, newest: Entry | None, uri: str, reserved: frozen
     problem = (
         f"column {taken[0]!r} has a name of the metadata or path; rename it"
         if taken
-        else refusal(known, merged, fold, dropped)
+        else objection(known, merged, fold, dropped)
     )
     if problem is not None:
         message = f"--schema: {problem}"

@@ -134,6 +134,8 @@ def make_plan(
         id=new_token(),
         cause=cause,
         planned_at=seen.clock,
+        interval=newest.interval,
+        batch_size=rules.batch_size,
         boundary=boundary,
         previous_boundary=newest.boundary,
         ahead_limit=_ahead_limit(boundary, seen, rules),
@@ -150,9 +152,7 @@ def make_plan(
         most_windows=_most_windows(rules) if read > len(backlog.partitions) else None,
     )
     slices = [Slice(rules.topic, p, starts[p], ends[p], lost[p]) for p in sorted(starts)]
-    tasks = tuple(
-        _task(plan, number, slices, carry, newest.interval) for number in range(rules.shards)
-    )
+    tasks = tuple(_task(plan, number, slices, carry) for number in range(rules.shards))
     return Planned(plan, tasks, read, backlog.total - read)
 
 
@@ -341,21 +341,19 @@ def _boundary_behind(
     return _latest(newest.boundary, min(behind, _clock_boundary(newest, seen, rules)))
 
 
-def _task(
-    plan: Plan, number: int, slices: list[Slice], carry: Iterable[CarryFile], interval: timedelta
-) -> Task:
+def _task(plan: Plan, number: int, slices: list[Slice], carry: Iterable[CarryFile]) -> Task:
     """Give a shard its fixed share of the partitions, and the carry that it may need."""
     mine = tuple(s for s in slices if s.partition % plan.tasks == number)
     reads = any(s.end > s.first for s in mine)
     waiting = tuple(
         file
         for file in carry
-        if file.shard % plan.tasks == number and (reads or _leaves(plan, file, interval))
+        if file.shard % plan.tasks == number and (reads or _leaves(plan, file))
     )
     return Task(plan, number, mine, waiting)
 
 
-def _leaves(plan: Plan, file: CarryFile, interval: timedelta) -> bool:
+def _leaves(plan: Plan, file: CarryFile) -> bool:
     """Tell whether a window's carry is written although no row comes."""
-    due = plan.boundary is not None and file.window_start + interval <= plan.boundary
+    due = plan.boundary is not None and file.window_start + plan.interval <= plan.boundary
     return due or plan.flush

@@ -9,7 +9,7 @@ from batch_collection.log.entries import read_entry
 from batch_collection.publishing.append import successor
 from batch_collection.schema.columns import RESERVED_COLUMNS
 from batch_collection.schema.types import Schema, merge_types
-from transforms.decoding.additions import folded, refusal
+from transforms.decoding.additions import folded, objection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def pinning(pins: Schema) -> Change:
         if not changed:
             return None
         schema = {**newest.schema, **types}
-        if problem := refusal(newest.schema, schema, newest.fold, newest.dropped):
+        if problem := objection(newest.schema, schema, newest.fold, newest.dropped):
             message = f"--pin: {problem}"
             raise CollectionError(message)
         return successor(

@@ -173,16 +173,24 @@ def _decoded(
     letters: _Letters, file: DeadLetterFile, pinned: Schema, asked: Asked, *, whole: bool
 ) -> Outcome:
     now, rules = datetime.now(timezone.utc), asked.rules(letters.newest)
+    interval = letters.newest.interval
     found, known = Outcome(), pinned
     for messages in read_letters(letters.storage, file):
         decoded = decode(
-            messages, pinned, known, rules, now, letters.newest.fold, letters.newest.dropped
+            messages,
+            pinned,
+            known,
+            rules,
+            now,
+            interval,
+            letters.newest.fold,
+            letters.newest.dropped,
         )
         known = decoded.schema
         found.messages += messages.num_rows
         found.rows += decoded.rows.num_rows
         found.empty += sum(read.empty for read in decoded.counts)
-        found.windows |= {start for start, _ in split_by_window(decoded.rows, rules.interval)}
+        found.windows |= {start for start, _ in split_by_window(decoded.rows, interval)}
         found.still_dead.update(decoded.dead_letters.column("error").to_pylist())
         if not whole and found.still_dead.total() < found.messages:
             break
@@ -242,6 +250,8 @@ def _plan(
         id=new_token(),
         cause="redrive",
         planned_at=now,
+        interval=newest.interval,
+        batch_size=asked.batch_size,
         boundary=newest.boundary,
         previous_boundary=newest.boundary,
         ahead_limit=now,

@@ -9,7 +9,7 @@ import apache_beam as beam
 import pytest
 
 from tests.pipelines import MAIN, run
-from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
+from tests.tasks import MINUTE, NOON, chunk, end, order, plan, rows, task
 from transforms.cut_batches import CutBatches
 from transforms.cutting.batch import Batch, BatchCoder
 from transforms.cutting.waiting import InMemory, Spilled, SpillFile
@@ -28,12 +28,12 @@ class Windowed(beam.PTransform):
 
     def expand(self, chunks: Any) -> Any:
         """Wire it."""
-        return chunks | IntoWindows(MINUTE, self._cut.batch_size) | "Cut" >> self._cut
+        return chunks | IntoWindows(MINUTE, 10) | "Cut" >> self._cut
 
 
-def cut(elements: list[Chunk], batch_size: int = 10, **options: Any) -> dict[str, Any]:
+def cut(elements: list[Chunk], **options: Any) -> dict[str, Any]:
     """Cut chunks; give batches and reports."""
-    return run(Windowed(CutBatches(MINUTE, batch_size, **options)), elements, Chunk)
+    return run(Windowed(CutBatches(**options)), elements, Chunk)
 
 
 def values(batch: Batch) -> list[int]:
@@ -41,14 +41,15 @@ def values(batch: Batch) -> list[int]:
     return [
         row["value"]
         for segment in batch.cut.segments
-        for piece in segment.source.pieces(segment.start, segment.rows)  # type: ignore[attr-defined]
+        for piece in segment.source.pieces(segment.start, segment.rows)
         for row in piece["payload"].to_pylist()
     ]
 
 
 def test_batches_come_out_in_their_windows_and_the_report_says_that_all_is_cut() -> None:
     """One task, one window: a full batch, then the rest."""
-    out = cut([chunk(rows(range(8))), chunk(rows(range(8, 14))), end()])
+    of = task(plan(batch_size=10))
+    out = cut([chunk(rows(range(8)), of), chunk(rows(range(8, 14)), of), end(of)])
     batches = [seen.element for seen in out[MAIN]]
     assert [(b.number, b.cut.timing, values(b)) for b in batches] == [
         (0, "on_time", list(range(10))),
@@ -68,13 +69,14 @@ def test_rows_that_cannot_leave_memory_fail_their_task_alone(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(SpillFile, "spill", full)
-    large, small = (task(plan("collected/" + name, id=name)) for name in ("large", "small"))
+    large, small = (
+        task(plan("collected/" + name, id=name, batch_size=1000)) for name in ("large", "small")
+    )
     out = cut(
         [
             *(chunk(rows(range(100)), large), chunk(rows(range(9)), large), end(large)),
             *(chunk(rows(range(3)), small), end(small)),
         ],
-        batch_size=1000,
         memory_limit=2000,
     )
     reports = {seen.element.plan.id: seen.element for seen in out["reports"]}
@@ -92,7 +94,7 @@ def test_tasks_in_one_bundle_are_cut_apart() -> None:
     """A runner may put several tasks into one bundle."""
     two = [task(plan(tasks=2), number) for number in range(2)]
     out = cut([chunk(rows([1]), two[0]), end(two[0]), chunk(rows([2]), two[1]), end(two[1])])
-    assert [(s.element.task.number, values(s.element)) for s in out[MAIN]] == [(0, [1]), (1, [2])]
+    assert [(s.element.order.shard, values(s.element)) for s in out[MAIN]] == [(0, [1]), (1, [2])]
     assert [seen.element.task for seen in out["reports"]] == [0, 1]
 
 
@@ -126,7 +128,7 @@ def test_windows_the_limit_does_not_lie_in_are_not_looked_into(seconds: int, ahe
     """What begins after it is ahead as a whole, what ends by it is not; else nobody looks."""
     limit = NOON + timedelta(seconds=seconds)
     table = rows(range(3), NOON, step=timedelta(seconds=1))
-    ((kept, is_ahead),) = split_ahead(table, NOON, MINUTE, plan(ahead_limit=limit))
+    ((kept, is_ahead),) = split_ahead(table, NOON, order(ahead_limit=limit))
     assert (kept.num_rows, is_ahead) == (3, ahead)
 
 
@@ -145,8 +147,8 @@ def _recoded(batch: Batch) -> Batch:
 @pytest.mark.parametrize("memory_limit", [0, 1 << 30])
 def test_a_batch_crosses_a_process_border_with_its_rows(memory_limit: int) -> None:
     """The coder loads what is in a file of this process only."""
-    recoded = Recoded(CutBatches(MINUTE, 5, memory_limit))
-    out = run(recoded, [chunk(rows(range(7))), end()], Chunk)[MAIN]
+    recoded, of = Recoded(CutBatches(memory_limit)), task(plan(batch_size=5))
+    out = run(recoded, [chunk(rows(range(7)), of), end(of)], Chunk)[MAIN]
     batches = [seen.element for seen in out]
     assert {type(segment.source) for b in batches for segment in b.cut.segments} == {InMemory}
     assert [(b.cut.timing, values(b)) for b in batches] == [

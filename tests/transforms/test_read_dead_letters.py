@@ -16,7 +16,7 @@ from batch_collection.storage.opening import open_storage
 from tests.damage import DAMAGES, damage, flipped
 from tests.pipelines import MAIN, run
 from tests.storages import file_crc32c
-from tests.tasks import NOON, chunk, end, task
+from tests.tasks import MINUTE, NOON, chunk, end, task
 from transforms.decoding.decode import DEAD_LETTERS
 from transforms.elements.chunk import REPORTS
 from transforms.elements.plan import RedrivePlan, Task
@@ -63,6 +63,8 @@ def redrive_plan(
         id="plan",
         cause="redrive",
         planned_at=NOON,
+        interval=MINUTE,
+        batch_size=100,
         boundary=NOON,
         previous_boundary=NOON,
         ahead_limit=NOON,

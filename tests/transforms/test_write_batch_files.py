@@ -38,7 +38,7 @@ from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
 from transforms import write_batch_files
 from transforms.cut_batches import MEMORY_LIMIT, CutBatches
 from transforms.cutting.waiting import Carried
-from transforms.decoding.additions import refusal
+from transforms.decoding.additions import objection
 from transforms.elements.chunk import Chunk
 from transforms.elements.report import add_up
 from transforms.elements.tables import POSITION
@@ -62,28 +62,26 @@ if TYPE_CHECKING:
 class Written(beam.PTransform):
     """Windows, cut and write, as in the graph."""
 
-    def __init__(self, output: Output, batch_size: int, memory_limit: int) -> None:
+    def __init__(self, output: Output, memory_limit: int) -> None:
         """Write files that look like ``output``."""
         super().__init__()
-        self._output, self._batch_size = output, batch_size
+        self._output = output
         self._memory_limit = memory_limit
 
     def expand(self, chunks: Any) -> Any:
         """Wire it."""
-        windowed = chunks | IntoWindows(MINUTE, self._batch_size)
-        cutting = CutBatches(MINUTE, self._batch_size, self._memory_limit)
-        batches = (windowed | cutting).batches
+        windowed = chunks | IntoWindows(MINUTE, 100)
+        batches = (windowed | CutBatches(self._memory_limit)).batches
         return batches | WriteBatchFiles(self._output)
 
 
 def write(
     elements: list[Chunk],
     output: Output | None = None,
-    batch_size: int = 100,
     memory_limit: int = MEMORY_LIMIT,
 ) -> list[Report]:
     """Write chunks; give the reports."""
-    out = run(Written(output or Output(), batch_size, memory_limit), elements, Chunk)
+    out = run(Written(output or Output(), memory_limit), elements, Chunk)
     return [seen.element for seen in out[MAIN]]
 
 
@@ -176,7 +174,7 @@ def test_rows_nested_as_deep_as_may_be_wait_anywhere_and_are_written(
         value = {"a": value} if level % 3 else [value]
     waiting = task(plan(tmp_path, boundary=NOON - MINUTE, schema={}))
     deep = rows([0, 0], payload={"deep": [value, value]})
-    assert refusal({}, from_arrow(deep.schema.field("payload").type), "ascii") is None
+    assert objection({}, from_arrow(deep.schema.field("payload").type), "ascii") is None
     (report,) = write([chunk(deep, waiting)] * 2 + [end(waiting)], memory_limit=1)
     due = task(plan(tmp_path, cycle=2, schema={}), carry=report.carried)
 
@@ -504,12 +502,12 @@ def test_carry_of_several_record_batches_is_cut_in_the_middle(
         return stream_crc32c(source)
 
     monkeypatch.setattr(verified, "stream_crc32c", noted)
-    first = task(plan(tmp_path, boundary=NOON - MINUTE))
+    first = task(plan(tmp_path, boundary=NOON - MINUTE, batch_size=10**6))
     table = rows(range(300_000))
     table = table.set_column(4, "index", pa.array([7] * 300_000, pa.int32()))
-    (report,) = write([chunk(table, first), end(first)], batch_size=10**6)
-    second = task(plan(tmp_path, cycle=2), carry=report.carried)
-    reports = write([end(second)], batch_size=140_000)
+    (report,) = write([chunk(table, first), end(first)])
+    second = task(plan(tmp_path, cycle=2, batch_size=140_000), carry=report.carried)
+    reports = write([end(second)])
     found = [pq.read_table(tmp_path / batch.file.staged) for r in reports for batch in r.batches]
     assert [each.num_rows for each in found] == [140_000, 140_000, 20_000]
     assert pa.concat_tables(found)["value"].to_pylist() == list(range(300_000))
@@ -539,9 +537,9 @@ def test_a_small_file_of_large_rows_does_not_wait_in_memory(tmp_path: Path) -> N
 
 def test_row_groups_bound_what_is_in_memory(tmp_path: Path) -> None:
     """A large batch has several row groups."""
-    of = task(plan(tmp_path))
+    of = task(plan(tmp_path, batch_size=10**6))
     chunks = [chunk(rows(range(20_000), first_offset=20_000 * n), of) for n in range(15)]
-    (report,) = write([*chunks, end(of)], batch_size=10**6)
+    (report,) = write([*chunks, end(of)])
     file = pq.ParquetFile(tmp_path / report.batches[0].file.staged)
     groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
     assert sum(groups) == 300_000
@@ -615,10 +613,10 @@ def test_reports_wait_for_durable_files_while_others_are_written(
     tmp_path: Path, slow: type[SlowStorage]
 ) -> None:
     """All files are begun before the first is durable; the reports come when it is."""
-    of, count = task(plan(tmp_path)), 5
+    of, count = task(plan(tmp_path, batch_size=1)), 5
     chunks = [chunk(rows([n]), of) for n in range(count)]
     with ThreadPoolExecutor(1) as pool:
-        written = pool.submit(write, [*chunks, end(of)], None, 1)
+        written = pool.submit(write, [*chunks, end(of)])
         begun = wait_for(slow.begun, count)
         is_done = written.done()
         slow.go.set()
@@ -641,10 +639,10 @@ def test_no_more_files_than_agreed_become_durable_at_once(
     """What they hold in memory is bounded; the next one is begun, unless it is small."""
     monkeypatch.setattr(staging, "_FEW_ROWS", few)
     waits = entered(monkeypatch, write_batch_files._Closing, "given")  # noqa: SLF001
-    of = task(plan(tmp_path))
+    of = task(plan(tmp_path, batch_size=1))
     chunks = [chunk(rows([n]), of) for n in range(3 * MOST_CLOSING)]
     with ThreadPoolExecutor(1) as pool:
-        written = pool.submit(write, [*chunks, end(of)], None, 1)
+        written = pool.submit(write, [*chunks, end(of)])
         has_waited = waits.wait(20)
         opened, begun = len(slow.opened), wait_for(slow.begun, MOST_CLOSING)
         slow.go.set()
@@ -661,12 +659,12 @@ def test_no_more_files_than_agreed_are_encoded_at_once(
     """Their last row groups are in memory, and that of one more file, which waits for its turn."""
     waits = entered(monkeypatch, write_batch_files, "wait")
     monkeypatch.setattr(staging, "_FEW_ROWS", 0)
-    of = task(plan(tmp_path))
+    of = task(plan(tmp_path, batch_size=1))
     chunks = [chunk(rows([n]), of) for n in range(3 * ENCODERS)]
     slow.go.set()
     slow.ready.clear()
     with ThreadPoolExecutor(1) as pool:
-        written = pool.submit(write, [*chunks, end(of)], Output("jsonl", "none"), 1)
+        written = pool.submit(write, [*chunks, end(of)], Output("jsonl", "none"))
         has_waited = waits.wait(20)
         opened, encoded = len(slow.opened), wait_for(slow.written, ENCODERS)
         slow.ready.set()
@@ -680,9 +678,9 @@ def test_a_file_that_does_not_become_durable_is_a_failure(
     tmp_path: Path, slow: type[SlowStorage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The report says why; the other files' reports are whole."""
-    of = task(plan(tmp_path))
+    of = task(plan(tmp_path, batch_size=1))
     monkeypatch.setattr(slow.go, "wait", lambda _: len(slow.begun) != 1)
-    reports = write([chunk(rows([1]), of), chunk(rows([2]), of), end(of)], batch_size=1)
+    reports = write([chunk(rows([1]), of), chunk(rows([2]), of), end(of)])
 
     (failure,) = [report.failure for report in reports if report.failure]
     assert failure.kind == "StorageError"

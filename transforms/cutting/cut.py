@@ -1,40 +1,35 @@
 """Which rows make which batch: the count trigger, the windows' ends and the carry, exactly.
 
-Pure: rows are segments of known length, from memory, a spill file or a carry file; nothing here
-looks into them. See "How it works" in the README and "The core" in CONTRIBUTING.
+Pure: rows are segments of known length, wherever they are; nothing here looks into them. See "How
+it works" in the README, and "Cutting and writing" under the decisions in CONTRIBUTING.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from batch_collection.log.entry import CarryFile
+from transforms.cutting.waiting import Carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
+    from batch_collection.log.entry import CarryFile
+    from transforms.cutting.waiting import RowSource
+    from transforms.elements.order import Order
     from transforms.elements.plan import Plan
 
-__all__ = ["CARRY", "EARLY", "LATE", "ON_TIME", "Cut", "Cutter", "Segment", "Source", "timing_of"]
+__all__ = ["CARRY", "EARLY", "LATE", "ON_TIME", "Cut", "Cutter", "Segment", "timing_of"]
 
 
 EARLY, ON_TIME, LATE, CARRY = "early", "on_time", "late", "carry"
 
 
-class Source(Protocol):
-    """Where rows are: knows how many."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows it has."""
-
-
 class Segment(NamedTuple):
     """Rows ``[start, start + rows)`` of a source."""
 
-    source: Source
+    source: RowSource
     start: int
     rows: int
 
@@ -52,42 +47,40 @@ class Cut(NamedTuple):
         return sum(segment.rows for segment in self.segments)
 
 
-def timing_of(plan: Plan, window_end: datetime) -> str:
-    """Return what a batch of a window is under a plan: early, on time or late."""
-    if plan.previous_boundary is not None and window_end <= plan.previous_boundary:
+def timing_of(asked: Order | Plan, window_end: datetime) -> str:
+    """Return what a batch of a window is by the boundaries of a plan: early, on time or late."""
+    if asked.previous_boundary is not None and window_end <= asked.previous_boundary:
         return LATE
-    if plan.boundary is not None and window_end <= plan.boundary:
+    if asked.boundary is not None and window_end <= asked.boundary:
         return ON_TIME
     return EARLY
 
 
 @dataclass(slots=True)
 class Cutter:
-    """Cuts the rows of one task. Feed it with ``add``; end with ``finish``.
+    """Cuts the rows of one order. Feed it with ``add``; end with ``finish``.
 
     Guarantees: each row fed, and each row of carry taken up, is in exactly one cut; a batch has at
     most ``batch_size`` rows, and exactly that many unless it is the last of its window's; a window
     that is due leaves no carry; a window and shard has at most ``batch_size - 1`` rows of carry.
     """
 
-    plan: Plan
-    interval: timedelta
-    batch_size: int
-    carry: Iterable[CarryFile] = ()
+    order: Order
+    carry: Iterable[Carried] = ()
     _taken: dict[str, CarryFile] = field(default_factory=dict)
     _waiting: dict[datetime, _Window] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Put the carry in front of what comes."""
-        for file in self.carry:
-            window = self._window(file.window_start)
-            window.carried.append(Segment(file, 0, file.rows))
-            window.rows += file.rows
+        for carried in self.carry:
+            window = self._window(carried.file.window_start)
+            window.carried.append(Segment(carried, 0, carried.rows))
+            window.rows += carried.rows
 
-    def add(self, window_start: datetime, source: Source, *, ahead: bool = False) -> list[Cut]:
+    def add(self, window_start: datetime, source: RowSource, *, ahead: bool = False) -> list[Cut]:
         """Take rows of one window in; return the full batches that they complete.
 
-        Those that are ``ahead`` (their times are after the plan's ``ahead_limit``) do not wait.
+        Those that are ``ahead`` (their times are after the order's ``ahead_limit``) do not wait.
         """
         window = self._window(window_start)
         segments = window.ahead if ahead else window.fresh
@@ -124,21 +117,21 @@ class Cutter:
 
     def _full_batches(self, start: datetime, window: _Window) -> list[Cut]:
         cuts = []
-        while window.rows >= self.batch_size:
-            cuts.append(self._cut(start, self._timing(start), window.take(self.batch_size)))
+        while window.rows >= self.order.batch_size:
+            cuts.append(self._cut(start, self._timing(start), window.take(self.order.batch_size)))
         return cuts
 
     def _cut(self, start: datetime, timing: str, segments: tuple[Segment, ...]) -> Cut:
-        carry = (s.source for s in segments if isinstance(s.source, CarryFile))
+        carry = (s.source.file for s in segments if isinstance(s.source, Carried))
         self._taken.update({file.path: file for file in carry})
         return Cut(start, timing, segments)
 
     def _timing(self, start: datetime) -> str:
-        return timing_of(self.plan, start + self.interval)
+        return timing_of(self.order, start + self.order.interval)
 
     def _waits(self, start: datetime) -> bool:
         """Tell whether a window's rest becomes carry, but for what is ahead."""
-        return self._timing(start) == EARLY and not self.plan.flush
+        return self._timing(start) == EARLY and not self.order.flush
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import errno
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import pyarrow as pa
 
@@ -23,7 +23,26 @@ if TYPE_CHECKING:
     from batch_collection.log.verified import Verified
     from batch_collection.storage.contract import Storage
 
-__all__ = ["Carried", "InMemory", "SpillFile", "Spilled"]
+__all__ = ["Carried", "InMemory", "RowSource", "SpillFile", "Spilled"]
+
+
+class RowSource(Protocol):
+    """Where rows (``POSITION`` and ``payload``) wait; read as often as asked, always the same."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The rows' schema; None: types of before, which the plan's must hold exactly."""
+
+    @property
+    def indexed(self) -> bool:
+        """Whether any row comes from a message that holds an array."""
+
+    def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
+        """Yield the rows ``[start, start + rows)``, in tables of one schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +102,7 @@ class Carried:
     storage: Storage
     file: CarryFile
     cycle: int
-    verified: Verified = field(default_factory=set)
+    verified: Verified = field(default_factory=set, compare=False)
 
     @property
     def rows(self) -> int:
@@ -98,11 +117,6 @@ class Carried:
     def indexed(self) -> bool:
         """Whether any row comes from a message that holds an array."""
         return self.file.indexed
-
-    def stored_payload(self) -> pa.StructType:
-        """Return the type of the rows' payload, as it was when they were written."""
-        with self._opened() as reader:
-            return reader.schema.field("payload").type
 
     def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
         """Yield the rows ``[start, start + rows)``, one record batch after another.

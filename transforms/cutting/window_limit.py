@@ -47,7 +47,6 @@ class WindowLimit:
     """
 
     task: Task
-    interval: timedelta
     _starts: set[int] = field(default_factory=set)
     _messages: int = 0
 
@@ -59,7 +58,7 @@ class WindowLimit:
         """
         most = self.task.plan.most_windows
         if most is not None and rows.num_rows:
-            starts, places = _windows(rows, self.interval)
+            starts, places = _windows(rows, self.task.plan.interval)
             new = [place for start, place in zip(starts, places, strict=True) if start not in self]
             if len(self._starts) + len(new) > most:
                 excess = sorted(new)[most - len(self._starts)]

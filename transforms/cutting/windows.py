@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime, timedelta
 
-    from transforms.elements.plan import Plan
+    from transforms.elements.order import Order
 
 
 __all__ = ["split_ahead", "split_by_window"]
@@ -35,17 +35,15 @@ def split_by_window(rows: pa.Table, interval: timedelta) -> Iterator[tuple[int, 
         yield int(starts[first]), rows.slice(first, end - first)
 
 
-def split_ahead(
-    rows: pa.Table, start: datetime, interval: timedelta, plan: Plan
-) -> Iterator[tuple[pa.Table, bool]]:
+def split_ahead(rows: pa.Table, start: datetime, order: Order) -> Iterator[tuple[pa.Table, bool]]:
     """Yield the rows of one window that may wait, then, with True, those too far ahead to.
 
-    Only in the one window that the plan's ``ahead_limit`` lies in are rows told apart.
+    Only in the one window that the order's ``ahead_limit`` lies in are rows told apart.
     """
-    if start > plan.ahead_limit or start + interval <= plan.ahead_limit:
-        yield rows, start > plan.ahead_limit
+    if start > order.ahead_limit or start + order.interval <= order.ahead_limit:
+        yield rows, start > order.ahead_limit
         return
-    ahead = pc.greater(rows.column("row_time"), microseconds(plan.ahead_limit))
+    ahead = pc.greater(rows.column("row_time"), microseconds(order.ahead_limit))
     for part, is_ahead in ((rows.filter(pc.invert(ahead)), False), (rows.filter(ahead), True)):
         if part.num_rows:
             yield part, is_ahead

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from batch_collection.schema.types import Schema
 
-__all__ = ["folded", "refusal", "without_twins"]
+__all__ = ["folded", "objection", "without_twins"]
 
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
@@ -36,8 +36,8 @@ def folded(name: str, fold: str) -> str:
     return name.translate(_LOWER) if fold == "ascii" else name
 
 
-def refusal(known: Schema, grown: Schema, fold: str, dropped: Schema | None = None) -> str | None:
-    """Say why a schema can't become ``grown``, and what to do; None: it can.
+def objection(known: Schema, grown: Schema, fold: str, dropped: Schema | None = None) -> str | None:
+    """Say what readers or writers have against ``grown``, and what to do; None: nothing.
 
     Each writer is tried on what is added: one row of it. Older files have the columns that were
     ``dropped``, so that their names are taken, too.

@@ -25,7 +25,7 @@ from transforms.elements.tables import POSITION
 from transforms.sources.contract import MESSAGES
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     import numpy.typing as npt
 
@@ -70,12 +70,13 @@ def _fault(stage: str, reason: str) -> _Fault:
     return _Fault(stage, reason)
 
 
-def decode(
+def decode(  # noqa: PLR0913, PLR0917 - what a chunk is read under
     messages: pa.RecordBatch | pa.Table,
     pinned: Schema,
     known: Schema,
     rules: RowRules,
     planned_at: datetime,
+    interval: timedelta,
     fold: str = FORMS[FORMAT].fold,
     dropped: Schema | None = None,
 ) -> Decoded:
@@ -106,7 +107,9 @@ def decode(
     schema = merge(pinned, known, widen=False)
     while True:
         try:
-            decoded = _decode(table, pinned, schema, rules, planned_at, fold, dropped or {})
+            decoded = _decode(
+                table, pinned, schema, rules, planned_at, interval, fold, dropped or {}
+            )
         except SchemaChange as change:  # begin again with doubles
             schema = change.schema
             continue
@@ -117,12 +120,13 @@ def decode(
         schema = decoded.schema
 
 
-def _decode(
+def _decode(  # noqa: PLR0913, PLR0917 - as above
     table: pa.Table,
     pinned: Schema,
     known: Schema,
     rules: RowRules,
     planned_at: datetime,
+    interval: timedelta,
     fold: str,
     dropped: Schema,
 ) -> Decoded:
@@ -133,7 +137,7 @@ def _decode(
     if len(piece.read) + len(faults) != live:
         message = f"{live} messages became {len(piece.read)} read and {len(faults)} dead letters"
         raise RuntimeError(message)
-    rows, untimed = _rows(piece, table, rules, planned_at)
+    rows, untimed = _rows(piece, table, rules, planned_at, interval)
     without_rows = np.ones(table.num_rows, np.bool_)
     without_rows[piece.messages] = False
     empty = piece.read[without_rows[piece.read]]
@@ -194,12 +198,12 @@ def _index(piece: Piece) -> npt.NDArray[np.int32]:
 
 
 def _rows(
-    piece: Piece, table: pa.Table, rules: RowRules, planned_at: datetime
+    piece: Piece, table: pa.Table, rules: RowRules, planned_at: datetime, interval: timedelta
 ) -> tuple[pa.Table, dict[int, _Fault]]:
     """Return the rows, and why some messages have none for want of a row time."""
     stamps = _of_rows(table, "timestamp", piece)
     times = row_times(
-        rules.row_time, rules.timestamp_unit, rules.interval, planned_at, stamps, piece.payload
+        rules.row_time, rules.timestamp_unit, interval, planned_at, stamps, piece.payload
     )
     faults: dict[int, _Fault] = {}
     for row in np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False)):
@@ -208,7 +212,7 @@ def _rows(
             reason = why_no_time(
                 rules.row_time,
                 rules.timestamp_unit,
-                rules.interval,
+                interval,
                 stamp,
                 piece.payload,
                 int(row),

@@ -14,7 +14,7 @@ from batch_collection.instants import FIRST, INSTANT, LAST
 from batch_collection.schema.arrow import shape_of, to_arrow
 from batch_collection.schema.conforming import conform
 from batch_collection.schema.types import is_changed, merge, prune, untyped
-from transforms.decoding.additions import folded, refusal
+from transforms.decoding.additions import folded, objection
 from transforms.decoding.contract import (
     Piece,
     Reading,
@@ -169,7 +169,7 @@ class _Reader:
         if what := too_much(grown, self.known):
             reason = f"{self.name} returned {what}; return fewer"
             raise Misfit(reason)
-        if problem := refusal(self.known, grown, self.fold, self.dropped):
+        if problem := objection(self.known, grown, self.fold, self.dropped):
             reason = f"{self.name} returned what a batch can't hold: {problem}"
             raise Misfit(reason)
         payload = conform(array, to_arrow(grown))

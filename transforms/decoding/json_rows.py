@@ -26,7 +26,7 @@ import pyarrow.json as pj
 
 from batch_collection.schema.arrow import to_arrow
 from batch_collection.schema.types import MAX_LEVELS, is_changed, merge, prune, untyped
-from transforms.decoding.additions import folded, refusal
+from transforms.decoding.additions import folded, objection
 from transforms.decoding.contract import Piece, Reading, SchemaChange, grow, reason_of, too_much
 from transforms.decoding.json_instants import as_texts, with_instants
 from transforms.decoding.json_value import (
@@ -351,7 +351,7 @@ class _Reader:
             raise Misfit(reason)
         typed = prune(grown)
         if typed != self.known:
-            if problem := refusal(self.known, typed, self.fold, self.dropped):
+            if problem := objection(self.known, typed, self.fold, self.dropped):
                 reason = f"{problem}, {_OR_KEEP}"
                 raise Misfit(reason)
             self._prove(typed, message)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from batch_collection.schema.columns import METADATA_COLUMNS, PATH_KEYS
 
@@ -25,7 +24,6 @@ class RowRules:
     timestamp_unit: str | None = None
     metadata: str = "position"
     numbers: str = "infer"
-    interval: timedelta = timedelta(minutes=1)
 
     @property
     def reserved(self) -> frozenset[str]:

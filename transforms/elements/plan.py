@@ -9,7 +9,7 @@ from batch_collection.log.entry import FORMAT, FORMS, Form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from batch_collection.log.entry import CarryFile, DeadLetterFile
     from transforms.sources.contract import Slice
@@ -34,18 +34,22 @@ class Plan:
     """One planning of one cycle; planned again, the same cycle has another ``id``.
 
     ``collection`` is the directory or URI that it writes to. ``cause`` is ``"interval"``,
-    ``"count"``, ``"backlog"``, ``"once"``, ``"flush"`` or ``"redrive"``. ``boundary`` is B: windows
-    that end at or before it are due. ``previous_boundary`` is the last entry's: windows that end at
-    or before it are late (``None``: nothing is). Rows whose times are after ``ahead_limit`` do not
-    wait, with ``flush`` no rows do. ``planned_at`` is the clock when planning, the row time of
-    ``--timestamp=collected``. ``schema`` is the pinned payload schema
-    (``batch_collection.schema``), ``pinned`` the columns whose type ``--schema`` says anew.
+    ``"count"``, ``"backlog"``, ``"once"``, ``"flush"`` or ``"redrive"``. ``planned_at`` is the
+    clock when planning, the row time of ``--timestamp=collected``. Windows are one ``interval``
+    long, batches have at most ``batch_size`` rows. ``boundary`` is B: windows that end at or before
+    it are due. ``previous_boundary`` is the last entry's: windows that end at or before it are late
+    (``None``: nothing is). Rows whose times are after ``ahead_limit`` do not wait, with ``flush``
+    no rows do. ``schema`` is the pinned payload schema (``batch_collection.schema``), ``pinned``
+    the columns whose type ``--schema`` says anew.
     ``dropped`` are the columns that are left out of rows, with the types that they had.
     ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's. With more dead
     letters than ``max_dead_letters`` it comes to no entry, nor behind another entry than that with
     the digest ``previous`` (empty: behind any). It reads ``messages``; a task whose rows
     are of more than ``most_windows`` ends the plan: see ``WindowLimit``. With None there is no
     bound: it reads as little as can be.
+
+    A plan lives as long as what works it off: a local run, or a job and the versions that it is
+    updated to. The log keeps of it what an entry says, and a note beside staged files its failure.
     """
 
     collection: str
@@ -54,6 +58,8 @@ class Plan:
     id: str
     cause: str
     planned_at: datetime
+    interval: timedelta
+    batch_size: int
     boundary: datetime | None
     previous_boundary: datetime | None
     ahead_limit: datetime

@@ -7,7 +7,7 @@ version did not know gets its default. No byte names a module or a class.
 from __future__ import annotations
 
 from dataclasses import is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -33,14 +33,14 @@ _NAMES: dict[str, Any] = {
     each.__name__: each
     for each in (
         *(BatchFile, CarryFile, DeadLetterFile, PartitionRead, Plan, Slice, Task),
-        datetime,
+        *(datetime, timedelta),
     )
 }
 """What modules import for their annotations only."""
 
 
 def to_json(record: Any) -> bytes:
-    """Return the JSON of a dataclass or named tuple; instants in it are RFC 3339.
+    """Return the JSON of a dataclass or named tuple; instants in it are RFC 3339, spans seconds.
 
     Equal records give the same bytes, but for the order of a ``dict``: columns keep theirs.
     """
@@ -64,22 +64,27 @@ def framed(head: Any, *parts: Any) -> bytes:
     return b"".join((len(json).to_bytes(_LENGTH, "big"), json, *parts))
 
 
-def unframed(kind: type[_T], encoded: bytes) -> tuple[_T, pa.Buffer]:
+def unframed(kind: type[_T], encoded: bytes | pa.Buffer) -> tuple[_T, pa.Buffer]:
     """Return the record that ``framed`` put in front, and what follows it, uncopied."""
     start = _LENGTH + int.from_bytes(encoded[:_LENGTH], "big")
     head = from_json(kind, memoryview(encoded)[_LENGTH:start])
     return head, pa.py_buffer(encoded)[start:]
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    """Return a named tuple by its names; orjson knows all else."""
+def _fields(value: Any) -> dict[str, Any] | float:
+    """Return a named tuple by its names, a span of time in seconds; orjson knows all else."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, tuple):
         return value._asdict()  # type: ignore[attr-defined]
     message = f"not a record: {type(value).__name__}"
     raise TypeError(message)
 
 
-_instant = lru_cache(maxsize=1024)(parse_instant)  # a report's windows are few
+_TIMES: dict[Any, Callable[[Any], Any]] = {
+    datetime: lru_cache(maxsize=1024)(parse_instant),  # a report's windows are few
+    timedelta: lambda seconds: timedelta(seconds=seconds),
+}
 
 
 def _as_is(value: Any) -> Any:
@@ -94,8 +99,8 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
 @cache
 def _made_reader(hint: Any) -> Callable[[Any], Any]:
     origin, args = get_origin(hint), get_args(hint)
-    if hint is datetime:
-        return _instant
+    if hint in _TIMES:
+        return _TIMES[hint]
     if origin in {Union, UnionType}:
         (inner,) = {*args} - {NoneType}
         return _or_none(_reader(inner))

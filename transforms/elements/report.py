@@ -8,21 +8,34 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from batch_collection.errors import CollectionError, WriteError, in_one_line
 from batch_collection.schema.types import merge
 from transforms.elements.failure import Failure
+from transforms.elements.order import FileReport, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
     from datetime import datetime
 
     from batch_collection.log.entry import BatchFile, CarryFile, DeadLetterFile, PartitionRead
     from transforms.elements.chunk import Chunk
-    from transforms.elements.plan import Plan
+    from transforms.elements.plan import Plan, Task
 
-__all__ = ["Report", "WrittenBatch", "add_reads", "add_up", "report_on"]
+__all__ = [
+    "Report",
+    "TaskOrder",
+    "WrittenBatch",
+    "add_reads",
+    "add_up",
+    "order_of",
+    "report_on",
+    "why_unwritten",
+]
+
+
+_R = TypeVar("_R", bound=FileReport)
 
 
 class WrittenBatch(NamedTuple):
@@ -70,25 +83,19 @@ class Report:
         """What reports of one attempt share."""
         return self.plan.id, self.task, self.attempt
 
+    def wrote(
+        self, *, batches: tuple[WrittenBatch, ...] = (), carried: tuple[CarryFile, ...] = ()
+    ) -> Report:
+        """Return this report with files that are staged and durable."""
+        return replace(self, batches=batches, carried=carried)
+
     def failed(self, error: Exception) -> Report:
         """Return this report with why its task can't be done."""
         return replace(self, failure=Failure.of(error))
 
     def unwritten(self, error: Exception, what: str, column: str | None = None) -> Report:
-        """Return this report with why ``what`` could not be written: an error of whatever kind.
-
-        ``column`` is the one whose type is at fault, if that is known.
-        Those that have a kind of their own keep it, all others are a ``WriteError`` in one line.
-        """
-        if isinstance(error, (CollectionError, FileNotFoundError)):
-            return self.failed(error)
-        uri = self.plan.collection
-        named = f"column {column} in {what}" if column is not None else what
-        text = f"cannot write {named} of {uri}, cycle={self.plan.cycle}: {in_one_line(error)}"
-        if column in self.plan.schema:
-            drop = f"batch-collection schema {shlex.quote(uri)} --drop {shlex.quote(column)}"
-            text += f"; `{drop}` leaves it out from then on"
-        return self.failed(WriteError(text))
+        """Return this report with why ``what`` could not be written: see ``why_unwritten``."""
+        return self.failed(why_unwritten(self.plan, error, what, column))
 
     def __add__(self, other: Report) -> Report:
         """Return the sum of two parts of one attempt's report."""
@@ -128,20 +135,72 @@ class Report:
         )
 
 
+def why_unwritten(
+    asked: Plan | Order, error: Exception, what: str, column: str | None = None
+) -> Exception:
+    """Return the error that tells why ``what`` could not be written, of an error of whatever kind.
+
+    ``column`` is the one whose type is at fault, if that is known.
+    Those that have a kind of their own keep it, all others are a ``WriteError`` in one line.
+    """
+    if isinstance(error, (CollectionError, FileNotFoundError)):
+        return error
+    uri = asked.collection
+    named = f"column {column} in {what}" if column is not None else what
+    text = f"cannot write {named} of {uri}, cycle={asked.cycle}: {in_one_line(error)}"
+    if column in asked.schema:
+        drop = f"batch-collection schema {shlex.quote(uri)} --drop {shlex.quote(column)}"
+        text += f"; `{drop}` leaves it out from then on"
+    return WriteError(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOrder(Order):
+    """An order of one attempt at a plan's task."""
+
+    plan: Plan
+
+    def report(self) -> Report:
+        """Return an empty report on the attempt."""
+        return Report(self.plan, self.shard, self.attempt)
+
+
+def order_of(task: Task, attempt: str) -> TaskOrder:
+    """Return what cutting and writing need of an attempt at a task."""
+    plan = task.plan
+    return TaskOrder(
+        collection=plan.collection,
+        cycle=plan.cycle,
+        shard=task.number,
+        attempt=attempt,
+        interval=plan.interval,
+        batch_size=plan.batch_size,
+        boundary=plan.boundary,
+        previous_boundary=plan.previous_boundary,
+        ahead_limit=plan.ahead_limit,
+        schema=plan.schema,
+        flush=plan.flush,
+        dropped=plan.dropped,
+        format=plan.format,
+        form=plan.form,
+        plan=plan,
+    )
+
+
 def report_on(chunk: Chunk) -> Report:
     """Return an empty report on the attempt that ``chunk`` belongs to."""
     return Report(chunk.task.plan, chunk.task.number, chunk.attempt)
 
 
-def add_up(reports: Iterable[Report]) -> list[Report]:
+def add_up(reports: Iterable[_R]) -> list[_R]:
     """Return one report an attempt, in the order in which the attempts came first."""
-    sums: dict[tuple[str, int, str], list[Report]] = {}
+    sums: dict[Hashable, list[_R]] = {}
     for report in reports:
         sums.setdefault(report.key, []).append(report)
     return [_total(parts) for parts in sums.values()]
 
 
-def _total(parts: list[Report]) -> Report:
+def _total(parts: list[_R]) -> _R:
     """Add up parts, halves first: one by one each would be copied for all that follow."""
     half = len(parts) // 2
     return _total(parts[:half]) + _total(parts[half:]) if half else parts[0]

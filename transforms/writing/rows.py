@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_collection.log.entry import CarryFile
 from batch_collection.schema.arrow import from_arrow, to_arrow
 from batch_collection.schema.conforming import conform, conform_exactly
 from batch_collection.schema.types import merge
-from transforms.cutting.waiting import Carried
 from transforms.elements.tables import POSITION
 from transforms.writing.layout import visible_rows
 
@@ -22,10 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from batch_collection.log.entry import Form
-    from batch_collection.log.verified import Verified
-    from batch_collection.storage.contract import Storage
     from transforms.cutting.batch import Batch
     from transforms.cutting.cut import Segment
+    from transforms.cutting.waiting import RowSource
 
     _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
     _Encode = Callable[[], _Finish]  # writes the last rows
@@ -51,23 +48,17 @@ class BatchRows:
     kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, storage: Storage, batch: Batch, verified: Verified) -> BatchRows:
-        """Find the schema that holds all rows; see ``Carried`` for ``verified``."""
-        cycle = batch.task.plan.cycle
-        segments = tuple(
-            segment._replace(source=Carried(storage, segment.source, cycle, verified))
-            if isinstance(segment.source, CarryFile)
-            else segment
-            for segment in batch.cut.segments
-        )
-        sources: list[Any] = [segment.source for segment in segments]
-        payload = batch.task.plan.schema
+    def of(cls, batch: Batch) -> BatchRows:
+        """Find the schema that holds all rows."""
+        segments = batch.cut.segments
+        sources = [segment.source for segment in segments]
+        payload = batch.order.schema
         for source in sources:
             if source.schema is not None:
                 payload = merge(payload, from_arrow(source.schema.field("payload").type))
         schema = POSITION.append(pa.field("payload", to_arrow(payload)))
         indexed = any(source.indexed for source in sources)
-        return cls(segments, schema, indexed, frozenset(batch.task.plan.dropped))
+        return cls(segments, schema, indexed, frozenset(batch.order.dropped))
 
     @property
     def count(self) -> int:
@@ -83,7 +74,7 @@ class BatchRows:
         if any(fits):
             yield replace(self, segments=tuple(compress(self.segments, fits)))
         for segment in compress(self.segments, map(operator.not_, fits)):
-            own = from_arrow(_without(segment.source.stored_payload(), self.dropped))  # type: ignore[attr-defined]
+            own = from_arrow(_without(_payload(segment.source), self.dropped))
             common = from_arrow(self.schema.field("payload").type)
             types = merge(own, common, widen=False)
             kept = {name: type_ for name, type_ in types.items() if type_ != common.get(name)}
@@ -119,8 +110,8 @@ class BatchRows:
 
     def _pieces(self) -> Iterator[pa.Table]:
         for source, start, rows in self.segments:
-            into = conform_exactly if isinstance(source, Carried) else conform
-            for piece in source.pieces(start, rows):  # type: ignore[attr-defined]
+            into = conform_exactly if source.schema is None else conform
+            for piece in source.pieces(start, rows):
                 for first in range(0, piece.num_rows, ROW_GROUP):
                     yield self._conformed(piece.slice(first, ROW_GROUP), into)
 
@@ -132,6 +123,11 @@ class BatchRows:
         if column.type != payload.type:
             column = into(column, payload.type)
         return rows.select(POSITION.names).append_column(payload, column)
+
+
+def _payload(source: RowSource) -> pa.StructType:
+    """Return the type of the rows' payload, as it was when they were put there."""
+    return next(source.pieces(0, 1)).schema.field("payload").type
 
 
 def _without(type_: pa.StructType, names: frozenset[str]) -> pa.StructType:

@@ -23,7 +23,6 @@ from transforms.writing.rows import BatchRows, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import datetime
 
     from typing_extensions import Buffer
 
@@ -86,16 +85,16 @@ class _Gathered(Sink):
             super().close()
 
 
-def description(batch: Batch, start: datetime, output: Output) -> str:
+def description(batch: Batch, output: Output) -> str:
     """Say what a batch is written as, for errors."""
     kind = "waiting rows" if batch.cut.timing == CARRY else f"a {output.format} file"
-    return f"{kind} of window {format_instant(start)}"
+    return f"{kind} of window {format_instant(batch.cut.window_start)}"
 
 
-def bad_column(storage: Storage, batch: Batch, output: Output) -> str | None:
+def bad_column(batch: Batch, output: Output) -> str | None:
     """Return the column whose type is what can't be written, if one is."""
     with suppress(Exception):  # what broke the batch may break this as well
-        for column in BatchRows.of(storage, batch, set()).schema.field("payload").type:
+        for column in BatchRows.of(batch).schema.field("payload").type:
             if not _is_writable(column, batch, output):
                 return str(column.name)
     return None
@@ -116,16 +115,14 @@ def _is_writable(column: pa.Field, batch: Batch, output: Output) -> bool:
     return True
 
 
-def stage(
-    storage: Storage, batch: Batch, rows: BatchRows, start: datetime, output: Output
-) -> list[_Encode]:
+def stage(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> list[_Encode]:
     """Write a batch's rows as one file; as more where the type of rows that waited was changed."""
 
     def written(part: BatchRows) -> _Encode:
         if batch.cut.timing == CARRY:
-            return _write_carry(storage, batch, part, start)
+            return _write_carry(storage, batch, part)
         with timed("write"):
-            return _write_batch(storage, batch, part, start, output)
+            return _write_batch(storage, batch, part, output)
 
     try:
         return [written(rows)]
@@ -133,14 +130,13 @@ def stage(
         return [written(part) for part in rows.apart()]
 
 
-def _write_batch(
-    storage: Storage, batch: Batch, rows: BatchRows, start: datetime, output: Output
-) -> _Encode:
+def _write_batch(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> _Encode:
     """Write rows of a batch up to the last row group; return what writes that."""
-    file_format = format_named(output.format, batch.task.plan.format)
-    cycle, shard = batch.task.plan.cycle, batch.task.number
+    file_format = format_named(output.format, batch.order.format)
+    cycle, shard = batch.order.cycle, batch.order.shard
+    start = batch.cut.window_start
     ending = file_format.endings[output.compression]
-    form = batch.task.plan.form
+    form = batch.order.form
     path = batch_path(start, cycle, shard, batch.number, new_token(), ending, form.layout)
     staged = staged_path(cycle, path)
     summary = Summary()
@@ -156,7 +152,7 @@ def _write_batch(
             last.append(group)
     # what finishes a file must not hold its rows
     count, timing, number = rows.count, batch.cut.timing, batch.number
-    types = rows.kept if batch.task.plan.format > 1 else {}
+    types = rows.kept if batch.order.format > 1 else {}
 
     def encode() -> _Finish:
         with _abandoned_on_failure(sink):
@@ -182,12 +178,12 @@ def _write_batch(
     return encode
 
 
-def _write_carry(storage: Storage, batch: Batch, rows: BatchRows, start: datetime) -> _Encode:
+def _write_carry(storage: Storage, batch: Batch, rows: BatchRows) -> _Encode:
     """Write rows that wait; there is nothing left to write then."""
-    path = carry_path(batch.task.plan.cycle, batch.task.number, batch.number, new_token())
+    path = carry_path(batch.order.cycle, batch.order.shard, batch.number, new_token())
     held = 0
     sink = _sink(storage, path, rows)
-    form = batch.task.plan.form
+    form = batch.order.form
     schema = headers_by(form, rows.schema.empty_table()).schema
     with (
         _abandoned_on_failure(sink),
@@ -197,7 +193,8 @@ def _write_carry(storage: Storage, batch: Batch, rows: BatchRows, start: datetim
             writer.write_table(headers_by(form, table))
             held += table.num_rows
         _check_rows(path, held, rows.count)
-    count, shard, indexed = rows.count, batch.task.number, rows.indexed
+    start, count = batch.cut.window_start, rows.count
+    shard, indexed = batch.order.shard, rows.indexed
 
     def finish() -> dict[str, Any]:
         sink.close()

@@ -25,6 +25,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 WRONG_CLOCKS = (EPOCH + timedelta(hours=3), NOON - timedelta(days=2), NOON.replace(year=2100))
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
 
 
 def entry(
@@ -120,6 +121,15 @@ def test_a_boundary_is_due_once_the_grace_is_over() -> None:
     assert planned.plan.boundary == NOON
     assert planned.plan.cause == "interval"
     assert planned.is_empty
+
+
+def test_a_plan_says_how_long_windows_are_and_how_large_batches() -> None:
+    """The collection's interval, which is pinned, and what the user says of batches today."""
+    planned = make_plan(
+        replace(entry({0: 10}, NOON), interval=HOUR), seen({0: 20}, NOON + 3 * HOUR), rules()
+    )
+    assert planned is not None
+    assert (planned.plan.interval, planned.plan.batch_size) == (HOUR, 1000)
 
 
 def test_enough_messages_are_due_at_once() -> None:

@@ -38,6 +38,8 @@ def plan(tasks: int = 1, **changes: Any) -> Plan:
         id="plan",
         cause="interval",
         planned_at=NOON,
+        interval=MINUTE,
+        batch_size=10,
         boundary=NOON,
         previous_boundary=NOON - MINUTE,
         ahead_limit=NOON + timedelta(hours=1),

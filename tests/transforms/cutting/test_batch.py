@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 
 from batch_collection.log.entry import CarryFile
-from tests.tasks import NOON, rows, task
+from batch_collection.storage.opening import open_storage
+from tests.tasks import NOON, order, rows
 from transforms.cutting.batch import Batch, BatchCoder
 from transforms.cutting.cut import Cut, Segment
-from transforms.cutting.waiting import InMemory
+from transforms.cutting.waiting import Carried, InMemory
+from transforms.elements.records import unframed
+from transforms.elements.report import TaskOrder
 
-CARRY = CarryFile("carry/1/a.arrow", NOON, 9, 0, 100, "abcdefgh", indexed=True)
+FILE = CarryFile("carry/1/a.arrow", NOON, 9, 0, 100, "abcdefgh", indexed=True)
+CARRY = Carried(open_storage(order().collection), FILE, order().cycle)
 
 
 def batch(*segments: Segment) -> Batch:
     """Build a batch of rows in several places."""
-    return Batch(task(), "attempt", 3, Cut(NOON, "on_time", segments))
+    return Batch(order(), 3, Cut(NOON, "on_time", segments))
 
 
 def test_rows_come_back_in_their_order_from_wherever_they_were() -> None:
@@ -35,5 +39,7 @@ def test_rows_come_back_in_their_order_from_wherever_they_were() -> None:
 def test_a_batch_without_rows_in_memory_is_json_alone() -> None:
     """No byte of it is a pickle or names a module."""
     encoded = BatchCoder().encode(batch(Segment(CARRY, 0, 9)))
-    assert json.loads(encoded[4:])["timing"] == "on_time"
+    of_order, rest = unframed(TaskOrder, encoded)
+    assert of_order == order()
+    assert json.loads(rest[4:].to_pybytes())["timing"] == "on_time"
     assert b"transforms" not in encoded

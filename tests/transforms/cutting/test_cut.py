@@ -3,53 +3,55 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.log.entry import CarryFile
+from batch_collection.storage.opening import open_storage
+from tests import tasks
 from transforms.cutting.cut import CARRY, EARLY, LATE, ON_TIME, Cut, Cutter, Segment
-from transforms.elements.plan import Plan
+from transforms.cutting.waiting import Carried
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from transforms.elements.order import Order
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
 
 
 class Rows(NamedTuple):
-    """Rows with names, so that each can be followed."""
+    """Rows with names, so that each can be followed; nobody may look into them."""
 
     names: tuple[str, ...]
+    schema: None = None
+    indexed: bool = False
 
     @property
     def rows(self) -> int:
         """How many there are."""
         return len(self.names)
 
+    def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
+        """Fail: cutting is arithmetic."""
+        raise AssertionError(start, rows)
 
-def plan(
+
+def order(
     boundary: datetime | None = NOON,
     previous: datetime | None = NOON - MINUTE,
-    *,
-    flush: bool = False,
-    cycle: int = 1,
-) -> Plan:
-    """Build a plan whose windows up to ``boundary`` are due."""
-    return Plan(
-        collection="collected/topic",
-        cycle=cycle,
-        run="run",
-        id="plan",
-        cause="interval",
-        planned_at=NOON,
-        boundary=boundary,
-        previous_boundary=previous,
-        ahead_limit=(boundary or NOON) + timedelta(hours=1),
-        schema={},
-        tasks=1,
-        flush=flush,
+    **changes: Any,
+) -> Order:
+    """Build an order by which windows up to ``boundary`` are due, of batches of 10 rows."""
+    return tasks.order(
+        boundary=boundary, previous_boundary=previous, **{"batch_size": 10, **changes}
     )
 
 
@@ -58,9 +60,9 @@ def rows(count: int, prefix: str = "row") -> Rows:
     return Rows(tuple(f"{prefix}{number}" for number in range(count)))
 
 
-def carry(rows: int, window_start: datetime, path: str = "carry/a") -> CarryFile:
-    """Build a carry file."""
-    return CarryFile(path, window_start, rows, 0, 1, "0")
+def carry(rows: int, window_start: datetime, path: str = "carry/a") -> Carried:
+    """Build rows that waited, in a file that isn't there."""
+    return Carried(open_storage("collected"), CarryFile(path, window_start, rows, 0, 1, "0"), 1)
 
 
 def shapes(cuts: list[Cut]) -> list[tuple[str, int]]:
@@ -70,7 +72,7 @@ def shapes(cuts: list[Cut]) -> list[tuple[str, int]]:
 
 def test_full_batches_leave_at_once_and_the_rest_waits() -> None:
     """An open window gives early panes of exactly the batch size."""
-    cutter = Cutter(plan(), MINUTE, 10)
+    cutter = Cutter(order())
     assert shapes(cutter.add(NOON, rows(25))) == [(EARLY, 10), (EARLY, 10)]
     assert shapes(cutter.add(NOON, rows(5))) == [(EARLY, 10)]
     assert shapes(cutter.finish()) == []
@@ -80,7 +82,7 @@ def test_full_batches_leave_at_once_and_the_rest_waits() -> None:
 
 def test_a_due_window_leaves_whole() -> None:
     """The rest of a window that is due is its last batch."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(4, NOON - MINUTE)])
+    cutter = Cutter(order(), [carry(4, NOON - MINUTE)])
     assert shapes(cutter.add(NOON - MINUTE, rows(8))) == [(ON_TIME, 10)]
     assert shapes(cutter.finish()) == [(ON_TIME, 2)]
     assert [file.path for file in cutter.taken] == ["carry/a"]
@@ -88,14 +90,14 @@ def test_a_due_window_leaves_whole() -> None:
 
 def test_late_rows_do_not_wait() -> None:
     """A window that was due before gives a late pane in the same cycle."""
-    cutter = Cutter(plan(), MINUTE, 10)
+    cutter = Cutter(order())
     cutter.add(NOON - 5 * MINUTE, rows(1))
     assert shapes(cutter.finish()) == [(LATE, 1)]
 
 
 def test_rows_far_ahead_do_not_wait_but_others_of_their_window_do() -> None:
     """A device with a wrong clock does not fill the carry, nor tear the windows of others."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(3, NOON)])
+    cutter = Cutter(order(), [carry(3, NOON)])
     cutter.add(NOON, rows(1), ahead=True)
     cutter.add(NOON, rows(2))
     cutter.add(NOON + MINUTE, rows(4), ahead=True)
@@ -104,7 +106,7 @@ def test_rows_far_ahead_do_not_wait_but_others_of_their_window_do() -> None:
 
 def test_rows_far_ahead_fill_batches_with_others_of_their_window() -> None:
     """A full batch is cut of all rows of a window, those that waited first."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(8, NOON)])
+    cutter = Cutter(order(), [carry(8, NOON)])
     cuts = cutter.add(NOON, rows(3), ahead=True)
     assert [s.rows for s in cuts[0].segments] == [8, 2]
     assert shapes(cuts + cutter.finish()) == [(EARLY, 10), (EARLY, 1)]
@@ -112,27 +114,27 @@ def test_rows_far_ahead_fill_batches_with_others_of_their_window() -> None:
 
 def test_rows_far_ahead_of_a_due_window_are_its_last_batch_with_the_rest() -> None:
     """A window that ends by the boundary has one pane, whatever its rows' times."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(3, NOON - MINUTE)])
+    cutter = Cutter(order(), [carry(3, NOON - MINUTE)])
     cutter.add(NOON - MINUTE, rows(1), ahead=True)
     assert shapes(cutter.finish()) == [(ON_TIME, 4)]
 
 
 def test_flushing_lets_nothing_wait() -> None:
     """Open windows leave as early panes."""
-    cutter = Cutter(plan(flush=True), MINUTE, 10, [carry(4, NOON)])
+    cutter = Cutter(order(flush=True), [carry(4, NOON)])
     assert shapes(cutter.finish()) == [(EARLY, 4)]
 
 
 def test_untouched_carry_stays_where_it_is() -> None:
     """A window that gets no row and isn't due is not written again."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(4, NOON)])
+    cutter = Cutter(order(), [carry(4, NOON)])
     assert shapes(cutter.finish()) == []
     assert cutter.taken == ()
 
 
 def test_a_smaller_batch_size_than_the_carry_still_cuts_exactly() -> None:
     """Carry of a run with larger batches is cut down, its rest carried on."""
-    cutter = Cutter(plan(), MINUTE, 10, [carry(25, NOON)])
+    cutter = Cutter(order(), [carry(25, NOON)])
     cuts = cutter.finish()
     assert shapes(cuts) == [(EARLY, 10), (EARLY, 10), (CARRY, 5)]
     assert [(s.start, s.rows) for cut in cuts for s in cut.segments] == [(0, 10), (10, 10), (20, 5)]
@@ -141,7 +143,7 @@ def test_a_smaller_batch_size_than_the_carry_still_cuts_exactly() -> None:
 
 def test_segments_put_in_the_place_of_waiting_ones_are_cut() -> None:
     """What was spilled comes back."""
-    cutter = Cutter(plan(), MINUTE, 10)
+    cutter = Cutter(order())
     cutter.add(NOON, rows(3))
     cutter.add(NOON, rows(2), ahead=True)
     cutter.replace_fresh(lambda s: Segment(rows(s.rows, "spilled"), 0, s.rows))
@@ -155,14 +157,14 @@ class World:
     """A log in memory: what was cut, what waits."""
 
     batch_size: int
-    carry: dict[str, CarryFile] = field(default_factory=dict)
+    carry: dict[str, Carried] = field(default_factory=dict)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     written: list[tuple[int, Cut, tuple[str, ...]]] = field(default_factory=list)
     carried_rows: int = 0
 
-    def cycle(self, plan: Plan, arrived: list[tuple[datetime, Rows]], *ahead: int) -> None:
+    def cycle(self, order: Order, arrived: list[tuple[datetime, Rows]], *ahead: int) -> None:
         """Run one cycle; ``ahead`` are the places of what is ahead among what arrived."""
-        cutter = Cutter(plan, MINUTE, self.batch_size, tuple(self.carry.values()))
+        cutter = Cutter(replace(order, batch_size=self.batch_size), tuple(self.carry.values()))
         cuts = [
             cut
             for place, (start, fresh) in enumerate(arrived)
@@ -174,12 +176,12 @@ class World:
             del self.carry[file.path]
         for number, (cut, names) in enumerate(contents):
             if cut.timing == CARRY:
-                path = f"carry/{plan.cycle}-{number}"
+                path = f"carry/{order.cycle}-{number}"
                 self.carry[path] = carry(cut.rows, cut.window_start, path)
                 self.names[path] = names
                 self.carried_rows += cut.rows
             else:
-                self.written.append((plan.cycle, cut, names))
+                self.written.append((order.cycle, cut, names))
 
     def _names_of(self, cut: Cut) -> tuple[str, ...]:
         return tuple(
@@ -189,8 +191,8 @@ class World:
         )
 
     def _all_names(self, segment: Segment) -> tuple[str, ...]:
-        if isinstance(segment.source, CarryFile):
-            return self.names[segment.source.path]
+        if isinstance(segment.source, Carried):
+            return self.names[segment.source.file.path]
         assert isinstance(segment.source, Rows)
         return segment.source.names
 
@@ -211,22 +213,22 @@ def test_every_row_is_in_one_batch_or_in_the_carry(data: st.DataObject) -> None:
             fresh = rows(data.draw(st.integers(1, 30)), f"{cycle}.{number}.")
             arrived.append((start, fresh))
             fed.setdefault(start, []).extend(fresh.names)
-        asked = plan(boundary, previous, flush=data.draw(st.booleans()), cycle=cycle)
+        asked = order(boundary, previous, flush=data.draw(st.booleans()), cycle=cycle)
         ahead = data.draw(st.sets(st.integers(0, 4)))
         world.cycle(asked, arrived, *ahead)
         carried = {name for path in world.carry for name in world.names[path]}
         for place, (_, fresh) in enumerate(arrived):
             assert place not in ahead or carried.isdisjoint(fresh.names)
-        for file in world.carry.values():
-            assert file.window_start + MINUTE > boundary
+        for waiting in world.carry.values():
+            assert waiting.file.window_start + MINUTE > boundary
         previous = boundary
     for start, names in fed.items():
         batches = [(c, cut, got) for c, cut, got in world.written if cut.window_start == start]
-        waiting = [world.names[path] for path, f in world.carry.items() if f.window_start == start]
+        carry = [each.file for each in world.carry.values() if each.file.window_start == start]
+        rest = [name for file in carry for name in world.names[file.path]]
         found = [name for _, _, got in batches for name in got]
-        found += [name for got in waiting for name in got]
-        assert sorted(found) == sorted(names)
-        assert sum(map(len, waiting)) < world.batch_size
+        assert sorted(found + rest) == sorted(names)
+        assert len(rest) < world.batch_size
         for cycle in {cycle for cycle, _, _ in batches}:
             pane = [cut for at, cut, _ in batches if at == cycle]
             assert all(cut.rows == world.batch_size for cut in pane[:-1])
@@ -239,7 +241,7 @@ def test_carry_is_merged_geometrically() -> None:
     world = World(batch_size=10**6)
     cycles = 1000
     for cycle in range(1, cycles + 1):
-        world.cycle(plan(cycle=cycle), [(NOON, rows(1, f"{cycle}."))])
+        world.cycle(order(cycle=cycle), [(NOON, rows(1, f"{cycle}."))])
     assert sum(file.rows for file in world.carry.values()) == cycles
     assert len(world.carry) <= math.log2(cycles) + 1
     assert world.carried_rows <= cycles * math.log(cycles, 1.5)
@@ -249,7 +251,7 @@ def test_rows_keep_their_order_within_a_window_when_nothing_is_merged_out_of_ord
     """Carry comes before what is new."""
     world = World(batch_size=100)
     for cycle in range(1, 6):
-        world.cycle(plan(cycle=cycle), [(NOON, rows(2, f"{cycle}."))])
-    world.cycle(plan(NOON + MINUTE, NOON, cycle=6), [])
+        world.cycle(order(cycle=cycle), [(NOON, rows(2, f"{cycle}."))])
+    world.cycle(order(NOON + MINUTE, NOON, cycle=6), [])
     ((_, _, names),) = world.written
     assert names == tuple(f"{cycle}.{number}" for cycle in range(1, 6) for number in range(2))

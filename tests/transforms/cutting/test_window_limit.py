@@ -26,6 +26,8 @@ def task(messages: int, most: int | None, tasks: int = 1) -> Task:
         id="plan",
         cause="once",
         planned_at=NOON,
+        interval=MINUTE,
+        batch_size=100,
         boundary=None,
         previous_boundary=None,
         ahead_limit=NOON,
@@ -57,20 +59,20 @@ def add(limit: WindowLimit, first: int, *minutes: list[int]) -> None:
 
 def test_rows_of_few_windows_are_never_too_many() -> None:
     """However many rows, chunks and ways back and forth; times before 1970 have windows, too."""
-    limit = WindowLimit(task(100, 3), MINUTE)
+    limit = WindowLimit(task(100, 3))
     for chunk in range(5):
         add(limit, 4 * chunk, [-1, 0], [], [1, 0, -1], [0])
 
 
 def test_a_task_without_a_bound_has_none() -> None:
     """It reads as little as can be."""
-    add(WindowLimit(task(1, None), MINUTE), 0, list(range(10)))
+    add(WindowLimit(task(1, None)), 0, list(range(10)))
 
 
 @pytest.mark.parametrize("tasks", [1, 4])
 def test_what_fits_is_a_share_of_the_plan(tasks: int) -> None:
     """Half of this task's messages fit: three quarters of a half of all are read instead."""
-    limit = WindowLimit(task(1000, 4, tasks), MINUTE)
+    limit = WindowLimit(task(1000, 4, tasks))
     add(limit, 0, *([[n % 4] for n in range(500)]))
     with pytest.raises(TooManyWindows, match=rf"more than {4 * tasks} windows; it reads at"):
         add(limit, 500, [9], [9])
@@ -82,7 +84,7 @@ def test_what_fits_is_a_share_of_the_plan(tasks: int) -> None:
 def test_a_message_that_alone_has_too_many_leaves_one_to_read() -> None:
     """There is no less."""
     with pytest.raises(TooManyWindows) as caught:
-        add(WindowLimit(task(1000, 3), MINUTE), 0, [1, 2, 3, 4])
+        add(WindowLimit(task(1000, 3)), 0, [1, 2, 3, 4])
     assert caught.value.limit == 1
 
 
@@ -98,7 +100,7 @@ def test_the_bound_is_met_where_counting_one_by_one_meets_it(data: st.DataObject
         if len(windows) > most:
             fits = place
             break
-    limit, first, told = WindowLimit(task(len(minutes), most), MINUTE), 0, None
+    limit, first, told = WindowLimit(task(len(minutes), most)), 0, None
     try:
         while first < len(minutes):
             count = data.draw(st.integers(1, 10))

@@ -20,7 +20,7 @@ from batch_collection.schema.arrow import PRIMITIVES, to_arrow
 from batch_collection.schema.types import MAX_LEVELS, merge
 from transforms.cutting.waiting import InMemory, SpillFile
 from transforms.decoding import additions
-from transforms.decoding.additions import refusal, without_twins
+from transforms.decoding.additions import objection, without_twins
 from transforms.elements.tables import read_ipc, write_ipc
 
 NAMES = st.sampled_from(["a", "b", "", "a.b", "\0", "\n", "list", "element", "ä", "x" * 3000, '"'])
@@ -58,7 +58,7 @@ def value_of(type_: Any) -> Any:
 @given(st.dictionaries(NAMES, TYPES, min_size=1, max_size=3) | deep())
 def test_a_type_is_let_in_if_all_writers_hold_it(schema: dict[str, Any]) -> None:
     """As rows that wait, in memory, on disk or as carry, and in each format; else it says why."""
-    problem = refusal({}, schema, "none")
+    problem = objection({}, schema, "none")
 
     if problem is not None:
         assert levels(schema) > MAX_LEVELS
@@ -100,10 +100,10 @@ def test_what_is_in_a_schema_already_is_not_looked_at() -> None:
         type_ = {"a": type_}
     known = {"deep": type_, "x": "int64", "X": "int64"}
 
-    assert refusal(known, {**known, "y": "int64"}, "ascii") is None
-    assert refusal(known, {**known, "xx": {"a": "int64"}}, "ascii") is None
+    assert objection(known, {**known, "y": "int64"}, "ascii") is None
+    assert objection(known, {**known, "xx": {"a": "int64"}}, "ascii") is None
     assert re.match(
-        "nested 82 levels", refusal(known, {"deep": {**type_, "b": type_}}, "none") or ""
+        "nested 82 levels", objection(known, {"deep": {**type_, "b": type_}}, "none") or ""
     )
 
 
@@ -117,7 +117,7 @@ def test_columns_that_come_one_by_one_cost_the_same_each(monkeypatch: pytest.Mon
         {**known, "b": ["int64"]},
         {**known, "s": {"x": "int64", "y": [{"z": "bool", "w": "string"}]}},
     ):
-        assert refusal(known, grown, "ascii") is None
+        assert objection(known, grown, "ascii") is None
 
     assert tried == [{"b": ["int64"]}, {"s": {"y": [{"w": "string"}]}}]
 
@@ -128,10 +128,10 @@ def test_an_empty_name_is_refused(type_: Any) -> None:
     schema = {"": type_} if isinstance(type_, str) else {"a": type_}
 
     assert "a field's name is empty, and DuckDB puts another" in (
-        refusal({}, schema, "ascii") or ""
+        objection({}, schema, "ascii") or ""
     )
-    assert refusal(schema, {**schema, "b": "bool"}, "ascii") is None
-    assert refusal({}, schema, "none") is None
+    assert objection(schema, {**schema, "b": "bool"}, "ascii") is None
+    assert objection({}, schema, "none") is None
     sink = io.BytesIO()
     pq.write_table(pa.table({"x": [1], "": [2]}), sink)
     with duckdb.connect() as connection, tempfile.NamedTemporaryFile() as file:
@@ -146,9 +146,9 @@ def test_a_name_with_a_nul_is_refused(type_: Any) -> None:
     """DuckDB and Polars end it there when they are given tables: two names become one."""
     schema = {"x\0": type_} if isinstance(type_, str) else {"a": type_}
 
-    assert "a field's name has a NUL" in (refusal({}, schema, "ascii") or "")
-    assert refusal(schema, {**schema, "b": "bool"}, "ascii") is None
-    assert refusal({}, schema, "none") is None
+    assert "a field's name has a NUL" in (objection({}, schema, "ascii") or "")
+    assert objection(schema, {**schema, "b": "bool"}, "ascii") is None
+    assert objection({}, schema, "none") is None
     named = pa.table({"x\0": [1]})  # noqa: F841 - found by its name
     with duckdb.connect() as connection:
         assert [each[0] for each in connection.execute("FROM named").description or ()] == ["x"]
@@ -159,10 +159,10 @@ def test_names_of_dropped_columns_are_taken() -> None:
     dropped = {"userId": "int64", "s": {"a": "bool"}}
 
     for new in ({"userID": "int64"}, {"s": {"A": "bool"}}):
-        assert "differ by case alone" in (refusal({}, new, "ascii", dropped) or "")
-        assert refusal({}, new, "none", dropped) is None
-    assert refusal({}, {"userId": "string", "s": {"b": "bool"}}, "ascii", dropped) is None
-    assert refusal({"x": "bool"}, {"x": "bool", "y": "bool"}, "ascii", dropped) is None
+        assert "differ by case alone" in (objection({}, new, "ascii", dropped) or "")
+        assert objection({}, new, "none", dropped) is None
+    assert objection({}, {"userId": "string", "s": {"b": "bool"}}, "ascii", dropped) is None
+    assert objection({"x": "bool"}, {"x": "bool", "y": "bool"}, "ascii", dropped) is None
 
 
 SPELT = st.recursive(
@@ -185,10 +185,10 @@ def test_without_twins_there_is_nothing_to_refuse(
 
     kept = without_twins(known, grown, "ascii")
 
-    assert refusal(known, kept, "ascii") is None
+    assert objection(known, kept, "ascii") is None
     assert merge(kept, known, widen=False) == kept
     assert without_twins(known, grown, "none") == grown
-    if refusal(known, grown, "ascii") is None:
+    if objection(known, grown, "ascii") is None:
         assert kept == grown
 
 
@@ -224,4 +224,4 @@ def test_names_are_told_apart_as_duckdb_tells_them(names: tuple[str, str]) -> No
             except (duckdb.CatalogException, duckdb.BinderException):
                 is_one = True
 
-        assert (refusal({}, types, "ascii") is not None) == is_one
+        assert (objection({}, types, "ascii") is not None) == is_one

@@ -19,6 +19,7 @@ from batch_collection.errors import CollectionError
 from tests.decoding import (
     FIRST_OFFSET,
     LAW,
+    MINUTE,
     NOW,
     STAMP,
     check_against_json,
@@ -88,8 +89,10 @@ def test_a_chunk_may_be_empty_or_a_record_batch_or_a_slice() -> None:
     pieces = pa.concat_tables([whole.slice(0, 2), whole.slice(2)])
     (batch,) = whole.to_batches()
 
-    empty = decode(whole.slice(0, 0), {}, {}, RowRules(), NOW)
-    results = [decode(messages, {}, {}, RowRules(), NOW) for messages in (whole, pieces, batch)]
+    empty = decode(whole.slice(0, 0), {}, {}, RowRules(), NOW, MINUTE)
+    results = [
+        decode(messages, {}, {}, RowRules(), NOW, MINUTE) for messages in (whole, pieces, batch)
+    ]
 
     assert (empty.rows.num_rows, empty.counts, empty.schema) == (0, (), {})
     for done in results:
@@ -108,7 +111,7 @@ def test_counts_are_by_partition() -> None:
         ]
     )
 
-    two, five, nine = decode(messages, {}, {}, RowRules(), NOW).counts
+    two, five, nine = decode(messages, {}, {}, RowRules(), NOW, MINUTE).counts
 
     assert (two.partition, two.start, two.end, two.messages) == (2, 1000, 1002, 2)
     assert (two.rows, two.dead_letters, two.tombstones, two.empty) == (1, 1, 0, 0)
@@ -491,7 +494,7 @@ def test_names_that_differ_by_case_are_a_dead_letter() -> None:
         dead = range(len(good), len(good) + len(sent) * count)
         assert errors(done) == dict(zip(dead, [*sent.values()] * count, strict=True))
     assert list(done.schema) == ["a", "n", "kÄ", "kä", "ß", "ss", "ẞ"]
-    old = decode(chunk(*sent), {}, {}, RowRules(), NOW, "none")
+    old = decode(chunk(*sent), {}, {}, RowRules(), NOW, MINUTE, "none")
     assert old.dead_letters.num_rows == 0
     assert list(old.schema) == ["userId", "userID", "A", "n", "l", "b", "B"]
 
@@ -532,7 +535,7 @@ def test_a_field_named_like_another_column_but_for_its_case_makes_a_dead_letter(
 
     assert errors(done).keys() == {1, 2}
     assert all(error.startswith(f"field {name!r} {reason}") for error in errors(done).values())
-    assert decode(chunk(*bad), {}, {}, RowRules(), NOW, "none").dead_letters.num_rows == 0
+    assert decode(chunk(*bad), {}, {}, RowRules(), NOW, MINUTE, "none").dead_letters.num_rows == 0
 
 
 def nested(levels: int, opening: bytes = b'{"a":', closing: bytes = b"}") -> bytes:
@@ -1254,7 +1257,7 @@ def test_it_makes_no_difference_how_messages_are_cut_into_chunks(
     borders: Sequence[int] = sorted({0, len(values), *(min(cut, len(values)) for cut in cuts)})
     messages = chunk(*values)
     parts = [
-        decode(messages.slice(start, stop - start), full, full, RowRules(), NOW)
+        decode(messages.slice(start, stop - start), full, full, RowRules(), NOW, MINUTE)
         for start, stop in pairwise(borders)
     ]
 

@@ -14,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.log.entry import CarryFile, DeadLetterFile, Entry
-from tests.decoding import NOW, chunk, decoded, errors, expected, offsets, rows, shown
+from tests.decoding import (
+    MINUTE,
+    NOW,
+    chunk,
+    decoded,
+    errors,
+    expected,
+    offsets,
+    rows,
+    shown,
+)
 from tests.transforms.committing.test_settle import NOON, entry, plan
 from transforms.committing.settle import settle
 from transforms.decoding import json_rows
@@ -99,7 +109,7 @@ def decoded_task(chunks: Sequence[list[bytes]], pinned: dict[str, Any]) -> Itera
     """Decode the chunks of a task one after the other."""
     known = pinned
     for values in chunks:
-        done = decode(chunk(*values), pinned, known, RowRules(), NOW)
+        done = decode(chunk(*values), pinned, known, RowRules(), NOW, MINUTE)
         known = done.schema
         yield done
 

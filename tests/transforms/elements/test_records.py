@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, is_dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -23,7 +23,7 @@ from batch_collection.log.entry import (
 )
 from pipeline.running.coordinator import Flight
 from pipeline.running.plan_cycle import FlightCoder
-from tests.tasks import NOON, plan
+from tests.tasks import MINUTE, NOON, plan
 from transforms.elements.coders import ReportCoder, TaskCoder
 from transforms.elements.failure import Failure
 from transforms.elements.plan import DeadLetterLimit, Plan, RedrivePlan, Task
@@ -32,7 +32,7 @@ from transforms.elements.report import Report, WrittenBatch
 from transforms.sources.contract import Slice
 
 NAMED: tuple[type, ...] = (BatchFile, CarryFile, DeadLetterFile, PartitionRead, Plan, Slice)
-NAMES = {each.__name__: each for each in (*NAMED, datetime)}
+NAMES = {each.__name__: each for each in (*NAMED, datetime, timedelta)}
 
 INSTANTS = st.datetimes(
     min_value=datetime(1, 1, 2),  # noqa: DTZ001 - hypothesis wants it naive
@@ -50,6 +50,7 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     float: st.floats(allow_nan=False, allow_infinity=False),
     datetime: INSTANTS,
+    timedelta: st.timedeltas(timedelta(0), timedelta(days=100_000)),
     Any: SCHEMAS,
 }
 
@@ -94,7 +95,7 @@ def records(kind: type) -> st.SearchStrategy[Any]:
 KINDS = (Task, Report, Failure, Flight)
 ANY = st.sampled_from(KINDS).flatmap(values)
 REDRIVE = RedrivePlan(
-    "c", 1, "r", "p", "redrive", NOON, None, None, NOON, {"a": "int64"}, 1, behind=7
+    "c", 1, "r", "p", "redrive", NOON, MINUTE, 10, None, None, NOON, {"a": "int64"}, 1, behind=7
 )
 
 
@@ -174,8 +175,9 @@ def test_no_byte_names_a_class(record: Any) -> None:
 WIRE = {
     Task: "plan number slices carry",
     Slice: "topic partition start end lost",
-    Plan: "collection cycle run id cause planned_at boundary previous_boundary ahead_limit schema "
-    "tasks flush pinned dropped format form max_dead_letters previous messages most_windows",
+    Plan: "collection cycle run id cause planned_at interval batch_size boundary previous_boundary "
+    "ahead_limit schema tasks flush pinned dropped format form max_dead_letters previous messages "
+    "most_windows",
     RedrivePlan: "letters behind",
     Form: "layout headers fold",
     DeadLetterLimit: "most percent before",
