@@ -92,6 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "batch_collection/schema",
         "batch_collection/windows",
         "elements",
+        "process",
         "sources",
     },
     "transforms/cutting": {"batch_collection", "elements", "sources"},

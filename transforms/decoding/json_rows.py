@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +38,7 @@ from transforms.decoding.json_value import (
     load,
     written,
 )
+from transforms.process.process import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,6 @@ _PARTS = 8
 _MOST_BYTES = 1 << 28  # its blocks are below 2 GiB
 _MOST_MESSAGES = 50_000  # pyarrow's parser stops at 100,000 rows a block
 _PARSERS = min(os.cpu_count() or 1, 4)
-_parsers = ThreadPoolExecutor(_PARSERS, "parsing")
 _WORTH_A_THREAD = 2_000  # messages
 _OR_KEEP = "or keep messages as they are with --input_format=bytes"
 _NOTHING = pa.array([b""])
@@ -195,7 +194,9 @@ class _Reader:
             except pa.ArrowInvalid as error:
                 return error
 
-        return [tried(parts[0])] if len(parts) == 1 else list(_parsers.map(tried, parts))
+        if len(parts) == 1:
+            return [tried(parts[0])]
+        return list(current().threads("parsing", _PARSERS).map(tried, parts))
 
     def _smaller(self, part: _Part, error: pa.ArrowInvalid) -> list[_Part]:
         """Return what to try instead of a part that failed.
