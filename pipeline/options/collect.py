@@ -24,6 +24,7 @@ from pipeline.options.engine import (
 )
 from pipeline.options.flags import EXACTNESS, Flags, local_path
 from pipeline.options.sources import check_source, configure_sources
+from transforms.decoding.known import DECODERS
 from transforms.decoding.row_time import FIELD
 from transforms.decoding.rules import RowRules
 from transforms.elements.plan import DeadLetterLimit
@@ -356,7 +357,7 @@ def input_format_of(flags: Flags) -> str:
     """Return the input format; a function of the user's must be there."""
     text = str(flags.args.input_format)
     if ":" not in text:
-        return flags.choice("input_format", ("json", "bytes", "MODULE:FUNCTION"))
+        return flags.choice("input_format", (*DECODERS, "MODULE:FUNCTION"))
     try:
         load_function("input_format", text)
     except CollectionError as error:

@@ -26,7 +26,15 @@ import pyarrow.json as pj
 from batch_collection.schema.arrow import to_arrow
 from batch_collection.schema.types import MAX_LEVELS, is_changed, merge, prune, untyped
 from transforms.decoding.additions import folded, objection
-from transforms.decoding.contract import Piece, Reading, SchemaChange, grow, reason_of, too_much
+from transforms.decoding.contract import (
+    Piece,
+    Reading,
+    SchemaChange,
+    array_of,
+    grow,
+    reason_of,
+    too_much,
+)
 from transforms.decoding.json_instants import as_texts, with_instants
 from transforms.decoding.json_value import (
     MAX_DEPTH,
@@ -46,6 +54,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from batch_collection.schema.types import Schema
+    from transforms.decoding.contract import Columns
+    from transforms.decoding.rules import RowRules
 
 __all__ = ["parse", "read_json"]
 
@@ -62,27 +72,20 @@ _NOTHING = pa.array([b""])
 _ROW = re.compile(r" in row (\d+)$")
 
 
-def read_json(
-    values: pa.Array,
-    pinned: Schema,
-    known: Schema,
-    numbers: str,
-    reserved: frozenset[str],
-    fold: str = "none",
-    dropped: Schema | None = None,
-) -> Reading:
-    """Return what the messages ``values`` hold; nulls among them are left alone.
+def read_json(messages: pa.Table, columns: Columns, rules: RowRules) -> Reading:
+    """Return what the values of messages hold.
 
     New columns are learned from the messages in their order, those that are objects before those
-    that are arrays: integers int64 (double with ``numbers="double"``), fractions double, text
+    that are arrays: integers int64 (double with ``--numbers=double``), fractions double, text
     string. A type once known refuses other values; see ``json_value.check``. What was ``dropped``
     is left out, whatever it holds, quickly where that is of the type that it had.
 
     Raises:
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
-    integers = "double" if numbers == "double" else "int64"
-    reader = _Reader(values, pinned, known, integers, reserved, fold, dropped or {})
+    integers = "double" if rules.numbers == "double" else "int64"
+    values = array_of(messages.column("value"))
+    reader = _Reader(values, columns, columns.known, integers, rules.reserved)
     reader.read()
     return Reading(reader.pieces, reader.faults, reader.known, reader.untyped)
 
@@ -102,19 +105,20 @@ class _Part:
 @dataclass
 class _Reader:
     values: pa.Array
-    pinned: Schema
+    columns: Columns
     known: Schema
     integers: str
     reserved: frozenset[str]
-    fold: str
-    dropped: Schema
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
     untyped: Schema = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._shape = self.known  # and the nulls and empty things met in this chunk
-        self._typed_shape, self._type = self._shape, to_arrow({**self._shape, **self.dropped})
+        self._typed_shape, self._type = (
+            self._shape,
+            to_arrow({**self._shape, **self.columns.dropped}),
+        )
         self._is_changed = False
         self._rewritten: dict[int, bytes] = {}  # messages as their columns hold them
         self._lengths = pc.binary_length(self.values).fill_null(0).to_numpy()
@@ -186,7 +190,7 @@ class _Reader:
         """Return of each part what it makes, or why it makes nothing; the parser frees the GIL."""
         if self._typed_shape is not self._shape:
             self._typed_shape = self._shape
-            self._type = to_arrow({**_parsable(self._shape), **self.dropped})
+            self._type = to_arrow({**_parsable(self._shape), **self.columns.dropped})
 
         def tried(part: _Part) -> Piece | pa.ArrowInvalid | None:
             try:
@@ -309,10 +313,10 @@ class _Reader:
     def _kept(self, message: Any) -> Any:
         """Return a message's value without the columns that were dropped."""
         objects = _objects(message)
-        if not self.dropped:
+        if not self.columns.dropped:
             return message
         kept = [
-            {name: value for name, value in each.items() if name not in self.dropped}
+            {name: value for name, value in each.items() if name not in self.columns.dropped}
             for each in objects
         ]
         return kept if isinstance(message, list) else kept[0]
@@ -323,7 +327,7 @@ class _Reader:
         grown = self.known
         for value in objects:
             self._check_names(value)
-            grown = grow(grown, self.pinned, infer(value, integers=self.integers))
+            grown = grow(grown, self.columns.pinned, infer(value, integers=self.integers))
         for value in objects:
             check(value, grown)
         if grown != self.known:
@@ -333,7 +337,7 @@ class _Reader:
 
     def _check_names(self, value: dict[str, Any]) -> None:
         for name in value:
-            if name not in self.known and folded(name, self.fold) in self.reserved:
+            if name not in self.known and folded(name, self.columns.fold) in self.reserved:
                 raise Misfit(_clash(name))
 
     def _note_untyped(self, value: dict[str, Any]) -> None:
@@ -352,7 +356,7 @@ class _Reader:
             raise Misfit(reason)
         typed = prune(grown)
         if typed != self.known:
-            if problem := objection(self.known, typed, self.fold, self.dropped):
+            if problem := objection(self.known, typed, self.columns.fold, self.columns.dropped):
                 reason = f"{problem}, {_OR_KEEP}"
                 raise Misfit(reason)
             self._prove(typed, message)

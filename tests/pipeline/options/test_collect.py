@@ -10,6 +10,8 @@ import pytest
 from pipeline import cli
 from pipeline.options.collect import CollectOptions, check, configure
 from pipeline.options.flags import Parser, normalised
+from tests import toy_decoder
+from transforms.decoding.known import DECODERS
 from transforms.elements.plan import DeadLetterLimit
 
 if TYPE_CHECKING:
@@ -126,6 +128,19 @@ def test_an_unknown_runner_is_refused_with_those_there_are(
     assert errors(capsys, *NEEDED, "--runner=DirectRuner") == [
         f"error: unknown --runner=DirectRuner; did you mean DirectRunner?; use one of: {there}"
     ]
+
+
+def test_a_decoder_that_is_registered_may_be_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line that registers it is all; before, the error names those that are."""
+    asked = f"--input_format={toy_decoder.NAME}"
+    (line,) = errors(capsys, *NEEDED, asked)
+    assert line == f"error: unknown {asked}; use one of: json, bytes, MODULE:FUNCTION"
+
+    monkeypatch.setitem(DECODERS, toy_decoder.NAME, toy_decoder.read_csv)
+
+    assert options(asked).rules.input_format == toy_decoder.NAME
 
 
 def test_a_decoder_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

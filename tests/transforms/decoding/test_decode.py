@@ -31,7 +31,7 @@ from tests.decoding import (
     shown,
 )
 from transforms.decoding import json_rows
-from transforms.decoding.contract import SchemaChange
+from transforms.decoding.contract import Columns, SchemaChange
 from transforms.decoding.decode import Decoded, decode
 from transforms.decoding.rules import RowRules
 
@@ -89,9 +89,10 @@ def test_a_chunk_may_be_empty_or_a_record_batch_or_a_slice() -> None:
     pieces = pa.concat_tables([whole.slice(0, 2), whole.slice(2)])
     (batch,) = whole.to_batches()
 
-    empty = decode(whole.slice(0, 0), {}, {}, RowRules(), NOW, MINUTE)
+    empty = decode(whole.slice(0, 0), Columns({}, {}), RowRules(), NOW, MINUTE)
     results = [
-        decode(messages, {}, {}, RowRules(), NOW, MINUTE) for messages in (whole, pieces, batch)
+        decode(messages, Columns({}, {}), RowRules(), NOW, MINUTE)
+        for messages in (whole, pieces, batch)
     ]
 
     assert (empty.rows.num_rows, empty.counts, empty.schema) == (0, (), {})
@@ -111,7 +112,7 @@ def test_counts_are_by_partition() -> None:
         ]
     )
 
-    two, five, nine = decode(messages, {}, {}, RowRules(), NOW, MINUTE).counts
+    two, five, nine = decode(messages, Columns({}, {}), RowRules(), NOW, MINUTE).counts
 
     assert (two.partition, two.start, two.end, two.messages) == (2, 1000, 1002, 2)
     assert (two.rows, two.dead_letters, two.tombstones, two.empty) == (1, 1, 0, 0)
@@ -494,7 +495,7 @@ def test_names_that_differ_by_case_are_a_dead_letter() -> None:
         dead = range(len(good), len(good) + len(sent) * count)
         assert errors(done) == dict(zip(dead, [*sent.values()] * count, strict=True))
     assert list(done.schema) == ["a", "n", "kÄ", "kä", "ß", "ss", "ẞ"]
-    old = decode(chunk(*sent), {}, {}, RowRules(), NOW, MINUTE, "none")
+    old = decode(chunk(*sent), Columns({}, {}, "none"), RowRules(), NOW, MINUTE)
     assert old.dead_letters.num_rows == 0
     assert list(old.schema) == ["userId", "userID", "A", "n", "l", "b", "B"]
 
@@ -535,7 +536,10 @@ def test_a_field_named_like_another_column_but_for_its_case_makes_a_dead_letter(
 
     assert errors(done).keys() == {1, 2}
     assert all(error.startswith(f"field {name!r} {reason}") for error in errors(done).values())
-    assert decode(chunk(*bad), {}, {}, RowRules(), NOW, MINUTE, "none").dead_letters.num_rows == 0
+    assert (
+        decode(chunk(*bad), Columns({}, {}, "none"), RowRules(), NOW, MINUTE).dead_letters.num_rows
+        == 0
+    )
 
 
 def nested(levels: int, opening: bytes = b'{"a":', closing: bytes = b"}") -> bytes:
@@ -730,12 +734,12 @@ def test_a_large_message_is_a_row() -> None:
 
 def test_a_chunk_larger_than_one_parse_is_parsed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its messages nor its bytes are limited."""
-    values = chunk(*(b'{"a":%d}' % place for place in range(1000))).column("value").chunk(0)
-    schema = {"a": "int64"}
+    messages = chunk(*(b'{"a":%d}' % place for place in range(1000)))
+    columns = Columns({"a": "int64"}, {"a": "int64"})
 
     for limit, bound, most in (("_MOST_MESSAGES", 300, 300), ("_MOST_BYTES", 700, 100)):
         monkeypatch.setattr(json_rows, limit, bound)
-        read = json_rows.read_json(values, schema, schema, "infer", frozenset())
+        read = json_rows.read_json(messages, columns, RowRules())
 
         made = [row["a"] for piece in read.pieces for row in piece.payload.to_pylist()]
         assert made == list(range(1000))
@@ -1257,7 +1261,7 @@ def test_it_makes_no_difference_how_messages_are_cut_into_chunks(
     borders: Sequence[int] = sorted({0, len(values), *(min(cut, len(values)) for cut in cuts)})
     messages = chunk(*values)
     parts = [
-        decode(messages.slice(start, stop - start), full, full, RowRules(), NOW, MINUTE)
+        decode(messages.slice(start, stop - start), Columns(full, full), RowRules(), NOW, MINUTE)
         for start, stop in pairwise(borders)
     ]
 

@@ -28,7 +28,7 @@ from transforms.elements.coders import ReportCoder, TaskCoder
 from transforms.elements.failure import Failure
 from transforms.elements.plan import DeadLetterLimit, Plan, RedrivePlan, Task
 from transforms.elements.records import framed, from_json, to_json, unframed
-from transforms.elements.report import Report, WrittenBatch
+from transforms.elements.report import Report, TaskOrder, WrittenBatch
 from transforms.sources.contract import Slice
 
 NAMED: tuple[type, ...] = (BatchFile, CarryFile, DeadLetterFile, PartitionRead, Plan, Slice)
@@ -92,7 +92,7 @@ def records(kind: type) -> st.SearchStrategy[Any]:
     return st.builds(kind, **{name: values(hint) for name, hint in hints_of(kind).items()})
 
 
-KINDS = (Task, Report, Failure, Flight)
+KINDS = (Task, TaskOrder, Report, Failure, Flight)
 ANY = st.sampled_from(KINDS).flatmap(values)
 REDRIVE = RedrivePlan(
     "c", 1, "r", "p", "redrive", NOON, MINUTE, 10, None, None, NOON, {"a": "int64"}, 1, behind=7
@@ -143,7 +143,7 @@ def defaults_of(kind: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("kind", [Task, Report, Plan, RedrivePlan, Failure, Flight])
+@pytest.mark.parametrize("kind", [Task, TaskOrder, Report, Plan, RedrivePlan, Failure, Flight])
 @given(data=st.data())
 @settings(deadline=None, max_examples=10)
 def test_fields_that_an_older_version_did_not_know_get_their_defaults(
@@ -179,6 +179,8 @@ WIRE = {
     "ahead_limit schema tasks flush pinned dropped format form max_dead_letters previous messages "
     "most_windows",
     RedrivePlan: "letters behind",
+    TaskOrder: "collection cycle shard attempt interval batch_size boundary previous_boundary "
+    "ahead_limit schema flush dropped format form plan",
     Form: "layout headers fold",
     DeadLetterLimit: "most percent before",
     CarryFile: "path window_start rows shard bytes crc32c indexed",
