@@ -14,7 +14,7 @@ from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
 from tests.services.google import FakeGoogle
 from tests.services.kafka import KafkaBroker, kafka_jars
 from tests.services.made import UnavailableError
-from tests.services.needed import fixtures_of, group_of, prepare
+from tests.services.needed import fixtures_of, prepare
 from tests.services.package import built_sdist, installed
 from tests.services.prism import PrismServer, prism_binary
 from tests.toys import MemoryStorage
@@ -57,18 +57,6 @@ def kafka(jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafk
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a Prism that is somewhere else be named."""
     parser.addoption("--prism_location", help="Prism's binary (default: found, or built by Go)")
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let tests of one service share its process: what --dist=loadgroup keeps together.
-
-    pytest-xdist 3.8 notes it where pytest 9.2 does not look any more. Until they meet again, each
-    worker starts a service of its own.
-    """
-    for item in items:
-        if group := group_of(item):
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-__all__ = ["MADE", "fixtures_of", "group_of", "prepare", "try_again"]
+__all__ = ["MADE", "fixtures_of", "prepare", "try_again"]
 
 # by the fixtures that start it
 MADE: dict[str, Callable[[Callable[[str], None] | None], Path]] = {
@@ -29,17 +29,6 @@ MADE: dict[str, Callable[[Callable[[str], None] | None], Path]] = {
 # what tests ask for by another name, when they run
 _BY_PARAMETER = {"gcs": "gcs", "newest": "newest_gcs"}
 _ALSO = {"broker": "jars"}  # the real one where it can be had
-# of a test's services the first one here decides whose process it shares; the embedded broker is
-# in the test's own process
-_SHARED = {
-    # the package is built in the source folder, where two at once would meet
-    "sdist": "prism",
-    "google": "prism",
-    "jars": "kafka",
-    "prism": "prism",
-    "newest_gcs": "newest_gcs",
-    "gcs": "gcs",
-}
 
 
 def fixtures_of(item: pytest.Item) -> set[str]:
@@ -49,12 +38,6 @@ def fixtures_of(item: pytest.Item) -> set[str]:
     if parameters.get("new_uri") in _BY_PARAMETER:
         names.add(_BY_PARAMETER[parameters["new_uri"]])
     return names | {_ALSO[name] for name in names & _ALSO.keys()}
-
-
-def group_of(item: pytest.Item) -> str | None:
-    """Return the service whose process a test shares with others; None: it is free."""
-    names = fixtures_of(item)
-    return next((group for name, group in _SHARED.items() if name in names), None)
 
 
 def prepare(fixtures: Iterable[str], say: Callable[[str], None]) -> None:
