@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HEADERS",
     "LEASED",
+    "LEASED_MESSAGES",
     "MESSAGES",
     "AddressedSource",
     "Answer",
@@ -27,6 +28,7 @@ __all__ = [
     "Connection",
     "Gap",
     "LeasedSource",
+    "Pull",
     "Reader",
     "Slice",
     "SourceSettings",
@@ -169,6 +171,29 @@ LEASED = pa.schema(
 )
 """Messages as they are handed out. ``id`` is the message's for ever, ``lease`` this delivery's.
 A null ``key`` and null ``attributes`` say that it has none."""
+
+
+LEASED_MESSAGES = pa.schema(
+    [*MESSAGES, LEASED.field("id"), LEASED.field("published")],
+)
+"""Messages of a leased source as read: at addresses that their collection has given them.
+
+``partition`` is the task's number and ``offset`` counts what it has read so far; ``timestamp`` is
+when they were published, ``key`` and ``headers`` are their key and attributes."""
+
+
+class Pull(NamedTuple):
+    """What a task takes of a leased source: what comes within ``seconds``, at most so much.
+
+    Messages get the offsets from ``start`` on of a ``partition`` of their own.
+    """
+
+    stream: str
+    partition: int
+    start: int
+    messages: int
+    bytes: int
+    seconds: float
 
 
 class LeasedSource(Protocol):

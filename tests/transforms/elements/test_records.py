@@ -29,9 +29,9 @@ from transforms.elements.failure import Failure
 from transforms.elements.plan import DeadLetterLimit, Plan, RedrivePlan, Task
 from transforms.elements.records import framed, from_json, to_json, unframed
 from transforms.elements.report import Report, TaskOrder, WrittenBatch
-from transforms.sources.contract import Slice
+from transforms.sources.contract import Pull, Slice
 
-NAMED: tuple[type, ...] = (BatchFile, CarryFile, DeadLetterFile, PartitionRead, Plan, Slice)
+NAMED: tuple[type, ...] = (BatchFile, CarryFile, DeadLetterFile, PartitionRead, Plan, Pull, Slice)
 NAMES = {each.__name__: each for each in (*NAMED, datetime, timedelta)}
 
 INSTANTS = st.datetimes(
