@@ -6,13 +6,14 @@ A source is a room beside this file, with one class for each of ``SourceSettings
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from batch_collection.log.entry import Entry
     from batch_collection.log.entry import Source as Identity
@@ -30,6 +31,7 @@ __all__ = [
     "LeasedSource",
     "Pull",
     "Reader",
+    "Remembering",
     "Slice",
     "SourceSettings",
     "Terms",
@@ -195,6 +197,20 @@ class Pull(NamedTuple):
     messages: int
     bytes: int
     seconds: float
+
+
+class Remembering(NamedTuple):
+    """How long it is remembered which messages of a leased source were collected.
+
+    Attributes:
+        horizon: how long after they were acknowledged, of time that is collected in.
+        bytes: how much memory their ids may take.
+        retention: how long those are remembered that were not: as long as the source keeps them.
+    """
+
+    horizon: timedelta = timedelta(minutes=30)
+    bytes: int = 256_000_000
+    retention: timedelta = timedelta(days=7)
 
 
 class Terms(NamedTuple):
