@@ -107,9 +107,10 @@ class LeasedStream:
 
     def hand_out_again(self, name: str) -> None:
         """Let a message come again, though somebody holds it."""
-        del self._held[name]
-        self._waiting.append(name)
-        self.changed.notify_all()
+        with self.changed:
+            del self._held[name]
+            self._waiting.append(name)
+            self.changed.notify_all()
 
     def extend(self, lease: str, seconds: float) -> bool:
         """Hold a message for so long; whether the lease is the last one."""

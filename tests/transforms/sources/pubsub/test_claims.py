@@ -75,10 +75,11 @@ def test_tasks_that_race_decode_no_message_twice(attempts: list[Attempt]) -> Non
 
 
 def test_every_storage_numbers_claims(storage: Storage) -> None:
-    """Those of another plan are none of ours."""
+    """Attempts that pulled the same are two; those of another plan are none of ours."""
     first, _ = claimed(storage, ("a", [1, 2]))
+    assert claimed(storage, ("a", [1, 2])) == (claim_path(7, "p", 1), {1, 2})
     second, ours = claimed(storage, ("b", [2, 3]))
-    assert (first, second) == (claim_path(7, "p", 0), claim_path(7, "p", 1))
+    assert (first, second) == (claim_path(7, "p", 0), claim_path(7, "p", 2))
     assert ours == {3}
     assert claimed(storage, ("b", [2, 3]), plan="q") == (claim_path(7, "q", 0), {2, 3})
     assert {staged_cycle(path) for path in storage.list("staging")} == {7}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.pubsub_v1.types import pubsub
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batch_collection.errors import CollectionError, SourceError
@@ -111,6 +111,7 @@ def test_attributes_stay_with_their_messages(attributes: list[dict[str, str]]) -
 
 
 @given(st.lists(st.sampled_from([1, 184, 40_000]), max_size=2_500))
+@example([184] * 2_500 + [40_000] * 30)
 def test_parts_hold_all_leases_and_keep_to_the_limits(sizes: list[int]) -> None:
     """In their order, none of them empty; a request of each is what the service takes."""
     leases = ["x" * size for size in sizes]
@@ -349,7 +350,7 @@ def test_a_server_that_says_nothing_is_said_within_15_seconds() -> None:
 
 
 def test_it_is_found_again_soon_after_it_was_away(fake: FakePubSub) -> None:
-    """GRPC's own patience would let it wait for minutes."""
+    """At the same place; nothing need be opened anew."""
     source = Subscription(PATH, fake.endpoint)
     source.terms()
     port = int(fake.endpoint.rpartition(":")[2])
