@@ -81,6 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "batch_collection/paths",
         "batch_collection/storage",
         "batch_collection/windows",
+        "process",
         "sources",
     },
     "transforms/elements": {

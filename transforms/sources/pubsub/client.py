@@ -38,7 +38,7 @@ _LOGIN = (
 )
 
 
-def request(name: str, **fields: object) -> Any:
+def request(name: str, /, **fields: object) -> Any:
     """Return a plain Protobuf message of Pub/Sub's, such as ``PullRequest``."""
     return _plain(name)(**fields)
 
@@ -48,8 +48,8 @@ class Client:
 
     Attributes:
         where: the server's address, for people.
-        get, pull, modify, acknowledge: calls; ``pull(request, timeout=90)``, or
-            ``pull.future(request, timeout=90)``.
+        get, pull, modify, acknowledge, create, publish, create_topic: calls;
+            ``pull(request, timeout=90)``, or ``pull.future(request, timeout=90)``.
     """
 
     def __init__(self, endpoint: str | None = None) -> None:
@@ -73,18 +73,37 @@ class Client:
         self.pull = self._call("Pull", "PullRequest", _plain("PullResponse"))
         self.modify = self._call("ModifyAckDeadline", "ModifyAckDeadlineRequest", Empty)
         self.acknowledge = self._call("Acknowledge", "AcknowledgeRequest", Empty)
+        self.create = self._call("CreateSubscription", "Subscription", _plain("Subscription"))
+        publisher = "Publisher"
+        self.publish = self._call(
+            "Publish", "PublishRequest", _plain("PublishResponse"), service=publisher
+        )
+        self.create_topic = self._call("CreateTopic", "Topic", _plain("Topic"), service=publisher)
 
     def close(self) -> None:
         """Close the connection; calls that wait for an answer are cancelled."""
         self._channel.close()
 
-    def error(self, doing: str, error: grpc.RpcError) -> SourceError:
-        """Return what to raise where a call failed, with what can be done about it."""
+    def error(
+        self,
+        doing: str,
+        error: grpc.RpcError,
+        missing: str = "no such subscription; create it, or mend its name",
+        role: str = "roles/pubsub.subscriber",
+    ) -> SourceError:
+        """Return what to raise where a call failed, with what can be done about it.
+
+        Args:
+            doing: what was tried.
+            error: what came of it.
+            missing: what is told where something isn't there, and what can be done then.
+            role: what allows to do it.
+        """
         code, details = error.code(), " ".join((error.details() or "").split())
         if code is grpc.StatusCode.NOT_FOUND:
-            told = f"pubsub at {self.where} has no such subscription; create it, or mend its name"
+            told = f"pubsub at {self.where} has {missing}"
         elif code is grpc.StatusCode.PERMISSION_DENIED:
-            told = f"permission denied: {details}; grant roles/pubsub.subscriber on it"
+            told = f"permission denied: {details}; grant {role} on it"
         elif code is grpc.StatusCode.UNAUTHENTICATED:
             told = f"pubsub at {self.where} refuses the login: {details}; {_LOGIN}"
         elif code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
@@ -107,9 +126,11 @@ class Client:
             message = f"cannot log in to pubsub at {self.where}: {in_one_line(error)}; {_LOGIN}"
             raise SourceError(message) from error
 
-    def _call(self, name: str, asked: str, answer: Any) -> grpc.UnaryUnaryMultiCallable:
+    def _call(
+        self, name: str, asked: str, answer: Any, service: str = "Subscriber"
+    ) -> grpc.UnaryUnaryMultiCallable:
         return self._channel.unary_unary(
-            f"/google.pubsub.v1.Subscriber/{name}",
+            f"/google.pubsub.v1.{service}/{name}",
             request_serializer=_plain(asked).SerializeToString,
             response_deserializer=answer.FromString,
         )
