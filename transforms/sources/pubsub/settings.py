@@ -24,18 +24,28 @@ __all__ = ["Pulling", "SubscriptionReader", "SubscriptionSettings", "Subscriptio
 
 @dataclass(frozen=True, slots=True)
 class Pulling:
-    """What a process has of one subscription: its keeper, and what is known of its pulls."""
+    """What a process has of one subscription: its keeper, and what is known of its pulls.
+
+    ``clock`` is both's: seconds that go forward.
+    """
 
     keeper: Keeper
     arrivals: Arrivals
+    clock: Callable[[], float]
 
     @classmethod
-    def begun(cls, source: LeasedSource, say: Callable[[str], None], bounds: Bounds) -> Pulling:
+    def begun(
+        cls,
+        source: LeasedSource,
+        say: Callable[[str], None],
+        bounds: Bounds,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Pulling:
         """Begin to keep what is pulled from a source."""
-        arrivals = Arrivals(source, time.monotonic)
-        keeper = Keeper(arrivals, say, bounds=bounds)
+        arrivals = Arrivals(source, clock)
+        keeper = Keeper(arrivals, say, bounds=bounds, clock=clock)
         keeper.start()
-        return cls(keeper, arrivals)
+        return cls(keeper, arrivals, clock)
 
 
 @dataclass(frozen=True, slots=True)
