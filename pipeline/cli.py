@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from batch_collection import __version__
 from batch_collection.errors import CollectionError
 from pipeline.options.flags import Parser, from_config_file, normalised, unknown_flags
+from pipeline.showing.lines import LogLines, say
 from pipeline.showing.streams import OutputError, delivered, hold_streams, not_delivered
 
 if TYPE_CHECKING:
@@ -54,10 +55,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         return delivered(_run(command, words))
     except CollectionError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        say(*(f"error: {line}" for line in error.lines), to=sys.stderr)
         if not argv:
-            print("see batch-collection --help, or try batch-collection demo", file=sys.stderr)
+            say("see batch-collection --help, or try batch-collection demo", to=sys.stderr)
         return 2
     except KeyboardInterrupt:  # where a command does not end by itself: while it starts, say
         return 130
@@ -119,9 +119,9 @@ def _run(command: str, words: Sequence[str]) -> int:
     try:
         options = check(args) if check is not None else args
     except CollectionError as error:
-        errors += str(error).splitlines()
+        errors += error.lines
     if errors:
-        raise CollectionError("\n".join(errors))
+        raise CollectionError(*errors)
     needs = getattr(module, "NEEDS", None)
     if needs is not None:  # what runs the graph: no help and no mistake waits for it
         _loaded(needs)
@@ -151,7 +151,7 @@ def _parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, li
         try:
             words = [*from_config_file(args.config), *words]
         except CollectionError as error:
-            errors += str(error).splitlines()
+            errors += error.lines
         else:
             args, unknown, errors = parser.read(words)
     return args, unknown, errors
@@ -159,9 +159,9 @@ def _parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, li
 
 def _quiet() -> None:
     """Keep to what a user can act on; called before Beam is imported, which warns meanwhile."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLines("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     logging.getLogger().addFilter(_is_no_wish)
     warnings.filterwarnings("ignore", "You are using a (non-supported )?Python", FutureWarning)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from batch_collection.errors import SourceError
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
+from pipeline.showing.lines import say
 from pipeline.showing.streams import OutputError
 from transforms.sources.samples import sample_message
 
@@ -176,7 +177,7 @@ class _Lines:
         noun = "record" if self.records == 1 else "records"
         where = f"{place.topic}[{place.partition}]@{place.offset}"
         try:
-            print(f"{now:%H:%M:%S}  {where}  {self.records} {noun}", flush=True)
+            say(f"{now:%H:%M:%S}  {where}  {self.records} {noun}")
         except OutputError as failed:  # to be raised once all are delivered
             self._failure = self._failure or failed
 

@@ -108,7 +108,7 @@ class Flags:
         try:
             return properties(self.args.properties, getattr(self.args, "consumer_config", None))
         except CollectionError as error:
-            self.errors += str(error).splitlines()
+            self.errors += error.lines
             return {}
 
     def number(self, name: str, least: int = 1) -> int:
@@ -175,7 +175,7 @@ class Flags:
             CollectionError: what was wrong, one line each.
         """
         if self.errors:
-            raise CollectionError("\n".join(self.errors))
+            raise CollectionError(*self.errors)
 
 
 def local_path(text: str, flag: str) -> Path:

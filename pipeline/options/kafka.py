@@ -84,7 +84,7 @@ def _on_engine(flags: Flags, fixed: Mapping[str, object]) -> Mapping[str, object
     try:
         given = properties(args.properties, None)
     except CollectionError as error:
-        flags.errors += str(error).splitlines()
+        flags.errors += error.lines
         return fixed
     for key in sorted(key for key in given if _SECRET.search(key.lower())):
         flags.errors.append(

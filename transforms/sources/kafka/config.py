@@ -76,7 +76,7 @@ def parse_properties(lines: Iterable[tuple[str, str]]) -> dict[str, str]:
         if not key.strip() or not equals
     ]
     if wrong:
-        raise CollectionError("\n".join(wrong))
+        raise CollectionError(*wrong)
     return {key.strip(): value.strip() for _, key, _, value in pairs}
 
 
