@@ -114,7 +114,7 @@ def _run(command: str, words: Sequence[str]) -> int:
     if pass_on is not None:  # an engine has flags of its own
         unknown, others, wrong = pass_on(args, unknown)
         known, errors = known + others, errors + wrong
-    errors += unknown_flags(unknown, known, may_be_secret="-X" in words)
+    errors += unknown_flags(unknown, known, may_be_secret=any(map(_is_property, words)))
     check = getattr(module, "check", None)
     try:
         options = check(args) if check is not None else args
@@ -142,6 +142,11 @@ def _loaded(name: str) -> ModuleType:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _is_property(word: str) -> bool:
+    """Tell a ``-X``, glued to its key or not, or what was meant to be one."""
+    return word.lower().startswith(("-x", "--x"))
 
 
 def _parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:

@@ -92,7 +92,7 @@ def check(args: argparse.Namespace) -> ProduceOptions:
     flags = Flags(args)
     partitions = flags.number("partitions")
     options = ProduceOptions(
-        bootstrap_servers=flags.given("bootstrap_servers", "name a broker, as localhost:9092"),
+        bootstrap_servers=flags.servers(),
         topics=flags.names("topics", "name one or more, as batch-topic"),
         records_per_message=flags.number("records_per_message"),
         every=flags.duration("every", _SHORTEST),

@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     """
     flags = Flags(args)
     last = flags.number("last")
+    if args.bootstrap_servers:
+        flags.servers()
     flags.done()
     storage = open_storage(args.path)
     found = status(storage, last, _end_offsets(storage, args))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,7 +16,7 @@ import yaml
 
 from batch_collection.errors import CollectionError
 from batch_collection.windows import format_duration, parse_duration, parse_instant
-from transforms.sources.kafka.config import parse_properties
+from transforms.sources.kafka.config import is_secret, parse_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,6 +31,7 @@ __all__ = [
     "normalised",
     "properties",
     "unknown_flags",
+    "warn_if_others_read",
 ]
 
 
@@ -37,6 +40,7 @@ EXACTNESS = (
     "float (6-9)"
 )
 """What a column's type means for numbers, as helps say it."""
+_logger = logging.getLogger(__name__)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -102,6 +106,18 @@ class Flags:
         parts = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
         self.check(parts or not value, f"--{name} names nothing, got {value!r}")
         return parts
+
+    def servers(self) -> str:
+        """Return the addresses of brokers; a login among them is refused, and shown nowhere."""
+        value = self.given("bootstrap_servers", "name a broker, as localhost:9092")
+        if "@" in value:
+            self.errors.append(
+                "--bootstrap_servers must be HOST:PORT,... without a login (not shown); give that "
+                "as sasl.username and sasl.password in --consumer_config"
+            )
+            return ""
+        self.check(value.isprintable(), f"--bootstrap_servers must be HOST:PORT,..., got {value!r}")
+        return value
 
     def properties(self) -> dict[str, str]:
         """Return the librdkafka properties of ``--consumer_config`` and ``-X``."""
@@ -226,12 +242,28 @@ def properties(words: Iterable[str], path: str | None) -> dict[str, str]:
     Raises:
         CollectionError: lines that aren't any, one line each, or the file can't be read.
     """
-    lines: list[tuple[str, str]] = []
+    given, lines = list(words), list[tuple[str, str]]()
     if path is not None:
         text = _read(path, "--consumer_config")
-        lines += [(f"{path}:{number}", line) for number, line in enumerate(text.splitlines(), 1)]
-    lines += [("-X", word) for word in words]
-    return parse_properties(lines)
+        lines = [(f"{path}:{number}", line) for number, line in enumerate(text.splitlines(), 1)]
+    found = parse_properties([*lines, *(("-X", word) for word in given)])
+    if "bootstrap.servers" in parse_properties(("-X", word) for word in given):
+        message = "-X bootstrap.servers is not taken; name brokers with --bootstrap_servers"
+        raise CollectionError(message)
+    if path is not None and any(map(is_secret, parse_properties(lines))):
+        warn_if_others_read(local_path(path, "--consumer_config"), "--consumer_config")
+    return found
+
+
+def warn_if_others_read(path: Path, flag: str) -> None:
+    """Log a warning if every user of this machine can read a file, which holds a secret."""
+    path = path.resolve()
+    reached = all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
+    if reached and path.stat().st_mode & stat.S_IROTH:
+        _logger.warning(
+            "%s=%s holds a secret, and other users of this machine can read it; chmod 600 it",
+            *(flag, path),
+        )
 
 
 def from_config_file(path: str) -> list[str]:

@@ -26,7 +26,7 @@ NAME = EVIL.replace("\udcff", "")
 
 LOOKS: dict[str, list[list[str]]] = {
     "collect": [
-        [f"--topics=a{EVIL}", f"--output={EVIL}/{EVIL}"],
+        [f"--topics=a{EVIL}", f"--bootstrap_servers={EVIL}", f"--output={EVIL}/{EVIL}"],
         [f"--config={EVIL}", f"--start={EVIL}", f"--runner={EVIL}", f"--schema={EVIL}"],
         [f'--timestamp=field:"{EVIL}', f"--input_format={EVIL}:{EVIL}", "-X", EVIL],
     ],
