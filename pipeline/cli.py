@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from batch_collection import __version__
 from batch_collection.errors import CollectionError
-from pipeline.options.flags import Parser, from_config_file, normalised, unknown_flags
+from pipeline.options.beam_flags import SWITCHES, WITH_VALUE
+from pipeline.options.config_file import placed, read_config_file
+from pipeline.options.flags import Parser, normalised, unknown_flags
 from pipeline.showing.lines import LogLines, say
 from pipeline.showing.streams import OutputError, delivered, hold_streams, not_delivered
 
@@ -108,7 +110,7 @@ def _run(command: str, words: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"batch-collection {__version__}")
     module.configure(parser)
-    args, unknown, errors = _parse(parser, words)
+    args, unknown, errors, places = _parse(parser, words, command)
     known = parser.flags()
     pass_on = getattr(module, "pass_on", None)
     if pass_on is not None:  # an engine has flags of its own
@@ -121,7 +123,7 @@ def _run(command: str, words: Sequence[str]) -> int:
     except CollectionError as error:
         errors += error.lines
     if errors:
-        raise CollectionError(*errors)
+        raise CollectionError(*(placed(error, places) for error in errors))
     needs = getattr(module, "NEEDS", None)
     if needs is not None:  # what runs the graph: no help and no mistake waits for it
         _loaded(needs)
@@ -149,17 +151,38 @@ def _is_property(word: str) -> bool:
     return word.lower().startswith(("-x", "--x"))
 
 
-def _parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
-    """Read flags, those of ``--config`` first so that the command line wins: ``Parser.read``."""
+def _parse(
+    parser: Parser, words: Sequence[str], command: str
+) -> tuple[argparse.Namespace, list[str], list[str], dict[str, str]]:
+    """Read flags, those of ``--config`` first so that the command line wins: ``Parser.read``.
+
+    Returns:
+        The same, and of flags that only the file gives where they stand.
+
+    Raises:
+        CollectionError: the file can't be used; what it would give is not called missing, too.
+    """
     args, unknown, errors = parser.read(words)
-    if getattr(args, "config", None):
-        try:
-            words = [*from_config_file(args.config), *words]
-        except CollectionError as error:
-            errors += error.lines
-        else:
-            args, unknown, errors = parser.read(words)
-    return args, unknown, errors
+    if not getattr(args, "config", None):
+        return args, unknown, errors, {}
+    try:
+        given = read_config_file(args.config, parser, _left_out(command))
+    except CollectionError as error:
+        raise CollectionError(*errors, *error.lines) from error
+    typed = {"-X" if word.startswith("-X") else word.partition("=")[0] for word in words}
+    places = {flag: place for flag, place in given.places.items() if flag not in typed}
+    return *parser.read([*given.words, *words]), places
+
+
+def _left_out(command: str) -> set[str]:
+    """Return the flags of a file for ``collect`` that it may hold for another command, too."""
+    if command == "collect":
+        return set()
+    from pipeline.options.collect import configure  # noqa: PLC0415 - pyarrow, seldom needed
+
+    collect = Parser()
+    configure(collect)
+    return {*collect.flags(), *WITH_VALUE, *SWITCHES}
 
 
 def _quiet() -> None:

@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from batch_collection.errors import SourceError
+from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
@@ -64,6 +65,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="one librdkafka property of the producer (security.protocol, ...); may be repeated",
     )
+    broker.add_argument(
+        "--consumer_config",
+        metavar="FILE",
+        help="file of librdkafka properties, key=value lines, as collect takes it (default: none)",
+    )
+    configure_config_file(broker)
     _configure_messages(parser.add_argument_group("messages"))
 
 

@@ -14,6 +14,7 @@ from pipeline.options.collect import (
     input_format_of,
     schema_of,
 )
+from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags
 from pipeline.options.redrive import Asked, RedriveOptions
 from pipeline.showing.lines import say
@@ -45,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="unit of a time field of numbers (default: none, for RFC 3339 texts)",
     )
     configure_files(group)
+    configure_config_file(group)
     group.add_argument(
         "--batch_size",
         metavar="ROWS",

@@ -11,6 +11,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.inspection.status import status
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_duration
+from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags, properties
 from pipeline.showing.lines import say
 from pipeline.showing.wording import aligned, described_instant, humanised_bytes, humanised_duration
@@ -57,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a librdkafka property, such as those of SASL and TLS; may be repeated",
     )
+    configure_config_file(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
-import os
 import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-
-import yaml
 
 from batch_collection.errors import CollectionError
 from batch_collection.windows import format_duration, parse_duration, parse_instant
@@ -26,10 +23,10 @@ __all__ = [
     "EXACTNESS",
     "Flags",
     "Parser",
-    "from_config_file",
     "local_path",
     "normalised",
     "properties",
+    "read_text",
     "unknown_flags",
     "warn_if_others_read",
 ]
@@ -42,7 +39,6 @@ EXACTNESS = (
 """What a column's type means for numbers, as helps say it."""
 _logger = logging.getLogger(__name__)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,6 +55,11 @@ class Parser(argparse.ArgumentParser):
     def flags(self) -> list[str]:
         """Return the flags there are."""
         return [flag for action in self._actions for flag in action.option_strings]
+
+    def takes_value(self, flag: str) -> bool | None:
+        """Tell a flag with a value from one without; None: it is not of this parser."""
+        actions = (action for action in self._actions if flag in action.option_strings)
+        return next((action.nargs != 0 for action in actions), None)
 
     def read(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
         """Return the flags, the words that nobody knows, and one line for each mistake.
@@ -244,7 +245,7 @@ def properties(words: Iterable[str], path: str | None) -> dict[str, str]:
     """
     given, lines = list(words), list[tuple[str, str]]()
     if path is not None:
-        text = _read(path, "--consumer_config")
+        text = read_text(path, "--consumer_config")
         lines = [(f"{path}:{number}", line) for number, line in enumerate(text.splitlines(), 1)]
     found = parse_properties([*lines, *(("-X", word) for word in given)])
     if "bootstrap.servers" in parse_properties(("-X", word) for word in given):
@@ -266,53 +267,12 @@ def warn_if_others_read(path: Path, flag: str) -> None:
         )
 
 
-def from_config_file(path: str) -> list[str]:
-    """Return the flags that a YAML file holds, as they would stand on a command line.
-
-    Values are scalars or lists (joined by commas); ``X`` is a mapping of properties; ``${NAME}``
-    stands for an environment variable, in values only.
+def read_text(path: str, flag: str) -> str:
+    """Return what a file holds that a flag names.
 
     Raises:
-        CollectionError: the file can't be read, isn't a mapping, or names a variable that isn't
-        set.
+        CollectionError: it can't be read.
     """
-    try:
-        content = yaml.safe_load(_read(path, "--config"))
-    except yaml.YAMLError as error:
-        message = f"--config={path} is no YAML: {' '.join(str(error).split())}"
-        raise CollectionError(message) from error
-    if not isinstance(content, dict):
-        message = f"--config={path} must hold flag: value lines"
-        raise CollectionError(message)
-    words: list[str] = []
-    for name, value in content.items():
-        words += _words(path, str(name).removeprefix("--").replace("-", "_"), value)
-    return words
-
-
-def _words(path: str, name: str, value: Any) -> list[str]:
-    if name == "X" and isinstance(value, dict):
-        return [f"-X{key}={_expanded(path, each)}" for key, each in value.items()]
-    if value is True:
-        return [f"--{name}"]
-    if value is False or value is None:
-        return []
-    if isinstance(value, list):
-        value = ",".join(map(str, value))
-    return [f"--{name}={_expanded(path, value)}"]
-
-
-def _expanded(path: str, value: object) -> str:
-    def variable(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
-            message = f"--config={path} uses ${{{found[1]}}}, which is not set"
-            raise CollectionError(message)
-        return os.environ[found[1]]
-
-    return _VARIABLE.sub(variable, str(value))
-
-
-def _read(path: str, flag: str) -> str:
     try:
         return local_path(path, flag).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

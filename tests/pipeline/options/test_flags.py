@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from batch_collection.errors import CollectionError
 from pipeline.cli import main
-from pipeline.options.flags import Flags, from_config_file, normalised, properties, unknown_flags
+from pipeline.options.flags import Flags, normalised, properties, unknown_flags
 
 
 def test_dashes_and_underscores_are_one_spelling() -> None:
@@ -151,42 +150,6 @@ def test_a_line_that_is_no_property_is_named_without_its_neighbours(tmp_path: Pa
     ]
     with pytest.raises(CollectionError, match="cannot read --consumer_config=nowhere"):
         properties([], "nowhere")
-
-
-def test_a_config_file_is_flags_with_variables_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Lists are joined, true is a bare flag, X is a mapping."""
-    monkeypatch.setenv("SECRET", "s3cret")
-    file = tmp_path / "collect.yaml"
-    file.write_text(
-        "topics: [a, b]\nbatch-size: 10\nonce: true\nflush: false\nX:\n  sasl.password: ${SECRET}\n"
-    )
-    assert from_config_file(str(file)) == [
-        "--topics=a,b",
-        "--batch_size=10",
-        "--once",
-        "-Xsasl.password=s3cret",
-    ]
-
-
-def test_a_variable_that_is_not_set_is_an_error(tmp_path: Path) -> None:
-    """A secret never becomes an empty text by accident."""
-    file = tmp_path / "collect.yaml"
-    file.write_text("group_id: ${NOT_SET_ANYWHERE}\n")
-    with pytest.raises(CollectionError, match=re.escape("${NOT_SET_ANYWHERE}, which is not set")):
-        from_config_file(str(file))
-
-
-def test_a_config_file_that_is_no_mapping_is_an_error(tmp_path: Path) -> None:
-    """It names the file."""
-    file = tmp_path / "collect.yaml"
-    file.write_text("- a\n")
-    with pytest.raises(CollectionError, match="must hold flag: value lines"):
-        from_config_file(str(file))
-    file.write_text("a: [\n")
-    with pytest.raises(CollectionError, match="is no YAML"):
-        from_config_file(str(file))
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/x.parquet", "gs:/bucket/x.json", "s3://b/x.json"])
