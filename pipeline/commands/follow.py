@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--process",
         metavar="MODULE:FUNCTION",
-        help="called with each batch; a module of the current directory will do "
+        help="called with each batch; a module of the current directory comes first "
         "(default: print a line a batch)",
     )
     parser.add_argument(
