@@ -313,6 +313,19 @@ def test_a_library_is_named_in_its_rooms(path: Path) -> None:
     } == set()
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_is_printed_as_it_is(path: Path) -> None:
+    """Only ``lines.py`` prints, and what a console of rich prints is ``shown(...)``."""
+    if name_of(path) == "pipeline/showing/lines.py":
+        return
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    calls = [ast.unparse(node) for node in nodes if isinstance(node, ast.Call)]
+
+    printing = [call for call in calls if re.match(r"([\w.]+\.)?print\(", call)]
+
+    assert [call for call in printing if ".print(shown(" not in call] == []
+
+
 def test_reading_a_collection_loads_neither_beam_nor_kafka() -> None:
     """A trainer's process stays small: not even another import brings them in."""
     code = (

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 from datetime import datetime, timezone
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from batch_collection.errors import CollectionError
 from batch_collection.inspection.status import status
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_duration
+from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags, properties
+from pipeline.showing.lines import say
 from pipeline.showing.wording import aligned, described_instant, humanised_bytes, humanised_duration
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a librdkafka property, such as those of SASL and TLS; may be repeated",
     )
+    configure_config_file(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,10 +69,13 @@ def run(args: argparse.Namespace) -> int:
     """
     flags = Flags(args)
     last = flags.number("last")
+    if args.bootstrap_servers:
+        flags.servers()
     flags.done()
     storage = open_storage(args.path)
     found = status(storage, last, _end_offsets(storage, args))
-    print(found.to_json() if args.json else described(found, datetime.now(timezone.utc)))
+    now = datetime.now(timezone.utc)
+    say(*found.to_json().split("\n") if args.json else described(found, now))
     return 0
 
 
@@ -93,19 +100,17 @@ def _end_offsets(storage: Storage, args: argparse.Namespace) -> dict[int, int] |
     return {partition: there.end for partition, there in topic.bounds().items()}
 
 
-def described(found: Status, now: datetime) -> str:
-    """Write a status for people; ``now`` is the clock."""
+def described(found: Status, now: datetime) -> list[str]:
+    """Write a status for people, line by line; ``now`` is the clock."""
     source = found.source
-    head = (
-        f"{found.uri}\n{source.kind} topic {source.topic}, windows of "
-        f"{format_duration(found.interval)} by row time ({found.row_time})"
-    )
+    windows = f"windows of {format_duration(found.interval)} by row time ({found.row_time})"
+    head = [found.uri, f"{source.kind} topic {source.topic}, {windows}"]
     width = max(len(name) for name, _ in _facts(found, now))
-    facts = "\n".join(f"  {name:<{width}}  {text}" for name, text in _facts(found, now))
-    parts = [head, facts, _cycles(found.cycles)]
+    facts = [f"  {name:<{width}}  {text}" for name, text in _facts(found, now)]
+    parts = [facts, _cycles(found.cycles)]
     parts += [_open_windows(found.open_windows)] if found.open_windows else []
     parts += [_reasons(found)] if found.dead_letters_by_reason else []
-    return "\n\n".join(parts)
+    return [*head, *chain.from_iterable(["", *part] for part in parts)]
 
 
 def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
@@ -175,7 +180,7 @@ def _quantiles(found: Quantiles | None) -> str:
     return f"{humanised_duration(found.median)} median, {humanised_duration(found.p99)} p99"
 
 
-def _cycles(cycles: Sequence[CycleStatus]) -> str:
+def _cycles(cycles: Sequence[CycleStatus]) -> list[str]:
     rows = [
         (
             f"{cycle.cycle}",
@@ -195,31 +200,32 @@ def _cycles(cycles: Sequence[CycleStatus]) -> str:
         *("cycle", "committed", "cause", "messages", "rows", "windows", "files", "bytes"),
         *("late", "dead letters"),
     )
-    return f"last cycles\n{aligned([head, *rows])}"
+    return ["last cycles", *aligned([head, *rows])]
 
 
-def _open_windows(windows: Sequence[OpenWindow]) -> str:
+def _open_windows(windows: Sequence[OpenWindow]) -> list[str]:
     rows = [
         (described_instant(window.window_start), f"{window.rows:,}", f"{window.waiting_rows:,}")
         for window in windows[:_MOST_LINES]
     ]
-    more = _more(len(windows))
-    return f"open windows\n{aligned([('start', 'in batches', 'waiting'), *rows])}{more}"
+    table = aligned([("start", "in batches", "waiting"), *rows])
+    return ["open windows", *table, *_more(len(windows))]
 
 
-def _reasons(found: Status) -> str:
+def _reasons(found: Status) -> list[str]:
     reasons = found.dead_letters_by_reason
     rows = [(f"{count:,}", reason) for reason, count in list(reasons.items())[:_MOST_LINES]]
     width = max(len(count) for count, _ in rows)
-    lines = "\n".join(f"  {count:>{width}}  {reason}" for count, reason in rows)
     path = shlex.quote(found.uri)
-    cure = (
-        "  for another type (first with --dry_run): "
-        f"batch-collection schema {path} --pin COLUMN=TYPE\n"
-        f"  to decode them again: batch-collection redrive {path}"
-    )
-    return f"dead letters by reason\n{lines}{_more(len(reasons))}\n{cure}"
+    pin = f"batch-collection schema {path} --pin COLUMN=TYPE"
+    return [
+        "dead letters by reason",
+        *(f"  {count:>{width}}  {reason}" for count, reason in rows),
+        *_more(len(reasons)),
+        f"  for another type (first with --dry_run): {pin}",
+        f"  to decode them again: batch-collection redrive {path}",
+    ]
 
 
-def _more(count: int) -> str:
-    return f"\n  ... and {count - _MOST_LINES:,} more" if count > _MOST_LINES else ""
+def _more(count: int) -> list[str]:
+    return [f"  ... and {count - _MOST_LINES:,} more"] if count > _MOST_LINES else []
