@@ -12,6 +12,7 @@ from pipeline.options.engine import pass_on
 from pipeline.running.outcome import exit_code
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.display import open_display
+from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.streams import forgiven_output
 from transforms.process.events import Note
 from transforms.process.process import new_process
@@ -50,7 +51,8 @@ def _run(options: CollectOptions) -> int:
     from pipeline.running.local import LocalDrive  # noqa: PLC0415
 
     with new_process() as process, closing(options.source.connect()) as connection:
-        topics = open_topics(options, connection)
+        with said_meanwhile("asking the source for its topics ..."):
+            topics = open_topics(options, connection)
         with open_display(utc_now) as display:
             process.observers.append(display)
             drive = LocalDrive(

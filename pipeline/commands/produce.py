@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from batch_collection.errors import SourceError
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
+from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.streams import OutputError
 from transforms.sources.samples import sample_message
 
@@ -91,7 +92,7 @@ def check(args: argparse.Namespace) -> ProduceOptions:
     flags = Flags(args)
     partitions = flags.number("partitions")
     options = ProduceOptions(
-        bootstrap_servers=flags.given("bootstrap_servers", "name a broker, as localhost:9092"),
+        bootstrap_servers=flags.brokers(),
         topics=flags.names("topics", "name one or more, as batch-topic"),
         records_per_message=flags.number("records_per_message"),
         every=flags.duration("every", _SHORTEST),
@@ -117,7 +118,9 @@ def run(options: ProduceOptions) -> int:
     stop, lines = threading.Event(), _Lines(options.records_per_message)
     with stopped_by_signals(stop.set):
         client = SendingClient(options.bootstrap_servers, options.properties, lines.write)
-        if _topics_are_there(options, client, stop):
+        with said_meanwhile("asking kafka for the topics ..."):
+            are_there = _topics_are_there(options, client, stop)
+        if are_there:
             _send_all(options, client, stop, lines)
     return 0
 

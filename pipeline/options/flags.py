@@ -38,6 +38,8 @@ EXACTNESS = (
 )
 """What a column's type means for numbers, as helps say it."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+_ADDRESS = re.compile(r"([A-Za-z_]+://)?(\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?")
+_MOST_PORT = 65_535
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -102,6 +104,18 @@ class Flags:
         parts = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
         self.check(parts or not value, f"--{name} names nothing, got {value!r}")
         return parts
+
+    def brokers(self) -> str:
+        """Return ``--bootstrap_servers``; what stands before an @ may be a password."""
+        text = self.given("bootstrap_servers", "name a broker, as localhost:9092")
+        parts = [each.strip() for each in text.split(",")] if text else []
+        wrong = next((each for each in parts if not _is_address(each)), None)
+        shown = "one with an @ in it" if "@" in text else repr(wrong)
+        self.check(
+            wrong is None,
+            f"--bootstrap_servers must be HOST:PORT,..., as localhost:9092, got {shown}",
+        )
+        return text
 
     def properties(self) -> dict[str, str]:
         """Return the librdkafka properties of ``--consumer_config`` and ``-X``."""
@@ -286,6 +300,12 @@ def _read(path: str, flag: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         message = f"cannot read {flag}={path}: {getattr(error, 'strerror', None) or error}"
         raise CollectionError(message) from error
+
+
+def _is_address(text: str) -> bool:
+    """Tell whether it is what librdkafka takes for a broker; it takes 9092 where no port is."""
+    found = _ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found["port"] or 9092) <= _MOST_PORT
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

@@ -62,7 +62,7 @@ def is_asked_for(args: argparse.Namespace) -> bool:
 def check(flags: Flags) -> KafkaSettings:
     """Turn the flags into settings; mistakes are noted."""
     topics = flags.names("topics", "name one or more, as batch-topic")
-    servers = flags.given("bootstrap_servers", "name a broker, as localhost:9092")
+    servers = flags.brokers()
     group_id = flags.args.group_id
     group = {"group.id": group_id} if group_id else {}
     fixed = {**group, "bootstrap.servers": servers}
