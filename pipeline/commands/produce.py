@@ -14,6 +14,7 @@ from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
+from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.streams import OutputError
 from transforms.sources.samples import sample_message
 
@@ -99,7 +100,7 @@ def check(args: argparse.Namespace) -> ProduceOptions:
     flags = Flags(args)
     partitions = flags.number("partitions")
     options = ProduceOptions(
-        bootstrap_servers=flags.servers(),
+        bootstrap_servers=flags.brokers(),
         topics=flags.names("topics", "name one or more, as batch-topic"),
         records_per_message=flags.number("records_per_message"),
         every=flags.duration("every", _SHORTEST),
@@ -125,7 +126,9 @@ def run(options: ProduceOptions) -> int:
     stop, lines = threading.Event(), _Lines(options.records_per_message)
     with stopped_by_signals(stop.set):
         client = SendingClient(options.bootstrap_servers, options.properties, lines.write)
-        if _topics_are_there(options, client, stop):
+        with said_meanwhile("asking kafka for the topics ..."):
+            are_there = _topics_are_there(options, client, stop)
+        if are_there:
             _send_all(options, client, stop, lines)
     return 0
 

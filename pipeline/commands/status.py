@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from batch_collection.collection import open as open_collection
 from batch_collection.errors import CollectionError
 from batch_collection.inspection.status import status
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_duration
 from pipeline.options.config_file import configure as configure_config_file
-from pipeline.options.flags import Flags, properties
+from pipeline.options.flags import Flags
 from pipeline.showing.lines import say
+from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.wording import aligned, described_instant, humanised_bytes, humanised_duration
 
 if TYPE_CHECKING:
@@ -27,7 +31,9 @@ if TYPE_CHECKING:
         Quantiles,
         Status,
     )
+    from batch_collection.log.entry import Source
     from batch_collection.storage.contract import Storage
+    from transforms.sources.contract import Connection
 
 __all__ = ["configure", "described", "run"]
 
@@ -51,6 +57,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="brokers, to show the lag (default: it is not shown)",
     )
     parser.add_argument(
+        "--consumer_config",
+        metavar="FILE",
+        help="file of librdkafka properties, key=value lines (default: none)",
+    )
+    parser.add_argument(
         "-X",
         dest="properties",
         metavar="KEY=VALUE",
@@ -65,39 +76,46 @@ def run(args: argparse.Namespace) -> int:
     """Print the status; return 0.
 
     Raises:
-        CollectionError: flags are wrong, there is no collection, or no broker answers.
+        CollectionError: flags are wrong, or there is no collection.
     """
     flags = Flags(args)
     last = flags.number("last")
+    config = flags.properties()
     if args.bootstrap_servers:
-        flags.servers()
+        config["bootstrap.servers"] = flags.brokers()
     flags.done()
     storage = open_storage(args.path)
-    found = status(storage, last, _end_offsets(storage, args))
+    found = _with_lag(storage, last, config) if args.bootstrap_servers else status(storage, last)
     now = datetime.now(timezone.utc)
     say(*found.to_json().split("\n") if args.json else described(found, now))
     return 0
 
 
-def _end_offsets(storage: Storage, args: argparse.Namespace) -> dict[int, int] | None:
-    """Ask the broker where the topic ends, if it is named."""
-    if not args.bootstrap_servers:
-        return None
-    from batch_collection.collection import open as open_collection  # noqa: PLC0415
-    from transforms.sources.kafka.settings import KafkaSettings  # noqa: PLC0415 - as this
+def _with_lag(storage: Storage, last: int, config: dict[str, str]) -> Status:
+    """Ask the broker where the topic ends, too; what it can't tell takes nothing from the rest."""
+    from transforms.sources.kafka.settings import KafkaSettings  # noqa: PLC0415 - imports a client
 
-    newest = open_collection(storage).newest
-    config = {**properties(args.properties, None), "bootstrap.servers": args.bootstrap_servers}
-    connection = KafkaSettings((newest.source.topic,), config).connect()
-    (topic,) = connection.sources([newest.source.topic])
-    found = topic.identity()
-    if newest.source.topic_id not in {None, found.topic_id}:
+    collected = open_collection(storage).newest.source
+    settings = KafkaSettings((collected.topic,), config)
+    with closing(settings.connect()) as connection, said_meanwhile("asking kafka for the lag ..."):
+        try:
+            ends = _end_offsets(connection, collected)
+        except CollectionError as error:
+            return replace(status(storage, last), lag_unknown=str(error))
+    return status(storage, last, ends)
+
+
+def _end_offsets(connection: Connection, collected: Source) -> dict[int, int]:
+    """Return the topic's ends, by partition, if it is the one that was collected."""
+    (topic,) = connection.sources([collected.topic])
+    there = topic.identity().topic_id
+    if collected.topic_id not in {None, there}:
         message = (
-            f"topic={topic.name} at {args.bootstrap_servers} is not the one collected: its id is "
-            f"{found.topic_id}, collected was {newest.source.topic_id}"
+            f"topic={topic.name} there is not the one collected: its id is {there}, collected was "
+            f"{collected.topic_id}"
         )
         raise CollectionError(message)
-    return {partition: there.end for partition, there in topic.bounds().items()}
+    return {partition: bounds.end for partition, bounds in topic.bounds().items()}
 
 
 def described(found: Status, now: datetime) -> list[str]:
@@ -114,7 +132,7 @@ def described(found: Status, now: datetime) -> list[str]:
 
 
 def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
-    totals = found.totals
+    totals, expired = found.totals, found.expired
     age = humanised_duration(now - found.committed_at)
     yield "newest entry", f"cycle {found.cycle}, {described_instant(found.committed_at)}, {age} ago"
     yield "closed up to", described_instant(found.boundary) if found.boundary else "nothing yet"
@@ -133,21 +151,22 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
                 "their place yet; its collector moves them, at its start at the latest"
             ),
         )
-    if found.expired is not None:
-        yield "of them expired", _expired(found.expired)
+    if expired is not None:
+        yield "expired", _expired(expired)
     yield "waiting", f"{totals.waiting_rows:,} rows"
     yield (
         "windows",
         (
             f"{totals.closed_windows:,} closed, {totals.empty_windows:,} empty, "
-            f"{len(found.open_windows):,} open"
+            f"{len(found.open_windows):,} open" + (", expired ones included" if expired else "")
         ),
     )
     yield "late", f"{totals.late_rows:,} rows"
     yield (
         "messages",
         (
-            f"{totals.messages:,}, of them {totals.dead_letters:,} dead letters, "
+            f"{totals.messages:,}, of them {totals.dead_letters:,} dead letters"
+            f"{f' ({expired.dead_letters:,} expired)' if expired else ''}, "
             f"{totals.tombstones:,} tombstones, {totals.empty:,} empty"
             + (f", {totals.redriven:,} redriven" if totals.redriven else "")
         ),
@@ -156,6 +175,8 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
         yield "LOST", f"{totals.lost:,} offsets were gone before they were read"
     yield "window end to visible", _quantiles(found.latency.window_end)
     yield "row time to visible", f"{_quantiles(found.latency.row_time)} (estimated)"
+    if found.lag_unknown is not None:
+        yield "lag", f"unknown: {found.lag_unknown}"
     if found.lag is not None:
         yield "lag", f"{sum(found.lag.values()):,} messages: {_lag(found.lag)}"
 

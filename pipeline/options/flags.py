@@ -39,6 +39,8 @@ EXACTNESS = (
 """What a column's type means for numbers, as helps say it."""
 _logger = logging.getLogger(__name__)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+_ADDRESS = re.compile(r"([A-Za-z_]+://)?(\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?")
+_MOST_PORT = 65_535
 
 
 class Parser(argparse.ArgumentParser):
@@ -108,17 +110,22 @@ class Flags:
         self.check(parts or not value, f"--{name} names nothing, got {value!r}")
         return parts
 
-    def servers(self) -> str:
+    def brokers(self) -> str:
         """Return the addresses of brokers; a login among them is refused, and shown nowhere."""
-        value = self.given("bootstrap_servers", "name a broker, as localhost:9092")
-        if "@" in value:
+        text = self.given("bootstrap_servers", "name a broker, as localhost:9092")
+        if "@" in text:
             self.errors.append(
                 "--bootstrap_servers must be HOST:PORT,... without a login (not shown); give that "
                 "as sasl.username and sasl.password in --consumer_config"
             )
             return ""
-        self.check(value.isprintable(), f"--bootstrap_servers must be HOST:PORT,..., got {value!r}")
-        return value
+        parts = [each.strip() for each in text.split(",")] if text else []
+        wrong = next((each for each in parts if not _is_address(each)), None)
+        self.check(
+            wrong is None,
+            f"--bootstrap_servers must be HOST:PORT,..., as localhost:9092, got {wrong!r}",
+        )
+        return text
 
     def properties(self) -> dict[str, str]:
         """Return the librdkafka properties of ``--consumer_config`` and ``-X``."""
@@ -278,6 +285,12 @@ def read_text(path: str, flag: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         message = f"cannot read {flag}={path}: {getattr(error, 'strerror', None) or error}"
         raise CollectionError(message) from error
+
+
+def _is_address(text: str) -> bool:
+    """Tell whether it is what librdkafka takes for a broker; it takes 9092 where no port is."""
+    found = _ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found["port"] or 9092) <= _MOST_PORT
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

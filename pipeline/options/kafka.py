@@ -63,7 +63,7 @@ def check(flags: Flags) -> KafkaSettings:
     topics = flags.names("topics", "name one or more, as batch-topic")
     for topic in topics:
         flags.check(topic.isprintable(), f"--topics must be printable, got {topic!r}")
-    servers = flags.servers()
+    servers = flags.brokers()
     group_id = flags.args.group_id
     group = {"group.id": group_id} if group_id else {}
     fixed = {**group, "bootstrap.servers": servers}

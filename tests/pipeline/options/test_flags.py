@@ -180,3 +180,36 @@ def test_a_flag_for_a_path_of_this_machine_takes_no_url(
     message = f"{flag}={url} is a URL, and the flag takes a path of this machine only"
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [
+        *("localhost", "localhost:9092", "a-b.c:1,d:65535", "SASL_SSL://kafka:9092", "[::1]:9092"),
+        "one:1, two:2",
+    ],
+)
+def test_brokers_are_addresses_as_librdkafka_takes_them(servers: str) -> None:
+    """A name, an IPv4 or IPv6 address, with or without a port."""
+    flags = Flags(argparse.Namespace(bootstrap_servers=servers))
+    assert (flags.brokers(), flags.errors) == (servers, [])
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [*("://x", "a b:9092", "a:abc", "a:99999", "a:0", ",", "a:1,", "http://a/b", "::1", "a:1 b:2")],
+)
+def test_what_is_no_broker_is_told_before_one_is_asked(servers: str) -> None:
+    """Librdkafka would look for it for ten seconds, or ask another port."""
+    flags = Flags(argparse.Namespace(bootstrap_servers=servers))
+    flags.brokers()
+    (error,) = flags.errors
+    assert error.startswith("--bootstrap_servers must be HOST:PORT,..., as localhost:9092, got '")
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    """Nor is the address."""
+    flags = Flags(argparse.Namespace(bootstrap_servers="user:hunter2@host:9092"))
+    flags.brokers()
+    assert "hunter2" not in str(flags.errors)
+    assert "without a login (not shown)" in str(flags.errors)
