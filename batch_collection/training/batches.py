@@ -149,8 +149,7 @@ class Batches(Generic[_Cut]):
             self._sequence, self._schema, self.rules, self._kind, self._view
         )
         part._worker = (index, count)
-        part._epoch, part._until = self._epoch, self._until
-        part._row, part._resumes = self._row, self._resumes
+        part._epoch, part._until = self._epoch, self._end_after(self._epoch)
         return part
 
     def __len__(self) -> int:
@@ -163,6 +162,23 @@ class Batches(Generic[_Cut]):
             message = "batches that repeat without end have no length"
             raise TypeError(message)
         return self.batches_an_epoch * self.rules.repeat
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the next loop begins at a place that was loaded."""
+        return self._resumes
+
+    @property
+    def loop_epoch(self) -> int:
+        """The first epoch of the loop that the place is in; without end, that of the place."""
+        return (
+            self._epoch if self._until is None else max(self._until - (self.rules.repeat or 0), 0)
+        )
+
+    @property
+    def at_loop_start(self) -> bool:
+        """Whether nothing of the loop has been handed out."""
+        return self._row == 0 and self._epoch == self.loop_epoch
 
     @property
     def batches_an_epoch(self) -> int:
