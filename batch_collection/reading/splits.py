@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
 from batch_collection.field_path import split_path
+from batch_collection.given import mapping
 from batch_collection.reading.order import hashed
 
 if TYPE_CHECKING:
@@ -55,7 +57,10 @@ def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dic
     Raises:
         CollectionError: the fractions are no parts of a whole.
     """
-    values = list(fractions.values())
+    values = list(mapping("fractions", fractions, "{'train': 0.8, 'test': 0.2}").values())
+    if not all(isinstance(value, Real) and not isinstance(value, bool) for value in values):
+        message = f"fractions must be numbers, got {dict(fractions)}"
+        raise CollectionError(message)
     if not values or min(values) <= 0 or math.fsum(values) > 1 + 1e-9:
         message = f"fractions must be above 0 and add up to 1 at most, got {dict(fractions)}"
         raise CollectionError(message)

@@ -6,6 +6,7 @@ is turned into before batches are cut from it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, TypeVar
 
@@ -13,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from batch_collection.errors import CollectionError
+from batch_collection.given import whole_number
 from batch_collection.parallel import ahead
 from batch_collection.reading.order import blocks, permutation, shard_range, worker_range
 from batch_collection.training.arrays import ArrayRules, Arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -41,6 +43,8 @@ __all__ = [
 BLOCK_ROWS = 128 * 1024
 """Rows read at once where rows are not shuffled; a collector's row groups have as many."""
 
+_PAIR = 2
+
 _Cut = TypeVar("_Cut")
 
 
@@ -59,6 +63,7 @@ class ArrayOptions(BatchOptions, total=False):
     """The same, and how columns become arrays; see ``arrays.ArrayRules``."""
 
     columns: Sequence[str] | None
+    exclude: Sequence[str]
     casts: Mapping[str, str | pa.DataType]
     fill: Mapping[str, Any]
     mask: Sequence[str]
@@ -96,6 +101,7 @@ class BatchRules:
         Raises:
             CollectionError: names the option.
         """
+        self._normalize()
         index, count = self.shard
         for good, message in (
             (self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}"),
@@ -112,9 +118,28 @@ class BatchRules:
                 f"repeat must be at least 1, or None for no end, got {self.repeat}",
             ),
             (self.prefetch >= 0, f"prefetch must be at least 0, got {self.prefetch}"),
+            (
+                isinstance(self.drop_remainder, bool),
+                f"drop_remainder must be True or False, got {self.drop_remainder!r}",
+            ),
         ):
             if not good:
                 raise CollectionError(message)
+
+    def _normalize(self) -> None:
+        """Make integers of what is none of Python's: they stand in states, which are JSON."""
+        for name in ("batch_size", "shuffle", "shuffle_buffer", "repeat", "prefetch"):
+            given = getattr(self, name)
+            if given is None and name in {"shuffle", "repeat"}:
+                continue
+            if name == "shuffle" and isinstance(given, bool):
+                message = f"shuffle must be a seed, as 1, or None for no shuffle, got {given}"
+                raise CollectionError(message)
+            object.__setattr__(self, name, whole_number(name, given))
+        if not isinstance(self.shard, Sequence) or len(self.shard) != _PAIR:
+            message = f"shard must be (index, count), got {self.shard!r}"
+            raise CollectionError(message)
+        object.__setattr__(self, "shard", tuple(whole_number("shard", n) for n in self.shard))
 
 
 class _Kind(NamedTuple):
@@ -204,15 +229,27 @@ class Batches(Generic[_Cut]):
         self._epoch, self._row, self._until = epoch, 0, self._end_after(epoch)
 
     def skip(self, count: int) -> None:
-        """Let the next loop begin after ``count`` batches, those of whole loops among them."""
-        epochs, batches = divmod(count, self.batches_an_epoch or 1)
+        """Let the next loop begin ``count`` batches later, those of whole loops among them."""
+        each, begun = self.batches_an_epoch or 1, self._epoch
+        if self._resumes:
+            begun = self.loop_epoch
+            count += (self._epoch - begun) * each - (-self._row // self.rules.batch_size)
+        epochs, batches = divmod(count, each)
         done = epochs // self.rules.repeat * self.rules.repeat if self.rules.repeat else 0
-        self._until = self._end_after(self._epoch + done)
-        self._epoch, self._row = self._epoch + epochs, batches * self.rules.batch_size
+        self._until = self._end_after(begun + done)
+        self._epoch, self._row = begun + epochs, batches * self.rules.batch_size
         self._resumes = True
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next loop begin with this epoch, counted from 0."""
+        """Let the next loop begin with this epoch, counted from 0.
+
+        Raises:
+            CollectionError: it is none.
+        """
+        epoch = whole_number("epoch", epoch)
+        if epoch < 0:
+            message = f"epoch must be at least 0, got {epoch}"
+            raise CollectionError(message)
         self._epoch, self._row, self._resumes = epoch, 0, False
 
     def state_dict(self) -> dict[str, Any]:
@@ -352,13 +389,16 @@ def arrays_of(
     """Settle the columns that options ask for; return what is left of these: how to cut.
 
     Raises:
-        CollectionError: an option is unknown, or a column is none.
+        CollectionError: an option is unknown, a column is none, or it has nulls and nothing is to
+            stand for them.
     """
     check_names(options, ArrayOptions)
     names = {each.name for each in fields(ArrayRules)}
     rules = ArrayRules(**{name: value for name, value in options.items() if name in names})
     left = {name: value for name, value in options.items() if name not in names}
-    return Arrays(rules, sequence.unified, where), left
+    arrays = Arrays(rules, sequence.unified, where)
+    arrays.check_nulls(sequence.first_with_null)
+    return arrays, left
 
 
 def _as_it_is(rows: pa.Table) -> pa.Table:

@@ -7,6 +7,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -258,6 +259,12 @@ def test_skipped_batches_are_not_read(view: Collection) -> None:
         batches = view.to_arrow_batches(10, ["id"], repeat=2, shuffle=3)
         batches.skip(count)
         assert ids(batches) == loops[count : 20 if count < 20 else 40]
+        resumed = view.to_arrow_batches(10, ["id"], repeat=2, shuffle=3)
+        for _ in zip(range(count % 20), resumed, strict=False):
+            pass
+        resumed.load_state_dict(resumed.state_dict())
+        resumed.skip(count // 20 * 20)
+        assert ids(resumed) == loops[count : 20 if count < 20 else 40]
 
 
 def test_endless_batches_have_no_length_and_empty_ones_an_end(
@@ -303,6 +310,17 @@ def test_what_fails_in_a_thread_fails_in_the_loop(tmp_path: Path) -> None:
         ({"prefetch": -1}, "prefetch must be at least 0, got -1"),
         ({"shufle": 1}, "unknown option shufle; there are: drop_remainder, prefetch, repeat"),
         ({"casts": {}}, "unknown option casts"),
+        ({"batch_size": 10.0}, "batch_size must be a whole number, got 10.0"),
+        ({"batch_size": True}, "batch_size must be a whole number, got True"),
+        ({"shuffle": True}, "shuffle must be a seed, as 1, or None for no shuffle, got True"),
+        ({"shuffle": False}, "shuffle must be a seed, as 1, or None for no shuffle, got False"),
+        ({"shuffle": "x"}, "shuffle must be a whole number, got 'x'"),
+        ({"shard": 3}, "shard must be (index, count), got 3"),
+        ({"shard": (0.0, 2)}, "shard must be a whole number, got 0.0"),
+        ({"repeat": 1.5}, "repeat must be a whole number, got 1.5"),
+        ({"prefetch": None}, "prefetch must be a whole number, got None"),
+        ({"drop_remainder": 1}, "drop_remainder must be True or False, got 1"),
+        ({"columns": "id"}, "columns must be a list of names, as ['value'], got 'id'"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
@@ -311,6 +329,18 @@ def test_options_that_make_no_sense_are_refused(
     """At once, not when the first batch is read."""
     with pytest.raises(CollectionError, match=re.escape(expected)):
         view.to_arrow_batches(**{"batch_size": 1, **options})
+
+
+def test_numbers_of_numpy_are_numbers(view: Collection) -> None:
+    """And states with them are JSON."""
+    batches = view.to_arrow_batches(
+        np.int64(10), shuffle=np.int32(1), shard=(np.int64(0), np.int64(1)), repeat=np.uint8(1)
+    )
+
+    assert json.loads(json.dumps(batches.state_dict())) == batches.state_dict()
+    for epoch, expected in ((1.0, "epoch must be a whole"), (-1, "epoch must be at least 0")):
+        with pytest.raises(CollectionError, match=expected):
+            batches.set_epoch(epoch)  # type: ignore[arg-type]
 
 
 def test_batches_share_the_memory_of_what_was_read(view: Collection) -> None:
