@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from batch_collection.formats.known import format_of
 from batch_collection.formats.parquet import Parquet, with_nulls
 from batch_collection.formats.told import Told
 from batch_collection.log.batch import in_parts, reading
-from batch_collection.reading.splits import leaf, leaf_at, leaf_type
+from batch_collection.reading.splits import leaf, leaf_at, leaf_type, skewed
 from batch_collection.schema.arrow import to_arrow
 from batch_collection.schema.unified import Unified, conformed, unified
 
@@ -108,12 +109,19 @@ class RowSequence:
 
     @cached_property
     def rows(self) -> tuple[int, ...]:
-        """How many rows each piece has; with sides their keys are read for that, once."""
+        """How many rows each piece has; with sides their keys are read for that, once.
+
+        It is a warning if they are far from the fractions that were asked for.
+        """
         if not self.sides:
             return tuple(rows for outline in self.outlines for rows in outline.groups)
         with ThreadPoolExecutor(2) as pool:
             counts = pool.map(self._count, range(len(self.batches)))
-            return tuple(count for of_file in counts for count in of_file)
+            found = tuple(count for of_file in counts for count in of_file)
+        skew = skewed(self.sides, sum(found), sum(batch.rows for batch in self.batches))
+        if skew is not None:
+            warnings.warn(skew, stacklevel=2)
+        return found
 
     def first_with_null(self, path: tuple[str, ...]) -> str | None:
         """Return the first file that is known to have a null in a column, or in a field of one.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Side", "leaf", "leaf_at", "leaf_type", "sides"]
+__all__ = ["Side", "leaf", "leaf_at", "leaf_type", "sides", "skewed"]
 
 
 _WHOLE = 2**64
@@ -72,6 +72,22 @@ def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dic
         name: Side(by, low, high, salt)
         for name, low, high in zip(fractions, starts, ends, strict=True)
     }
+
+
+def skewed(sides: Sequence[Side], rows: int, total: int) -> str | None:
+    """Say that rows miss the fraction of the keys: half as many as it, or as the rest, or twice."""
+    wanted = math.prod((side.high - side.low) / _WHOLE for side in sides)
+    if not total or all(
+        part / 2 <= found <= part * 2
+        for part, found in ((wanted, rows / total), (1 - wanted, 1 - rows / total))
+    ):
+        return None
+    keys = ",".join(dict.fromkeys(name for side in sides for name in side.by))
+    side = ", ".join(map(str, sides))
+    return (
+        f"the side {side} has {rows / total:.1%} of the rows, not {wanted:.1%}: {keys} has few "
+        "values, or some with very many rows; split by another key, or with another salt"
+    )
 
 
 def leaf(rows: pa.Table, name: str) -> pa.ChunkedArray:
