@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from batch_collection.reading.row_sequence import RowSequence
 
 __all__ = [
+    "BLOCK_BYTES",
     "BLOCK_ROWS",
     "ArrayOptions",
     "BatchOptions",
@@ -42,6 +43,9 @@ __all__ = [
 
 BLOCK_ROWS = 128 * 1024
 """Rows read at once where rows are not shuffled; a collector's row groups have as many."""
+
+BLOCK_BYTES = 32 << 20
+"""Bytes read at once there, but for one row group at least; so many a thread reads ahead."""
 
 _PAIR = 2
 
@@ -84,7 +88,8 @@ class BatchRules:
         shuffle_buffer: Rows that are mixed; so many, and one row group more, are in memory.
         shard: ``(index, count)``: every row is in one shard, and shards differ by one row at most.
         repeat: Epochs; None: without end.
-        prefetch: Threads that read ahead, each a block: 128 Ki rows or a shuffle buffer; 0: none.
+        prefetch: Threads that read ahead, each a block: 128 Ki rows or 32 MiB, one row group at
+            least, or a shuffle buffer. Fewer where blocks are larger than that; 0: none.
     """
 
     batch_size: int
@@ -143,9 +148,10 @@ class BatchRules:
 
 
 class _Kind(NamedTuple):
-    """What rows are made into, how rows ``[a, b)`` are cut from that, how cuts are joined."""
+    """What rows are made into, how that is put in another order, cut, and how cuts are joined."""
 
     made: Callable[[pa.Table], Any]
+    taken: Callable[[Any, npt.NDArray[np.int64]], Any]
     cut: Callable[[Any, int, int], Any]
     join: Callable[[list[Any]], Any]
 
@@ -167,6 +173,7 @@ class Batches(Generic[_Cut]):
         self._worker = (0, 1)
         self._epoch, self._row, self._until = 0, 0, self._end_after(0)
         self._resumes = False
+        self._row_bytes = 0.0  # of a row as it was last read; 0: not known yet
 
     def for_worker(self, index: int, count: int) -> Batches[_Cut]:
         """Return a loader worker's part: whole batches, those that one loader alone would cut."""
@@ -331,28 +338,50 @@ class Batches(Generic[_Cut]):
 
     def _blocks(self, epoch: int, low: int, high: int) -> Iterator[tuple[int, int, Any]]:
         """Yield the blocks with rows in ``[low, high)`` of the shard: first row, rows, content."""
-        rules, counts = self.rules, self._sequence.rows
-        order: Sequence[int] = range(len(counts))
-        size = BLOCK_ROWS
-        if rules.shuffle is not None:
-            order = permutation(len(counts), rules.shuffle, epoch).tolist()
-            size = rules.shuffle_buffer
-        found = blocks(counts, order, *self._shard(), size)
-        wanted = [
+        counts, (begin, end) = self._sequence.rows, self._shard()
+        shuffle, size = self.rules.shuffle, self.rules.shuffle_buffer
+        first = 0 if shuffle is not None else low
+        if shuffle is None:  # any blocks will do
+            found = blocks(counts, range(len(counts)), begin + low, begin + high, self._block_rows)
+        else:
+            order = permutation(len(counts), shuffle, epoch).tolist()
+            found = blocks(counts, order, begin, end, lambda: size)
+        wanted = (
             (number, block)
             for number, block in enumerate(found)
-            if block.first < high and block.first + block.rows > low
-        ]
-        loaded = ahead(lambda place: self._read(epoch, *place), wanted, rules.prefetch)
-        for (_, block), made in zip(wanted, loaded, strict=True):
-            yield block.first, block.rows, made
+            if first + block.first < high and first + block.first + block.rows > low
+        )
+        loaded = ahead(
+            lambda place: (place[1], self._read(epoch, *place)),
+            wanted,
+            self.rules.prefetch,
+            self._weight,
+        )
+        for block, made in loaded:
+            yield first + block.first, block.rows, made
+
+    def _block_rows(self) -> int:
+        """Return how many rows are read at once; what is read first is one piece."""
+        return int(min(BLOCK_ROWS, BLOCK_BYTES / self._row_bytes)) if self._row_bytes else 1
+
+    def _weight(self, place: tuple[int, Block]) -> float:
+        """Return as how many blocks one counts: all if no row was weighed yet, so it is waited for.
+
+        One is read ahead however large it is.
+        """
+        if not self._row_bytes:
+            return self.rules.prefetch + 1
+        return min(max(place[1].rows * self._row_bytes / BLOCK_BYTES, 1), self.rules.prefetch)
 
     def _read(self, epoch: int, number: int, block: Block) -> Any:
         rows = self._sequence.load(block.slices, self._schema)
+        self._row_bytes = max(rows.nbytes / max(rows.num_rows, 1), 1)
+        made = self._kind.made(rows)
+        del rows
         if self.rules.shuffle is not None:
             key = (self.rules.shuffle, epoch, self.rules.shard[0], number + 1)
-            rows = rows.combine_chunks().take(pa.array(permutation(block.rows, *key)))
-        return self._kind.made(rows)
+            made = self._kind.taken(made, permutation(block.rows, *key))
+        return made
 
 
 def check_names(options: Mapping[str, Any], known: type) -> None:
@@ -372,14 +401,16 @@ def arrow_batches(
     sequence: RowSequence, schema: pa.Schema, rules: BatchRules, view: Any
 ) -> Batches[pa.Table]:
     """Return tables, which share the memory of what was read: nothing is copied."""
-    return Batches(sequence, schema, rules, _Kind(_as_it_is, _cut_table, pa.concat_tables), view)
+    return Batches(
+        sequence, schema, rules, _Kind(_as_it_is, _taken_table, _cut_table, pa.concat_tables), view
+    )
 
 
 def numpy_batches(
     sequence: RowSequence, arrays: Arrays, rules: BatchRules, view: Any
 ) -> Batches[dict[str, npt.NDArray[Any]]]:
     """Return batches of arrays; those within one block share its memory."""
-    kind = _Kind(arrays.of, _cut_arrays, _join_arrays)
+    kind = _Kind(arrays.of, _taken_arrays, _cut_arrays, _join_arrays)
     return Batches(sequence, arrays.schema, rules, kind, view)
 
 
@@ -403,6 +434,16 @@ def arrays_of(
 
 def _as_it_is(rows: pa.Table) -> pa.Table:
     return rows
+
+
+def _taken_table(rows: pa.Table, order: npt.NDArray[np.int64]) -> pa.Table:
+    return rows.combine_chunks().take(pa.array(order))
+
+
+def _taken_arrays(
+    rows: dict[str, npt.NDArray[Any]], order: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any]]:
+    return {name: column[order] for name, column in rows.items()}
 
 
 def _cut_table(rows: pa.Table, start: int, stop: int) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -14,13 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.errors import CollectionError, StorageError
+from batch_collection.reading.row_sequence import RowSequence
+from batch_collection.training import batches as batches_module
 from tests.tables import TableCollector, numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from batch_collection.collection import Collection
+    from batch_collection.reading.order import Slice
 
 FILES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), max_size=5)
 SIZES = st.integers(1, 25)
@@ -286,6 +290,32 @@ def test_threads_end_with_the_loop(view: Collection) -> None:
     list(view.to_numpy_batches(3))
 
     assert threading.active_count() == before
+
+
+def test_wide_rows_are_read_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks are bounded in bytes, too, by what the rows before them took; narrow ones are not."""
+    collector = TableCollector.at(tmp_path, row_group=100)
+    rows = pa.table({"id": range(4000), "text": ["x" * 1000] * 4000})
+    view = collector.collect((0, rows))
+    monkeypatch.setattr(batches_module, "BLOCK_BYTES", 300 * 1008)
+    read: list[int] = []
+    load = RowSequence.load
+
+    def counted(self: RowSequence, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
+        found = load(self, slices, schema)
+        read.append(found.num_rows)
+        return found
+
+    monkeypatch.setattr(RowSequence, "load", counted)
+    batches = view.to_arrow_batches(1)
+    assert flat(ids(itertools.islice(batches, 1))) == [0]
+    assert sum(read) <= 100 + 2 * 300
+    assert flat(ids(batches)) == list(range(4000))
+    assert max(read) <= 300
+
+    read.clear()
+    assert flat(ids(view.to_arrow_batches(64, ["id"]))) == list(range(4000))
+    assert read == [100, 3900]
 
 
 def test_what_fails_in_a_thread_fails_in_the_loop(tmp_path: Path) -> None:
