@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.given import whole_number
 from batch_collection.parallel import ahead
 from batch_collection.reading.order import blocks, permutation, shard_range, worker_range
+from batch_collection.reading.ordered_windows import OrderedWindows
 from batch_collection.training.arrays import ArrayRules, Arrays
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from batch_collection.reading.order import Block
+    from batch_collection.reading.order import Block, Slice
     from batch_collection.reading.row_sequence import RowSequence
 
 __all__ = [
@@ -56,6 +57,7 @@ class BatchOptions(TypedDict, total=False):
     """How rows are cut in batches; see ``BatchRules``."""
 
     drop_remainder: bool
+    order_by: str | None
     shuffle: int | None
     shuffle_buffer: int
     shard: tuple[int, int]
@@ -82,6 +84,8 @@ class BatchRules:
     Args:
         batch_size: The rows of each batch; the last one of an epoch has what is left.
         drop_remainder: Leave that one out; all shards then have equally many batches.
+        order_by: A column by which the rows of each window are sorted, as ``_timestamp``; a window
+            is in memory then. None: as they were committed.
         shuffle: A seed. The row groups of all files are put in random order, and the rows of as
             many as make ``shuffle_buffer`` rows are mixed; another order each epoch. None: by
             window.
@@ -99,6 +103,7 @@ class BatchRules:
     shard: tuple[int, int] = (0, 1)
     repeat: int | None = 1
     prefetch: int = 2
+    order_by: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.
@@ -127,6 +132,14 @@ class BatchRules:
                 isinstance(self.drop_remainder, bool),
                 f"drop_remainder must be True or False, got {self.drop_remainder!r}",
             ),
+            (
+                self.order_by is None or isinstance(self.order_by, str),
+                f"order_by must be the name of a column, got {self.order_by!r}",
+            ),
+            (
+                self.order_by is None or self.shuffle is None,
+                "order_by and shuffle are two orders; leave one of them out",
+            ),
         ):
             if not good:
                 raise CollectionError(message)
@@ -147,6 +160,17 @@ class BatchRules:
         object.__setattr__(self, "shard", tuple(whole_number("shard", n) for n in self.shard))
 
 
+class _Rows(Protocol):
+    """Rows in an order, in pieces each of which can be read alone."""
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """How many rows each piece has."""
+
+    def load(self, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
+        """Read rows, those columns only."""
+
+
 class _Kind(NamedTuple):
     """What rows are made into, how that is put in another order, cut, and how cuts are joined."""
 
@@ -165,7 +189,7 @@ class Batches(Generic[_Cut]):
     """
 
     def __init__(
-        self, sequence: RowSequence, schema: pa.Schema, rules: BatchRules, kind: _Kind, view: Any
+        self, sequence: _Rows, schema: pa.Schema, rules: BatchRules, kind: _Kind, view: Any
     ) -> None:
         """Cut the rows of ``sequence``; ``view`` names the snapshot in a state."""
         self.rules = rules
@@ -290,7 +314,7 @@ class Batches(Generic[_Cut]):
 
     def _identity(self) -> dict[str, Any]:
         rules = self.rules
-        names = ("batch_size", "drop_remainder", "shuffle", "shuffle_buffer")
+        names = ("batch_size", "drop_remainder", "shuffle", "shuffle_buffer", "order_by")
         return {
             **self._view,
             **{name: getattr(rules, name) for name in names},
@@ -400,18 +424,29 @@ def check_names(options: Mapping[str, Any], known: type) -> None:
 def arrow_batches(
     sequence: RowSequence, schema: pa.Schema, rules: BatchRules, view: Any
 ) -> Batches[pa.Table]:
-    """Return tables, which share the memory of what was read: nothing is copied."""
-    return Batches(
-        sequence, schema, rules, _Kind(_as_it_is, _taken_table, _cut_table, pa.concat_tables), view
-    )
+    """Return tables, which share the memory of what was read: nothing is copied.
+
+    Raises:
+        CollectionError: there is no column to order by.
+    """
+    kind = _Kind(_as_it_is, _taken_table, _cut_table, pa.concat_tables)
+    return Batches(_ordered(sequence, rules), schema, rules, kind, view)
 
 
 def numpy_batches(
     sequence: RowSequence, arrays: Arrays, rules: BatchRules, view: Any
 ) -> Batches[dict[str, npt.NDArray[Any]]]:
-    """Return batches of arrays; those within one block share its memory."""
+    """Return batches of arrays; those within one block share its memory.
+
+    Raises:
+        CollectionError: there is no column to order by.
+    """
     kind = _Kind(arrays.of, _taken_arrays, _cut_arrays, _join_arrays)
-    return Batches(sequence, arrays.schema, rules, kind, view)
+    return Batches(_ordered(sequence, rules), arrays.schema, rules, kind, view)
+
+
+def _ordered(sequence: RowSequence, rules: BatchRules) -> _Rows:
+    return sequence if rules.order_by is None else OrderedWindows.of(sequence, rules.order_by)
 
 
 def arrays_of(

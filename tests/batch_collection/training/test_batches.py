@@ -166,6 +166,76 @@ def test_rows_of_one_piece_are_mixed_anew_each_epoch(tmp_path: Path) -> None:
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.lists(st.none() | st.integers(0, 5), max_size=9)),
+        max_size=4,
+    ),
+    SIZES,
+    SHARDS,
+    st.booleans(),
+    st.integers(0, 9),
+)
+def test_rows_of_a_window_come_in_the_order_of_a_column(
+    tmp_path_factory: pytest.TempPathFactory,
+    files: list[tuple[int, list[int | None]]],
+    size: int,
+    shard: tuple[int, int],
+    is_side: bool,  # noqa: FBT001
+    taken: int,
+) -> None:
+    """Across its files; as they were where it does not tell; sharded and taken up like others."""
+    collector = TableCollector.at(tmp_path_factory.mktemp("c"), row_group=2)
+    tables = [
+        (
+            minute,
+            pa.table({"at": [{"t": t} for t in times], "id": range(100 * n, 100 * n + len(times))}),
+        )
+        for n, (minute, times) in enumerate(files)
+        if times
+    ]
+    view = collector.collect(*((minute, each) for minute, each in tables))
+    if is_side and tables:
+        view = view.split({"all": 1.0}, by="id")["all"]
+    expected = [
+        row["id"]
+        for _, window in itertools.groupby(sorted(tables, key=lambda each: each[0]), lambda t: t[0])
+        for row in sorted(
+            (row for _, each in window for row in each.to_pylist()),
+            key=lambda row: 9 if row["at"]["t"] is None else row["at"]["t"],
+        )
+    ]
+    if not tables:
+        return
+
+    def made(index: int) -> Any:
+        return view.to_arrow_batches(size, ["id"], order_by="at.t", shard=(index, shard[1]))
+
+    shards = [ids(made(index)) for index in range(shard[1])]
+    assert [row for each in shards for row in flat(each)] == expected
+    batches = made(shard[0])
+    for _ in zip(range(taken), batches, strict=False):
+        pass
+    resumed = made(shard[0])
+    resumed.load_state_dict(batches.state_dict())
+    done = min(taken, len(shards[shard[0]]))
+    if 0 < done < len(shards[shard[0]]):
+        assert ids(resumed) == shards[shard[0]][done:]
+
+
+def test_a_place_in_another_order_is_another_place(view: Collection) -> None:
+    """Older states, that know of no other, are of the order that there was."""
+    plain, ordered = (view.to_arrow_batches(10, order_by=by) for by in (None, "id"))
+    state = plain.state_dict()
+    with pytest.raises(CollectionError, match="saved with order_by=None, this has id"):
+        ordered.load_state_dict(state)
+    with pytest.raises(CollectionError, match="saved with order_by=id, this has None"):
+        plain.load_state_dict(ordered.state_dict())
+    del state["order_by"]
+    plain.load_state_dict(state)
+
+
 def test_a_loop_that_was_left_begins_again(view: Collection) -> None:
     """With the epoch that it left."""
     batches = view.to_arrow_batches(10, ["id"], shuffle=1)
@@ -338,7 +408,7 @@ def test_what_fails_in_a_thread_fails_in_the_loop(tmp_path: Path) -> None:
         ({"repeat": 0}, "repeat must be at least 1, or None for no end, got 0"),
         ({"shuffle_buffer": 0}, "shuffle_buffer must be at least 1, got 0"),
         ({"prefetch": -1}, "prefetch must be at least 0, got -1"),
-        ({"shufle": 1}, "unknown option shufle; there are: drop_remainder, prefetch, repeat"),
+        ({"shufle": 1}, "unknown option shufle; there are: drop_remainder, order_by, prefetch"),
         ({"casts": {}}, "unknown option casts"),
         ({"batch_size": 10.0}, "batch_size must be a whole number, got 10.0"),
         ({"batch_size": True}, "batch_size must be a whole number, got True"),
@@ -350,6 +420,9 @@ def test_what_fails_in_a_thread_fails_in_the_loop(tmp_path: Path) -> None:
         ({"repeat": 1.5}, "repeat must be a whole number, got 1.5"),
         ({"prefetch": None}, "prefetch must be a whole number, got None"),
         ({"drop_remainder": 1}, "drop_remainder must be True or False, got 1"),
+        ({"order_by": 1}, "order_by must be the name of a column, got 1"),
+        ({"order_by": "idd"}, "order_by names idd; there are: id, device"),
+        ({"order_by": "id", "shuffle": 1}, "order_by and shuffle are two orders; leave one"),
         ({"columns": "id"}, "columns must be a list of names, as ['value'], got 'id'"),
     ],
 )
