@@ -325,7 +325,7 @@ def test_stopping_without_an_answer_says_what_becomes_of_messages() -> None:
     assert kept.source.calls[-1] == "close"
 
 
-def until(found: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(found: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not found():
@@ -357,6 +357,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[tuple[str, str, Callable[.
     """Give a subscription's path, its server, and what publishes to it."""
     if request.param == "fake":
         fake = FakePubSub()
+        fake.stream.clock.runs = True  # what was handed out to a pull that is given up comes again
         yield PATH, fake.endpoint, fake.stream.publish
         fake.close()
         return
