@@ -33,7 +33,8 @@ class Keeper:
     Nothing is acknowledged that was not released. What is held is extended to 120 s every 40 s;
     where nobody has called for 5 minutes it is given back, and pulling ends. While the bounds are
     reached nothing is pulled. An error of the source is said once, and tried again until it
-    answers, which is said as well. Threads may share it.
+    answers, which is said as well; any other error of its threads is raised where it is called
+    next. Threads may share it.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Keeper:
         self._until = 0.0
         self._extend_at = self._visited = clock()
         self._troubles: dict[str, CollectionError] = {}
+        self._failure: Exception | None = None
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._go_on, args=(step,), name=f"keeper-{step.__name__}")
@@ -75,33 +77,33 @@ class Keeper:
     def pull(self, seconds: float) -> None:
         """Pull for so long from now on; ``math.inf``: until the end."""
         with self._changed:
-            self._visited = self._clock()
+            self._visit()
             self._until = max(self._until, self._visited + seconds)
             self._changed.notify_all()
 
     def waiting(self) -> Waiting:
         """Count what no plan has taken; ``since`` is by the keeper's clock."""
         with self._changed:
-            self._visited = self._clock()
+            self._visit()
             return self._held.waiting()
 
     def take(self, plan: str, messages: int, nbytes: int) -> pa.Table:
         """Hand waiting messages on to a plan; see ``Held.take``."""
         with self._changed:
-            self._visited = self._clock()
+            self._visit()
             return self._held.take(plan, messages, nbytes)
 
     def release(self, ids: pa.Array | pa.ChunkedArray) -> None:
         """Note that messages are durable: those that are held are acknowledged from now on."""
         with self._changed:
-            self._visited = self._clock()
+            self._visit()
             self._held.release(ids)
             self._changed.notify_all()
 
     def end_plan(self, plan: str) -> int:
         """Let what a plan has taken and nobody released wait for the next one; count it."""
         with self._changed:
-            self._visited = self._clock()
+            self._visit()
             return self._held.put_back(plan)
 
     def unacknowledged(self) -> set[str]:
@@ -182,6 +184,11 @@ class Keeper:
                 self._changed.notify_all()  # there is room again
         return _TICK_SECONDS
 
+    def _visit(self) -> None:
+        self._visited = self._clock()
+        if self._failure is not None:
+            raise self._failure
+
     def _give_up(self) -> None:
         with self._changed:
             leases = self._held.give_up()
@@ -192,7 +199,11 @@ class Keeper:
         """Take a step again and again; after errors with growing pauses."""
         pause = _TICK_SECONDS
         while not self._stopping.is_set():
-            wait = self._try(step)
+            try:
+                wait = self._try(step)
+            except Exception as error:  # noqa: BLE001 - raised by whoever calls next
+                self._failure = error
+                return
             if wait is None:  # whatever changes here, the source needs its time
                 self._stopping.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

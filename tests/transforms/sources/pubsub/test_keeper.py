@@ -352,6 +352,29 @@ def test_an_error_is_said_once_and_that_it_is_over_as_well() -> None:
     keeper.stop()
 
 
+def test_an_error_of_ours_is_raised_where_it_is_called_next() -> None:
+    """A thread that is gone is no silence."""
+    kept = Kept(b"x")
+
+    def break_down(messages: int) -> pa.Table:
+        message = f"ours, messages={messages}"
+        raise ValueError(message)
+
+    kept.source.pull = break_down  # type: ignore[method-assign]
+    kept.keeper.pull(math.inf)
+    kept.keeper.start()
+
+    def is_raised() -> bool:
+        try:
+            kept.keeper.waiting()
+        except ValueError:
+            return True
+        return False
+
+    until(is_raised)
+    kept.keeper.stop()
+
+
 @pytest.fixture(params=["fake", "emulator", "pstest"])
 def place(request: pytest.FixtureRequest) -> Iterator[tuple[str, str, Callable[..., object]]]:
     """Give a subscription's path, its server, and what publishes to it."""
