@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Keeper"]
 
-_LEASE_SECONDS = 120
-_EXTEND_SECONDS = 40  # a third: two may fail
+_TRIES = 3  # a lease is extended when a third of it is over: two may fail
 _ALONE_SECONDS = 300
 _LONGEST_PAUSE = 30.0
 _TICK_SECONDS = 1.0
@@ -30,10 +29,10 @@ _EMPTY_SECONDS = 0.2  # a server may answer at once that it has nothing
 class Keeper:
     """Holds what it pulls from a source, each message once, until plans say that it is durable.
 
-    Nothing is acknowledged that was not released. What is held is extended to 120 s every 40 s;
-    where nobody has called for 5 minutes it is given back, and pulling ends. While the bounds are
-    reached nothing is pulled. An error of the source is said once, and tried again until it
-    answers, which is said as well; any other error of its threads is raised where it is called
+    Nothing is acknowledged that was not released. What is held is extended at each third of its
+    lease; where nobody has called for 5 minutes it is given back, and pulling ends. While the
+    bounds are reached nothing is pulled. An error of the source is said once, and tried again until
+    it answers, which is said as well; any other error of its threads is raised where it is called
     next. Threads may share it.
     """
 
@@ -44,6 +43,7 @@ class Keeper:
         *,
         bounds: Bounds = Bounds(),  # noqa: B008 - it is a tuple
         pulls: int = 4,
+        lease_seconds: int = 120,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take a source, which is closed at the end; ``start`` begins.
@@ -53,10 +53,12 @@ class Keeper:
             say: is told of errors, and that they are over, a line each.
             bounds: how much to hold.
             pulls: how many to have in flight at once.
+            lease_seconds: for how long to hold messages each time; so long after a crash they come
+                again. Pub/Sub takes 10 to 600.
             clock: seconds that go forward.
         """
         self._source, self._say, self._clock = source, say, clock
-        self._held = Held(bounds)
+        self._held, self._lease_seconds = Held(bounds), lease_seconds
         self._changed = threading.Condition()
         self._until = 0.0
         self._extend_at = self._visited = clock()
@@ -145,7 +147,7 @@ class Keeper:
                 leases = self._held.came(asked, table, self._clock())
         if leases:
             try:
-                self._source.extend(leases, _LEASE_SECONDS)
+                self._source.extend(leases, self._lease_seconds)
             except CollectionError:
                 with self._changed:
                     self._extend_at = self._clock()
@@ -167,10 +169,10 @@ class Keeper:
             with self._changed:
                 leases = self._held.leases()
             if leases:
-                self._source.extend(leases, _LEASE_SECONDS)
+                self._source.extend(leases, self._lease_seconds)
             with self._changed:
                 if self._extend_at == due:  # else what came meanwhile is to be extended at once
-                    self._extend_at = now + _EXTEND_SECONDS
+                    self._extend_at = now + self._lease_seconds / _TRIES
         return _TICK_SECONDS
 
     def acknowledge(self) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import subprocess
+import sys
 import time
 import uuid
 from contextlib import suppress
@@ -451,3 +453,40 @@ def test_through_lost_answers_lies_and_doubled_deliveries_each_message_counts_on
     until(lambda: len(said) >= 2 and said[-1].endswith("answers again"))
     keeper.stop()
     fake.close()
+
+
+_CHILD = """
+import math, sys, time
+from transforms.sources.pubsub.keeper import Keeper
+from transforms.sources.pubsub.subscription import Subscription
+keeper = Keeper(Subscription(sys.argv[1], sys.argv[2]), print, lease_seconds=10)
+keeper.pull(math.inf)
+keeper.start()
+while keeper.waiting().messages < int(sys.argv[3]):
+    time.sleep(0.01)
+found = keeper.take("p", 400, 10**9)["id"]
+keeper.release(found.slice(0, 300))
+while keeper.unacknowledged():
+    time.sleep(0.01)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_held_comes_again(emulator: PubSubServer) -> None:
+    """When its leases are over, taken or not; what was acknowledged does not."""
+    path = emulator.create(f"killed-{uuid.uuid4().hex[:8]}")
+    published = emulator.publish(path, [b"x"] * 2_000)
+    command = [sys.executable, "-c", _CHILD, path, emulator.endpoint, str(len(published))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        child.kill()
+    keeper = Keeper(Subscription(path, emulator.endpoint), print)
+    keeper.pull(math.inf)
+    keeper.start()
+    until(lambda: keeper.waiting().messages == 1_700)
+    found = ids(keeper.take("q", ALL, ALL))
+    assert len(found) == len(set(found)) == len(set(published).intersection(found))
+    keeper.stop()
