@@ -19,6 +19,7 @@ from pipeline.options.flags import Flags, Parser
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.display import is_cycle, said
 from pipeline.showing.lines import shown
+from pipeline.showing.streams import OutputError
 from transforms.process.events import CycleCommitted, Waiting
 from transforms.process.process import current, new_process
 from transforms.sources.samples import sample_message
@@ -162,6 +163,9 @@ def _drive(flags: Sequence[str], lines: _WindowLines, stopped: threading.Event) 
     """Run the collector, as ``collect`` does, with a display of our own.
 
     Its windows may be enough before a signal comes, and one may come before it begins.
+
+    Raises:
+        OutputError: what the display wrote can't be delivered.
     """
     from pipeline.options.collect import check, configure  # noqa: PLC0415
     from pipeline.planning.opening import collect_tasks, open_topics  # noqa: PLC0415
@@ -184,6 +188,8 @@ def _drive(flags: Sequence[str], lines: _WindowLines, stopped: threading.Event) 
         process.observers.append(lines)
         with lines:
             drive.run()
+    if lines.failure is not None:
+        raise lines.failure
 
 
 class _Feed:
@@ -218,18 +224,29 @@ class _Feed:
 
 @dataclass
 class _WindowLines:
-    """A collector's display: one line a closed window; ``enough`` is called when all are."""
+    """A collector's display: one line a closed window; ``enough`` is called when all are.
+
+    It is called, too, where a line can't be delivered; ``failure`` says why.
+    """
 
     console: Console
     windows: int
     closed: int = 0
     enough: Callable[[], object] = field(default=lambda: None)
+    failure: OutputError | None = None
     _files: dict[datetime, list[BatchFile]] = field(default_factory=dict)
     _interval: timedelta = timedelta(0)
     _moving: Status | None = None
 
     def __call__(self, event: Event) -> None:
         """Write what comes of a cycle, and notes; show the time to the next one on a terminal."""
+        try:
+            self._show(event)
+        except OutputError as failed:  # observers do not raise
+            self.failure = failed
+            self.enough()
+
+    def _show(self, event: Event) -> None:
         match event:
             case CycleCommitted() if is_cycle(event):
                 self._end(event.entry)
