@@ -23,7 +23,7 @@ from pipeline.planning.schema_change import dropping, pinning, undoing
 from pipeline.showing.lines import say
 from pipeline.showing.reader_needs import reader_needs
 from pipeline.showing.schema_export import ENDINGS, exported
-from pipeline.showing.wording import aligned
+from pipeline.showing.wording import aligned, described_source
 
 if TYPE_CHECKING:
     import argparse
@@ -275,7 +275,7 @@ def _columns(names: Sequence[str] | Schema, types: Schema) -> str:
 def _described(uri: str, found: _Look) -> list[str]:
     """Write the columns for people."""
     newest = found.newest
-    head = [uri, f"{newest.source.kind} topic {newest.source.topic}, cycle {newest.cycle}", ""]
+    head = [uri, f"{described_source(newest.source)}, cycle {newest.cycle}", ""]
     if not found.columns:
         return [*head, "  no columns yet"]
     rows = [("column", "type", "since", "committed", "by")]

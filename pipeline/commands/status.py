@@ -18,7 +18,13 @@ from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags
 from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
-from pipeline.showing.wording import aligned, described_instant, humanised_bytes, humanised_duration
+from pipeline.showing.wording import (
+    aligned,
+    described_instant,
+    described_source,
+    humanised_bytes,
+    humanised_duration,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -96,6 +102,9 @@ def _with_lag(storage: Storage, last: int, config: dict[str, str]) -> Status:
     from transforms.sources.kafka.settings import KafkaSettings  # noqa: PLC0415 - imports a client
 
     collected = open_collection(storage).newest.source
+    if collected.kind != "kafka":
+        message = f"{storage.uri} was collected from {collected.kind}: no broker tells its lag"
+        raise CollectionError(message)
     settings = KafkaSettings((collected.topic,), config)
     with closing(settings.connect()) as connection, said_meanwhile("asking kafka for the lag ..."):
         try:
@@ -120,9 +129,8 @@ def _end_offsets(connection: Connection, collected: Source) -> dict[int, int]:
 
 def described(found: Status, now: datetime) -> list[str]:
     """Write a status for people, line by line; ``now`` is the clock."""
-    source = found.source
     windows = f"windows of {format_duration(found.interval)} by row time ({found.row_time})"
-    head = [found.uri, f"{source.kind} topic {source.topic}, {windows}"]
+    head = [found.uri, f"{described_source(found.source)}, {windows}"]
     width = max(len(name) for name, _ in _facts(found, now))
     facts = [f"  {name:<{width}}  {text}" for name, text in _facts(found, now)]
     parts = [facts, _cycles(found.cycles)]
@@ -171,6 +179,8 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
             + (f", {totals.redriven:,} redriven" if totals.redriven else "")
         ),
     )
+    if repeated := sum(cycle.repeated_rows for cycle in found.cycles):
+        yield "perhaps repeated", f"{repeated:,} rows of panes that came with other rows before"
     if totals.lost:
         yield "LOST", f"{totals.lost:,} offsets were gone before they were read"
     yield "window end to visible", _quantiles(found.latency.window_end)
