@@ -53,7 +53,8 @@ class CollectBatches(beam.PTransform):
     full ones first, in a collection that `batch_collection.open` reads like any other. The trigger
     counts elements and not rows, at the least so many: a pane may be of many files, and with tables
     it is a bound in time only. Rows that come more than ``allowed_lateness`` after the end of their
-    window are dropped by Beam, which counts them: ``droppedDueToLateness`` on Dataflow and Flink.
+    window are dropped by Beam: Dataflow counts them, ``droppedDueToLateness``; Beam's own runners
+    do not.
 
     A pane is in the collection once for all bundles that a runner repeats: so rows are there once
     on Dataflow in exactly-once mode, and wherever nothing failed; at least once on Flink, or if a
@@ -223,11 +224,16 @@ class _StageFn(beam.DoFn):
             shard=shard,
             index=pane.index,
             is_early=is_early,
-            checksum=_checksum(given),
+            checksum=_checksum(given) if pane.timing != PaneInfoTiming.UNKNOWN else _unknown(),
             elements=((time, read_given(content)) for time, content in given),
         )
         report = stage_pane(open_storage(self.job.collection), newest, self.job, fired, self.output)
         yield self.job.collection, to_json(report)  # bytes: a runner may forget a coder's name
+
+
+def _unknown() -> str:
+    """Return what no pane has: of runners without panes' numbers none is taken for another."""
+    return f"unknown-{new_token()}"
 
 
 def _checksum(elements: Iterable[tuple[int, bytes]]) -> str:
