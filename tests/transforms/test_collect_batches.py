@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
+import random
 import re
+import subprocess
+import sys
+import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batch_collection.log.entry import Entry
+    from tests.services.prism import PrismServer
 
 MINUTE = timedelta(minutes=1)
 NOON = 1_795_348_800
@@ -428,3 +434,91 @@ def test_the_collection_is_read_like_any_other(tmp_path: Path) -> None:
     assert collection.complete().table().num_rows == 16
     expire(open_storage(str(output)), datetime.fromtimestamp(NOON + 60, timezone.utc), utc_now())
     assert numbers_of(output) == [12, 13, 14, 15]
+
+
+PROGRAM = """
+import sys
+from datetime import timedelta
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.testing.test_stream import TestStream
+from apache_beam.transforms.window import TimestampedValue
+
+from transforms.collect_batches import CollectBatches
+
+source, noon = TestStream(), int(sys.argv[2])
+for minute in range(int(sys.argv[3])):
+    start = noon + 60 * minute
+    rows = [TimestampedValue({"n": 25 * minute + n}, start) for n in range(25)]
+    source = source.add_elements(rows).advance_watermark_to(start + 60)
+options = PipelineOptions(["--runner=BundleBasedDirectRunner", "--streaming"])
+with beam.Pipeline(options=options) as pipeline:
+    collected = CollectBatches(
+        output=sys.argv[1], interval=timedelta(minutes=1), batch_size=10, shards=2
+    )
+    _ = pipeline | source.advance_watermark_to_infinity() | collected | beam.Map(print, flush=True)
+"""
+
+
+def started(output: Path, windows: int) -> subprocess.Popen[str]:
+    """Start a program that collects, and says each entry when it has committed it."""
+    command = [sys.executable, "-c", PROGRAM, str(output), str(NOON), str(windows)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("kills", "windows"),
+    [(1, 4), pytest.param(6, 12, marks=pytest.mark.slow)],
+    ids=["once", "often"],
+)
+def test_a_killed_pipeline_leaves_what_it_has_committed(
+    tmp_path: Path, kills: int, windows: int
+) -> None:
+    """SIGKILL at a random moment; whoever starts it again has all that its source gives again."""
+    rng, output = random.Random(5), tmp_path / "c"
+    for _ in range(kills):
+        with started(output, windows) as process:
+            assert process.stdout is not None
+            for _ in range(rng.randrange(1, windows)):
+                process.stdout.readline()
+            time.sleep(rng.uniform(0, 0.1))  # the moment of death is what is tried
+            process.kill()
+    of_killed = [origin.run for entry in entries_of(output) for origin in entry.origins]
+    with started(output, windows) as process:
+        process.communicate()
+    assert process.returncode == 0
+
+    assert audit(open_storage(str(output))).findings == ()
+    counts = Counter[str]()
+    for entry in entries_of(output)[1:]:
+        for origin in entry.origins:
+            assert not origin.repeated
+            counts[origin.run] += origin.rows
+    assert counts.pop(entries_of(output)[-1].run) == 25 * windows
+    assert counts.keys() == set(of_killed)
+    times = Counter(batch_collection.open(output).table()["n"].to_pylist())
+    assert times.keys() == set(range(25 * windows))
+    assert max(times.values()) <= kills + 1
+    assert all(batch.rows <= 10 for batch in batch_collection.open(output))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("shards", [1, 2])
+def test_on_prism_a_little_is_collected_exactly(
+    prism: PrismServer, tmp_path: Path, shards: int
+) -> None:
+    """It loses rows behind a GroupByKey when they are many, so this shows the wiring only."""
+    options = ["--runner=PrismRunner", f"--job_endpoint={prism.endpoint}"]
+    rows = [row for minute in range(3) for row in numbered(25, minute * 60, minute * 25)]
+
+    with TestPipeline(options=PipelineOptions([*options, "--environment_type=LOOPBACK"])) as p:
+        _ = (
+            p
+            | beam.Create(rows, reshuffle=False)
+            | CollectBatches(output=tmp_path / "c", interval=MINUTE, batch_size=10, shards=shards)
+        )
+
+    assert numbers_of(tmp_path / "c") == list(range(75))
+    assert all(batch.rows <= 10 for batch in batch_collection.open(tmp_path / "c"))
+    assert batch_collection.open(tmp_path / "c").complete().table().num_rows == 75

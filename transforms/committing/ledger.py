@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from batch_collection.log.entries import newest_entry, read_kept, read_since
 from batch_collection.log.expiry import first_cycle
+from batch_collection.publishing.publish import sweep
 from batch_collection.windows import utc_now
 from transforms.process.process import current
 
@@ -56,9 +57,13 @@ class Ledger:
         return entry
 
     def follow(self, storage: Storage, newest: Entry) -> None:
-        """Take in what was committed up to ``newest``."""
+        """Take in what was committed up to ``newest``, which is published.
+
+        The first time, what crashed jobs have left long ago is removed.
+        """
         if self._cycle is None:
             self._read_back(storage, newest)
+            sweep(storage, newest)
         elif self._cycle < newest.cycle:
             for entry in read_since(storage, self._cycle, newest.cycle):
                 self._note(entry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
@@ -22,6 +22,8 @@ from batch_collection.log.entry import Awaited, Entry, Origin
 from batch_collection.storage.known import STORAGES
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import microseconds, utc_now
+from tests.interposed import interposed
+from tests.storages import Died, DyingStorage
 from tests.toys import MemoryStorage
 from transforms.committing.panes import begun, commit_panes, paned, step_behind
 from transforms.committing.windows import OPEN_HORIZON
@@ -225,6 +227,43 @@ def test_what_was_staged_and_not_committed_is_not_there() -> None:
     assert table.column("n").to_pylist() == [2]
     commit_panes(of, reports)
     assert check(of) == [1, 2]
+
+
+def test_what_dead_jobs_have_staged_is_removed_once_the_log_is_there() -> None:
+    """Whoever commits first in a process looks for it; what may still be committed stays."""
+    of = job()
+    storage = open_storage(of.collection)
+    commit(of, fired(0, 1))
+    storage.replace("staging/0000000001/left", b"")
+    storage.replace("staging/0000000009/living", b"")
+    with new_process():
+        commit(of, fired(0, 2, index=1))
+    assert list(storage.list("staging")) == ["staging/0000000009/living"]
+
+
+def test_a_job_that_dies_anywhere_loses_and_doubles_nothing() -> None:
+    """At each point before and after each change its runner gives the panes to another worker."""
+    k, committed = 0, set()
+    while True:
+        of = job()
+        commit(of, fired(0, 1, is_early=True))
+        bundle = (fired(0, 2, 3, 4, 5, index=1), fired(1, 6))
+        dying = DyingStorage(open_storage(of.collection), k)
+        with new_process(), interposed(dying), suppress(Died):
+            commit(of, *bundle)
+        committed.add(len(entries_of(of)))
+        with new_process():
+            commit(of, *bundle)
+        left = set(open_storage(of.collection).list("staging"))
+        assert not left & {staged for entry in entries_of(of) for staged, _ in entry.moves}
+        open_storage(of.collection).delete(left)
+        assert check(of) == [1, 2, 3, 4, 5, 6]
+        assert boundaries(of)[-1] == 2
+        if not dying.is_dead:
+            break
+        k += 1
+    assert k > 15
+    assert committed == {2, 3}
 
 
 def test_types_that_panes_saw_first_are_brought_together() -> None:
