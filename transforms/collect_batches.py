@@ -20,11 +20,13 @@ from apache_beam.utils.windowed_value import PaneInfoTiming
 from batch_collection.errors import CollectionError
 from batch_collection.formats.known import FORMATS
 from batch_collection.log.entries import newest_entry
+from batch_collection.log.entry import FORMAT, FORMS
 from batch_collection.paths import entry_path, new_token
 from batch_collection.schema.arrow import from_arrow
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import from_microseconds, microseconds, utc_now
 from transforms.committing.panes import begun, check_collection, commit_panes
+from transforms.decoding.additions import objection
 from transforms.decoding.row_time import limits
 from transforms.elements.given import read_given, write_given
 from transforms.elements.pane import Job, PaneReport
@@ -80,6 +82,7 @@ class CollectBatches(beam.PTransform):
 
     Raises:
         ValueError: an argument is wrong; all that are, are named.
+        CollectionError: ``schema`` has a type that no batch can hold.
         LogError: what is at ``output`` is another kind of collection, or has another interval.
     """
 
@@ -98,6 +101,9 @@ class CollectBatches(beam.PTransform):
         super().__init__()
         problems = list(_problems(interval, batch_size, shards, allowed_lateness))
         problems += _format_problems(output_format, compression)
+        types = {} if schema is None else from_arrow(pa.struct(list(schema)))
+        if problem := objection({}, types, FORMS[FORMAT].fold):
+            problems.append(f"schema: {problem}")
         if problems:
             raise ValueError("; ".join(problems))
         endings = FORMATS[output_format].endings
@@ -110,7 +116,7 @@ class CollectBatches(beam.PTransform):
             batch_size=batch_size,
             shards=shards,
             allowed_lateness=allowed_lateness,
-            schema={} if schema is None else from_arrow(pa.struct(list(schema))),
+            schema=types,
         )
 
     def expand(self, elements: PCollection[Any]) -> PCollection[str]:
@@ -141,6 +147,8 @@ class CollectBatches(beam.PTransform):
 _KEYED = tuple[int, tuple[int, bytes]]
 """Shard, row time in microseconds, ``write_given``."""
 _SECOND = timedelta(seconds=1)
+_MOST_TOLD = 10_000
+"""Windows that are remembered as told of; to tell of one again does no harm."""
 
 
 def _problems(interval: Any, batch_size: Any, shards: Any, allowed_lateness: Any) -> Iterator[str]:
@@ -197,6 +205,8 @@ class _ByShardFn(beam.DoFn):
         yield zlib.crc32(content) % self.job.shards, (time, content)
         window = time // microseconds(self.job.interval)
         if self.job.shards > 1 and window not in self._told:
+            if len(self._told) == _MOST_TOLD:
+                self._told.clear()
             self._told.add(window)
             for shard in range(self.job.shards):
                 yield shard, (time, b"")  # so that each has an on-time pane

@@ -22,6 +22,7 @@ from pipeline.options.flags import EXACTNESS, Flags
 from pipeline.planning.schema_change import dropping, pinning, undoing
 from pipeline.showing.reader_needs import reader_needs
 from pipeline.showing.schema_export import ENDINGS, exported
+from pipeline.showing.wording import described_source
 
 if TYPE_CHECKING:
     import argparse
@@ -272,7 +273,7 @@ def _columns(names: Sequence[str] | Schema, types: Schema) -> str:
 def _described(uri: str, found: _Look) -> str:
     """Write the columns for people."""
     newest = found.newest
-    head = f"{uri}\n{newest.source.kind} topic {newest.source.topic}, cycle {newest.cycle}"
+    head = f"{uri}\n{described_source(newest.source)}, cycle {newest.cycle}"
     if not found.columns:
         return f"{head}\n\n  no columns yet"
     rows = [("column", "type", "since", "committed", "by")]

@@ -11,7 +11,13 @@ from batch_collection.inspection.status import status
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_duration
 from pipeline.options.flags import Flags, properties
-from pipeline.showing.wording import aligned, described_instant, humanised_bytes, humanised_duration
+from pipeline.showing.wording import (
+    aligned,
+    described_instant,
+    described_source,
+    humanised_bytes,
+    humanised_duration,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -80,6 +86,9 @@ def _end_offsets(storage: Storage, args: argparse.Namespace) -> dict[int, int] |
     from transforms.sources.kafka.settings import KafkaSettings  # noqa: PLC0415 - as this
 
     newest = open_collection(storage).newest
+    if newest.source.kind != "kafka":
+        message = f"{storage.uri} was collected from {newest.source.kind}: no broker tells its lag"
+        raise CollectionError(message)
     config = {**properties(args.properties, None), "bootstrap.servers": args.bootstrap_servers}
     connection = KafkaSettings((newest.source.topic,), config).connect()
     (topic,) = connection.sources([newest.source.topic])
@@ -95,9 +104,8 @@ def _end_offsets(storage: Storage, args: argparse.Namespace) -> dict[int, int] |
 
 def described(found: Status, now: datetime) -> str:
     """Write a status for people; ``now`` is the clock."""
-    source = found.source
     head = (
-        f"{found.uri}\n{source.kind} topic {source.topic}, windows of "
+        f"{found.uri}\n{described_source(found.source)}, windows of "
         f"{format_duration(found.interval)} by row time ({found.row_time})"
     )
     width = max(len(name) for name, _ in _facts(found, now))
@@ -147,6 +155,8 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
             + (f", {totals.redriven:,} redriven" if totals.redriven else "")
         ),
     )
+    if repeated := sum(cycle.repeated_rows for cycle in found.cycles):
+        yield "perhaps repeated", f"{repeated:,} rows of panes that came with other rows before"
     if totals.lost:
         yield "LOST", f"{totals.lost:,} offsets were gone before they were read"
     yield "window end to visible", _quantiles(found.latency.window_end)

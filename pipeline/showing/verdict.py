@@ -23,7 +23,10 @@ def verdict(found: Audit) -> str:
 
 def _looked_at(counts: Counts) -> str:
     positions = "every offset in one place"
-    if not counts.positions_checked:
+    came = f"{counts.messages:,} messages, {counts.dead_letters:,} dead letters"
+    if counts.panes:
+        came, positions = f"{counts.panes:,} panes", "each pane once, offsets there are none"
+    elif not counts.positions_checked:
         positions = "offsets not checked, some files have no _offset"
     more = ""
     if counts.expired_entries or counts.expired_files:
@@ -35,6 +38,6 @@ def _looked_at(counts: Counts) -> str:
         more += f"; {counts.unpublished_files:,} files committed, not visible yet"
     return (
         f"{counts.entries:,} entries, {counts.files:,} files ({humanised_bytes(counts.bytes)}), "
-        f"{counts.rows:,} rows and {counts.carried_rows:,} waiting of {counts.messages:,} "
-        f"messages, {counts.dead_letters:,} dead letters; {positions}{more}"
+        f"{counts.rows:,} rows and {counts.carried_rows:,} waiting of {came}; "
+        f"{positions}{more}"
     )

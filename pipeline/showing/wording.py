@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batch_collection.log.entry import Source
 
-__all__ = ["aligned", "described_instant", "humanised_bytes", "humanised_duration"]
+__all__ = [
+    "aligned",
+    "described_instant",
+    "described_source",
+    "humanised_bytes",
+    "humanised_duration",
+]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
@@ -25,6 +32,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 def described_instant(instant: datetime) -> str:
     """Write an instant for people, to the second."""
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def described_source(source: Source) -> str:
+    """Write what a collection collects: ``kafka topic sensor``, ``beam``."""
+    return f"{source.kind} topic {source.topic}" if source.topic else source.kind
 
 
 def humanised_bytes(count: float) -> str:

@@ -32,7 +32,9 @@ from batch_collection.log.entries import newest_entry, read_entries
 from batch_collection.publishing.expire import expire
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import utc_now
+from pipeline.cli import main as run_cli
 from tests.builders import Collector, message
+from tests.collecting import Stream
 from transforms.collect_batches import CollectBatches
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from batch_collection.log.entry import Entry
     from tests.services.prism import PrismServer
+    from transforms.sources.kafka.embedded import EmbeddedBroker
 
 MINUTE = timedelta(minutes=1)
 NOON = 1_795_348_800
@@ -434,6 +437,37 @@ def test_the_collection_is_read_like_any_other(tmp_path: Path) -> None:
     assert collection.complete().table().num_rows == 16
     expire(open_storage(str(output)), datetime.fromtimestamp(NOON + 60, timezone.utc), utc_now())
     assert numbers_of(output) == [12, 13, 14, 15]
+
+
+def test_commands_know_of_no_topic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], embedded: EmbeddedBroker
+) -> None:
+    """A type is pinned, a topic is not collected into it, no broker tells its lag."""
+    output = tmp_path / "c"
+    collect(numbered(12), output)
+
+    assert run_cli(["status", str(output)]) == 0
+    said = capsys.readouterr().out
+    assert f"{output}\nbeam, windows of 1m by row time (element)\n" in said
+    assert " pane " in said
+    assert run_cli(["audit", str(output)]) == 0
+    expected = "12 rows and 0 waiting of 2 panes; each pane once, offsets there are none"
+    assert expected in capsys.readouterr().out
+    assert run_cli(["status", str(output), "--bootstrap_servers=localhost:1"]) == 2
+    assert "was collected from beam: no broker tells its lag" in capsys.readouterr().err
+    assert run_cli(["schema", str(output), "--pin", "n=string"]) == 0
+    collect(numbered(1, first=12), output)
+    assert max(row["n"] for row in rows_of(output)) == "9"
+    assert entries_of(output)[-1].schema == {"n": "string"}
+    assert run_cli(["schema", str(output), "--drop", "n"]) == 0
+    collect([timed({"n": 13, "m": 1})], output)
+    assert rows_of(output)[-1] == {"n": None, "m": 1}
+    stream = Stream(embedded)
+    (tmp_path / "c").rename(tmp_path / stream.name)
+    collecting = ["collect", f"--bootstrap_servers={embedded.bootstrap_servers}", "--once"]
+    collecting += [f"--topics={stream.name}", f"--output={tmp_path}", "--interval=1m"]
+    assert run_cli(collecting) == 2
+    assert "was collected from beam, not kafka; use another --output" in capsys.readouterr().err
 
 
 PROGRAM = """

@@ -25,13 +25,15 @@ __all__ = ["Ledger", "ledger_of"]
 
 _SKEW = timedelta(minutes=10)
 """How far the clocks of who builds a pipeline and who commits may lie apart."""
+_LEAST = timedelta(days=1)
+"""How long panes are known at least: a bundle may be repeated whatever lateness is allowed."""
 _AT_ONCE = 64
 
 _Place = tuple[datetime, int, int]
 
 
 class Ledger:
-    """The panes of one run that entries of the last ``allowed_lateness`` name.
+    """The panes of one run that entries of the last ``allowed_lateness`` name, at least a day.
 
     It is read from the log once, back to that time or to when the pipeline was built, and follows
     the log from then on. A pane that comes again later than that is taken for a new one.
@@ -46,14 +48,20 @@ class Ledger:
         self.lock = threading.Lock()
         self.published: str | None = None
         self._run, self._built_at = job.run, job.built_at
-        self._lateness = job.allowed_lateness + job.interval
+        self._known_for = max(job.allowed_lateness + job.interval, _LEAST)
         self._cycle: int | None = None
         self._hint = 0
         self._seen: dict[_Place, set[str]] = {}
         self._ages: deque[tuple[datetime, _Place]] = deque()
 
     def newest(self, storage: Storage) -> Entry | None:
-        """Return the newest entry, None if there is none; found by that of the last look."""
+        """Return the newest entry, None if there is none; found by that of the last look.
+
+        Raises:
+            StorageError: files can't be moved to where they are to be seen.
+        """
+        if not self._hint:
+            storage.check_moves()
         entry = newest_entry(storage, self._hint)
         self._hint = 0 if entry is None else entry.cycle
         return entry
@@ -94,7 +102,7 @@ class Ledger:
         return fresh
 
     def _read_back(self, storage: Storage, newest: Entry) -> None:
-        since = max(self._built_at - _SKEW, utc_now() - self._lateness)
+        since = max(self._built_at - _SKEW, utc_now() - self._known_for)
         last, first_kept = newest.cycle, first_cycle(storage)
         while last >= first_kept:
             first = max(last - _AT_ONCE + 1, first_kept)
@@ -113,8 +121,8 @@ class Ledger:
                 self._ages.append((entry.committed_at, place))
 
     def _forget(self) -> None:
-        """Forget what is older than panes of a window can be."""
-        since = utc_now() - 2 * self._lateness
+        """Forget what is older."""
+        since = utc_now() - self._known_for
         while self._ages and self._ages[0][0] < since:
             self._seen.pop(self._ages.popleft()[1], None)
 

@@ -23,8 +23,9 @@ from batch_collection.storage.known import STORAGES
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import microseconds, utc_now
 from tests.interposed import interposed
-from tests.storages import Died, DyingStorage
+from tests.storages import Died, DyingStorage, some_points
 from tests.toys import MemoryStorage
+from transforms.committing.ledger import Ledger
 from transforms.committing.panes import begun, commit_panes, paned, step_behind
 from transforms.committing.windows import OPEN_HORIZON
 from transforms.elements.pane import Job, PaneReport
@@ -34,7 +35,7 @@ from transforms.writing.layout import Output
 from transforms.writing.panes import Fired, stage_pane
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MINUTE = timedelta(minutes=1)
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
@@ -199,6 +200,19 @@ def test_a_pane_that_comes_again_is_skipped() -> None:
     assert check(of) == [1, 2, 3]
 
 
+def test_a_new_worker_reads_back_as_far_as_its_run_may_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some entries at a time; what was there before the pipeline was built is none of its own."""
+    monkeypatch.setattr("transforms.committing.ledger._AT_ONCE", 2)
+    of = job()
+    for window in range(5):
+        commit(of, fired(window, window))
+    with new_process():
+        assert commit(of, fired(0, 0)) is None
+    later = replace(of, built_at=utc_now() + timedelta(hours=1))
+    with new_process():
+        assert commit(later, fired(0, 0)) is not None
+
+
 def test_the_same_place_with_other_rows_is_published_and_counted() -> None:
     """A job that starts again counts panes from 0: to skip them would lose rows."""
     of = job()
@@ -207,6 +221,39 @@ def test_the_same_place_with_other_rows_is_published_and_counted() -> None:
         commit(of, fired(0, 2, 3))
     assert [each.repeated for entry in entries_of(of) for each in entry.origins] == [False, True]
     assert check(of) == [1, 2, 2, 3]
+
+
+def test_an_audit_finds_a_pane_that_is_there_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rows without addresses the log shows that much."""
+    of = job()
+    commit(of, fired(0, 1))
+    monkeypatch.setattr(Ledger, "new", lambda _, reports: list(reports))
+    commit(of, fired(0, 1))
+    (finding,) = audit(open_storage(of.collection)).findings
+    assert "pane 0 of window 2026-11-22T12:00:00Z, shard=0, was in the log before" in finding
+
+
+def test_an_audit_finds_rows_that_no_pane_brought() -> None:
+    """The rows of an entry's files are those of its panes."""
+    of = job()
+    commit(of, fired(0, 1, 2))
+    before, entry = entries_of(of)
+    (origin,) = entry.origins
+    torn = replace(entry, origins=(replace(origin, rows=3),))
+    assert list(check_link(entry, before)) == []
+    assert list(check_link(torn, before)) == [
+        "log/00000000000000000001.json: 0 waiting and 3 new rows became 2 in batches and 0 waiting"
+    ]
+
+
+def test_it_lies_wherever_collections_lie(new_uri: Callable[[], str]) -> None:
+    """In a directory, and in Cloud Storage."""
+    of = job(collection=new_uri(), shards=2)
+    commit(of, fired(0, 1, 2, 3, 4, is_early=True), fired(0, 5, shard=1))
+    with new_process():
+        commit(of, fired(0, 1, 2, 3, 4, is_early=True), fired(0, index=1))
+    assert boundaries(of) == [None, 1]
+    assert check(of) == [1, 2, 3, 4, 5]
 
 
 def test_a_pane_of_another_run_is_another_one() -> None:
@@ -241,8 +288,9 @@ def test_what_dead_jobs_have_staged_is_removed_once_the_log_is_there() -> None:
     assert list(storage.list("staging")) == ["staging/0000000009/living"]
 
 
-def test_a_job_that_dies_anywhere_loses_and_doubles_nothing() -> None:
-    """At each point before and after each change its runner gives the panes to another worker."""
+@some_points(4)
+def test_a_job_that_dies_anywhere_loses_and_doubles_nothing(every: int) -> None:
+    """At points before and after each change its runner gives the panes to another worker."""
     k, committed = 0, set()
     while True:
         of = job()
@@ -261,7 +309,7 @@ def test_a_job_that_dies_anywhere_loses_and_doubles_nothing() -> None:
         assert boundaries(of)[-1] == 2
         if not dying.is_dead:
             break
-        k += 1
+        k += every
     assert k > 15
     assert committed == {2, 3}
 
