@@ -33,7 +33,7 @@ EXTRAS = {
     "polars": ["polars>=1.30"],
     "tensorflow": ["tensorflow>=2.17"],
     "torch": ["torch>=2.4"],
-    "yaml": ["docstring-parser>=0.16", "jinja2>=3.1", "jsonschema>=4.23"],  # what Beam YAML imports
+    "yaml": ["docstring-parser>=0.16", "jinja2>=3.1", "jsonschema>=4.23", "pandas>=2.2"],
     "test": [
         "batch-collection[dataflow,duckdb,pandas,polars,yaml]",
         "cryptography>=44",

@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ def test_messages_become_rows_and_what_is_no_object_is_kept_beside_them(tmp_path
     assert rows == [{"value": 1, "message_id": "id-0"}, {"value": 3, "message_id": "id-60"}]
     assert [each["content"] for each in refused] == ["[2]", "not JSON"]
     assert "JSONDecodeError" in refused[1]["reason"]
-    assert len(batch_collection.open(tmp_path / "readings").windows()) == 2
+    windows = batch_collection.open(tmp_path / "readings").windows()
+    assert [window.end - window.start for window in windows] == [timedelta(minutes=1)] * 2
 
 
 @pytest.mark.slow  # the package is built in the source folder: not by two at once
