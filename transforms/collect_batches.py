@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -110,7 +110,7 @@ class CollectBatches(beam.PTransform):
         self._output = Output(output_format, compression or next(iter(endings)), "none")
         self._job = Job(
             collection=os.fspath(output),
-            run=new_token(),
+            run="",
             built_at=utc_now(),
             interval=interval,
             batch_size=batch_size,
@@ -121,7 +121,7 @@ class CollectBatches(beam.PTransform):
 
     def expand(self, elements: PCollection[Any]) -> PCollection[str]:
         """Wire the steps."""
-        job = self._job
+        job = replace(self._job, run=new_token(), built_at=utc_now())  # each time it is applied
         _check_output(job)
         windows = beam.WindowInto(
             FixedWindows(Duration(micros=microseconds(job.interval))),

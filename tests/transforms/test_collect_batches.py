@@ -203,6 +203,27 @@ def test_a_second_run_appends(tmp_path: Path) -> None:
     assert [batch.timing for batch in batch_collection.open(tmp_path / "c")] == ["on_time", "late"]
 
 
+def test_each_use_of_one_transform_is_a_run_of_its_own(tmp_path: Path) -> None:
+    """Else the second would be taken for a bundle of the first that is repeated."""
+    collected = CollectBatches(output=tmp_path / "c", interval=MINUTE, batch_size=10)
+    for _ in range(2):
+        with TestPipeline(runner="FnApiRunner", options=PipelineOptions([])) as pipeline:
+            _ = pipeline | beam.Create(numbered(2), reshuffle=False) | collected
+
+    assert numbers_of(tmp_path / "c") == [0, 0, 1, 1]
+
+
+def test_a_shard_that_was_told_of_a_window_and_has_no_row_closes_it_too(tmp_path: Path) -> None:
+    """Though what it was told has fired the trigger already, and its last pane is empty."""
+    collect(stream(numbered(1), 120), tmp_path / "c", shards=3, batch_size=1)
+
+    early, closing = entries_of(tmp_path / "c")[1], entries_of(tmp_path / "c")[-1]
+    assert [pane.timing for pane in early.panes] == ["early"]
+    assert closing.boundary == datetime.fromtimestamp(NOON + 60, timezone.utc)
+    assert sum(len(entry.origins) for entry in entries_of(tmp_path / "c")) == 4
+    assert numbers_of(tmp_path / "c") == [0]
+
+
 def test_a_bundle_that_is_repeated_is_there_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

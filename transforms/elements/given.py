@@ -63,7 +63,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)) and not hasattr(value, "_asdict"):
         return [_plain(item) for item in value]
     if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
+        is_instant = value.dtype.kind == "M"  # finer ones would become integers
+        return _plain((value.astype("datetime64[us]") if is_instant else value).tolist())
     if isinstance(value, Timestamp):
         return value.to_utc_datetime(has_tz=True)
     row = _fields(value)
