@@ -420,17 +420,25 @@ def test_all_that_is_wrong_with_the_arguments_is_said_at_once() -> None:
         CollectBatches(output="c", interval=MINUTE, batch_size=1, compression="lzma")
 
 
+def build(output: Path, **changes: Any) -> None:
+    """Build a pipeline, and do not run it."""
+    pipeline = TestPipeline(runner="FnApiRunner", options=PipelineOptions([]))
+    options = {"interval": MINUTE, "batch_size": 10, **changes}
+    _ = pipeline | beam.Create([{"n": 1}]) | CollectBatches(output=output, **options)
+
+
 def test_another_kind_of_collection_is_refused_where_the_pipeline_is_built(tmp_path: Path) -> None:
     """A topic's; or one with another interval, or another type of a column that is given."""
     Collector(open_storage(str(tmp_path / "topic"))).collect(message(0), boundary="10:31:00")
     with pytest.raises(LogError, match="was collected from kafka; use another output="):
-        collect(numbered(1), tmp_path / "topic")
+        build(tmp_path / "topic")
 
     collect(numbered(1), tmp_path / "c")
     with pytest.raises(LogError, match=r"interval=2m, but .* was begun with interval=1m"):
-        collect(numbered(1), tmp_path / "c", interval=2 * MINUTE)
+        build(tmp_path / "c", interval=2 * MINUTE)
     with pytest.raises(LogError, match=r"column n is string, but .* has it as int64"):
-        collect(numbered(1), tmp_path / "c", schema=pa.schema({"n": pa.string()}))
+        build(tmp_path / "c", schema=pa.schema({"n": pa.string()}))
+    build(tmp_path / "c", schema=pa.schema({"n": pa.int64(), "m": pa.string()}))
 
 
 def test_it_is_refused_on_workers_where_it_was_not_seen(
@@ -452,6 +460,7 @@ def test_the_collection_is_read_like_any_other(tmp_path: Path) -> None:
 
     found = status(open_storage(str(output)))
     assert (found.source.kind, found.totals.rows, found.totals.closed_windows) == ("beam", 16, 3)
+    assert all(file.offsets == {} for entry in entries_of(output) for file in entry.files)
     collection = batch_collection.open(output)
     assert sum(batch.rows for batch in collection.follow("test", once=True)) == 16
     assert sum(len(arrays["n"]) for arrays in collection.to_numpy_batches(batch_size=4)) == 16

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from batch_collection.storage.contract import Storage
     from transforms.elements.pane import Job, PaneReport
 
-__all__ = ["Ledger", "ledger_of"]
+__all__ = ["Ledger", "ledger_of", "place_of"]
 
 _SKEW = timedelta(minutes=10)
 """How far the clocks of who builds a pipeline and who commits may lie apart."""
@@ -94,7 +94,7 @@ class Ledger:
         seen = dict[_Place, set[str]]()
         fresh = []
         for report in reports:
-            place, checksum = _place(report.origin), report.origin.checksum
+            place, checksum = place_of(report.origin), report.origin.checksum
             known = self._seen.get(place, set()) | seen.setdefault(place, set())
             if checksum not in known:
                 seen[place].add(checksum)
@@ -116,7 +116,7 @@ class Ledger:
     def _note(self, entry: Entry) -> None:
         for origin in entry.origins:
             if origin.run == self._run:
-                place = _place(origin)
+                place = place_of(origin)
                 self._seen.setdefault(place, set()).add(origin.checksum)
                 self._ages.append((entry.committed_at, place))
 
@@ -127,7 +127,8 @@ class Ledger:
             self._seen.pop(self._ages.popleft()[1], None)
 
 
-def _place(origin: Origin) -> _Place:
+def place_of(origin: Origin) -> _Place:
+    """Return where in its run a pane was fired: window, shard and number."""
     return origin.window_start, origin.shard, origin.index
 
 

@@ -20,7 +20,7 @@ from batch_collection.schema.retyped import can_retype
 from batch_collection.schema.types import Schema, is_changed, merge
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_duration, utc_now
-from transforms.committing.ledger import ledger_of
+from transforms.committing.ledger import ledger_of, place_of
 from transforms.committing.windows import (
     OPEN_HORIZON,
     is_forgetful,
@@ -111,7 +111,7 @@ class Step(NamedTuple):
     """What panes come to behind an entry.
 
     Attributes:
-        reports: on the panes, each named once.
+        reports: on the panes, each named once, by their places.
         awaited: the windows that are known and not closed then.
     """
 
@@ -179,7 +179,7 @@ def step_behind(newest: Entry, job: Job, reports: Iterable[PaneReport], now: dat
     that is known to be open ends before; it never goes back. Windows that another run has left open
     hold nothing up: whether that one lives cannot be told, and what it still brings is late then.
     """
-    panes = tuple(reports)
+    panes = tuple(sorted(reports, key=lambda report: place_of(report.origin)))
     ended = {each.window_start: {*each.ended} for each in newest.awaited if each.run == job.run}
     for pane in panes:
         start = pane.origin.window_start

@@ -125,6 +125,15 @@ def test_with_one_shard_the_on_time_pane_closes_its_window() -> None:
     assert check(of) == [1, 2, 3, 4]
 
 
+def test_panes_of_one_entry_stand_by_their_places() -> None:
+    """However they came, rows are read in the order of windows, shards and panes."""
+    of = job(shards=2)
+    late, first = fired(0, 3, index=1), fired(0, 1, is_early=True)
+    commit(of, fired(1, 5), fired(0, 4, shard=1), late, first)
+    table = batch_collection.open(of.collection).table()
+    assert table.column("n").to_pylist() == [1, 3, 4, 5]
+
+
 def test_with_several_shards_none_closes_a_window_alone() -> None:
     """An empty pane counts; who came is in the log, for whoever commits the next."""
     of = job(shards=3)
