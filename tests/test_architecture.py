@@ -165,6 +165,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "running",
     },
     "pipeline/__init__": set(),
+    "pipeline/beam_yaml": {"batch_collection", "transforms"},
     "pipeline/cli": {"batch_collection", "options", "showing"},
     "pipeline/__main__": {"cli"},
 }

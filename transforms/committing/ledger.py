@@ -40,11 +40,13 @@ class Ledger:
 
     Attributes:
         lock: held by whoever commits, so that threads of a process are no rivals.
+        published: the plan of the last entry that was committed and published here.
     """
 
     def __init__(self, job: Job) -> None:
         """Know nothing yet."""
         self.lock = threading.Lock()
+        self.published: str | None = None
         self._run, self._built_at = job.run, job.built_at
         self._known_for = max(job.allowed_lateness + job.interval, _LEAST)
         self._cycle: int | None = None
@@ -79,8 +81,9 @@ class Ledger:
         self._forget()
 
     def take(self, entry: Entry) -> None:
-        """Take in what was committed here, behind all that is known."""
+        """Take in what was committed and published here, behind all that is known."""
         self._note(entry)
+        self.published = entry.plan
         self._cycle = self._hint = entry.cycle
 
     def new(self, reports: Iterable[PaneReport]) -> list[PaneReport]:

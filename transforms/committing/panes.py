@@ -148,7 +148,7 @@ def commit_panes(job: Job, reports: Sequence[PaneReport]) -> Entry | None:
         return paned(newest, newest_digest, step, job)
 
     with ledger.lock:
-        entry = append(storage, made)
+        entry = append(storage, made, published=ledger.published)
         if entry is not None:
             ledger.take(entry)
             keep_up(storage, entry.cycle)
