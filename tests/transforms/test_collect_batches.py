@@ -143,6 +143,18 @@ def test_a_pane_of_more_rows_than_a_batch_is_cut_full_ones_first(tmp_path: Path)
     assert numbers_of(tmp_path / "c") == list(range(26))
 
 
+def equal_rows() -> TestStream:
+    """Return the same row again and again, two panes in time, one with the end, one late."""
+    return stream(*[numbered(1)] * 25, 120, numbered(1))
+
+
+def test_rows_that_are_equal_are_all_there(tmp_path: Path) -> None:
+    """Their panes have one checksum, and are told apart by their numbers."""
+    collect(equal_rows(), tmp_path / "c")
+
+    assert numbers_of(tmp_path / "c") == [0] * 26
+
+
 def test_bounded_rows_are_cut_by_windows_and_all_are_closed(tmp_path: Path) -> None:
     """On the batch runner, where each window has one large pane and an empty one."""
     rows = [row for minute in range(3) for row in numbered(25, minute * 60, minute * 25)]
@@ -567,18 +579,33 @@ def test_a_killed_pipeline_leaves_what_it_has_committed(
     assert all(batch.rows <= 10 for batch in batch_collection.open(output))
 
 
+def on(prism: PrismServer, *flags: str) -> TestPipeline:
+    """Return a pipeline of a Prism that runs already."""
+    options = ("--runner=PrismRunner", f"--job_endpoint={prism.endpoint}", *flags)
+    return TestPipeline(options=PipelineOptions([*options, "--environment_type=LOOPBACK"]))
+
+
+@pytest.mark.integration
+def test_on_prism_rows_that_are_equal_are_all_there(prism: PrismServer, tmp_path: Path) -> None:
+    """Whatever order it fires panes in, it numbers them."""
+    with on(prism, "--streaming") as pipeline:
+        collected = CollectBatches(output=tmp_path / "c", interval=MINUTE, batch_size=10)
+        _ = pipeline | equal_rows() | collected
+
+    assert numbers_of(tmp_path / "c") == [0] * 26
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("shards", [1, 2])
 def test_on_prism_a_little_is_collected_exactly(
     prism: PrismServer, tmp_path: Path, shards: int
 ) -> None:
     """It loses rows behind a GroupByKey when they are many, so this shows the wiring only."""
-    options = ["--runner=PrismRunner", f"--job_endpoint={prism.endpoint}"]
     rows = [row for minute in range(3) for row in numbered(25, minute * 60, minute * 25)]
 
-    with TestPipeline(options=PipelineOptions([*options, "--environment_type=LOOPBACK"])) as p:
+    with on(prism) as pipeline:
         _ = (
-            p
+            pipeline
             | beam.Create(rows, reshuffle=False)
             | CollectBatches(output=tmp_path / "c", interval=MINUTE, batch_size=10, shards=shards)
         )
