@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from batch_collection.schema.arrow import to_arrow
-from transforms.decoding.contract import MAX_SCHEMA_TEXT
+from transforms.decoding.contract import MAX_SCHEMA_TEXT, Columns
 from transforms.decoding.decode import DEAD_LETTERS, Decoded, decode
 from transforms.decoding.json_value import MAX_DEPTH
 from transforms.decoding.rules import RowRules
@@ -79,9 +79,8 @@ def decoded(
     """Decode messages and see that they are all accounted for, in order."""
     pinned = pinned or {}
     messages = chunk(*values, timestamp=timestamp)
-    done = decode(
-        messages, pinned, known or pinned, RowRules(**rules), NOW, MINUTE, dropped=dropped
-    )
+    columns = Columns(pinned, known or pinned, dropped=dropped or {})
+    done = decode(messages, columns, RowRules(**rules), NOW, MINUTE)
     done.rows.validate(full=True)
     done.dead_letters.validate(full=True)
     assert done.rows.schema == POSITION.append(pa.field("payload", to_arrow(done.schema)))

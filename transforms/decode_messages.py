@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
 from transforms.cutting.window_limit import TooManyWindows, WindowLimit
-from transforms.decoding.contract import SchemaChange
+from transforms.decoding.contract import Columns, SchemaChange
 from transforms.decoding.decode import decode
 from transforms.elements.chunk import REPORTS, Chunk
 from transforms.elements.observers import tell
@@ -77,16 +77,8 @@ class _DecodeFn(beam.DoFn):
             return
         try:
             plan = chunk.task.plan
-            decoded = decode(
-                chunk.table,
-                plan.schema,
-                known,
-                self.rules,
-                plan.planned_at,
-                plan.interval,
-                plan.form.fold,
-                plan.dropped,
-            )
+            columns = Columns(plan.schema, known, plan.form.fold, plan.dropped)
+            decoded = decode(chunk.table, columns, self.rules, plan.planned_at, plan.interval)
             self._limit(chunk, report).add(chunk.table, decoded.rows)
         except (SchemaChange, TooManyWindows, CollectionError) as error:
             self._failed.add(report.key)

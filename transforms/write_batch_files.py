@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,7 @@ from transforms.writing.staging import bad_column, description, is_small, stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
 
     from apache_beam.pvalue import PCollection
 
@@ -137,7 +138,8 @@ class _WriteFn(beam.DoFn):
 
 def _submitted(encode: _Encode) -> Future[Future[dict[str, Any]]]:
     closers = _closers()
-    return _pool("encoding", ENCODERS).submit(lambda: closers.submit(encode()))
+    encoders = current().threads("encoding", ENCODERS)
+    return encoders.submit(lambda: closers.submit(encode()))
 
 
 def _encoded(encode: _Encode) -> Future[Future[dict[str, Any]]]:
@@ -151,13 +153,4 @@ def _encoded(encode: _Encode) -> Future[Future[dict[str, Any]]]:
 
 
 def _closers() -> ThreadPoolExecutor:
-    return _pool("closing", MOST_CLOSING)
-
-
-def _pool(name: str, threads: int) -> ThreadPoolExecutor:
-    """Return the threads of this process that do such work; files of all bundles share them."""
-    return current().kept(name, lambda: ThreadPoolExecutor(threads, name), _let_go)
-
-
-def _let_go(pool: ThreadPoolExecutor) -> None:
-    pool.shutdown(wait=False)
+    return current().threads("closing", MOST_CLOSING)

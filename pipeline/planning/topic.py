@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from batch_collection.errors import CollectionError, OtherCollectorError
+from batch_collection.errors import CollectionError, OtherCollectorError, SourceError
 from batch_collection.log.end import end_of_log
 from batch_collection.log.entries import append_entry
 from batch_collection.log.entry import Entry, PartitionRead
@@ -112,6 +112,7 @@ class TopicCollection:
     limit: int | None = None
     news: str = ""
     _tries: int = 0
+    _is_told: bool = True
 
     @property
     def name(self) -> str:
@@ -214,13 +215,19 @@ class TopicCollection:
             raise CollectionError(message)
         raise failure.error()
 
-    def release(self) -> None:
-        """Tell the source how far it is collected, for lag tools.
+    def release(self) -> str:
+        """Tell the source how far it is collected; it serves lag tools, and nothing stops without.
 
-        Raises:
-            SourceError: it is away.
+        Returns:
+            What a user should know, once: why it can't be told. Empty if all is well.
         """
-        self.survey.source.release(self.newest)
+        was_told, self._is_told = self._is_told, True
+        try:
+            self.survey.source.release(self.newest)
+        except SourceError as error:
+            self._is_told = False
+            return f"{error}; collecting goes on" if was_told else ""
+        return ""
 
     def heed(self, failure: Failure, tries: int) -> bool:
         """Let the next plan of the cycle take account of why the last one came to nothing.

@@ -12,19 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
-from batch_collection.errors import (
-    CollectionError,
-    DamagedFileError,
-    FileGoneError,
-    SourceError,
-    StoppedError,
-    StorageError,
-    WriteError,
-)
+from batch_collection.errors import CollectionError, SourceError
 from batch_collection.log.entries import read_since
-from batch_collection.windows import format_duration
+from batch_collection.windows import format_duration, utc_now
 from pipeline.planning.planner import Asked
 from pipeline.planning.topic import TopicCollection, dead_letters_of
+from pipeline.running.policy import POLL, may_pass, pause_after
 from transforms.committing.commit import read_note
 from transforms.elements.failure import text_of
 from transforms.process.events import Away, Back, CycleBegan, CycleCommitted, GivenUp, Note
@@ -42,14 +35,8 @@ __all__ = ["Coordinator", "Flight", "Look"]
 IN_FLIGHT = timedelta(milliseconds=500)
 """How often the log is asked whether the cycle in flight is committed."""
 
-POLL = timedelta(seconds=1)
-"""How often the broker is asked whether enough messages wait for the count trigger."""
-
-RETRY = timedelta(seconds=1)
-MOST_RETRY = timedelta(seconds=30)
 STOPPED = timedelta(minutes=1)
 _AT_ONCE = timedelta(milliseconds=10)
-_TRANSIENT = {SourceError, StorageError, StoppedError, FileNotFoundError}
 
 
 class Flight(NamedTuple):
@@ -89,10 +76,6 @@ class Look(NamedTuple):
     error: CollectionError | None = None
 
 
-def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
 @dataclass
 class Coordinator:
     """Looks after one collection, from one look to the next.
@@ -108,7 +91,7 @@ class Coordinator:
     cycle_timeout: timedelta
     once: bool = False
     flush: bool = False
-    clock: Callable[[], datetime] = _utc_now
+    clock: Callable[[], datetime] = utc_now
     _topic: TopicCollection | None = None
     _trouble: str = ""
     _is_of_source: bool = False
@@ -122,11 +105,9 @@ class Coordinator:
         with self._lock:
             try:
                 look = self._look(flight)
-            except (DamagedFileError, FileGoneError) as error:
-                return self._stopped(flight._replace(stopped=text_of(error)), error)
-            except (SourceError, StorageError) as error:
-                return self._in_trouble(flight, error)
             except CollectionError as error:
+                if self._may_pass(type(error)):
+                    return self._in_trouble(flight, error)
                 return self._stopped(flight._replace(stopped=text_of(error)), error)
             if self._trouble:
                 self._trouble = ""
@@ -142,7 +123,7 @@ class Coordinator:
         is_new, self._trouble = str(error) != self._trouble, str(error)
         self._is_of_source = isinstance(error, SourceError)
         events = (Away(self.name, str(error), self._is_of_source),) if is_new else ()
-        return Look(flight, wait=_pause(flight.tries), events=events)
+        return Look(flight, wait=pause_after(flight.tries), events=events)
 
     def _look(self, flight: Flight) -> Look:
         topic = self._opened(flight)
@@ -181,7 +162,8 @@ class Coordinator:
         letters = flight.dead_letters + dead_letters_of(found, flight.run)
         taken = flight._replace(after=newest.cycle, plan="", tries=0, left=0, dead_letters=letters)
         self._reason = ""
-        return taken, events + _released(topic)
+        trouble = topic.release()
+        return taken, (*events, Note(trouble)) if trouble else events
 
     def _committed(self, found: Sequence[Entry], flight: Flight) -> tuple[Event, ...]:
         """Tell of the newest cycle, and of what commands did."""
@@ -208,12 +190,13 @@ class Coordinator:
             return f"cycle {cycle} took longer than {format_duration(patience)}; planned again"
         if topic.heed(failure, flight.tries):
             return f"cycle {cycle} is planned again: {failure.text}"
-        if failure.error_class in _TRANSIENT or (
-            failure.error_class is WriteError and not self.once
-        ):
-            is_soon = age < _pause(flight.tries).total_seconds()
+        if self._may_pass(failure.error_class):
+            is_soon = age < pause_after(flight.tries).total_seconds()
             return None if is_soon else self._said_once(cycle, failure.text)
         raise failure.error()
+
+    def _may_pass(self, kind: type[Exception] | None) -> bool:
+        return may_pass(kind, once=self.once, is_attended=False)
 
     def _said_once(self, cycle: int, text: str) -> str:
         """Say why a cycle is planned again, unless that was the reason the last time, too."""
@@ -252,20 +235,7 @@ class Coordinator:
         return flight
 
 
-def _pause(tries: int) -> timedelta:
-    return min(RETRY * 2 ** min(tries, 10), MOST_RETRY)
-
-
 def _where(newest: Entry) -> str:
     if newest.cause == "start":
         return f"begins to collect {newest.source.topic}"
     return f"goes on after cycle {newest.cycle} of {newest.source.topic}"
-
-
-def _released(topic: TopicCollection) -> tuple[Event, ...]:
-    """Tell the source what is collected; it serves lag tools, so nothing stops without it."""
-    try:
-        topic.release()
-    except SourceError as error:
-        return (Note(f"{error}; collecting goes on"),)
-    return ()

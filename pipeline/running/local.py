@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from batch_collection.errors import CollectionError, SourceError, StoppedError, WriteError
+from batch_collection.errors import CollectionError, SourceError, StoppedError
 from batch_collection.windows import utc_now
 from pipeline.planning.planner import Asked
+from pipeline.running.policy import POLL, may_pass, pause_after
 from transforms.elements.observers import tell
 from transforms.process.events import (
     Away,
@@ -29,6 +29,7 @@ from transforms.process.process import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from pipeline.graph import CollectTasks
     from pipeline.planning.planner import Planned
@@ -37,13 +38,6 @@ if TYPE_CHECKING:
     from transforms.process.events import Event
 
 __all__ = ["LocalDrive", "run_steps"]
-
-
-POLL = timedelta(seconds=1)
-"""How often the broker is asked whether enough messages wait for the count trigger."""
-
-RETRY = timedelta(seconds=1)
-MOST_RETRY = timedelta(seconds=30)
 
 
 class _Due(NamedTuple):
@@ -57,12 +51,17 @@ class _Pause(NamedTuple):
     """How long a topic is left alone whose source is away, or whose rows can't be written."""
 
     since: datetime
-    length: timedelta
-    is_of_source: bool = True
+    tries: int
+    is_of_source: bool
+
+    @property
+    def end(self) -> datetime:
+        """When it is tried again."""
+        return self.since + pause_after(self.tries)
 
     def holds(self, now: datetime) -> bool:
         """Tell whether it is still too early; a clock that was set back ends it, too."""
-        return self.since <= now < self.since + self.length
+        return self.since <= now < self.end
 
 
 def _broken(due: Sequence[_Due], steps: CollectTasks) -> CollectionError | None:
@@ -125,7 +124,6 @@ class LocalDrive:
     clock: Callable[[], datetime] = utc_now
     _pauses: dict[str, _Pause] = field(default_factory=dict)
     _given_up: dict[str, CollectionError] = field(default_factory=dict)
-    _release_trouble: str = ""
     _undated: int = 0
     _now: datetime | None = None
 
@@ -212,7 +210,8 @@ class LocalDrive:
                     tell(CycleCommitted(entry, planned.left, self.clock() - began))
                 if found:
                     self._is_back(topic)
-                    self._release(topic)
+                    if trouble := topic.release():
+                        tell(Note(trouble))
             except StoppedError:
                 raise
             except CollectionError as error:
@@ -240,16 +239,6 @@ class LocalDrive:
         errors = {each.topic.name: _broken([each], self.steps) for each in due}
         return True, {name: error for name, error in errors.items() if error is not None}
 
-    def _release(self, topic: TopicCollection) -> None:
-        """Tell the source what is collected; it serves lag tools, so nothing stops without it."""
-        try:
-            topic.release()
-            self._release_trouble = ""
-        except SourceError as error:
-            if not self._release_trouble:
-                tell(Note(f"{error}; collecting goes on"))
-            self._release_trouble = str(error)
-
     def _wait(self) -> None:
         due = min(self._next_look(topic) for topic in self._live)
         tell(Waiting(due, sum(topic.survey.lag for topic in self.topics)))
@@ -258,11 +247,11 @@ class LocalDrive:
 
     def _next_look(self, topic: TopicCollection) -> datetime:
         pause = self._pauses.get(topic.name)
-        return topic.next_due() if pause is None else pause.since + pause.length
+        return topic.next_due() if pause is None else pause.end
 
     def _is_in_trouble(self, topic: TopicCollection, error: CollectionError) -> None:
         """Leave a topic alone, for a while or for good; say why once."""
-        if isinstance(error, SourceError) or (isinstance(error, WriteError) and not self.once):
+        if may_pass(type(error), once=self.once, is_attended=True):
             if not current().stop.is_set():
                 self._is_away(topic, error)
             return
@@ -278,8 +267,8 @@ class LocalDrive:
         before = self._pauses.get(topic.name)
         if before is None:
             tell(Away(topic.name, str(error), is_of_source))
-        length = RETRY if before is None else min(before.length * 2, MOST_RETRY)
-        self._pauses[topic.name] = _Pause(self.clock(), length, is_of_source)
+        tries = 0 if before is None else before.tries + 1
+        self._pauses[topic.name] = _Pause(self.clock(), tries, is_of_source)
 
     def _is_back(self, topic: TopicCollection) -> None:
         pause = self._pauses.pop(topic.name, None)

@@ -26,7 +26,7 @@ from pipeline.planning.pinning import check_schema, newly_pinned
 from pipeline.running.local import run_steps
 from transforms.committing.commit import read_failure
 from transforms.cutting.windows import split_by_window
-from transforms.decoding.contract import SchemaChange
+from transforms.decoding.contract import Columns, SchemaChange
 from transforms.decoding.decode import decode
 from transforms.elements.failure import OUTRUN, SCHEMA_CHANGE
 from transforms.elements.plan import RedrivePlan, Task
@@ -172,25 +172,17 @@ def _tried(letters: _Letters, file: DeadLetterFile, asked: Asked, *, whole: bool
 def _decoded(
     letters: _Letters, file: DeadLetterFile, pinned: Schema, asked: Asked, *, whole: bool
 ) -> Outcome:
-    now, rules = datetime.now(timezone.utc), asked.rules(letters.newest)
-    interval = letters.newest.interval
+    now, newest = datetime.now(timezone.utc), letters.newest
+    rules = asked.rules(newest)
     found, known = Outcome(), pinned
     for messages in read_letters(letters.storage, file):
-        decoded = decode(
-            messages,
-            pinned,
-            known,
-            rules,
-            now,
-            interval,
-            letters.newest.fold,
-            letters.newest.dropped,
-        )
+        columns = Columns(pinned, known, newest.fold, newest.dropped)
+        decoded = decode(messages, columns, rules, now, newest.interval)
         known = decoded.schema
         found.messages += messages.num_rows
         found.rows += decoded.rows.num_rows
         found.empty += sum(read.empty for read in decoded.counts)
-        found.windows |= {start for start, _ in split_by_window(decoded.rows, interval)}
+        found.windows |= {start for start, _ in split_by_window(decoded.rows, newest.interval)}
         found.still_dead.update(decoded.dead_letters.column("error").to_pylist())
         if not whole and found.still_dead.total() < found.messages:
             break

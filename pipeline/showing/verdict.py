@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 __all__ = ["verdict"]
 
 
-def verdict(found: Audit) -> str:
-    """Write an audit for people."""
+def verdict(found: Audit) -> list[str]:
+    """Write an audit for people, a line for each finding and one that sums up."""
     looked_at = _looked_at(found.counts)
     if not found.findings:
-        return f"ok: {looked_at}"
+        return [f"ok: {looked_at}"]
     count = len(found.findings)
-    return "\n".join([*found.findings, f"{count} finding{'s' * (count > 1)} in {looked_at}"])
+    return [*found.findings, f"{count} finding{'s' * (count > 1)} in {looked_at}"]
 
 
 def _looked_at(counts: Counts) -> str:

@@ -1,12 +1,13 @@
-"""What has become of a chunk's messages so far, while it is decoded."""
+"""What a decoder is asked, and what has become of a chunk's messages so far, while it is read."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from batch_collection.log.entry import FORMAT, FORMS
 from batch_collection.schema.types import count_leaves, merge, merge_types
 from transforms.decoding.json_value import RETYPE
 
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from batch_collection.schema.types import Schema
+    from transforms.decoding.rules import RowRules
 
 __all__ = [
     "MAX_COLUMNS",
     "MAX_SCHEMA_TEXT",
+    "Columns",
+    "Decoder",
     "Piece",
     "Reading",
     "SchemaChange",
+    "array_of",
     "grow",
     "halves",
     "reason_of",
@@ -77,6 +82,43 @@ class Reading(NamedTuple):
     faults: dict[int, str]
     schema: Schema
     untyped: Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What is known of a collection's columns when a chunk is read.
+
+    ``known`` is ``pinned`` (the plan's) and what earlier chunks of the task added; only the latter
+    may become other types. ``fold`` is the collection's (``Form``): new columns whose names it
+    takes for one are refused. Those that were ``dropped``, which have the types that they had, are
+    left out, whatever messages hold under their names.
+    """
+
+    pinned: Schema
+    known: Schema
+    fold: str = FORMS[FORMAT].fold
+    dropped: Schema = field(default_factory=dict)
+
+
+class Decoder(Protocol):
+    """Reads the messages of a chunk (``MESSAGES``): what they hold becomes rows.
+
+    Law: every live message is in exactly one of the pieces read and the faults, under its own
+    place, whatever its bytes or its neighbours'; a tombstone, whose value is null, is in neither.
+    A message makes its rows as a whole or none; given the types, they do not depend on the chunk.
+
+    Raises:
+        SchemaChange: a column that is known, but not pinned, must become double.
+        CollectionError: what decodes is at fault, whatever is sent.
+    """
+
+    def __call__(self, messages: pa.Table, columns: Columns, rules: RowRules) -> Reading:
+        """Return what became of each message, and the schema with what they add to it."""
+
+
+def array_of(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array, not copied if it is one."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def grow(known: Schema, pinned: Schema, found: Schema) -> Schema:

@@ -9,17 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_collection.errors import CollectionError
-from batch_collection.loading import load_function
-from batch_collection.log.entry import FORMAT, FORMS, PartitionRead
+from batch_collection.errors import CollectionError, printable
+from batch_collection.log.entry import PartitionRead
 from batch_collection.schema.arrow import to_arrow
 from batch_collection.schema.conforming import conform
-from batch_collection.schema.types import Schema, is_changed, merge
+from batch_collection.schema.types import is_changed, merge
 from batch_collection.windows import from_microseconds
 from transforms.decoding.additions import folded
-from transforms.decoding.contract import Piece, Reading, SchemaChange
-from transforms.decoding.function_rows import read_bytes, read_function
-from transforms.decoding.json_rows import read_json
+from transforms.decoding.contract import Piece, SchemaChange, array_of
+from transforms.decoding.known import decoder_named
 from transforms.decoding.row_time import row_times, why_no_time, within_years
 from transforms.elements.tables import POSITION
 from transforms.sources.contract import MESSAGES
@@ -29,6 +27,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from batch_collection.schema.types import Schema
+    from transforms.decoding.contract import Columns, Reading
     from transforms.decoding.rules import RowRules
 
 __all__ = ["DEAD_LETTERS", "Decoded", "decode"]
@@ -64,39 +64,34 @@ class _Fault(NamedTuple):
 
 
 def _fault(stage: str, reason: str) -> _Fault:
-    """Leave out the middle of a long reason: a name or a value in it may be megabytes."""
+    """Keep a reason as it may be shown, without its middle: a name in it may be megabytes."""
     if len(reason) > 2 * _ENDS:
         reason = f"{reason[:_ENDS]} ... {reason[-_ENDS:]}"
-    return _Fault(stage, reason)
+    return _Fault(stage, printable(reason))
 
 
-def decode(  # noqa: PLR0913, PLR0917 - what a chunk is read under
+def decode(
     messages: pa.RecordBatch | pa.Table,
-    pinned: Schema,
-    known: Schema,
+    columns: Columns,
     rules: RowRules,
     planned_at: datetime,
     interval: timedelta,
-    fold: str = FORMS[FORMAT].fold,
-    dropped: Schema | None = None,
 ) -> Decoded:
-    """Make rows of messages (``MESSAGES``).
+    """Make rows of messages (``MESSAGES``), whose times lie in windows one ``interval`` long.
 
     A message makes rows as a whole or none: each is rows, a dead letter, a tombstone or empty, at
-    its own partition and offset whatever its bytes or its neighbours'. ``known`` is ``pinned`` (the
-    plan's) and what earlier chunks of this task added. Given the types that a cycle ends with, what
-    a message makes does not depend on the chunk it is in: if rows say null for an object or array
-    whose column got a type only later (``untyped``), the cycle is planned again with that type.
-    ``fold`` is the collection's (``Form``): new columns whose names it takes for one are refused.
-    Columns that were ``dropped``, which have the types that they had, are left out, whatever
-    messages hold under their names.
+    its own partition and offset whatever its bytes or its neighbours'. Given the types that a cycle
+    ends with, what a message makes does not depend on the chunk it is in: if rows say null for an
+    object or array whose column got a type only later (``untyped``), the cycle is planned again
+    with that type.
 
     Raises:
         SchemaChange: a column in ``known`` but not ``pinned`` holds integers and now a fraction.
         CollectionError: the ``--input_format`` function breaks its contract, or a pinned column
             has a reserved name.
     """
-    if clash := sorted(name for name in pinned if folded(name, fold) in rules.reserved):
+    pinned, known = columns.pinned, columns.known
+    if clash := sorted(name for name in pinned if folded(name, columns.fold) in rules.reserved):
         message = (
             f"column {clash[0]!r} has a name of the metadata or path; rename it, go on with the "
             "--metadata of before, or use another --output"
@@ -107,9 +102,7 @@ def decode(  # noqa: PLR0913, PLR0917 - what a chunk is read under
     schema = merge(pinned, known, widen=False)
     while True:
         try:
-            decoded = _decode(
-                table, pinned, schema, rules, planned_at, interval, fold, dropped or {}
-            )
+            decoded = _decode(table, replace(columns, known=schema), rules, planned_at, interval)
         except SchemaChange as change:  # begin again with doubles
             schema = change.schema
             continue
@@ -120,17 +113,10 @@ def decode(  # noqa: PLR0913, PLR0917 - what a chunk is read under
         schema = decoded.schema
 
 
-def _decode(  # noqa: PLR0913, PLR0917 - as above
-    table: pa.Table,
-    pinned: Schema,
-    known: Schema,
-    rules: RowRules,
-    planned_at: datetime,
-    interval: timedelta,
-    fold: str,
-    dropped: Schema,
+def _decode(
+    table: pa.Table, columns: Columns, rules: RowRules, planned_at: datetime, interval: timedelta
 ) -> Decoded:
-    reading = _read(table, pinned, known, rules, fold, dropped)
+    reading = decoder_named(rules.input_format)(table, columns, rules)
     faults = {number: _fault("decode", reason) for number, reason in reading.faults.items()}
     piece = _joined(reading)
     live = table.num_rows - table.column("value").null_count
@@ -149,21 +135,6 @@ def _decode(  # noqa: PLR0913, PLR0917 - as above
         reading.schema,
         reading.untyped,
     )
-
-
-def _read(
-    table: pa.Table, pinned: Schema, known: Schema, rules: RowRules, fold: str, dropped: Schema
-) -> Reading:
-    if rules.input_format == "json":
-        values = _array(table.column("value"))
-        return read_json(values, pinned, known, rules.numbers, rules.reserved, fold, dropped)
-    name = rules.input_format
-    function = read_bytes if name == "bytes" else load_function("input_format", name)
-    return read_function(function, name, table, pinned, known, rules.reserved, fold, dropped)
-
-
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _joined(reading: Reading) -> Piece:
@@ -252,7 +223,7 @@ def _position(
 
 def _of_rows(table: pa.Table, name: str, piece: Piece) -> pa.Array:
     """Return a column of the messages, as many times as they make rows."""
-    column = _array(table.column(name))
+    column = array_of(table.column(name))
     is_whole = len(piece.messages) == len(column) and piece.index is None
     return column if is_whole else column.take(pa.array(piece.messages))
 
@@ -269,11 +240,11 @@ def _dead_letters(table: pa.Table, faults: dict[int, _Fault]) -> pa.Table:
 def _counts(
     table: pa.Table, rows: pa.Table, dead: list[int], empty: npt.NDArray[np.int64]
 ) -> tuple[PartitionRead, ...]:
-    partitions = _array(table.column("partition")).to_numpy()
-    offsets = _array(table.column("offset")).to_numpy()
-    nulls = _array(table.column("value")).is_null().to_numpy(zero_copy_only=False)
-    of_rows = _array(rows.column("partition")).to_numpy()
-    times = _array(rows.column("row_time")).to_numpy()
+    partitions = array_of(table.column("partition")).to_numpy()
+    offsets = array_of(table.column("offset")).to_numpy()
+    nulls = array_of(table.column("value")).is_null().to_numpy(zero_copy_only=False)
+    of_rows = array_of(rows.column("partition")).to_numpy()
+    times = array_of(rows.column("row_time")).to_numpy()
     counts = []
     for partition in sorted(pc.unique(table.column("partition")).to_pylist()):
         mine = partitions == partition

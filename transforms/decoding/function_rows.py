@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from batch_collection.schema.types import Schema
+    from transforms.decoding.contract import Columns
+    from transforms.decoding.rules import RowRules
 
     RowFunction: TypeAlias = Callable[[pa.Table], pa.Table]
 
@@ -48,20 +50,17 @@ MESSAGE = "_message"
 _FIRST, _LAST = (pa.scalar(edge, INSTANT) for edge in (FIRST, LAST))
 
 
-def read_bytes(messages: pa.Table) -> pa.Table:
+def read_bytes(messages: pa.Table, columns: Columns, rules: RowRules) -> Reading:
     """Return messages as they are: one row each, one column ``value``."""
+    return read_function(_values, "bytes", messages, columns, rules)
+
+
+def _values(messages: pa.Table) -> pa.Table:
     return messages.select(["value"])
 
 
-def read_function(  # noqa: PLR0913, PLR0917 - what a chunk is read under
-    function: RowFunction,
-    name: str,
-    messages: pa.Table,
-    pinned: Schema,
-    known: Schema,
-    reserved: frozenset[str],
-    fold: str,
-    dropped: Schema | None = None,
+def read_function(
+    function: RowFunction, name: str, messages: pa.Table, columns: Columns, rules: RowRules
 ) -> Reading:
     """Return the rows that ``function`` makes of messages; tombstones are not shown to it.
 
@@ -75,7 +74,7 @@ def read_function(  # noqa: PLR0913, PLR0917 - what a chunk is read under
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
     shown = headers_as_map(messages.select(COLUMNS))
-    reader = _Reader(function, name, shown, pinned, known, reserved, fold, dropped or {})
+    reader = _Reader(function, name, shown, columns, rules.reserved, columns.known)
     live = messages.column("value").is_valid().to_numpy()
     reader.read(np.flatnonzero(live))
     return Reading(reader.pieces, reader.faults, reader.known, reader.untyped)
@@ -86,11 +85,9 @@ class _Reader:
     function: RowFunction
     name: str
     messages: pa.Table
-    pinned: Schema
-    known: Schema
+    columns: Columns
     reserved: frozenset[str]
-    fold: str
-    dropped: Schema = field(default_factory=dict)
+    known: Schema
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
     untyped: Schema = field(default_factory=dict)
@@ -125,7 +122,9 @@ class _Reader:
         if not isinstance(rows, pa.Table):
             self._refuse(f"returned {type(rows).__name__}; return a pyarrow.Table")
         places, rows = self._places(rows, len(numbers))
-        rows = rows.drop_columns([name for name in rows.column_names if name in self.dropped])
+        rows = rows.drop_columns(
+            [name for name in rows.column_names if name in self.columns.dropped]
+        )
         payload = self._payload(rows, len(numbers) if places is None else len(places))
         if places is None:
             return Piece(numbers, numbers, None, payload)
@@ -156,20 +155,20 @@ class _Reader:
     def _payload(self, rows: pa.Table, count: int) -> pa.StructArray:
         names = rows.column_names
         for name in names:
-            if name not in self.known and folded(name, self.fold) in self.reserved:
+            if name not in self.known and folded(name, self.columns.fold) in self.reserved:
                 self._refuse(f"returned a column {name!r} of the metadata or path; rename it")
         if len(set(names)) < len(names):
             self._refuse("returned two columns of one name; rename one")
         array = struct_of(rows) if names else pa.array([{}] * count, pa.struct([]))
         try:
             shape = shape_of(array.type)
-            grown = grow(self.known, self.pinned, prune(shape))
+            grown = grow(self.known, self.columns.pinned, prune(shape))
         except CollectionError as error:
             self._refuse(f"returned what a batch can't hold: {error}")
         if what := too_much(grown, self.known):
             reason = f"{self.name} returned {what}; return fewer"
             raise Misfit(reason)
-        if problem := objection(self.known, grown, self.fold, self.dropped):
+        if problem := objection(self.known, grown, self.columns.fold, self.columns.dropped):
             reason = f"{self.name} returned what a batch can't hold: {problem}"
             raise Misfit(reason)
         payload = conform(array, to_arrow(grown))

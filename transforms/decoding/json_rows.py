@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,15 @@ import pyarrow.json as pj
 from batch_collection.schema.arrow import to_arrow
 from batch_collection.schema.types import MAX_LEVELS, is_changed, merge, prune, untyped
 from transforms.decoding.additions import folded, objection
-from transforms.decoding.contract import Piece, Reading, SchemaChange, grow, reason_of, too_much
+from transforms.decoding.contract import (
+    Piece,
+    Reading,
+    SchemaChange,
+    array_of,
+    grow,
+    reason_of,
+    too_much,
+)
 from transforms.decoding.json_instants import as_texts, with_instants
 from transforms.decoding.json_value import (
     MAX_DEPTH,
@@ -39,6 +46,7 @@ from transforms.decoding.json_value import (
     load,
     written,
 )
+from transforms.process.process import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +54,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from batch_collection.schema.types import Schema
+    from transforms.decoding.contract import Columns
+    from transforms.decoding.rules import RowRules
 
 __all__ = ["parse", "read_json"]
 
@@ -56,34 +66,26 @@ _PARTS = 8
 _MOST_BYTES = 1 << 28  # its blocks are below 2 GiB
 _MOST_MESSAGES = 50_000  # pyarrow's parser stops at 100,000 rows a block
 _PARSERS = min(os.cpu_count() or 1, 4)
-_parsers = ThreadPoolExecutor(_PARSERS, "parsing")
 _WORTH_A_THREAD = 2_000  # messages
 _OR_KEEP = "or keep messages as they are with --input_format=bytes"
 _NOTHING = pa.array([b""])
 _ROW = re.compile(r" in row (\d+)$")
 
 
-def read_json(
-    values: pa.Array,
-    pinned: Schema,
-    known: Schema,
-    numbers: str,
-    reserved: frozenset[str],
-    fold: str = "none",
-    dropped: Schema | None = None,
-) -> Reading:
-    """Return what the messages ``values`` hold; nulls among them are left alone.
+def read_json(messages: pa.Table, columns: Columns, rules: RowRules) -> Reading:
+    """Return what the values of messages hold.
 
     New columns are learned from the messages in their order, those that are objects before those
-    that are arrays: integers int64 (double with ``numbers="double"``), fractions double, text
+    that are arrays: integers int64 (double with ``--numbers=double``), fractions double, text
     string. A type once known refuses other values; see ``json_value.check``. What was ``dropped``
     is left out, whatever it holds, quickly where that is of the type that it had.
 
     Raises:
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
-    integers = "double" if numbers == "double" else "int64"
-    reader = _Reader(values, pinned, known, integers, reserved, fold, dropped or {})
+    integers = "double" if rules.numbers == "double" else "int64"
+    values = array_of(messages.column("value"))
+    reader = _Reader(values, columns, columns.known, integers, rules.reserved)
     reader.read()
     return Reading(reader.pieces, reader.faults, reader.known, reader.untyped)
 
@@ -103,19 +105,20 @@ class _Part:
 @dataclass
 class _Reader:
     values: pa.Array
-    pinned: Schema
+    columns: Columns
     known: Schema
     integers: str
     reserved: frozenset[str]
-    fold: str
-    dropped: Schema
     pieces: list[Piece] = field(default_factory=list)
     faults: dict[int, str] = field(default_factory=dict)
     untyped: Schema = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._shape = self.known  # and the nulls and empty things met in this chunk
-        self._typed_shape, self._type = self._shape, to_arrow({**self._shape, **self.dropped})
+        self._typed_shape, self._type = (
+            self._shape,
+            to_arrow({**self._shape, **self.columns.dropped}),
+        )
         self._is_changed = False
         self._rewritten: dict[int, bytes] = {}  # messages as their columns hold them
         self._lengths = pc.binary_length(self.values).fill_null(0).to_numpy()
@@ -187,7 +190,7 @@ class _Reader:
         """Return of each part what it makes, or why it makes nothing; the parser frees the GIL."""
         if self._typed_shape is not self._shape:
             self._typed_shape = self._shape
-            self._type = to_arrow({**_parsable(self._shape), **self.dropped})
+            self._type = to_arrow({**_parsable(self._shape), **self.columns.dropped})
 
         def tried(part: _Part) -> Piece | pa.ArrowInvalid | None:
             try:
@@ -195,7 +198,9 @@ class _Reader:
             except pa.ArrowInvalid as error:
                 return error
 
-        return [tried(parts[0])] if len(parts) == 1 else list(_parsers.map(tried, parts))
+        if len(parts) == 1:
+            return [tried(parts[0])]
+        return list(current().threads("parsing", _PARSERS).map(tried, parts))
 
     def _smaller(self, part: _Part, error: pa.ArrowInvalid) -> list[_Part]:
         """Return what to try instead of a part that failed.
@@ -292,47 +297,72 @@ class _Reader:
 
     def _close_look(self, numbers: npt.NDArray[np.int64]) -> list[int]:
         """Learn from messages one by one; return those that are not known to be bad."""
-        good: dict[int, Any] = {}
+        messages: dict[int, Any] = {}
+        kept: dict[int, Any] = {}
         for number in map(int, numbers):
             try:
-                message = load(self._bytes(number))
-                self._learn(self._kept(message))
-                good[number] = message
+                messages[number] = load(self._bytes(number))
+                kept[number] = self._kept(messages[number])
             except Misfit as misfit:
                 self.faults[number] = str(misfit)
-        for number, message in good.items():
-            if (fits := _fitted(self._kept(message), self.known)) != message:
+        good = self._learn(kept)
+        for number in good:
+            if (fits := _fitted(kept[number], self.known)) != messages[number]:
                 self._rewritten[number] = written(fits)
-        return list(good)
+        return good
 
     def _kept(self, message: Any) -> Any:
         """Return a message's value without the columns that were dropped."""
         objects = _objects(message)
-        if not self.dropped:
+        if not self.columns.dropped:
             return message
         kept = [
-            {name: value for name, value in each.items() if name not in self.dropped}
+            {name: value for name, value in each.items() if name not in self.columns.dropped}
             for each in objects
         ]
         return kept if isinstance(message, list) else kept[0]
 
-    def _learn(self, message: Any) -> None:
-        """Take up what a message's value adds."""
+    def _learn(self, messages: dict[int, Any]) -> list[int]:
+        """Take up what messages' values add, in their order; return those that are good.
+
+        To take something up costs as much as all columns do, so it is done once for all of them; if
+        one of them must not be, for one half and then the other.
+        """
+        grown, bad, adding = self.known, dict[int, str](), list[Any]()
+        for number, message in messages.items():
+            try:
+                more = self._grown(grown, message)
+            except Misfit as misfit:
+                bad[number] = str(misfit)
+                continue
+            if more != grown:
+                adding.append(message)
+            grown = more
+        try:
+            if adding:
+                self._adopt(grown, adding)
+        except Misfit as misfit:
+            if len(messages) > 1:
+                pairs, middle = list(messages.items()), len(messages) // 2
+                return [*self._learn(dict(pairs[:middle])), *self._learn(dict(pairs[middle:]))]
+            bad = dict.fromkeys(messages, str(misfit))
+        self.faults |= bad
+        return [number for number in messages if number not in bad]
+
+    def _grown(self, known: Schema, message: Any) -> Schema:
+        """Return the types known with those that a message adds, which it must fit."""
         objects = _objects(message)
-        grown = self.known
+        grown = known
         for value in objects:
             self._check_names(value)
-            grown = grow(grown, self.pinned, infer(value, integers=self.integers))
+            grown = grow(grown, self.columns.pinned, infer(value, integers=self.integers))
         for value in objects:
             check(value, grown)
-        if grown != self.known:
-            self._adopt(grown, message)
-            for value in objects:
-                self._note_untyped(value)
+        return grown
 
     def _check_names(self, value: dict[str, Any]) -> None:
         for name in value:
-            if name not in self.known and folded(name, self.fold) in self.reserved:
+            if name not in self.known and folded(name, self.columns.fold) in self.reserved:
                 raise Misfit(_clash(name))
 
     def _note_untyped(self, value: dict[str, Any]) -> None:
@@ -341,8 +371,8 @@ class _Reader:
         if places != self.untyped and not too_much(places, {}, times=2):
             self.untyped = places
 
-    def _adopt(self, grown: Schema, message: Any) -> None:
-        """Take up what a message adds, if it is good and there is room."""
+    def _adopt(self, grown: Schema, messages: list[Any]) -> None:
+        """Take up what messages add, if they are good and there is room."""
         if what := too_much(grown, self.known):
             reason = (
                 f"{what} with this message's; send what varies as a list "
@@ -350,24 +380,31 @@ class _Reader:
             )
             raise Misfit(reason)
         typed = prune(grown)
+        shape = merge(typed, merge(self._shape, grown, widen=False), widen=False)
+        has_room = not too_much(shape, typed, times=2)
+        if not has_room and len(messages) > 1:
+            reason = "there may be room for some of them"
+            raise Misfit(reason)
         if typed != self.known:
-            if problem := objection(self.known, typed, self.fold, self.dropped):
+            if problem := objection(self.known, typed, self.columns.fold, self.columns.dropped):
                 reason = f"{problem}, {_OR_KEEP}"
                 raise Misfit(reason)
-            self._prove(typed, message)
+            self._prove(typed, messages)
             self._is_changed |= is_changed(self.known, typed)
             self.known = typed
-        shape = merge(self.known, merge(self._shape, grown, widen=False), widen=False)
-        if not too_much(shape, self.known, times=2):  # else nulls under ever new names: no help
+        if has_room:  # else nulls under ever new names: no help
             self._shape = shape
+        for value in (value for message in messages for value in _objects(message)):
+            self._note_untyped(value)
 
-    def _prove(self, typed: Schema, message: Any) -> None:
-        """See that pyarrow would make a row of a message, before its columns are taken up."""
-        names = {name for value in _objects(message) for name in value}
+    def _prove(self, typed: Schema, messages: list[Any]) -> None:
+        """See that pyarrow would make rows of messages, before their columns are taken up."""
+        names = {name for message in messages for value in _objects(message) for name in value}
         own = {name: type_ for name, type_ in typed.items() if name in names}
-        text, type_ = pa.array([written(_fitted(message, own))], pa.binary()), to_arrow(own)
-        try:
-            parse(text, pa.list_(type_) if isinstance(message, list) else type_, vetted=True)
+        texts = pa.array([written(_fitted(each, own)) for each in messages], pa.binary())
+        type_ = to_arrow(own)
+        try:  # all are objects, or all are arrays
+            parse(texts, pa.list_(type_) if isinstance(messages[0], list) else type_, vetted=True)
         except pa.ArrowInvalid as error:
             raise Misfit(reason_of(error)) from error
 

@@ -13,10 +13,10 @@ __all__ = ["RowRules"]
 class RowRules:
     """How messages become rows.
 
-    ``input_format`` is ``json``, ``bytes`` or ``module:function``; ``row_time`` is ``record``,
-    ``field:NAME`` (dots lead into structs) or ``collected``; ``timestamp_unit`` (``s``, ``ms``,
-    ``us``, ``ns``) is that of numbers in the field; ``metadata`` is ``none``, ``position`` or
-    ``full``; ``numbers`` is ``infer``, or ``double`` for all new ones.
+    ``input_format`` names a decoder (``known``) or is ``module:function``; ``row_time`` is
+    ``record``, ``field:NAME`` (dots lead into structs) or ``collected``; ``timestamp_unit`` (``s``,
+    ``ms``, ``us``, ``ns``) is that of numbers in the field; ``metadata`` is ``none``, ``position``
+    or ``full``; ``numbers`` is ``infer``, or ``double`` for all new ones.
     """
 
     input_format: str = "json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,9 +56,22 @@ class Process:
             kept: _T = self._kept[key]
             return kept
 
+    def threads(self, name: str, most: int) -> ThreadPoolExecutor:
+        """Return the threads that do some work of all steps, so many at once, named after it.
+
+        They begin nothing after the process is closed, which does not wait for them.
+        """
+        return self.kept(
+            (ThreadPoolExecutor, name), lambda: ThreadPoolExecutor(most, name), _let_go
+        )
+
     def close(self) -> None:
         """End all that is kept, the last first."""
         self._ends.close()
+
+
+def _let_go(threads: ThreadPoolExecutor) -> None:
+    threads.shutdown(wait=False)
 
 
 _processes = [Process()]

@@ -10,6 +10,8 @@ import pytest
 from pipeline import cli
 from pipeline.options.collect import CollectOptions, check, configure
 from pipeline.options.flags import Parser, normalised
+from tests import toy_decoder
+from transforms.decoding.known import DECODERS
 from transforms.elements.plan import DeadLetterLimit
 
 if TYPE_CHECKING:
@@ -128,6 +130,19 @@ def test_an_unknown_runner_is_refused_with_those_there_are(
     ]
 
 
+def test_a_decoder_that_is_registered_may_be_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line that registers it is all; before, the error names those that are."""
+    asked = f"--input_format={toy_decoder.NAME}"
+    (line,) = errors(capsys, *NEEDED, asked)
+    assert line == f"error: unknown {asked}; use one of: json, bytes, MODULE:FUNCTION"
+
+    monkeypatch.setitem(DECODERS, toy_decoder.NAME, toy_decoder.read_csv)
+
+    assert options(asked).rules.input_format == toy_decoder.NAME
+
+
 def test_a_decoder_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """Before the first message is read."""
     (line,) = errors(capsys, *NEEDED, "--input_format=no_such:decode")
@@ -148,7 +163,8 @@ def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
     file.write_text("batch_size: 5\ninterval: 10s\n")
     parser = Parser()
     configure(parser)
-    args, unknown, wrong = cli._parse(parser, [*NEEDED, f"--config={file}", "--batch_size=6"])  # noqa: SLF001
+    words = [*NEEDED, f"--config={file}", "--batch_size=6"]
+    args, unknown, wrong, _ = cli._parse(parser, words, "collect")  # noqa: SLF001
     checked = check(args)
     assert (unknown, wrong) == ([], [])
     assert (checked.batch_size, checked.interval) == (6, timedelta(seconds=10))

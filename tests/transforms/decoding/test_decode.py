@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import sys
 import time
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
@@ -31,12 +32,14 @@ from tests.decoding import (
     shown,
 )
 from transforms.decoding import json_rows
-from transforms.decoding.contract import SchemaChange
+from transforms.decoding.additions import objection
+from transforms.decoding.contract import MAX_SCHEMA_TEXT, Columns, SchemaChange
 from transforms.decoding.decode import Decoded, decode
 from transforms.decoding.rules import RowRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from types import FrameType
 
 
 def test_objects_become_rows_in_their_places() -> None:
@@ -89,9 +92,10 @@ def test_a_chunk_may_be_empty_or_a_record_batch_or_a_slice() -> None:
     pieces = pa.concat_tables([whole.slice(0, 2), whole.slice(2)])
     (batch,) = whole.to_batches()
 
-    empty = decode(whole.slice(0, 0), {}, {}, RowRules(), NOW, MINUTE)
+    empty = decode(whole.slice(0, 0), Columns({}, {}), RowRules(), NOW, MINUTE)
     results = [
-        decode(messages, {}, {}, RowRules(), NOW, MINUTE) for messages in (whole, pieces, batch)
+        decode(messages, Columns({}, {}), RowRules(), NOW, MINUTE)
+        for messages in (whole, pieces, batch)
     ]
 
     assert (empty.rows.num_rows, empty.counts, empty.schema) == (0, (), {})
@@ -111,7 +115,7 @@ def test_counts_are_by_partition() -> None:
         ]
     )
 
-    two, five, nine = decode(messages, {}, {}, RowRules(), NOW, MINUTE).counts
+    two, five, nine = decode(messages, Columns({}, {}), RowRules(), NOW, MINUTE).counts
 
     assert (two.partition, two.start, two.end, two.messages) == (2, 1000, 1002, 2)
     assert (two.rows, two.dead_letters, two.tombstones, two.empty) == (1, 1, 0, 0)
@@ -494,7 +498,7 @@ def test_names_that_differ_by_case_are_a_dead_letter() -> None:
         dead = range(len(good), len(good) + len(sent) * count)
         assert errors(done) == dict(zip(dead, [*sent.values()] * count, strict=True))
     assert list(done.schema) == ["a", "n", "kÄ", "kä", "ß", "ss", "ẞ"]
-    old = decode(chunk(*sent), {}, {}, RowRules(), NOW, MINUTE, "none")
+    old = decode(chunk(*sent), Columns({}, {}, "none"), RowRules(), NOW, MINUTE)
     assert old.dead_letters.num_rows == 0
     assert list(old.schema) == ["userId", "userID", "A", "n", "l", "b", "B"]
 
@@ -535,7 +539,10 @@ def test_a_field_named_like_another_column_but_for_its_case_makes_a_dead_letter(
 
     assert errors(done).keys() == {1, 2}
     assert all(error.startswith(f"field {name!r} {reason}") for error in errors(done).values())
-    assert decode(chunk(*bad), {}, {}, RowRules(), NOW, MINUTE, "none").dead_letters.num_rows == 0
+    assert (
+        decode(chunk(*bad), Columns({}, {}, "none"), RowRules(), NOW, MINUTE).dead_letters.num_rows
+        == 0
+    )
 
 
 def nested(levels: int, opening: bytes = b'{"a":', closing: bytes = b"}") -> bytes:
@@ -730,12 +737,12 @@ def test_a_large_message_is_a_row() -> None:
 
 def test_a_chunk_larger_than_one_parse_is_parsed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its messages nor its bytes are limited."""
-    values = chunk(*(b'{"a":%d}' % place for place in range(1000))).column("value").chunk(0)
-    schema = {"a": "int64"}
+    messages = chunk(*(b'{"a":%d}' % place for place in range(1000)))
+    columns = Columns({"a": "int64"}, {"a": "int64"})
 
     for limit, bound, most in (("_MOST_MESSAGES", 300, 300), ("_MOST_BYTES", 700, 100)):
         monkeypatch.setattr(json_rows, limit, bound)
-        read = json_rows.read_json(values, schema, schema, "infer", frozenset())
+        read = json_rows.read_json(messages, columns, RowRules())
 
         made = [row["a"] for piece in read.pieces for row in piece.payload.to_pylist()]
         assert made == list(range(1000))
@@ -1257,7 +1264,7 @@ def test_it_makes_no_difference_how_messages_are_cut_into_chunks(
     borders: Sequence[int] = sorted({0, len(values), *(min(cut, len(values)) for cut in cuts)})
     messages = chunk(*values)
     parts = [
-        decode(messages.slice(start, stop - start), full, full, RowRules(), NOW, MINUTE)
+        decode(messages.slice(start, stop - start), Columns(full, full), RowRules(), NOW, MINUTE)
         for start, stop in pairwise(borders)
     ]
 
@@ -1294,3 +1301,30 @@ def test_new_columns_hold_what_was_sent(arrays: list[list[dict[str, Any]]]) -> N
 
     assert rows(done) == [shown(each, done.schema) for array in arrays for each in array]
     assert done.counts == () or done.counts[0].dead_letters == 0
+
+
+def test_columns_that_come_one_by_one_are_taken_up_together() -> None:
+    """To look at all columns once for each new one would take seconds for a thousand of them."""
+    looks, other = [], sys.getprofile()
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is objection.__code__:
+            looks.append(frame)
+
+    sys.setprofile(count)
+    try:
+        done = decoded(*(b'{"k%d":%d}' % (number, number) for number in range(1000)))
+    finally:
+        sys.setprofile(other)
+    assert [*done.schema] == [f"k{number}" for number in range(1000)]
+    assert len(looks) < 1000 / 16
+
+
+def test_one_that_adds_too_much_keeps_no_neighbour_from_adding() -> None:
+    """Those that come together are taken up alone if they must be, in their order."""
+    long = "x" * MAX_SCHEMA_TEXT
+    messages = [b'{"a":1}', b'{"%s":1,"a":2}' % long.encode(), b'{"b":1.5,"a":"x"}', b'{"c":1}']
+    done = decoded(*messages, b'{"b":2,"B":3}', b'{"c":2,"a":3}')
+    assert [*errors(done)] == [1, 2, 4]
+    assert done.schema == {"a": "int64", "c": "int64"}
+    assert offsets(done) == [0, 3, 5]

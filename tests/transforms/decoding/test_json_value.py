@@ -28,7 +28,7 @@ from tests.decoding import (
 from tests.transforms.committing.test_settle import NOON, entry, plan
 from transforms.committing.settle import settle
 from transforms.decoding import json_rows
-from transforms.decoding.contract import SchemaChange
+from transforms.decoding.contract import Columns, SchemaChange
 from transforms.decoding.decode import Decoded, decode
 from transforms.decoding.rules import RowRules
 from transforms.elements.failure import Failure
@@ -109,7 +109,7 @@ def decoded_task(chunks: Sequence[list[bytes]], pinned: dict[str, Any]) -> Itera
     """Decode the chunks of a task one after the other."""
     known = pinned
     for values in chunks:
-        done = decode(chunk(*values), pinned, known, RowRules(), NOW, MINUTE)
+        done = decode(chunk(*values), Columns(pinned, known), RowRules(), NOW, MINUTE)
         known = done.schema
         yield done
 

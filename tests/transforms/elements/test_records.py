@@ -30,12 +30,12 @@ from transforms.elements.failure import Failure
 from transforms.elements.pane import PaneReport
 from transforms.elements.plan import DeadLetterLimit, Plan, RedrivePlan, Task
 from transforms.elements.records import framed, from_json, to_json, unframed
-from transforms.elements.report import Report, WrittenBatch
-from transforms.sources.contract import Slice
+from transforms.elements.report import Report, TaskOrder, WrittenBatch
+from transforms.sources.contract import Pull, Slice
 
 NAMED: tuple[type, ...] = (
     *(BatchFile, CarryFile, DeadLetterFile, Origin, PartitionRead),
-    *(Plan, Slice),
+    *(Plan, Pull, Slice),
 )
 NAMES = {each.__name__: each for each in (*NAMED, datetime, timedelta)}
 
@@ -97,7 +97,7 @@ def records(kind: type) -> st.SearchStrategy[Any]:
     return st.builds(kind, **{name: values(hint) for name, hint in hints_of(kind).items()})
 
 
-KINDS = (Task, Report, PaneReport, Failure, Flight)
+KINDS = (Task, TaskOrder, Report, PaneReport, Failure, Flight)
 ANY = st.sampled_from(KINDS).flatmap(values)
 REDRIVE = RedrivePlan(
     "c", 1, "r", "p", "redrive", NOON, MINUTE, 10, None, None, NOON, {"a": "int64"}, 1, behind=7
@@ -148,7 +148,9 @@ def defaults_of(kind: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("kind", [Task, Report, PaneReport, Plan, RedrivePlan, Failure, Flight])
+@pytest.mark.parametrize(
+    "kind", [Task, TaskOrder, Report, PaneReport, Plan, RedrivePlan, Failure, Flight]
+)
 @given(data=st.data())
 @settings(deadline=None, max_examples=10)
 def test_fields_that_an_older_version_did_not_know_get_their_defaults(
@@ -184,6 +186,8 @@ WIRE = {
     "ahead_limit schema tasks flush pinned dropped format form max_dead_letters previous messages "
     "most_windows",
     RedrivePlan: "letters behind",
+    TaskOrder: "collection cycle shard attempt interval batch_size boundary previous_boundary "
+    "ahead_limit schema flush dropped format form plan",
     Form: "layout headers fold",
     DeadLetterLimit: "most percent before",
     CarryFile: "path window_start rows shard bytes crc32c indexed",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from transforms.process.process import Process, current, new_process
 
 
@@ -37,6 +39,28 @@ def test_what_is_kept_ends_with_its_process_the_last_first() -> None:
         assert ended == []
 
     assert ended == ["second", "first"]
+
+
+def test_threads_are_shared_by_name_and_begin_nothing_once_it_is_closed() -> None:
+    """What they are doing then goes on, and nobody waits for it."""
+    go_on, begun = threading.Event(), threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return go_on.wait(10)
+
+    with new_process() as process:
+        threads = process.threads("work", 1)
+        assert process.threads("work", 1) is threads
+        assert process.threads("other work", 1) is not threads
+        working = threads.submit(work)
+        assert begun.wait(10)
+
+    assert not working.done()
+    go_on.set()
+    assert working.result(10)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        threads.submit(work)
 
 
 def test_a_new_process_has_nothing_of_the_one_around_it() -> None:
