@@ -9,7 +9,9 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
         command = "collect"
     _quiet()
     try:
+        _check_folder()
         return delivered(_run(command, words))
     except CollectionError as error:
         for line in str(error).splitlines():
@@ -125,7 +128,24 @@ def _run(command: str, words: Sequence[str]) -> int:
     needs = getattr(module, "NEEDS", None)
     if needs is not None:  # what runs the graph: no help and no mistake waits for it
         _loaded(needs)
+    _raise_on_interrupt()
     return int(module.run(options))
+
+
+def _raise_on_interrupt() -> None:
+    """Let Ctrl-C be ``KeyboardInterrupt`` again, which ended the program while it was imported."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _check_folder() -> None:
+    """See that there is a working directory, from which paths and modules are looked for."""
+    try:
+        os.getcwd()  # noqa: PTH109 - a Path is the same, and says less
+    except FileNotFoundError as error:
+        message = "the working directory was removed; change to one that is there"
+        raise CollectionError(message) from error
 
 
 def _loaded(name: str) -> ModuleType:
