@@ -34,6 +34,7 @@ COMMANDS = {
     "follow": "hand each committed batch to a function, in order",
     "export": "write a collection as TFRecord or JSON lines, for other programs",
     "status": "say how a collection stands",
+    "dead-letters": "show and count the messages of which no row could be made, and why",
     "redrive": "decode dead letters again, and make rows of those that have become good",
     "schema": "say where a collection's columns and types are from; pin types for the future",
     "audit": "check every entry, file, row and offset of a collection; exit code 1 with findings",
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     """
     words = normalised(argv)
     if words and not words[0].startswith("-"):
-        command, words = words[0], words[1:]
+        command, words = words[0].replace("_", "-"), words[1:]
     else:
         command = "collect"
     _quiet()
@@ -102,7 +103,7 @@ def _run(command: str, words: Sequence[str]) -> int:
     if command not in COMMANDS:
         message = f"unknown command {command!r}; use one of: {', '.join(COMMANDS)}"
         raise CollectionError(message)
-    module = _loaded(f"pipeline.commands.{command}")
+    module = _loaded(f"pipeline.commands.{command.replace('-', '_')}")
     parser = Parser(
         prog=f"batch-collection {command}",
         description=COMMANDS[command],
@@ -195,7 +196,7 @@ def _is_no_wish(record: logging.LogRecord) -> bool:
 def _epilog(command: str) -> str:
     if command != "collect":
         return ""
-    lines = [f"  {name:<9}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<13}{text}" for name, text in COMMANDS.items()]
     return "\n".join(["commands (batch-collection COMMAND --help):", *lines])
 
 

@@ -239,7 +239,8 @@ def _reasons(found: Status) -> str:
     cure = (
         "  for another type (first with --dry_run): "
         f"batch-collection schema {path} --pin COLUMN=TYPE\n"
-        f"  to decode them again: batch-collection redrive {path}"
+        f"  to decode them again: batch-collection redrive {path}\n"
+        f"  to see them: batch-collection dead-letters {path}"
     )
     return f"dead letters by reason\n{lines}{_more(len(reasons))}\n{cure}"
 
