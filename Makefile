@@ -31,7 +31,7 @@ prepare: $(STAMP) ## build what the tests need, once: test and check do it, too
 	@$(VENV)/bin/python -m tests.services
 
 test: prepare ## run the tests but the slow ones; says which were skipped, and why
-	@$(PYTEST) -m "not slow and not faults" --numprocesses=$(WORKERS) --dist=loadgroup
+	@$(PYTEST) -m "not slow and not faults" --numprocesses=$(WORKERS) --dist=loadfile
 
 check: $(TRAINING) prepare ## format, lint, types, test, then the slow tests: what CI runs
 	$(VENV)/bin/ruff format --check .

@@ -14,9 +14,10 @@ from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
 from tests.services.google import FakeGoogle
 from tests.services.kafka import KafkaBroker, kafka_jars
 from tests.services.made import UnavailableError
-from tests.services.needed import fixtures_of, group_of, prepare
+from tests.services.needed import fixtures_of, prepare
 from tests.services.package import built_sdist, installed
 from tests.services.prism import PrismServer, prism_binary
+from tests.services.pubsub import PubSubServer, emulator_command, pstest_command
 from tests.toys import MemoryStorage
 from transforms.process.process import new_process
 from transforms.sources.kafka.embedded import EmbeddedBroker
@@ -57,18 +58,6 @@ def kafka(jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafk
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let a Prism that is somewhere else be named."""
     parser.addoption("--prism_location", help="Prism's binary (default: found, or built by Go)")
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let tests of one service share its process: what --dist=loadgroup keeps together.
-
-    pytest-xdist 3.8 notes it where pytest 9.2 does not look any more. Until they meet again, each
-    worker starts a service of its own.
-    """
-    for item in items:
-        if group := group_of(item):
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -129,6 +118,27 @@ def prism(
     except UnavailableError as error:
         pytest.skip(str(error))
     server = PrismServer(binary, tmp_path_factory.mktemp("prism"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubSubServer]:
+    """Start Google's Pub/Sub emulator for all tests; skip, saying why, where there is none."""
+    yield from _pubsub(emulator_command, tmp_path_factory.mktemp("emulator"))
+
+
+@pytest.fixture(scope="session")
+def pstest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubSubServer]:
+    """Start pstest for all tests; skip, saying why, where it can't be built."""
+    yield from _pubsub(pstest_command, tmp_path_factory.mktemp("pstest"))
+
+
+def _pubsub(command: Callable[[], list[str]], folder: Path) -> Iterator[PubSubServer]:
+    try:
+        server = PubSubServer(command(), folder)
+    except UnavailableError as error:
+        pytest.skip(str(error))
     yield server
     server.kill()
 

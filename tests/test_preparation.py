@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.made import Made, UnavailableError, run
-from tests.services.needed import fixtures_of, group_of
+from tests.services.needed import fixtures_of
 
 ROOT = Path(__file__).parent.parent
 A_GO_THAT_FAILS = """#!/bin/sh
@@ -164,12 +164,3 @@ def test_tests_of_one_service_share_its_process(
     """A service that a parameter chooses counts as well."""
     del new_uri
     assert "newest_gcs" in fixtures_of(request.node)
-    assert group_of(request.node) == "newest_gcs"
-    (mark,) = request.node.iter_markers("xdist_group")
-    assert mark.args == ("newest_gcs",)
-
-
-def test_a_test_without_a_service_is_free(request: pytest.FixtureRequest) -> None:
-    """Any worker may run it."""
-    assert group_of(request.node) is None
-    assert not list(request.node.iter_markers("xdist_group"))

@@ -56,7 +56,10 @@ _SAMPLES = 101  # of a file's row times, spread evenly
 
 @dataclass(frozen=True, slots=True)
 class CycleStatus:
-    """One cycle. ``messages`` were read; ``rows``, ``files``, ``bytes`` are of its batches."""
+    """One cycle. ``messages`` were read; ``rows``, ``files``, ``bytes`` are of its batches.
+
+    ``repeated_rows`` are those of panes whose place had given others before (``Origin``).
+    """
 
     cycle: int
     committed_at: datetime
@@ -69,6 +72,7 @@ class CycleStatus:
     bytes: int
     windows: int
     dead_letters: int
+    repeated_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +319,7 @@ def _cycle(entry: Entry) -> CycleStatus:
         bytes=sums.bytes,
         windows=len({pane.window_start for pane in entry.panes}),
         dead_letters=sums.dead_letters,
+        repeated_rows=sum(origin.rows for origin in entry.origins if origin.repeated),
     )
 
 

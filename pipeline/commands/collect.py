@@ -15,6 +15,7 @@ from pipeline.running.outcome import OTHER_COLLECTOR, exit_code
 from pipeline.running.overlap import held
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.display import open_display
+from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.streams import forgiven_output
 from transforms.process.events import Note
@@ -58,7 +59,7 @@ def _run(options: CollectOptions) -> int:
     with ExitStack() as run:
         busy = run.enter_context(held(places))
         if busy and options.skips_if_running:
-            print(f"skipped: another collector holds {busy[0]}", file=sys.stderr)
+            say(f"skipped: another collector holds {busy[0]}", to=sys.stderr)
             return OTHER_COLLECTOR
         process = run.enter_context(new_process())
         connection = run.enter_context(closing(options.source.connect()))

@@ -13,6 +13,7 @@ from batch_collection.inspection.letters import letters_of
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant
 from pipeline.options.flags import Flags
+from pipeline.showing.lines import say
 from pipeline.showing.wording import aligned, described_instant
 
 if TYPE_CHECKING:
@@ -75,14 +76,14 @@ def run(options: DeadLettersOptions) -> int:
     found = _wanted(options)
     if options.as_json:
         for letter in found:
-            print(json.dumps(_plain(letter)))
+            say(json.dumps(_plain(letter)))
         return 0
     reasons, shown = Counter[str](), list[dict[str, Any]]()
     for letter in found:
         reasons[letter["error"]] += 1
         if len(shown) < options.limit:
             shown.append(letter)
-    print("\n".join(_described(options.path, reasons, shown)))
+    say(*_described(options.path, reasons, shown))
     return 0
 
 
@@ -123,7 +124,7 @@ def _described(
     rows = [_cells(letter) for letter in shown]
     if rows:
         yield ""
-        yield aligned([("partition", "offset", "timestamp", "value"), *rows])
+        yield from aligned([("partition", "offset", "timestamp", "value"), *rows])
     if len(rows) < count:
         yield f"  ... and {count - len(rows):,} more; --limit shows more, --json all of them"
     yield f"to decode them again: batch-collection redrive {shlex.quote(path)}"

@@ -10,6 +10,7 @@ from batch_collection.publishing.expire import expire
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import parse_duration, parse_instant
 from pipeline.options.flags import Flags
+from pipeline.showing.lines import say
 from pipeline.showing.wording import described_instant, humanised_bytes
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ def run(options: ExpireOptions) -> int:
             too early for it.
     """
     if options.asks and not _is_wanted(_expired(options, dry_run=True)):
-        print("nothing was taken away", file=sys.stderr)
+        say("nothing was taken away", to=sys.stderr)
         return 1
-    print(_described(_expired(options, dry_run=options.dry_run), dry_run=options.dry_run))
+    say(*_described(_expired(options, dry_run=options.dry_run), dry_run=options.dry_run))
     return 0
 
 
@@ -97,19 +98,23 @@ def _is_wanted(found: Expired) -> bool:
     """Ask whether it is to go, if there is anything."""
     if found.stub is None:
         return True
-    question = f"{_described(found, dry_run=True)}\ntake them away for good? [y/N] "
-    print(question, end="", file=sys.stderr, flush=True)
+    say(*_described(found, dry_run=True), to=sys.stderr)
+    sys.stderr.write("take them away for good? [y/N] ")
+    sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def _described(found: Expired, *, dry_run: bool) -> str:
+def _described(found: Expired, *, dry_run: bool) -> list[str]:
     """Write it for people."""
     before = described_instant(found.before)
     if found.stub is None:
-        return f"nothing to expire before {before}"
-    return (
-        f"{'would expire' if dry_run else 'expired'} windows before {before}: {found.windows:,} "
-        f"windows, {found.files:,} files ({humanised_bytes(found.bytes)}), {found.rows:,} rows, "
-        f"{found.dead_letters:,} dead letters\n{found.entries:,} entries "
-        f"{'would be ' if dry_run else ''}folded into {found.stub}, {found.entries_left:,} left"
+        return [f"nothing to expire before {before}"]
+    expired, folded = ("would expire", "would be ") if dry_run else ("expired", "")
+    gone = (
+        f"{found.windows:,} windows, {found.files:,} files ({humanised_bytes(found.bytes)}), "
+        f"{found.rows:,} rows, {found.dead_letters:,} dead letters"
     )
+    return [
+        f"{expired} windows before {before}: {gone}",
+        f"{found.entries:,} entries {folded}folded into {found.stub}, {found.entries_left:,} left",
+    ]

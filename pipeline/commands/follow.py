@@ -14,6 +14,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.loading import load_function
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
+from pipeline.showing.lines import say
 from pipeline.showing.streams import OutputError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--process",
         metavar="MODULE:FUNCTION",
-        help="called with each batch; a module of the current directory will do "
+        help="called with each batch; a module of the current directory comes first "
         "(default: print a line a batch)",
     )
     parser.add_argument(
@@ -105,22 +106,25 @@ def run(args: argparse.Namespace) -> int:
             except (CollectionError, OutputError):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a user's function raises
-                print(_told(error, batch, args), file=sys.stderr)
+                say(*_told(error, batch, args), to=sys.stderr)
                 return 1
             sys.stdout.flush()  # what was printed is delivered before the batch is remembered
     return 0
 
 
-def _told(error: Exception, batch: Batch, args: argparse.Namespace) -> str:
+def _told(error: Exception, batch: Batch, args: argparse.Namespace) -> list[str]:
     """Say what a user's function raised: its own frames, without those that called it."""
     frames = error.__traceback__ and error.__traceback__.tb_next
     trace = "".join(traceback.format_exception(type(error), error, frames))
-    return (
-        f"{trace}error: --process={args.process} failed at batch {batch.id} ({batch.path}); it is "
-        "not remembered as read, and comes again with the next run"
-    )
+    return [
+        *trace.rstrip("\n").split("\n"),
+        (
+            f"error: --process={args.process} failed at batch {batch.id} ({batch.path}); it is not "
+            "remembered as read, and comes again with the next run"
+        ),
+    ]
 
 
 def _print_line(batch: Batch) -> None:
     window = f"{batch.window_start:%Y-%m-%d %H:%M:%S}  {batch.timing:<7}"
-    print(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}")
+    say(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}")

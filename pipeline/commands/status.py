@@ -6,6 +6,7 @@ import shlex
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from batch_collection.collection import open as open_collection
@@ -13,9 +14,17 @@ from batch_collection.errors import CollectionError
 from batch_collection.inspection.status import status
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_duration
+from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags
+from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
-from pipeline.showing.wording import aligned, described_instant, humanised_bytes, humanised_duration
+from pipeline.showing.wording import (
+    aligned,
+    described_instant,
+    described_source,
+    humanised_bytes,
+    humanised_duration,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -66,6 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a librdkafka property, such as those of SASL and TLS; may be repeated",
     )
+    configure_config_file(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
     flags.done()
     storage = open_storage(args.path)
     found = _with_lag(storage, last, config) if args.bootstrap_servers else status(storage, last)
-    print(found.to_json() if args.json else described(found, datetime.now(timezone.utc)))
+    now = datetime.now(timezone.utc)
+    say(*found.to_json().split("\n") if args.json else described(found, now))
     return 0
 
 
@@ -91,6 +102,9 @@ def _with_lag(storage: Storage, last: int, config: dict[str, str]) -> Status:
     from transforms.sources.kafka.settings import KafkaSettings  # noqa: PLC0415 - imports a client
 
     collected = open_collection(storage).newest.source
+    if collected.kind != "kafka":
+        message = f"{storage.uri} was collected from {collected.kind}: no broker tells its lag"
+        raise CollectionError(message)
     settings = KafkaSettings((collected.topic,), config)
     with closing(settings.connect()) as connection, said_meanwhile("asking kafka for the lag ..."):
         try:
@@ -113,19 +127,16 @@ def _end_offsets(connection: Connection, collected: Source) -> dict[int, int]:
     return {partition: bounds.end for partition, bounds in topic.bounds().items()}
 
 
-def described(found: Status, now: datetime) -> str:
-    """Write a status for people; ``now`` is the clock."""
-    source = found.source
-    head = (
-        f"{found.uri}\n{source.kind} topic {source.topic}, windows of "
-        f"{format_duration(found.interval)} by row time ({found.row_time})"
-    )
+def described(found: Status, now: datetime) -> list[str]:
+    """Write a status for people, line by line; ``now`` is the clock."""
+    windows = f"windows of {format_duration(found.interval)} by row time ({found.row_time})"
+    head = [found.uri, f"{described_source(found.source)}, {windows}"]
     width = max(len(name) for name, _ in _facts(found, now))
-    facts = "\n".join(f"  {name:<{width}}  {text}" for name, text in _facts(found, now))
-    parts = [head, facts, _cycles(found.cycles)]
+    facts = [f"  {name:<{width}}  {text}" for name, text in _facts(found, now)]
+    parts = [facts, _cycles(found.cycles)]
     parts += [_open_windows(found.open_windows)] if found.open_windows else []
     parts += [_reasons(found)] if found.dead_letters_by_reason else []
-    return "\n\n".join(parts)
+    return [*head, *chain.from_iterable(["", *part] for part in parts)]
 
 
 def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
@@ -168,6 +179,8 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
             + (f", {totals.redriven:,} redriven" if totals.redriven else "")
         ),
     )
+    if repeated := sum(cycle.repeated_rows for cycle in found.cycles):
+        yield "perhaps repeated", f"{repeated:,} rows of panes that came with other rows before"
     if totals.lost:
         yield "LOST", f"{totals.lost:,} offsets were gone before they were read"
     yield "window end to visible", _quantiles(found.latency.window_end)
@@ -198,7 +211,7 @@ def _quantiles(found: Quantiles | None) -> str:
     return f"{humanised_duration(found.median)} median, {humanised_duration(found.p99)} p99"
 
 
-def _cycles(cycles: Sequence[CycleStatus]) -> str:
+def _cycles(cycles: Sequence[CycleStatus]) -> list[str]:
     rows = [
         (
             f"{cycle.cycle}",
@@ -218,32 +231,33 @@ def _cycles(cycles: Sequence[CycleStatus]) -> str:
         *("cycle", "committed", "cause", "messages", "rows", "windows", "files", "bytes"),
         *("late", "dead letters"),
     )
-    return f"last cycles\n{aligned([head, *rows])}"
+    return ["last cycles", *aligned([head, *rows])]
 
 
-def _open_windows(windows: Sequence[OpenWindow]) -> str:
+def _open_windows(windows: Sequence[OpenWindow]) -> list[str]:
     rows = [
         (described_instant(window.window_start), f"{window.rows:,}", f"{window.waiting_rows:,}")
         for window in windows[:_MOST_LINES]
     ]
-    more = _more(len(windows))
-    return f"open windows\n{aligned([('start', 'in batches', 'waiting'), *rows])}{more}"
+    table = aligned([("start", "in batches", "waiting"), *rows])
+    return ["open windows", *table, *_more(len(windows))]
 
 
-def _reasons(found: Status) -> str:
+def _reasons(found: Status) -> list[str]:
     reasons = found.dead_letters_by_reason
     rows = [(f"{count:,}", reason) for reason, count in list(reasons.items())[:_MOST_LINES]]
     width = max(len(count) for count, _ in rows)
-    lines = "\n".join(f"  {count:>{width}}  {reason}" for count, reason in rows)
     path = shlex.quote(found.uri)
-    cure = (
-        "  for another type (first with --dry_run): "
-        f"batch-collection schema {path} --pin COLUMN=TYPE\n"
-        f"  to decode them again: batch-collection redrive {path}\n"
-        f"  to see them: batch-collection dead-letters {path}"
-    )
-    return f"dead letters by reason\n{lines}{_more(len(reasons))}\n{cure}"
+    pin = f"batch-collection schema {path} --pin COLUMN=TYPE"
+    return [
+        "dead letters by reason",
+        *(f"  {count:>{width}}  {reason}" for count, reason in rows),
+        *_more(len(reasons)),
+        f"  for another type (first with --dry_run): {pin}",
+        f"  to decode them again: batch-collection redrive {path}",
+        f"  to see them: batch-collection dead-letters {path}",
+    ]
 
 
-def _more(count: int) -> str:
-    return f"\n  ... and {count - _MOST_LINES:,} more" if count > _MOST_LINES else ""
+def _more(count: int) -> list[str]:
+    return [f"  ... and {count - _MOST_LINES:,} more"] if count > _MOST_LINES else []

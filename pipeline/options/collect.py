@@ -15,6 +15,7 @@ from batch_collection.loading import load_function
 from batch_collection.schema.files import read_schema_file
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant, parse_instant
+from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.engine import (
     DIRECT_RUNNER,
     RUNNERS,
@@ -250,9 +251,7 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--streaming", action="store_true", help="accepted: collecting is continuous anyway"
     )
-    group.add_argument(
-        "--config", metavar="FILE", help="these flags as YAML; ${NAME} is an environment variable"
-    )
+    configure_config_file(group, "these flags")
 
 
 def check(args: argparse.Namespace) -> CollectOptions:

@@ -7,6 +7,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pipeline.showing.lines import say
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,7 +21,7 @@ _SECONDS = 1.0
 @contextmanager
 def said_meanwhile(text: str, seconds: float = _SECONDS) -> Iterator[None]:
     """Write a line for people once the block has lasted so long; most blocks are over before."""
-    timer = threading.Timer(seconds, lambda: print(text, file=sys.stderr, flush=True))
+    timer = threading.Timer(seconds, lambda: say(text, to=sys.stderr))
     timer.daemon = True
     timer.start()
     try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from batch_collection.log.entry import CarryFile, DeadLetterFile
-    from transforms.sources.contract import Slice
+    from transforms.sources.contract import Pull, Slice
 
 __all__ = ["DeadLetterLimit", "Plan", "RedrivePlan", "Task"]
 
@@ -95,12 +95,14 @@ class RedrivePlan(Plan):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The part of a plan that one worker does in one bundle: slices to read, carry to take up.
+    """The part of a plan that one worker does in one bundle: what to read, carry to take up.
 
-    All partitions of the shard have a slice, an empty one where there is nothing to read.
+    All partitions of the shard have a slice, an empty one where there is nothing to read. Of a
+    leased source there is a ``pull`` instead.
     """
 
     plan: Plan
     number: int
     slices: tuple[Slice, ...]
     carry: tuple[CarryFile, ...]
+    pull: Pull | None = None

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 import orjson
 import pyarrow as pa
 
-from batch_collection.log.entry import BatchFile, CarryFile, DeadLetterFile, PartitionRead
+from batch_collection.log.entry import BatchFile, CarryFile, DeadLetterFile, Origin, PartitionRead
 from batch_collection.windows import parse_instant
 from transforms.elements.plan import Plan, Task
-from transforms.sources.contract import Slice
+from transforms.sources.contract import Pull, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ _LENGTH = 4
 _NAMES: dict[str, Any] = {
     each.__name__: each
     for each in (
-        *(BatchFile, CarryFile, DeadLetterFile, PartitionRead, Plan, Slice, Task),
+        *(BatchFile, CarryFile, DeadLetterFile, Origin, PartitionRead, Plan, Pull, Slice, Task),
         *(datetime, timedelta),
     )
 }

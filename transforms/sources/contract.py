@@ -12,7 +12,7 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from batch_collection.log.entry import Entry
     from batch_collection.log.entry import Source as Identity
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HEADERS",
     "LEASED",
+    "LEASED_MESSAGES",
     "MESSAGES",
     "AddressedSource",
     "Answer",
@@ -27,9 +28,11 @@ __all__ = [
     "Connection",
     "Gap",
     "LeasedSource",
+    "Pull",
     "Reader",
     "Slice",
     "SourceSettings",
+    "Terms",
 ]
 
 
@@ -171,21 +174,62 @@ LEASED = pa.schema(
 A null ``key`` and null ``attributes`` say that it has none."""
 
 
+LEASED_MESSAGES = pa.schema(
+    [*MESSAGES, LEASED.field("id"), LEASED.field("published")],
+)
+"""Messages of a leased source as read: at addresses that their collection has given them.
+
+``partition`` is the task's number and ``offset`` counts what it has read so far; ``timestamp`` is
+when they were published, ``key`` and ``headers`` are their key and attributes."""
+
+
+class Pull(NamedTuple):
+    """What a task takes of a leased source: what comes within ``seconds``, at most so much.
+
+    Messages get the offsets from ``start`` on of a ``partition`` of their own.
+    """
+
+    stream: str
+    partition: int
+    start: int
+    messages: int
+    bytes: int
+    seconds: float
+
+
+class Terms(NamedTuple):
+    """What a source says of a stream that it hands out.
+
+    Attributes:
+        identity: which stream it is.
+        retention: how long it keeps what nobody acknowledges, None where it doesn't say.
+        notes: what people should know of it before they collect it, a line each.
+    """
+
+    identity: Identity
+    retention: timedelta | None = None
+    notes: tuple[str, ...] = ()
+
+
 class LeasedSource(Protocol):
     """A stream that hands messages out for a while, and again unless they are acknowledged.
 
     Its promises are weak, and nothing may rest on them: an empty answer does not say that nothing
     waits, an acknowledgement that is answered need not have been heard, a message may come twice
-    at any time, and a lease dies when its message comes again. Every method raises ``SourceError``
-    where the source is away, or refuses.
+    at any time, and a lease dies when its message comes again. Threads may share one. Every method
+    that asks raises ``SourceError`` where the source is away, or refuses.
     """
 
     @property
     def name(self) -> str:
         """The stream's name, which its collection gets."""
 
-    def identity(self) -> Identity:
-        """Ask which stream it is."""
+    def terms(self) -> Terms:
+        """Ask which stream it is, and what else it says of itself, within 15 seconds.
+
+        Raises:
+            CollectionError: it can't be collected as it is, whoever tries.
+        """
 
     def pull(self, messages: int) -> pa.Table:
         """Take up to so many messages, as a table of schema ``LEASED``; perhaps none.
@@ -194,14 +238,23 @@ class LeasedSource(Protocol):
         on is the source's, too, so ``extend`` is called at once.
         """
 
+    def interrupt(self) -> None:
+        """Let pulls end at once, those that wait and all later ones, with no messages.
+
+        What was just handed out to them comes again when its lease is over.
+        """
+
     def extend(self, leases: Sequence[str], seconds: int) -> None:
         """Hold messages for so long from now on; a lease that is over is no error."""
 
-    def acknowledge(self, leases: Sequence[str]) -> Sequence[str]:
-        """Say that messages are durable; return those leases that are over for good."""
+    def acknowledge(self, leases: Sequence[str]) -> list[str]:
+        """Say that messages are durable; return those leases that are over for good.
+
+        After an error it is not known which were heard: all may be said again.
+        """
 
     def give_back(self, leases: Sequence[str]) -> None:
-        """Let messages be handed out again now."""
+        """Let messages be handed out again now; a lease that is over is no error."""
 
     def close(self) -> None:
         """Let go of it; what is held is handed out again when its leases are over."""

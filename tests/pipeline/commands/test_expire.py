@@ -75,7 +75,7 @@ def test_status_and_audit_say_what_is_expired(
     expire(collector.storage, at("10:32:00"), at("11:00:00"))
     assert main(["status", collector.storage.uri]) == 0
     expected = (
-        r"of them expired +2 in 2 files, .* kB, of windows before 2026-11-22 10:32:00 UTC; "
+        r"  expired +2 in 2 files, .* kB, of windows before 2026-11-22 10:32:00 UTC; "
         r"3 entries, 0 dead letters"
     )
     assert re.search(expected, capsys.readouterr().out)

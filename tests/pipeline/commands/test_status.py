@@ -78,7 +78,7 @@ def collector(tmp_path: Path) -> Collector:
 def test_status_is_a_page_to_read(collector: Collector) -> None:
     """Facts, cycles, open windows and reasons, aligned."""
     found = status(collector.storage, last=2, end_offsets={0: 20, 1: 1000})
-    lines = described(found, at("10:33:10")).splitlines()
+    lines = described(found, at("10:33:10"))
     size = humanised_bytes(found.totals.bytes)
 
     assert lines[0] == collector.storage.uri
