@@ -9,14 +9,19 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch_collection import __version__
 from batch_collection.errors import CollectionError
-from pipeline.options.flags import Parser, from_config_file, normalised, unknown_flags
+from pipeline.options.beam_flags import SWITCHES, WITH_VALUE
+from pipeline.options.config_file import placed, read_config_file
+from pipeline.options.flags import Parser, normalised, unknown_flags
+from pipeline.showing.lines import LogLines, say
 from pipeline.showing.streams import OutputError, delivered, hold_streams, not_delivered
 
 if TYPE_CHECKING:
@@ -32,6 +37,7 @@ COMMANDS = {
     "follow": "hand each committed batch to a function, in order",
     "export": "write a collection as TFRecord or JSON lines, for other programs",
     "status": "say how a collection stands",
+    "dead-letters": "show and count the messages of which no row could be made, and why",
     "redrive": "decode dead letters again, and make rows of those that have become good",
     "schema": "say where a collection's columns and types are from; pin types for the future",
     "audit": "check every entry, file, row and offset of a collection; exit code 1 with findings",
@@ -47,17 +53,17 @@ def main(argv: Sequence[str]) -> int:
     """
     words = normalised(argv)
     if words and not words[0].startswith("-"):
-        command, words = words[0], words[1:]
+        command, words = words[0].replace("_", "-"), words[1:]
     else:
         command = "collect"
     _quiet()
     try:
+        _check_folder()
         return delivered(_run(command, words))
     except CollectionError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        say(*(f"error: {line}" for line in error.lines), to=sys.stderr)
         if not argv:
-            print("see batch-collection --help, or try batch-collection demo", file=sys.stderr)
+            say("see batch-collection --help, or try batch-collection demo", to=sys.stderr)
         return 2
     except KeyboardInterrupt:  # where a command does not end by itself: while it starts, say
         return 130
@@ -99,7 +105,7 @@ def _run(command: str, words: Sequence[str]) -> int:
     if command not in COMMANDS:
         message = f"unknown command {command!r}; use one of: {', '.join(COMMANDS)}"
         raise CollectionError(message)
-    module = _loaded(f"pipeline.commands.{command}")
+    module = _loaded(f"pipeline.commands.{command.replace('-', '_')}")
     parser = Parser(
         prog=f"batch-collection {command}",
         description=COMMANDS[command],
@@ -108,24 +114,41 @@ def _run(command: str, words: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"batch-collection {__version__}")
     module.configure(parser)
-    args, unknown, errors = _parse(parser, words)
+    args, unknown, errors, places = _parse(parser, words, command)
     known = parser.flags()
     pass_on = getattr(module, "pass_on", None)
     if pass_on is not None:  # an engine has flags of its own
         unknown, others, wrong = pass_on(args, unknown)
         known, errors = known + others, errors + wrong
-    errors += unknown_flags(unknown, known, may_be_secret="-X" in words)
+    errors += unknown_flags(unknown, known, may_be_secret=any(map(_is_property, words)))
     check = getattr(module, "check", None)
     try:
         options = check(args) if check is not None else args
     except CollectionError as error:
-        errors += str(error).splitlines()
+        errors += error.lines
     if errors:
-        raise CollectionError("\n".join(errors))
+        raise CollectionError(*(placed(error, places) for error in errors))
     needs = getattr(module, "NEEDS", None)
     if needs is not None:  # what runs the graph: no help and no mistake waits for it
         _loaded(needs)
+    _raise_on_interrupt()
     return int(module.run(options))
+
+
+def _raise_on_interrupt() -> None:
+    """Let Ctrl-C be ``KeyboardInterrupt`` again, which ended the program while it was imported."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _check_folder() -> None:
+    """See that there is a working directory, from which paths and modules are looked for."""
+    try:
+        os.getcwd()  # noqa: PTH109 - a Path is the same, and says less
+    except FileNotFoundError as error:
+        message = "the working directory was removed; change to one that is there"
+        raise CollectionError(message) from error
 
 
 def _loaded(name: str) -> ModuleType:
@@ -144,24 +167,50 @@ def _loaded(name: str) -> ModuleType:
         gc.enable()
 
 
-def _parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
-    """Read flags, those of ``--config`` first so that the command line wins: ``Parser.read``."""
+def _is_property(word: str) -> bool:
+    """Tell a ``-X``, glued to its key or not, or what was meant to be one."""
+    return word.lower().startswith(("-x", "--x"))
+
+
+def _parse(
+    parser: Parser, words: Sequence[str], command: str
+) -> tuple[argparse.Namespace, list[str], list[str], dict[str, str]]:
+    """Read flags, those of ``--config`` first so that the command line wins: ``Parser.read``.
+
+    Returns:
+        The same, and of flags that only the file gives where they stand.
+
+    Raises:
+        CollectionError: the file can't be used; what it would give is not called missing, too.
+    """
     args, unknown, errors = parser.read(words)
-    if getattr(args, "config", None):
-        try:
-            words = [*from_config_file(args.config), *words]
-        except CollectionError as error:
-            errors += str(error).splitlines()
-        else:
-            args, unknown, errors = parser.read(words)
-    return args, unknown, errors
+    if not getattr(args, "config", None):
+        return args, unknown, errors, {}
+    try:
+        given = read_config_file(args.config, parser, _left_out(command))
+    except CollectionError as error:
+        raise CollectionError(*errors, *error.lines) from error
+    typed = {"-X" if word.startswith("-X") else word.partition("=")[0] for word in words}
+    places = {flag: place for flag, place in given.places.items() if flag not in typed}
+    return *parser.read([*given.words, *words]), places
+
+
+def _left_out(command: str) -> set[str]:
+    """Return the flags of a file for ``collect`` that it may hold for another command, too."""
+    if command == "collect":
+        return set()
+    from pipeline.options.collect import configure  # noqa: PLC0415 - pyarrow, seldom needed
+
+    collect = Parser()
+    configure(collect)
+    return {*collect.flags(), *WITH_VALUE, *SWITCHES}
 
 
 def _quiet() -> None:
     """Keep to what a user can act on; called before Beam is imported, which warns meanwhile."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLines("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     logging.getLogger().addFilter(_is_no_wish)
     warnings.filterwarnings("ignore", "You are using a (non-supported )?Python", FutureWarning)
@@ -175,7 +224,7 @@ def _is_no_wish(record: logging.LogRecord) -> bool:
 def _epilog(command: str) -> str:
     if command != "collect":
         return ""
-    lines = [f"  {name:<9}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<13}{text}" for name, text in COMMANDS.items()]
     return "\n".join(["commands (batch-collection COMMAND --help):", *lines])
 
 

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch_collection/instants": set(),
     "batch_collection/parallel": set(),
     "batch_collection/field_path": {"errors"},
+    "batch_collection/given": {"errors"},
     "batch_collection/loading": {"errors"},
     "batch_collection/windows": {"instants"},
     "batch_collection/paths": {"windows"},
@@ -34,11 +35,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch_collection/log": {*BASE, "storage", "schema", "formats"},
     "batch_collection/checkpoints": {*BASE, "storage", "log"},
     "batch_collection/publishing": {*BASE, "storage", "log", "checkpoints"},
-    "batch_collection/reading": {*BASE, "field_path", "storage", "schema", "formats", "log"},
-    "batch_collection/training": {*BASE, "field_path", "schema", "reading"},
+    "batch_collection/reading": {
+        *BASE,
+        "field_path",
+        "given",
+        "storage",
+        "schema",
+        "formats",
+        "log",
+    },
+    "batch_collection/training": {*BASE, "field_path", "given", "schema", "reading"},
     "batch_collection/collection": {
         *BASE,
         "field_path",
+        "given",
         "loading",
         "storage",
         "schema",
@@ -106,8 +116,22 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sources",
     },
     "transforms/cutting": {"batch_collection", "elements", "sources"},
-    "transforms/writing": {"batch_collection", "elements", "sources", "decoding", "cutting"},
-    "transforms/committing": {"batch_collection", "elements", "sources", "decoding", "cutting"},
+    "transforms/writing": {
+        "batch_collection",
+        "process",
+        "elements",
+        "sources",
+        "decoding",
+        "cutting",
+    },
+    "transforms/committing": {
+        "batch_collection",
+        "process",
+        "elements",
+        "sources",
+        "decoding",
+        "cutting",
+    },
     "transforms": {
         "batch_collection",
         "process",
@@ -142,6 +166,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "running",
     },
     "pipeline/__init__": set(),
+    "pipeline/beam_yaml": {"batch_collection", "transforms"},
     "pipeline/cli": {"batch_collection", "options", "showing"},
     "pipeline/__main__": {"cli"},
 }
@@ -325,6 +350,19 @@ def test_a_library_is_named_in_its_rooms(path: Path) -> None:
     } == set()
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_is_printed_as_it_is(path: Path) -> None:
+    """Only ``lines.py`` prints, and what a console of rich prints is ``shown(...)``."""
+    if name_of(path) == "pipeline/showing/lines.py":
+        return
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    calls = [ast.unparse(node) for node in nodes if isinstance(node, ast.Call)]
+
+    printing = [call for call in calls if re.match(r"([\w.]+\.)?print\(", call)]
+
+    assert [call for call in printing if ".print(shown(" not in call] == []
+
+
 def test_reading_a_collection_loads_neither_beam_nor_kafka() -> None:
     """A trainer's process stays small: not even another import brings them in."""
     code = (
@@ -383,3 +421,27 @@ def test_frameworks_are_pinned_apart(extra: str, file: str) -> None:
     (asked,) = in_setup("EXTRAS")[extra]
 
     assert_within(pins(file), [asked.replace("tensorflow", "tensorflow-cpu")])
+
+
+def test_texts_that_tell_to_install_something_name_what_an_index_has() -> None:
+    """This package is on none: who took its name there would be installed."""
+    asked = [in_setup("REQUIREMENTS"), *in_setup("EXTRAS").values()]
+    ours = {canonicalize_name(Requirement(each).name) for part in asked for each in part}
+    known = {*ours, "google-auth", "requests"} - {"batch-collection"}
+    told = {
+        (name_of(path), package)
+        for path in MODULES
+        for words in re.findall(r"pip install ([^\n\"`;,)]+)", path.read_text(encoding="utf-8"))
+        for package in words.split()
+    }
+    assert {each for each in told if each[1] not in known} == {
+        ("batch_collection/loading.py", "{name}")
+    }
+    for extra in (
+        "duckdb",
+        "pandas",
+        "polars",
+        "tensorflow",
+        "torch",
+    ):  # what stands for that name is the extra's only package
+        assert [Requirement(each).name for each in in_setup("EXTRAS")[extra]] == [extra]

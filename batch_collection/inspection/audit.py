@@ -51,7 +51,8 @@ class Counts:
     """What was looked at, and what is expired.
 
     ``positions_checked``: whether files tell their rows' offsets. ``unpublished_files`` are those
-    of the newest entry that are committed, and not visible yet.
+    of the newest entry that are committed, and not visible yet. ``panes`` are those of Beam that
+    rows without addresses came in: that each is there once is all that the log can show of them.
     """
 
     entries: int
@@ -66,6 +67,7 @@ class Counts:
     expired_files: int = 0
     expired_rows: int = 0
     unpublished_files: int = 0
+    panes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class _Auditor:
         self._carry: dict[str, FileRows | None] = {}
         self._interval: timedelta | None = None
         self._known = KnownNames()
+        self._origins: set[int] = set()
         self._fetched: Iterator[Any] = iter(())
         self._types = FileTypes(storage)
         self._letters: dict[str, tuple[Entry, DeadLetterFile]] = {}
@@ -191,6 +194,7 @@ class _Auditor:
         for pane in entry.panes:
             self._check_pane(entry, pane)
         self._manifests.check_empty(entry)
+        self._check_origins(entry)
         self._take_letters(entry)
         if entry.cycle == self._last:
             self._newest = entry
@@ -229,6 +233,7 @@ class _Auditor:
             expired_files=self._counts["expired_files"],
             expired_rows=self._counts["expired_rows"],
             unpublished_files=self._counts["unpublished_files"],
+            panes=len(self._origins),
         )
 
     def _find(self, finding: str) -> None:
@@ -244,6 +249,18 @@ class _Auditor:
             return read_entry(self._storage, cycle)
         except LogError:
             return None
+
+    def _check_origins(self, entry: Entry) -> None:
+        """See that no pane is there twice with the same rows, which have no addresses."""
+        for origin in entry.origins:
+            key = hash(replace(origin, repeated=False))
+            if key in self._origins:
+                self._find(
+                    f"{entry_path(entry.cycle)}: pane {origin.index} of window "
+                    f"{format_instant(origin.window_start)}, shard={origin.shard}, was in the log "
+                    f"before: its {origin.rows} rows are there twice"
+                )
+            self._origins.add(key)
 
     # batches
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
 from batch_collection.field_path import split_path
+from batch_collection.given import mapping
 from batch_collection.reading.order import hashed
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Side", "leaf", "leaf_at", "leaf_type", "sides"]
+__all__ = ["Side", "leaf", "leaf_at", "leaf_type", "sides", "skewed"]
 
 
 _WHOLE = 2**64
@@ -43,10 +45,14 @@ class Side:
 
     def chosen(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
         """Tell of each row whether it is on this side."""
-        hashes = np.zeros(rows.num_rows, np.uint64)
-        for name in self.by:
-            hashes = hashed(hashes ^ _hashes(leaf(rows, name), name, self.salt))
-        return (hashes >= np.uint64(self.low)) & (hashes <= np.uint64(self.high - 1))
+        hashes, *others = (_hashes(leaf(rows, name), name, self.salt) for name in self.by)
+        known, codes = hashed(hashes.known), hashes.codes
+        if others:  # rows are told by several
+            known = known[codes]
+            for other in others:
+                known = hashed(known ^ other.known[other.codes])
+        chosen = (known >= np.uint64(self.low)) & (known <= np.uint64(self.high - 1))
+        return chosen if others else chosen[codes]
 
 
 def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dict[str, Side]:
@@ -55,7 +61,10 @@ def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dic
     Raises:
         CollectionError: the fractions are no parts of a whole.
     """
-    values = list(fractions.values())
+    values = list(mapping("fractions", fractions, "{'train': 0.8, 'test': 0.2}").values())
+    if not all(isinstance(value, Real) and not isinstance(value, bool) for value in values):
+        message = f"fractions must be numbers, got {dict(fractions)}"
+        raise CollectionError(message)
     if not values or min(values) <= 0 or math.fsum(values) > 1 + 1e-9:
         message = f"fractions must be above 0 and add up to 1 at most, got {dict(fractions)}"
         raise CollectionError(message)
@@ -67,6 +76,22 @@ def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dic
         name: Side(by, low, high, salt)
         for name, low, high in zip(fractions, starts, ends, strict=True)
     }
+
+
+def skewed(sides: Sequence[Side], rows: int, total: int) -> str | None:
+    """Say that rows miss the fraction of the keys: half as many as it, or as the rest, or twice."""
+    wanted = math.prod((side.high - side.low) / _WHOLE for side in sides)
+    if not total or all(
+        part / 2 <= found <= part * 2
+        for part, found in ((wanted, rows / total), (1 - wanted, 1 - rows / total))
+    ):
+        return None
+    keys = ",".join(dict.fromkeys(name for side in sides for name in side.by))
+    side = ", ".join(map(str, sides))
+    return (
+        f"the side {side} has {rows / total:.1%} of the rows, not {wanted:.1%}: {keys} has few "
+        "values, or some with very many rows; split by another key, or with another salt"
+    )
 
 
 def leaf(rows: pa.Table, name: str) -> pa.ChunkedArray:
@@ -91,7 +116,14 @@ def leaf_type(type_: pa.DataType, path: Sequence[str]) -> pa.DataType | None:
     return type_
 
 
-def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> npt.NDArray[np.uint64]:
+class _Hashes(NamedTuple):
+    """The hash of each value that a column holds, and for each row which of them it has."""
+
+    known: npt.NDArray[np.uint64]
+    codes: npt.NDArray[np.int32]
+
+
+def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> _Hashes:
     """Hash each value; what is equal is hashed once."""
     if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
         message = (
@@ -103,12 +135,15 @@ def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> npt.NDArray[np.uin
         column = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64())
     if pa.types.is_null(column.type):
         column = column.cast(pa.string())
-    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
+    if not pa.types.is_dictionary(column.type):
+        column = column.combine_chunks().dictionary_encode()
+    encoded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(encoded, pa.ChunkedArray):  # no chunk at all
+        return _Hashes(np.zeros(0, np.uint64), np.zeros(0, np.int32))
     key = hashlib.blake2b(salt.encode(), digest_size=32).digest() if salt else b""
-    known = [_hash(value, key) for value in encoded.dictionary.to_pylist()]
-    return np.array(known, np.uint64)[encoded.indices.to_numpy(zero_copy_only=False)]
+    values = encoded.dictionary.to_pylist()
+    known = np.array([_hash(value, key) for value in [*values, None]], np.uint64)
+    return _Hashes(known, encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False))
 
 
 def _hash(value: Any, key: bytes) -> int:

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from batch_collection.errors import SourceError
 from batch_collection.loading import extra
+from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
+from pipeline.showing.lines import say
+from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.streams import OutputError
 from transforms.sources.samples import sample_message
 
@@ -99,6 +102,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="one librdkafka property of the producer (security.protocol, ...); may be repeated",
     )
+    broker.add_argument(
+        "--consumer_config",
+        metavar="FILE",
+        help="file of librdkafka properties, key=value lines, as collect takes it (default: none)",
+    )
+    configure_config_file(broker)
     _configure_messages(parser.add_argument_group("messages"))
 
 
@@ -132,7 +141,7 @@ def check(args: argparse.Namespace) -> ProduceOptions:
         servers, topics = "", flags.names("topic")
     else:
         flags.check(not args.pubsub_endpoint, "--pubsub_endpoint goes with --topic")
-        servers = flags.given("bootstrap_servers", "name a broker, as localhost:9092")
+        servers = flags.brokers()
         topics = flags.names("topics", "name one or more, as batch-topic")
     options = ProduceOptions(
         bootstrap_servers=servers,
@@ -186,12 +195,14 @@ def _send_to_kafka(options: ProduceOptions, stop: threading.Event, lines: _Lines
         lines.write(f"{place.topic}[{place.partition}]@{place.offset}")
 
     client = SendingClient(options.bootstrap_servers, options.properties, delivered)
-    if _topics_are_there(options, client, stop):
+    with said_meanwhile("asking kafka for the topics ..."):
+        are_there = _topics_are_there(options, client, stop)
+    if are_there:
         _send_all(options, _Kafka(client), stop, lines)
 
 
 def _send_to_pubsub(options: ProduceOptions, stop: threading.Event, lines: _Lines) -> None:
-    extra("google.pubsub_v1.types.pubsub", "pubsub")  # says how it is installed
+    extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")  # says how it is installed
     from transforms.sources.pubsub.publisher import Publisher  # noqa: PLC0415 - as above
 
     with closing(Publisher(options.endpoint)) as publisher:
@@ -278,7 +289,7 @@ class _Lines:
         now = datetime.now(timezone.utc)
         noun = "record" if self.records == 1 else "records"
         try:
-            print(f"{now:%H:%M:%S}  {where}  {self.records} {noun}", flush=True)
+            say(f"{now:%H:%M:%S}  {where}  {self.records} {noun}")
         except OutputError as failed:  # to be raised once all are delivered
             self._failure = self._failure or failed
 

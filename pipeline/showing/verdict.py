@@ -12,18 +12,21 @@ if TYPE_CHECKING:
 __all__ = ["verdict"]
 
 
-def verdict(found: Audit) -> str:
-    """Write an audit for people."""
+def verdict(found: Audit) -> list[str]:
+    """Write an audit for people, a line for each finding and one that sums up."""
     looked_at = _looked_at(found.counts)
     if not found.findings:
-        return f"ok: {looked_at}"
+        return [f"ok: {looked_at}"]
     count = len(found.findings)
-    return "\n".join([*found.findings, f"{count} finding{'s' * (count > 1)} in {looked_at}"])
+    return [*found.findings, f"{count} finding{'s' * (count > 1)} in {looked_at}"]
 
 
 def _looked_at(counts: Counts) -> str:
     positions = "every offset in one place"
-    if not counts.positions_checked:
+    came = f"{counts.messages:,} messages, {counts.dead_letters:,} dead letters"
+    if counts.panes:
+        came, positions = f"{counts.panes:,} panes", "each pane once, offsets there are none"
+    elif not counts.positions_checked:
         positions = "offsets not checked, some files have no _offset"
     more = ""
     if counts.expired_entries or counts.expired_files:
@@ -35,6 +38,6 @@ def _looked_at(counts: Counts) -> str:
         more += f"; {counts.unpublished_files:,} files committed, not visible yet"
     return (
         f"{counts.entries:,} entries, {counts.files:,} files ({humanised_bytes(counts.bytes)}), "
-        f"{counts.rows:,} rows and {counts.carried_rows:,} waiting of {counts.messages:,} "
-        f"messages, {counts.dead_letters:,} dead letters; {positions}{more}"
+        f"{counts.rows:,} rows and {counts.carried_rows:,} waiting of {came}; "
+        f"{positions}{more}"
     )

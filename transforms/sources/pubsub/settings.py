@@ -96,7 +96,7 @@ class SubscriptionSettings:
         """
         if self.topic is None:
             return []
-        extra("google.pubsub_v1.types.pubsub", "pubsub")
+        extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")
         from transforms.sources.pubsub.creating import create  # noqa: PLC0415 - imports the client
 
         return [create(path, self.topic, self.endpoint) for path in self.names]
@@ -129,7 +129,7 @@ class Subscriptions:
 
 
 def _opened(path: str, endpoint: str | None) -> Subscription:
-    extra("google.pubsub_v1.types.pubsub", "pubsub")  # says how it is installed
+    extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")  # says how it is installed
     from transforms.sources.pubsub.subscription import Subscription  # noqa: PLC0415 - as above
 
     return Subscription(path, endpoint)
