@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from pipeline.options.flags import Flags
 
-__all__ = ["check", "configure", "is_asked_for"]
+__all__ = ["KIND", "check", "configure", "is_asked_for"]
 
 
+KIND = "Kafka"
 _HERE = re.compile(r"(localhost|127\.[\d.]+|0\.0\.0\.0|\[?::1\]?)(:\d+)?")
 
 
