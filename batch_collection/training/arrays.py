@@ -92,7 +92,7 @@ class Arrays:
         self._rules = rules
         names = rules.columns
         if names is None:
-            names = [name for name in known.fields if name not in NOT_PAYLOAD]
+            names = [name for name in known.fields if name not in NOT_PAYLOAD - known.payload]
         paths = {name: split_path(name, known.fields.__contains__) for name in names}
         self.schema = known.schema([path[0] for path in paths.values()], where)
         leaves = (each for named in paths.items() for each in _leaves(*named, self.schema, where))

@@ -32,6 +32,7 @@ __all__ = [
     "Reader",
     "Slice",
     "SourceSettings",
+    "message_schema",
 ]
 
 
@@ -180,6 +181,11 @@ LEASED_MESSAGES = pa.schema(
 
 ``partition`` is the task's number and ``offset`` counts what it has read so far; ``timestamp`` is
 when they were published, ``key`` and ``headers`` are their key and attributes."""
+
+
+def message_schema(table: pa.Table) -> pa.Schema:
+    """Return the schema of the messages in a table, which may have other columns, too."""
+    return LEASED_MESSAGES if "id" in table.column_names else MESSAGES
 
 
 class Pull(NamedTuple):
