@@ -263,6 +263,10 @@ class SourceSettings(Protocol):
     def names(self) -> tuple[str, ...]:
         """The streams to collect, each into a collection of its own."""
 
+    @property
+    def kind(self) -> str:
+        """What kind of source it is, as the log says it."""
+
     def connect(self) -> Connection:
         """Open a connection.
 
