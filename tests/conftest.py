@@ -17,6 +17,7 @@ from tests.services.made import UnavailableError
 from tests.services.needed import fixtures_of, prepare
 from tests.services.package import built_sdist, installed
 from tests.services.prism import PrismServer, prism_binary
+from tests.services.pubsub import PubSubServer, emulator_command, pstest_command
 from tests.toys import MemoryStorage
 from transforms.process.process import new_process
 from transforms.sources.kafka.embedded import EmbeddedBroker
@@ -117,6 +118,27 @@ def prism(
     except UnavailableError as error:
         pytest.skip(str(error))
     server = PrismServer(binary, tmp_path_factory.mktemp("prism"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubSubServer]:
+    """Start Google's Pub/Sub emulator for all tests; skip, saying why, where there is none."""
+    yield from _pubsub(emulator_command, tmp_path_factory.mktemp("emulator"))
+
+
+@pytest.fixture(scope="session")
+def pstest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubSubServer]:
+    """Start pstest for all tests; skip, saying why, where it can't be built."""
+    yield from _pubsub(pstest_command, tmp_path_factory.mktemp("pstest"))
+
+
+def _pubsub(command: Callable[[], list[str]], folder: Path) -> Iterator[PubSubServer]:
+    try:
+        server = PubSubServer(command(), folder)
+    except UnavailableError as error:
+        pytest.skip(str(error))
     yield server
     server.kill()
 

@@ -74,6 +74,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "process",
         "sources",
     },
+    "transforms/sources/pubsub": {
+        "batch_collection/errors",
+        "batch_collection/loading",
+        "batch_collection/log",
+        "batch_collection/paths",
+        "batch_collection/storage",
+        "batch_collection/windows",
+        "process",
+        "sources",
+    },
     "transforms/elements": {
         "batch_collection/errors",
         "batch_collection/log",
@@ -141,7 +151,9 @@ A name without its floor is on the same one; that of a floor stands for all of i
 """
 MAY_NAME: dict[str, tuple[str, ...]] = {
     "confluent_kafka": ("transforms/sources/kafka",),
-    "google": ("batch_collection/storage", "transforms/sources/kafka"),
+    "google": ("batch_collection/storage", "transforms/sources/kafka", "transforms/sources/pubsub"),
+    "grpc": ("transforms/sources/pubsub", "pipeline/running"),
+    "grpc_status": ("transforms/sources/pubsub",),
     "apache_beam": (
         "transforms/elements",
         "transforms/cutting",

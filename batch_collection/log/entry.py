@@ -169,9 +169,11 @@ class Entry:
     waits; ``released`` are carry files that no longer do and are removed once this entry is
     published. ``redriven`` are files of dead letters whose messages were decoded again, removed
     likewise; ``became`` says, by partition, what became of those messages (``start`` and ``end``
-    tell where they lay). ``row_time`` is the pinned ``--timestamp`` rule, ``start`` the ``--start``
-    that entry 0 was made with. ``pinned`` are the columns whose type a user has said anew;
-    ``dropped`` those that are left out of rows from then on, with the types that they had.
+    tell where they lay). ``backlog_from`` is when the oldest message was published that was pulled
+    from a leased source, where more waited than the cycle could take. ``row_time`` is the pinned
+    ``--timestamp`` rule, ``start`` the ``--start`` that entry 0 was made with. ``pinned`` are the
+    columns whose type a user has said anew; ``dropped`` those that are left out of rows from then
+    on, with the types that they had.
     ``layout``, ``headers`` and ``fold`` are the ``form`` that the collection was begun with.
     """
 
@@ -199,6 +201,7 @@ class Entry:
     dead_letters: tuple[DeadLetterFile, ...] = ()
     redriven: tuple[str, ...] = ()
     became: tuple[PartitionRead, ...] = ()
+    backlog_from: datetime | None = None
     schema: dict[str, Any] = field(default_factory=dict)
     pinned: tuple[str, ...] = ()
     dropped: dict[str, Any] = field(default_factory=dict)
@@ -257,6 +260,8 @@ class Entry:
         fields = {name: getattr(self, name) for name in _names(Entry)}
         del fields["interval"]
         fields["interval_seconds"] = self.interval.total_seconds()
+        if self.backlog_from is None:  # as in entries of Kafka
+            del fields["backlog_from"]
         lines = ",\n".join(_lines(_plain(fields)))
         return f"{{\n{lines}\n}}\n".encode()
 
@@ -291,6 +296,7 @@ _KEPT = frozenset(
         "open",
         "forgotten",
         "unsure",
+        "backlog_from",
         "carry",
         "schema",
         "dropped",
@@ -376,7 +382,7 @@ _INSTANTS = {
     record: names
     & {
         *("window_start", "window_end", "min_time", "max_time", "committed_at"),
-        *("boundary", "forgotten", "unsure"),
+        *("boundary", "forgotten", "unsure", "backlog_from"),
     }
     for record, names in _FIELDS.items()
 }

@@ -20,8 +20,26 @@ from transforms.sources.contract import Answer, Slice
 if TYPE_CHECKING:
     from batch_collection.log.entry import CarryFile, Entry
     from transforms.elements.plan import DeadLetterLimit
+    from transforms.sources.contract import Remembering
 
-__all__ = ["MOST_WINDOWS", "Asked", "PlanRules", "Planned", "Seen", "make_plan"]
+__all__ = [
+    "MOST_WINDOWS",
+    "NOTHING_ASKED",
+    "Asked",
+    "Choice",
+    "PlanRules",
+    "Planned",
+    "Seen",
+    "carry_of",
+    "clock_boundary",
+    "is_overdue",
+    "latest",
+    "leaving",
+    "make_plan",
+    "most_messages",
+    "most_windows",
+    "plan_behind",
+]
 
 
 MOST_WINDOWS = 5_000
@@ -46,6 +64,7 @@ class PlanRules:
     skip_lost: bool = False
     until: datetime | None = None
     max_dead_letters: DeadLetterLimit | None = None
+    remembering: Remembering | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +109,8 @@ class Planned(NamedTuple):
     @property
     def is_empty(self) -> bool:
         """Whether there is neither anything to read nor carry to take up."""
-        return not any(task.carry for task in self.tasks) and not self.messages
+        is_asked = any(task.pull is not None and task.pull.messages for task in self.tasks)
+        return not any(task.carry for task in self.tasks) and not self.messages and not is_asked
 
 
 def make_plan(
@@ -106,74 +126,99 @@ def make_plan(
         DataLossError: messages that no entry accounts for are gone, and ``skip_lost`` isn't set.
     """
     _check_partitions(newest, seen, rules)
-    rules = replace(rules, max_messages=_most_messages(rules, asked))
+    rules = replace(rules, max_messages=most_messages(rules, asked))
     reached = newest.ends
     starts = {p: reached.get(p, earliest) for p, (earliest, _) in seen.offsets.items()}
     lost = {p: _lost(start, p, seen.offsets[p], rules) for p, start in starts.items()}
     ends = {p: max(seen.offsets[p][1], starts[p] + lost[p]) for p in starts}
     firsts = {p: starts[p] + lost[p] for p in starts}
     backlog = _Backlog(firsts, ends)
-    boundary = _latest(newest.boundary, _clock_boundary(newest, seen, rules))
+    boundary = latest(newest.boundary, clock_boundary(newest, seen.clock, rules))
     cause = _cause(newest, boundary, backlog, seen, rules, asked)
     if cause is None:
         return None
     if cause == "backlog":
         boundary, ends = _part(newest, seen, rules, backlog)
-    flush, carry = asked.flush and cause != "backlog", newest.carry
-    if (last := _last_to_leave(newest, boundary, flush=flush)) is not None:
-        boundary = boundary and _latest(newest.boundary, min(boundary, last + newest.interval))
-        if flush:
-            ends = firsts
-            carry = tuple(file for file in carry if file.window_start <= last)
+    flush = asked.flush and cause != "backlog"
+    boundary, carry = leaving(newest, boundary, flush=flush)
+    if flush and carry != newest.carry:
+        ends = firsts
     read = sum(ends.values()) - sum(firsts.values())
+    choice = Choice(cause, seen.clock, boundary, read, flush=flush)
+    if read > len(backlog.partitions):
+        choice = choice._replace(most_windows=most_windows(rules))
+    plan = plan_behind(newest, rules, asked, choice)
+    slices = [Slice(rules.topic, p, starts[p], ends[p], lost[p]) for p in sorted(starts)]
+    tasks = tuple(_task(plan, number, slices, carry) for number in range(rules.shards))
+    return Planned(plan, tasks, read, backlog.total - read)
+
+
+class Choice(NamedTuple):
+    """What is chosen for a plan; see the fields of ``Plan``."""
+
+    cause: str
+    planned_at: datetime
+    boundary: datetime | None
+    messages: int
+    flush: bool
+    most_windows: int | None = None
+
+
+def plan_behind(newest: Entry, rules: PlanRules, asked: Asked, choice: Choice) -> Plan:
+    """Return the plan of the cycle after ``newest``: what was chosen, the rest by rules and log."""
     limit = rules.max_dead_letters
-    plan = Plan(
+    return Plan(
         collection=rules.collection,
         cycle=newest.cycle + 1,
         run=rules.run,
         id=new_token(),
-        cause=cause,
-        planned_at=seen.clock,
         interval=newest.interval,
         batch_size=rules.batch_size,
-        boundary=boundary,
         previous_boundary=newest.boundary,
-        ahead_limit=_ahead_limit(boundary, seen, rules),
+        ahead_limit=_ahead_limit(choice.boundary, choice.planned_at, rules),
         schema=asked.schema if asked.schema is not None else newest.schema,
         tasks=rules.shards,
-        flush=flush,
         pinned=asked.pinned,
         dropped=newest.dropped,
         format=newest.format,
         form=newest.form,
         max_dead_letters=limit and limit._replace(before=asked.dead_letters),
         previous=asked.previous,
-        messages=read,
-        most_windows=_most_windows(rules) if read > len(backlog.partitions) else None,
+        remembering=rules.remembering,
+        **choice._asdict(),
     )
-    slices = [Slice(rules.topic, p, starts[p], ends[p], lost[p]) for p in sorted(starts)]
-    tasks = tuple(_task(plan, number, slices, carry) for number in range(rules.shards))
-    return Planned(plan, tasks, read, backlog.total - read)
 
 
-def _most_messages(rules: PlanRules, asked: Asked) -> int:
+def most_messages(rules: PlanRules, asked: Asked) -> int:
     """Return how many messages a cycle may read; of each ``batch_size`` a file may come."""
     most = min(rules.max_messages, rules.batch_size * MOST_WINDOWS)
     return most if asked.limit is None else min(most, asked.limit)
 
 
-def _most_windows(rules: PlanRules) -> int:
+def most_windows(rules: PlanRules) -> int:
+    """Return of how many windows a task's rows may be."""
     return max(MOST_WINDOWS // rules.shards, 1)
 
 
-def _last_to_leave(newest: Entry, boundary: datetime | None, *, flush: bool) -> datetime | None:
-    """Return the start of the last window whose waiting rows leave; None if no window must stay."""
-    leaving = {
+def leaving(
+    newest: Entry, boundary: datetime | None, *, flush: bool
+) -> tuple[datetime | None, tuple[CarryFile, ...]]:
+    """Bound the windows whose waiting rows leave; return the boundary, and the carry, for that.
+
+    With ``flush`` the carry of windows that must stay is left out; then nothing may be read.
+    """
+    windows = {
         file.window_start
         for file in newest.carry
         if flush or (boundary is not None and file.window_start + newest.interval <= boundary)
     }
-    return sorted(leaving)[MOST_WINDOWS - 1] if len(leaving) > MOST_WINDOWS else None
+    if len(windows) <= MOST_WINDOWS:
+        return boundary, newest.carry
+    last = sorted(windows)[MOST_WINDOWS - 1]
+    boundary = boundary and latest(newest.boundary, min(boundary, last + newest.interval))
+    if not flush:
+        return boundary, newest.carry
+    return boundary, tuple(file for file in newest.carry if file.window_start <= last)
 
 
 class _Backlog(NamedTuple):
@@ -220,31 +265,33 @@ def _lost(start: int, partition: int, offsets: tuple[int, int], rules: PlanRules
     return max(earliest - start, 0)
 
 
-def _ahead_limit(boundary: datetime | None, seen: Seen, rules: PlanRules) -> datetime:
+def _ahead_limit(boundary: datetime | None, clock: datetime, rules: PlanRules) -> datetime:
     """Return the last row time that waits; of a clock gone wrong it may be the calendar's end."""
-    latest = max(boundary or seen.clock, seen.clock)
+    latest = max(boundary or clock, clock)
     return latest + min(rules.max_ahead, LAST_INSTANT - latest)
 
 
-def _clock_boundary(newest: Entry, seen: Seen, rules: PlanRules) -> datetime:
-    boundary = boundary_at(seen.clock, rules.grace, newest.interval)
+def clock_boundary(newest: Entry, clock: datetime, rules: PlanRules) -> datetime:
+    """Return the last boundary that the clock has passed by the grace, up to ``--until``."""
+    boundary = boundary_at(clock, rules.grace, newest.interval)
     if rules.until is None:
         return boundary
     return min(boundary, boundary_at(rules.until, timedelta(0), newest.interval))
 
 
-def _latest(*boundaries: datetime | None) -> datetime | None:
+def latest(*boundaries: datetime | None) -> datetime | None:
+    """Return the latest of some boundaries, None if there is none."""
     return max((b for b in boundaries if b is not None), default=None)
 
 
-def _is_overdue(newest: Entry, seen: Seen, rules: PlanRules) -> bool:
+def is_overdue(newest: Entry, clock: datetime, rules: PlanRules) -> bool:
     """Tell whether the clock, set back behind the boundary, has passed an interval's end since.
 
     Without this, messages would wait until it has caught up: years, after a clock gone wrong.
     """
     passed, before = (
-        boundary_at(clock, rules.grace, newest.interval)
-        for clock in (seen.clock, newest.committed_at)
+        boundary_at(instant, rules.grace, newest.interval)
+        for instant in (clock, newest.committed_at)
     )
     return newest.boundary is not None and passed < newest.boundary and passed != before
 
@@ -259,7 +306,7 @@ def _cause(
 ) -> str | None:
     if backlog.total > rules.max_messages:
         return "backlog"
-    if boundary != newest.boundary or (backlog.total and _is_overdue(newest, seen, rules)):
+    if boundary != newest.boundary or (backlog.total and is_overdue(newest, seen.clock, rules)):
         return "interval"
     if backlog.total >= rules.batch_size:
         return "count"
@@ -298,7 +345,7 @@ def _up_to_a_boundary(
     """Find the latest boundary whose messages fit, by halving; None where that reads nothing."""
     interval, best = newest.interval, None
     low = (newest.boundary - EPOCH) // interval if newest.boundary is not None else 0
-    high = (_clock_boundary(newest, seen, rules) - EPOCH) // interval
+    high = (clock_boundary(newest, seen.clock, rules) - EPOCH) // interval
     while low < high:
         middle = (low + high + 1) // 2
         boundary = EPOCH + middle * interval
@@ -332,25 +379,31 @@ def _boundary_behind(
     reached = {read.partition: read.max_time for read in newest.reads}
     times = [reached.get(partition) for partition in backlog.partitions]
     if newest.row_time == "collected":
-        return _latest(newest.boundary, _clock_boundary(newest, seen, rules))
+        return latest(newest.boundary, clock_boundary(newest, seen.clock, rules))
     if any(time is None for time in times):
         return newest.boundary
     behind = boundary_at(
         min(time for time in times if time is not None), rules.grace, newest.interval
     )
-    return _latest(newest.boundary, min(behind, _clock_boundary(newest, seen, rules)))
+    return latest(newest.boundary, min(behind, clock_boundary(newest, seen.clock, rules)))
 
 
 def _task(plan: Plan, number: int, slices: list[Slice], carry: Iterable[CarryFile]) -> Task:
     """Give a shard its fixed share of the partitions, and the carry that it may need."""
     mine = tuple(s for s in slices if s.partition % plan.tasks == number)
     reads = any(s.end > s.first for s in mine)
-    waiting = tuple(
+    return Task(plan, number, mine, carry_of(plan, number, carry, reads=reads))
+
+
+def carry_of(
+    plan: Plan, number: int, carry: Iterable[CarryFile], *, reads: bool
+) -> tuple[CarryFile, ...]:
+    """Return a shard's carry that leaves or, where it ``reads``, may be joined by rows."""
+    return tuple(
         file
         for file in carry
         if file.shard % plan.tasks == number and (reads or _leaves(plan, file))
     )
-    return Task(plan, number, mine, waiting)
 
 
 def _leaves(plan: Plan, file: CarryFile) -> bool:

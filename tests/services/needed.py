@@ -9,6 +9,7 @@ from tests.services.gcs import NEWEST, newest_server
 from tests.services.kafka import JARS, kafka_jars
 from tests.services.made import UnavailableError
 from tests.services.prism import PRISM, prism_binary
+from tests.services.pubsub import PSTEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,10 +25,12 @@ MADE: dict[str, Callable[[Callable[[str], None] | None], Path]] = {
     "prism": lambda say: prism_binary(say=say),
     "newest_gcs": newest_server,
     "worker_python": below_the_package,
+    "pstest": PSTEST.get,
 }
 
 # what tests ask for by another name, when they run
 _BY_PARAMETER = {"gcs": "gcs", "newest": "newest_gcs"}
+_PARAMETERS = {"emulator", "pstest"}  # values that are fixtures' names
 _ALSO = {"broker": "jars"}  # the real one where it can be had
 
 
@@ -37,6 +40,7 @@ def fixtures_of(item: pytest.Item) -> set[str]:
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     if parameters.get("new_uri") in _BY_PARAMETER:
         names.add(_BY_PARAMETER[parameters["new_uri"]])
+    names |= _PARAMETERS.intersection(each for each in parameters.values() if isinstance(each, str))
     return names | {_ALSO[name] for name in names & _ALSO.keys()}
 
 
@@ -52,5 +56,5 @@ def prepare(fixtures: Iterable[str], say: Callable[[str], None]) -> None:
 
 def try_again() -> None:
     """Forget what could not be made before."""
-    for each in (JARS, PRISM, NEWEST, BELOW):
+    for each in (JARS, PRISM, NEWEST, BELOW, PSTEST):
         each.forget_failure()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from batch_collection.log.entry import CarryFile, DeadLetterFile
-    from transforms.sources.contract import Pull, Slice
+    from transforms.sources.contract import Pull, Remembering, Slice
 
 __all__ = ["DeadLetterLimit", "Plan", "RedrivePlan", "Task"]
 
@@ -46,7 +46,7 @@ class Plan:
     letters than ``max_dead_letters`` it comes to no entry, nor behind another entry than that with
     the digest ``previous`` (empty: behind any). It reads ``messages``; a task whose rows
     are of more than ``most_windows`` ends the plan: see ``WindowLimit``. With None there is no
-    bound: it reads as little as can be.
+    bound: it reads as little as can be. ``remembering`` says how long ids of pulled messages are.
 
     A plan lives as long as what works it off: a local run, or a job and the versions that it is
     updated to. The log keeps of it what an entry says, and a note beside staged files its failure.
@@ -74,6 +74,7 @@ class Plan:
     previous: str = ""
     messages: int = 0
     most_windows: int | None = None
+    remembering: Remembering | None = None
 
     @staticmethod
     def kind_of(fields: Mapping[str, Any]) -> type[Plan]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from batch_collection.log.entry import BatchFile, CarryFile, DeadLetterFile, PartitionRead
 from batch_collection.windows import parse_instant
 from transforms.elements.plan import Plan, Task
-from transforms.sources.contract import Pull, Slice
+from transforms.sources.contract import Pull, Remembering, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,8 @@ _LENGTH = 4
 _NAMES: dict[str, Any] = {
     each.__name__: each
     for each in (
-        *(BatchFile, CarryFile, DeadLetterFile, PartitionRead, Plan, Pull, Slice, Task),
-        *(datetime, timedelta),
+        *(BatchFile, CarryFile, DeadLetterFile, PartitionRead, Plan, Pull, Remembering),
+        *(Slice, Task, datetime, timedelta),
     )
 }
 """What modules import for their annotations only."""

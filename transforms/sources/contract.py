@@ -6,6 +6,7 @@ A source is a room beside this file, with one class for each of ``SourceSettings
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -30,8 +31,10 @@ __all__ = [
     "LeasedSource",
     "Pull",
     "Reader",
+    "Remembering",
     "Slice",
     "SourceSettings",
+    "Terms",
     "message_schema",
 ]
 
@@ -202,21 +205,53 @@ class Pull(NamedTuple):
     seconds: float
 
 
+class Remembering(NamedTuple):
+    """How long it is remembered which messages of a leased source were collected.
+
+    Attributes:
+        horizon: how long after they were acknowledged, of time that is collected in.
+        bytes: how much memory their ids may take.
+        retention: how long those are remembered that were not: as long as the source keeps them.
+    """
+
+    horizon: timedelta = timedelta(minutes=30)
+    bytes: int = 256_000_000
+    retention: timedelta = timedelta(days=7)
+
+
+class Terms(NamedTuple):
+    """What a source says of a stream that it hands out.
+
+    Attributes:
+        identity: which stream it is.
+        retention: how long it keeps what nobody acknowledges, None where it doesn't say.
+        notes: what people should know of it before they collect it, a line each.
+    """
+
+    identity: Identity
+    retention: timedelta | None = None
+    notes: tuple[str, ...] = ()
+
+
 class LeasedSource(Protocol):
     """A stream that hands messages out for a while, and again unless they are acknowledged.
 
     Its promises are weak, and nothing may rest on them: an empty answer does not say that nothing
     waits, an acknowledgement that is answered need not have been heard, a message may come twice
-    at any time, and a lease dies when its message comes again. Every method raises ``SourceError``
-    where the source is away, or refuses.
+    at any time, and a lease dies when its message comes again. Threads may share one. Every method
+    that asks raises ``SourceError`` where the source is away, or refuses.
     """
 
     @property
     def name(self) -> str:
         """The stream's name, which its collection gets."""
 
-    def identity(self) -> Identity:
-        """Ask which stream it is."""
+    def terms(self) -> Terms:
+        """Ask which stream it is, and what else it says of itself, within 15 seconds.
+
+        Raises:
+            CollectionError: it can't be collected as it is, whoever tries.
+        """
 
     def pull(self, messages: int) -> pa.Table:
         """Take up to so many messages, as a table of schema ``LEASED``; perhaps none.
@@ -225,14 +260,23 @@ class LeasedSource(Protocol):
         on is the source's, too, so ``extend`` is called at once.
         """
 
+    def interrupt(self) -> None:
+        """Let pulls end at once, those that wait and all later ones, with no messages.
+
+        What was just handed out to them comes again when its lease is over.
+        """
+
     def extend(self, leases: Sequence[str], seconds: int) -> None:
         """Hold messages for so long from now on; a lease that is over is no error."""
 
-    def acknowledge(self, leases: Sequence[str]) -> Sequence[str]:
-        """Say that messages are durable; return those leases that are over for good."""
+    def acknowledge(self, leases: Sequence[str]) -> list[str]:
+        """Say that messages are durable; return those leases that are over for good.
+
+        After an error it is not known which were heard: all may be said again.
+        """
 
     def give_back(self, leases: Sequence[str]) -> None:
-        """Let messages be handed out again now."""
+        """Let messages be handed out again now; a lease that is over is no error."""
 
     def close(self) -> None:
         """Let go of it; what is held is handed out again when its leases are over."""

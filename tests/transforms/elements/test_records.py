@@ -29,9 +29,12 @@ from transforms.elements.failure import Failure
 from transforms.elements.plan import DeadLetterLimit, Plan, RedrivePlan, Task
 from transforms.elements.records import framed, from_json, to_json, unframed
 from transforms.elements.report import Report, TaskOrder, WrittenBatch
-from transforms.sources.contract import Pull, Slice
+from transforms.sources.contract import Pull, Remembering, Slice
 
-NAMED: tuple[type, ...] = (BatchFile, CarryFile, DeadLetterFile, PartitionRead, Plan, Pull, Slice)
+NAMED: tuple[type, ...] = (
+    *(BatchFile, CarryFile, DeadLetterFile, PartitionRead),
+    *(Plan, Pull, Remembering, Slice),
+)
 NAMES = {each.__name__: each for each in (*NAMED, datetime, timedelta)}
 
 INSTANTS = st.datetimes(
@@ -50,7 +53,7 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     float: st.floats(allow_nan=False, allow_infinity=False),
     datetime: INSTANTS,
-    timedelta: st.timedeltas(timedelta(0), timedelta(days=100_000)),
+    timedelta: st.timedeltas(timedelta(0), timedelta(days=99_000)),  # exact as a float
     Any: SCHEMAS,
 }
 

@@ -1,0 +1,151 @@
+"""A small Pub/Sub of our own, for what no emulator does: answers lost, and lies, on demand."""
+
+from __future__ import annotations
+
+from concurrent import futures
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.empty_pb2 import Empty
+from google.pubsub_v1.types import pubsub
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from tests.leased_stream import LeasedStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["PATH", "FakePubSub"]
+
+PATH = "projects/tests-1/subscriptions/stream"
+_MOST_BYTES = 512 * 1024  # a request's, as the real service has it
+_PULL_SECONDS = 0.3
+
+
+@dataclass
+class Faults:
+    """What goes wrong.
+
+    Attributes:
+        codes: by method, what it answers without doing anything; used up.
+        lost: by method, how many answers are lost, though all was done.
+        is_deaf: acknowledgements are answered and not heard.
+        is_exactly_once: acknowledgements and extensions of what is over are refused.
+        transient: how many acknowledgements are refused for now.
+    """
+
+    codes: dict[str, list[grpc.StatusCode]] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
+    is_deaf: bool = False
+    is_exactly_once: bool = False
+    transient: int = 0
+
+
+class FakePubSub(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
+    """A server with one subscription, ``PATH``; ``faults`` may be changed while it runs.
+
+    ``requests`` holds the size of each request in bytes, by method.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        """Start it; without a port it takes a free one."""
+        self.stream, self.faults = LeasedStream(), Faults()
+        self.settings = pubsub.Subscription.pb()(name=PATH, topic="projects/p/topics/t")
+        self.requests: list[tuple[str, int]] = []
+        self._methods: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+            "GetSubscription": (pubsub.GetSubscriptionRequest, lambda _: self.settings),
+            "Pull": (pubsub.PullRequest, self._pull),
+            "ModifyAckDeadline": (pubsub.ModifyAckDeadlineRequest, self._modify),
+            "Acknowledge": (pubsub.AcknowledgeRequest, self._acknowledge),
+        }
+        limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        self._server = grpc.server(futures.ThreadPoolExecutor(16), (self,), options=limits)
+        port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self._server.start()
+
+    def close(self) -> None:
+        """Stop it."""
+        self._server.stop(None).wait()
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        """Find what answers a call."""
+        name = details.method.rpartition("/")[2]
+        kind, do = self._methods[name]
+
+        def answered(asked: Any, context: grpc.ServicerContext) -> Any:
+            self.requests.append((name, asked.ByteSize()))
+            if planned := self.faults.codes.get(name):
+                context.abort(planned.pop(0), "as planned")
+            if asked.subscription != PATH:
+                context.abort(grpc.StatusCode.NOT_FOUND, "Resource not found")
+            if asked.ByteSize() > _MOST_BYTES:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Request payload size exceeds")
+            try:
+                answer = do(asked)
+            except _RefusedError as error:
+                context.abort_with_status(rpc_status.to_status(error.status))
+            if self.faults.lost.get(name):
+                self.faults.lost[name] -= 1
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
+            return answer
+
+        return grpc.unary_unary_rpc_method_handler(
+            answered,
+            request_deserializer=kind.pb().FromString,
+            response_serializer=lambda answer: answer.SerializeToString(),
+        )
+
+    def _pull(self, asked: Any) -> Any:
+        with self.stream.changed:
+            given = self.stream.deliver(asked.max_messages)
+            if not given:
+                self.stream.changed.wait(_PULL_SECONDS)
+                given = self.stream.deliver(asked.max_messages)
+        answer = pubsub.PullResponse.pb()()
+        for lease, message in given:
+            received = answer.received_messages.add(ack_id=lease)
+            received.message.message_id, received.message.data = message.id, message.value
+            received.message.ordering_key = message.key or ""
+            received.message.attributes.update(message.attributes or {})
+            received.message.publish_time.FromDatetime(message.published)
+        return answer
+
+    def _modify(self, asked: Any) -> Empty:
+        if not asked.ack_ids:
+            raise _RefusedError({})
+        self._each(
+            asked.ack_ids, lambda lease: self.stream.extend(lease, asked.ack_deadline_seconds)
+        )
+        return Empty()
+
+    def _acknowledge(self, asked: Any) -> Empty:
+        if not self.faults.is_deaf:
+            self._each(asked.ack_ids, self.stream.acknowledge)
+        return Empty()
+
+    def _each(self, leases: Iterator[str], do: Callable[[str], bool]) -> None:
+        refused = {}
+        for lease in leases:
+            if self.faults.transient:
+                self.faults.transient -= 1
+                refused[lease] = "TRANSIENT_FAILURE_INVALID_ACK_ID"
+            elif not do(lease):
+                refused[lease] = "PERMANENT_FAILURE_INVALID_ACK_ID"
+        if refused and self.faults.is_exactly_once:
+            raise _RefusedError(refused)
+
+
+class _RefusedError(Exception):
+    """Ack ids are refused, as of a subscription with exactly-once delivery."""
+
+    def __init__(self, refused: dict[str, str]) -> None:
+        super().__init__()
+        told = AnyMessage()
+        told.Pack(ErrorInfo(reason="EXACTLY_ONCE_ACKID_FAILURE", metadata=refused))
+        code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        self.status = Status(code=code, message="Some ids are refused", details=[told])

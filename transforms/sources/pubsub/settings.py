@@ -1,0 +1,126 @@
+"""What flags say of Pub/Sub subscriptions; no client is named, so flags are checked without."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from batch_collection.loading import extra
+from transforms.process.process import current
+from transforms.sources.contract import Remembering
+from transforms.sources.pubsub.arrivals import Arrivals
+from transforms.sources.pubsub.held import Bounds
+from transforms.sources.pubsub.keeper import Keeper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from transforms.sources.contract import LeasedSource
+    from transforms.sources.pubsub.subscription import Subscription
+
+__all__ = ["Pulling", "SubscriptionReader", "SubscriptionSettings", "Subscriptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulling:
+    """What a process has of one subscription: its keeper, and what is known of its pulls."""
+
+    keeper: Keeper
+    arrivals: Arrivals
+
+    @classmethod
+    def begun(cls, source: LeasedSource, say: Callable[[str], None], bounds: Bounds) -> Pulling:
+        """Begin to keep what is pulled from a source."""
+        arrivals = Arrivals(source, time.monotonic)
+        keeper = Keeper(arrivals, say, bounds=bounds)
+        keeper.start()
+        return cls(keeper, arrivals)
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionReader:
+    """What a process pulls with: a ``LeasedReader``.
+
+    Attributes:
+        endpoint: see ``pubsub.client.Client``.
+        bounds: how much a process holds at once.
+    """
+
+    endpoint: str | None = None
+    bounds: Bounds = field(default_factory=Bounds)
+
+    def pulling(self, stream: str, say: Callable[[str], None]) -> Pulling:
+        """Return what this process has of a subscription, which is begun at the first call."""
+
+        def begun() -> Pulling:
+            return Pulling.begun(_opened(stream, self.endpoint), say, self.bounds)
+
+        return current().kept((Keeper, stream), begun, lambda pulling: pulling.keeper.stop())
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionSettings:
+    """Subscriptions of one Pub/Sub: a ``LeasedSettings``.
+
+    Attributes:
+        names: their paths, ``projects/PROJECT/subscriptions/NAME``.
+        endpoint: see ``pubsub.client.Client``.
+        topic: the path of the topic that the one subscription is to be created on; None: it is
+            there.
+        bounds: how much a process holds at once.
+        remembering: for how long ids are remembered, and how many.
+    """
+
+    kind: ClassVar[str] = "pubsub"
+    names: tuple[str, ...]
+    endpoint: str | None = None
+    topic: str | None = None
+    bounds: Bounds = field(default_factory=Bounds)
+    remembering: Remembering = field(default_factory=Remembering)
+
+    def prepare(self) -> list[str]:
+        """Create the subscription that flags ask for, if it isn't there; return what to say of it.
+
+        Raises:
+            SourceError: it can't be created, or is one of another topic.
+        """
+        if self.topic is None:
+            return []
+        extra("google.pubsub_v1.types.pubsub", "pubsub")
+        from transforms.sources.pubsub.creating import create  # noqa: PLC0415 - imports the client
+
+        return [create(path, self.topic, self.endpoint) for path in self.names]
+
+    def connect(self) -> Subscriptions:
+        """Open a connection; see ``LeasedSettings``."""
+        return Subscriptions(self.endpoint)
+
+    def reader(self) -> SubscriptionReader:
+        """Return what each process pulls with."""
+        return SubscriptionReader(self.endpoint, self.bounds)
+
+
+@dataclass(slots=True)
+class Subscriptions:
+    """Subscriptions to be asked what they are: a ``LeasedConnection``."""
+
+    endpoint: str | None
+    _opened: list[Subscription] = field(default_factory=list)
+
+    def sources(self, names: Sequence[str]) -> list[Subscription]:
+        """Look subscriptions up by their paths; each is asked when its ``terms`` are."""
+        self._opened += (opened := [_opened(name, self.endpoint) for name in names])
+        return opened
+
+    def close(self) -> None:
+        """Let go of them."""
+        for each in self._opened:
+            each.close()
+
+
+def _opened(path: str, endpoint: str | None) -> Subscription:
+    extra("google.pubsub_v1.types.pubsub", "pubsub")  # says how it is installed
+    from transforms.sources.pubsub.subscription import Subscription  # noqa: PLC0415 - as above
+
+    return Subscription(path, endpoint)
