@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from transforms.decoding.rules import RowRules
     from transforms.elements.plan import Task
     from transforms.elements.report import Report
-    from transforms.read_slices import ReadSlices
     from transforms.writing.layout import Output
 
 __all__ = ["CollectTasks", "GraphOptions", "RedriveTasks"]
@@ -52,9 +51,12 @@ class CollectTasks(beam.PTransform):
     In: ``Task``. Out: the path of each log entry created. Between reading and the commit stand no
     GroupByKey and no state, so that rows go from the broker to a staged file in one bundle and no
     runner can hold a row back, or call one late and drop it.
+
+    Attributes:
+        reading: gives chunks of messages and ``reports``, as ``ReadSlices`` does.
     """
 
-    reading: ReadSlices
+    reading: beam.PTransform
     options: GraphOptions
 
     def expand(self, tasks: PCollection[Task]) -> PCollection[str]:
