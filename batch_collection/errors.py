@@ -20,6 +20,7 @@ __all__ = [
     "StorageError",
     "WriteError",
     "in_one_line",
+    "printable",
 ]
 
 UNREADABLE = (
@@ -38,8 +39,39 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def printable(text: str) -> str:
+    r"""Return foreign text as it may be shown: one line, without what steers a terminal.
+
+    All that people are shown comes through here, for names, reasons and flags may hold what clears
+    a screen, writes right to left or begins a line. Such characters are written as Python writes
+    them, ``\n``, ``\x1b``, ``\u202e``; what is printable stays, so twice is the same as once.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 class CollectionError(Exception):
-    """Base of every error that is shown to a user as one line, without a traceback."""
+    """Base of every error that is shown to a user as one line, without a traceback.
+
+    One that tells of several mistakes is given a line for each; what lines quote is made printable.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        """Take what to show."""
+        super().__init__(*map(printable, lines))
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What to show, line by line."""
+        return self.args
+
+    def __str__(self) -> str:
+        """Return all lines."""
+        return "\n".join(self.args)
 
 
 class StorageError(CollectionError):

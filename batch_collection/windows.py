@@ -41,8 +41,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 FIRST_INSTANT = datetime.min.replace(tzinfo=timezone.utc)
 LAST_INSTANT = datetime.max.replace(tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w|y)")
 _UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
+_UNITS |= {"w": 7 * _UNITS["d"], "y": 365 * _UNITS["d"]}
 _OURS = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{6})?Z", re.ASCII)
 """What ``format_instant`` writes: a log has many, so no column for each."""
 _LONGEST = timedelta(days=365_000)
@@ -104,7 +105,7 @@ def parse_instant(text: str) -> datetime:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read ``10s``, ``1m``, ``1h30m``, ``250ms``, ``2d``.
+    """Read ``10s``, ``1m``, ``1h30m``, ``250ms``, ``2d``, ``4w``; ``1y``, which is 365 days.
 
     Raises:
         ValueError: it isn't one.

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 
 from batch_collection import __version__
 from batch_collection.errors import CollectionError
-from pipeline.options.flags import Parser, from_config_file, normalised, unknown_flags
+from pipeline.options.beam_flags import SWITCHES, WITH_VALUE
+from pipeline.options.config_file import placed, read_config_file
+from pipeline.options.flags import Parser, normalised, unknown_flags
+from pipeline.showing.lines import LogLines, say
 from pipeline.showing.streams import OutputError, delivered, hold_streams, not_delivered
 
 if TYPE_CHECKING:
@@ -54,10 +57,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         return delivered(_run(command, words))
     except CollectionError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        say(*(f"error: {line}" for line in error.lines), to=sys.stderr)
         if not argv:
-            print("see batch-collection --help, or try batch-collection demo", file=sys.stderr)
+            say("see batch-collection --help, or try batch-collection demo", to=sys.stderr)
         return 2
     except KeyboardInterrupt:  # where a command does not end by itself: while it starts, say
         return 130
@@ -108,20 +110,20 @@ def _run(command: str, words: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"batch-collection {__version__}")
     module.configure(parser)
-    args, unknown, errors = _parse(parser, words)
+    args, unknown, errors, places = _parse(parser, words, command)
     known = parser.flags()
     pass_on = getattr(module, "pass_on", None)
     if pass_on is not None:  # an engine has flags of its own
         unknown, others, wrong = pass_on(args, unknown)
         known, errors = known + others, errors + wrong
-    errors += unknown_flags(unknown, known, may_be_secret="-X" in words)
+    errors += unknown_flags(unknown, known, may_be_secret=any(map(_is_property, words)))
     check = getattr(module, "check", None)
     try:
         options = check(args) if check is not None else args
     except CollectionError as error:
-        errors += str(error).splitlines()
+        errors += error.lines
     if errors:
-        raise CollectionError("\n".join(errors))
+        raise CollectionError(*(placed(error, places) for error in errors))
     needs = getattr(module, "NEEDS", None)
     if needs is not None:  # what runs the graph: no help and no mistake waits for it
         _loaded(needs)
@@ -144,24 +146,50 @@ def _loaded(name: str) -> ModuleType:
         gc.enable()
 
 
-def _parse(parser: Parser, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
-    """Read flags, those of ``--config`` first so that the command line wins: ``Parser.read``."""
+def _is_property(word: str) -> bool:
+    """Tell a ``-X``, glued to its key or not, or what was meant to be one."""
+    return word.lower().startswith(("-x", "--x"))
+
+
+def _parse(
+    parser: Parser, words: Sequence[str], command: str
+) -> tuple[argparse.Namespace, list[str], list[str], dict[str, str]]:
+    """Read flags, those of ``--config`` first so that the command line wins: ``Parser.read``.
+
+    Returns:
+        The same, and of flags that only the file gives where they stand.
+
+    Raises:
+        CollectionError: the file can't be used; what it would give is not called missing, too.
+    """
     args, unknown, errors = parser.read(words)
-    if getattr(args, "config", None):
-        try:
-            words = [*from_config_file(args.config), *words]
-        except CollectionError as error:
-            errors += str(error).splitlines()
-        else:
-            args, unknown, errors = parser.read(words)
-    return args, unknown, errors
+    if not getattr(args, "config", None):
+        return args, unknown, errors, {}
+    try:
+        given = read_config_file(args.config, parser, _left_out(command))
+    except CollectionError as error:
+        raise CollectionError(*errors, *error.lines) from error
+    typed = {"-X" if word.startswith("-X") else word.partition("=")[0] for word in words}
+    places = {flag: place for flag, place in given.places.items() if flag not in typed}
+    return *parser.read([*given.words, *words]), places
+
+
+def _left_out(command: str) -> set[str]:
+    """Return the flags of a file for ``collect`` that it may hold for another command, too."""
+    if command == "collect":
+        return set()
+    from pipeline.options.collect import configure  # noqa: PLC0415 - pyarrow, seldom needed
+
+    collect = Parser()
+    configure(collect)
+    return {*collect.flags(), *WITH_VALUE, *SWITCHES}
 
 
 def _quiet() -> None:
     """Keep to what a user can act on; called before Beam is imported, which warns meanwhile."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLines("%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     logging.getLogger().addFilter(_is_no_wish)
     warnings.filterwarnings("ignore", "You are using a (non-supported )?Python", FutureWarning)

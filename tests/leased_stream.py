@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,13 +31,14 @@ BEGIN = at("10:30:00")
 
 @dataclass
 class Clock:
-    """Seconds that go forward when they are told to."""
+    """Seconds that go forward when they are told to, or by themselves."""
 
     seconds: float = 0.0
+    runs: bool = False
 
     def __call__(self) -> float:
         """Return the time."""
-        return self.seconds
+        return self.seconds + (time.monotonic() if self.runs else 0.0)
 
 
 class Message(NamedTuple):

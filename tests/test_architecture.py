@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch_collection/instants": set(),
     "batch_collection/parallel": set(),
     "batch_collection/field_path": {"errors"},
+    "batch_collection/given": {"errors"},
     "batch_collection/loading": {"errors"},
     "batch_collection/windows": {"instants"},
     "batch_collection/paths": {"windows"},
@@ -34,11 +35,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch_collection/log": {*BASE, "storage", "schema", "formats"},
     "batch_collection/checkpoints": {*BASE, "storage", "log"},
     "batch_collection/publishing": {*BASE, "storage", "log", "checkpoints"},
-    "batch_collection/reading": {*BASE, "field_path", "storage", "schema", "formats", "log"},
-    "batch_collection/training": {*BASE, "field_path", "schema", "reading"},
+    "batch_collection/reading": {
+        *BASE,
+        "field_path",
+        "given",
+        "storage",
+        "schema",
+        "formats",
+        "log",
+    },
+    "batch_collection/training": {*BASE, "field_path", "given", "schema", "reading"},
     "batch_collection/collection": {
         *BASE,
         "field_path",
+        "given",
         "loading",
         "storage",
         "schema",
@@ -106,8 +116,22 @@ MAY_IMPORT: dict[str, set[str]] = {
         "sources",
     },
     "transforms/cutting": {"batch_collection", "elements", "sources"},
-    "transforms/writing": {"batch_collection", "elements", "sources", "decoding", "cutting"},
-    "transforms/committing": {"batch_collection", "elements", "sources", "decoding", "cutting"},
+    "transforms/writing": {
+        "batch_collection",
+        "process",
+        "elements",
+        "sources",
+        "decoding",
+        "cutting",
+    },
+    "transforms/committing": {
+        "batch_collection",
+        "process",
+        "elements",
+        "sources",
+        "decoding",
+        "cutting",
+    },
     "transforms": {
         "batch_collection",
         "process",
@@ -142,6 +166,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "running",
     },
     "pipeline/__init__": set(),
+    "pipeline/beam_yaml": {"batch_collection", "transforms"},
     "pipeline/cli": {"batch_collection", "options", "showing"},
     "pipeline/__main__": {"cli"},
 }
@@ -323,6 +348,19 @@ def test_a_library_is_named_in_its_rooms(path: Path) -> None:
     assert {
         name for name in imported(path) & MAY_NAME.keys() if room not in MAY_NAME[name]
     } == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_is_printed_as_it_is(path: Path) -> None:
+    """Only ``lines.py`` prints, and what a console of rich prints is ``shown(...)``."""
+    if name_of(path) == "pipeline/showing/lines.py":
+        return
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    calls = [ast.unparse(node) for node in nodes if isinstance(node, ast.Call)]
+
+    printing = [call for call in calls if re.match(r"([\w.]+\.)?print\(", call)]
+
+    assert [call for call in printing if ".print(shown(" not in call] == []
 
 
 def test_reading_a_collection_loads_neither_beam_nor_kafka() -> None:

@@ -83,6 +83,13 @@ def test_tests_and_targets_that_are_named_are_there() -> None:
     assert set(re.findall(r"(?m)^make (\w+)", "".join(blocks("sh")))) <= targets
 
 
+def test_the_pipeline_in_yaml_is_the_example() -> None:
+    """Which a test of its own runs."""
+    example = (ROOT / "examples" / "collect_batches.yaml").read_text(encoding="utf-8")
+
+    assert example in blocks("yaml")
+
+
 def test_commands_queries_and_programs_run(
     embedded: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,13 +109,14 @@ def test_commands_queries_and_programs_run(
 
     assert {command_of(words) for words in called} == set(cli.COMMANDS) - {"demo"}
     assert batch_collection.open(COLLECTION).rows == 400
+    assert batch_collection.open(COLLECTION.parent / "own").rows == 300
     (query,) = blocks("sql")
     assert answer(query)[0][0] == 400
 
 
 def _write_files(servers: str) -> None:
     """Write the files that the README's commands name."""
-    (config,) = blocks("yaml")
+    (config,) = (each for each in blocks("yaml") if each.startswith("# collect.yaml"))
     Path("collect.yaml").write_text(config.replace("localhost:9092", servers), encoding="utf-8")
     (program,) = (each for each in blocks("python") if each.startswith("# train.py"))
     Path("train.py").write_text(program, encoding="utf-8")

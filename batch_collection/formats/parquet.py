@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from batch_collection.formats.contract import BatchWriter, WritableFile
 
-__all__ = ["Parquet"]
+__all__ = ["Parquet", "with_nulls"]
 
 
 class Parquet:
@@ -75,6 +75,31 @@ class Parquet:
                 return chosen_columns(placeholder_rows(told), columns)
             _check_footer(file, path, told)
             return file.read_row_groups(list(groups), columns=columns, use_threads=False)
+
+
+def with_nulls(outline: Outline) -> frozenset[str]:
+    """Return the columns, and fields of structs, in which the footer of a file counts nulls.
+
+    Names have dots between them; those that stand for two are left out, and so are lists.
+    """
+    footer = outline.footer
+    if footer is None:
+        return frozenset()
+    leaves = [footer.schema.column(leaf) for leaf in range(footer.num_columns)]
+    paths = Counter(leaf.path for leaf in leaves)
+    return frozenset(
+        leaf.path
+        for number, leaf in enumerate(leaves)
+        if paths[leaf.path] == 1
+        and not leaf.max_repetition_level
+        and leaf.max_definition_level
+        and any(_nulls(footer, group, number) for group in range(footer.num_row_groups))
+    )
+
+
+def _nulls(footer: pq.FileMetaData, group: int, leaf: int) -> int:
+    found = footer.row_group(group).column(leaf).statistics
+    return found.null_count if found is not None and found.has_null_count else 0
 
 
 def _check_footer(file: pq.ParquetFile, path: str, told: Told) -> None:

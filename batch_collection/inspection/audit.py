@@ -54,7 +54,8 @@ class Counts:
 
     ``positions_checked``: whether files tell their rows' offsets, or the ids of their messages
     (``has_ids``: the source's have no offsets of their own). ``unpublished_files`` are those of the
-    newest entry that are committed, and not visible yet.
+    newest entry that are committed, and not visible yet. ``panes`` are those of Beam that rows
+    without addresses came in: that each is there once is all that the log can show of them.
     """
 
     entries: int
@@ -70,6 +71,7 @@ class Counts:
     expired_rows: int = 0
     unpublished_files: int = 0
     has_ids: bool = False
+    panes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ class _Auditor:
         self._carry: dict[str, FileRows | None] = {}
         self._interval: timedelta | None = None
         self._known = KnownNames()
+        self._origins: set[int] = set()
         self._fetched: Iterator[Any] = iter(())
         self._types = FileTypes(storage)
         self._letters: dict[str, tuple[Entry, DeadLetterFile]] = {}
@@ -196,6 +199,7 @@ class _Auditor:
         for pane in entry.panes:
             self._check_pane(entry, pane)
         self._manifests.check_empty(entry)
+        self._check_origins(entry)
         self._take_letters(entry)
         if entry.cycle == self._last:
             self._newest = entry
@@ -238,6 +242,7 @@ class _Auditor:
             expired_rows=self._counts["expired_rows"],
             unpublished_files=self._counts["unpublished_files"],
             has_ids=has_ids,
+            panes=len(self._origins),
         )
 
     def _find(self, finding: str) -> None:
@@ -253,6 +258,18 @@ class _Auditor:
             return read_entry(self._storage, cycle)
         except LogError:
             return None
+
+    def _check_origins(self, entry: Entry) -> None:
+        """See that no pane is there twice with the same rows, which have no addresses."""
+        for origin in entry.origins:
+            key = hash(replace(origin, repeated=False))
+            if key in self._origins:
+                self._find(
+                    f"{entry_path(entry.cycle)}: pane {origin.index} of window "
+                    f"{format_instant(origin.window_start)}, shard={origin.shard}, was in the log "
+                    f"before: its {origin.rows} rows are there twice"
+                )
+            self._origins.add(key)
 
     # batches
 
@@ -289,7 +306,8 @@ class _Auditor:
         self._add_ids(entry, file.path, rows)
         if rows.partitions is None:
             self._account.is_blind = True
-            if sum(count for _, _, count in file.offsets.values()) != file.rows:
+            counts = [count for _, _, count in file.offsets.values()]
+            if counts and sum(counts) != file.rows:  # rows of panes have none
                 self._find(f"{file.path} has {file.rows} rows, its offsets have others")
             return
         said = {p: tuple(span) for p, span in file.offsets.items()}

@@ -29,10 +29,12 @@ from batch_collection.publishing.publish import unpublished
 from batch_collection.windows import LAST_INSTANT, format_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import pyarrow as pa
 
     from batch_collection.checkpoints.checkpoint import Summary
-    from batch_collection.log.entry import BatchFile, Entry, Source
+    from batch_collection.log.entry import BatchFile, Entry, Pane, Source
     from batch_collection.log.expiry import Expiry
     from batch_collection.storage.contract import Storage
 
@@ -53,7 +55,10 @@ _SAMPLES = 101  # of a file's row times, spread evenly
 
 @dataclass(frozen=True, slots=True)
 class CycleStatus:
-    """One cycle. ``messages`` were read; ``rows``, ``files``, ``bytes`` are of its batches."""
+    """One cycle. ``messages`` were read; ``rows``, ``files``, ``bytes`` are of its batches.
+
+    ``repeated_rows`` are those of panes whose place had given others before (``Origin``).
+    """
 
     cycle: int
     committed_at: datetime
@@ -66,6 +71,7 @@ class CycleStatus:
     bytes: int
     windows: int
     dead_letters: int
+    repeated_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +86,11 @@ class OpenWindow:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums of all that was ever collected. ``closed_windows`` had rows, ``empty_windows`` none.
+    """Sums of a collection.
 
-    ``dead_letters`` are those that still are, or were expired; ``redriven`` messages were dead
-    letters, of which rows were made since.
+    ``rows``, ``late_rows``, ``files`` and ``bytes`` are of the batches that are there. All else is
+    of what was ever collected, expired or not: ``closed_windows`` had rows, ``empty_windows`` none;
+    ``dead_letters`` have not become rows; ``redriven`` messages did, after they had been some.
     """
 
     messages: int
@@ -104,11 +111,12 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class ExpiredStatus:
-    """What of the totals is there no more; ``entries`` were folded into the stub."""
+    """What was collected and is there no more; ``entries`` were folded into the stub."""
 
     before: datetime
     expired_at: datetime
     rows: int
+    late_rows: int
     files: int
     bytes: int
     dead_letters: int
@@ -128,7 +136,7 @@ class Latency:
 
     ``window_end`` counts from the end of the window of each on-time batch, ``row_time`` from the
     time of each row; that one is estimated: a file's row times are taken to be spread evenly. What
-    was redriven is left out.
+    was redriven or caught up with is left out: see ``_live_panes``.
     """
 
     window_end: Quantiles | None
@@ -140,8 +148,8 @@ class Status:
     """A collection at its newest entry.
 
     ``dead_letters_by_reason`` are those that are there. ``expired`` is None if nothing was, ``lag``
-    (messages by partition) if it is not asked for. ``unpublished_files`` of the newest entry are
-    committed, and not visible (yet).
+    (messages by partition) if it is not asked for or, for the reason ``lag_unknown``, not known.
+    ``unpublished_files`` of the newest entry are committed, and not visible (yet).
     """
 
     uri: str
@@ -159,6 +167,7 @@ class Status:
     lag: dict[int, int] | None = None
     expired: ExpiredStatus | None = None
     unpublished_files: int = 0
+    lag_unknown: str | None = None
 
     def to_json(self) -> str:
         """Return one JSON object; instants are RFC 3339, durations seconds."""
@@ -186,8 +195,9 @@ def _status(
     newest = newest_entry(storage)
     if newest is None:
         raise no_collection(storage)
-    first = max(first_kept(expiry), newest.cycle - last + 1)
-    entries = tuple(read_entries(storage, first, newest.cycle))
+    first = max(first_kept(expiry), newest.cycle - last)  # one more, that tells what came before
+    kept = tuple(read_entries(storage, first, newest.cycle))
+    live = [*_live_panes(kept, last)]
     sums = summed(storage, newest, expiry)
     windows = window_counts(storage, newest, expiry, sums)
     try:
@@ -197,6 +207,7 @@ def _status(
         if later is None or later.cycle == newest.cycle:
             raise
         return _status(storage, expiry, last, end_offsets)  # they were redriven meanwhile
+    expired = _expired(storage, newest, expiry)
     return Status(
         uri=storage.uri,
         source=newest.source,
@@ -205,13 +216,13 @@ def _status(
         cycle=newest.cycle,
         committed_at=newest.committed_at,
         boundary=newest.boundary,
-        totals=_totals(sums, windows, newest),
-        cycles=tuple(_cycle(entry) for entry in entries),
+        totals=_totals(sums, windows, newest, expired),
+        cycles=tuple(_cycle(entry) for entry in kept[-last:]),
         open_windows=_open_windows(storage, newest, expiry),
-        latency=Latency(_window_latency(entries), _row_latency(entries)),
+        latency=Latency(_window_latency(live), _row_latency(live)),
         dead_letters_by_reason=dict(reasons.most_common()),
         lag=None if end_offsets is None else _lag(newest, end_offsets),
-        expired=_expired(storage, newest, expiry),
+        expired=expired,
         unpublished_files=len(unpublished(storage, newest)),
     )
 
@@ -244,22 +255,32 @@ def _expired(storage: Storage, newest: Entry, expiry: Expiry | None) -> ExpiredS
     return ExpiredStatus(
         before=expiry.before,
         expired_at=expiry.expired_at,
-        rows=folded.rows + (pc.sum(gone.column("rows")).as_py() or 0),
+        rows=folded.rows + _summed(gone, "rows"),
+        late_rows=folded.late_rows + _summed(gone.filter(pc.field("timing") == "late"), "rows"),
         files=folded.files + gone.num_rows,
-        bytes=folded.bytes + (pc.sum(gone.column("bytes")).as_py() or 0),
+        bytes=folded.bytes + _summed(gone, "bytes"),
         dead_letters=folded.dead_letters - folded.taken_up,
         entries=expiry.first,
     )
 
 
-def _totals(sums: Sums, windows: WindowCounts, newest: Entry) -> Totals:
+def _summed(table: pa.Table, column: str) -> int:
+    return pc.sum(table.column(column)).as_py() or 0
+
+
+def _totals(
+    sums: Sums, windows: WindowCounts, newest: Entry, expired: ExpiredStatus | None
+) -> Totals:
     counts = sums._asdict()
+    if expired is not None:
+        for name in ("rows", "late_rows", "files", "bytes"):
+            counts[name] -= getattr(expired, name)
     counts |= {"closed_windows": windows.closed, "empty_windows": windows.empty}
     counts["dead_letters"] -= counts.pop("taken_up")
     return Totals(
         **counts,
         waiting_rows=sum(file.rows for file in newest.carry),
-        rows_per_file=sums.rows / sums.files if sums.files else 0.0,
+        rows_per_file=counts["rows"] / counts["files"] if counts["files"] else 0.0,
     )
 
 
@@ -296,6 +317,7 @@ def _cycle(entry: Entry) -> CycleStatus:
         bytes=sums.bytes,
         windows=len({pane.window_start for pane in entry.panes}),
         dead_letters=sums.dead_letters,
+        repeated_rows=sum(origin.rows for origin in entry.origins if origin.repeated),
     )
 
 
@@ -306,19 +328,33 @@ def _lag(newest: Entry, end_offsets: Mapping[int, int]) -> dict[int, int]:
     }
 
 
-def _window_latency(entries: Iterable[Entry]) -> Quantiles | None:
+def _live_panes(entries: Sequence[Entry], last: int) -> Iterator[tuple[Entry, Pane]]:
+    """Yield each pane, with its entry, that one of the last cycles made which kept up.
+
+    One that closes more than an interval catches up with what came before it: of that only the
+    newest window counts, and of a part of a backlog nothing.
+    """
+    for before, entry in [*zip((None, *entries), entries, strict=False)][-last:]:
+        passed, boundary = before.boundary if before else None, entry.boundary
+        if entry.is_maintenance or entry.cause == "backlog":
+            continue
+        jumped = boundary is not None and (passed is None or boundary - passed > entry.interval)
+        for pane in entry.panes:
+            if not jumped or boundary is None or pane.window_end >= boundary:
+                yield entry, pane
+
+
+def _window_latency(panes: Iterable[tuple[Entry, Pane]]) -> Quantiles | None:
     seconds = [
         (entry.committed_at - pane.window_end).total_seconds()
-        for entry in entries
-        for pane in entry.panes
+        for entry, pane in panes
         if pane.timing == "on_time" and pane.rows
     ]
     return _quantiles(np.array(seconds), np.ones(len(seconds)))
 
 
-def _row_latency(entries: Iterable[Entry]) -> Quantiles | None:
-    collected = (entry for entry in entries if not entry.is_maintenance)
-    pairs = [(entry, file) for entry in collected for file in entry.files]
+def _row_latency(panes: Iterable[tuple[Entry, Pane]]) -> Quantiles | None:
+    pairs = [(entry, file) for entry, pane in panes for file in pane.files]
     seconds = [_row_seconds(entry, file) for entry, file in pairs]
     weights = [np.full(_SAMPLES, file.rows / _SAMPLES) for _, file in pairs]
     return _quantiles(np.array(seconds).ravel(), np.array(weights).ravel())

@@ -67,6 +67,7 @@ def _check_reads(entry: Entry, before: Entry | None) -> Iterator[str]:
 def _check_rows(entry: Entry, before: Entry) -> Iterator[str]:
     waiting, waited = (sum(file.rows for file in one.carry) for one in (entry, before))
     came = sum(read.rows for read in (*entry.reads, *entry.became))
+    came += sum(origin.rows for origin in entry.origins)
     left = sum(pane.rows for pane in entry.panes)
     if waited + came != left + waiting:
         yield f"{waited} waiting and {came} new rows became {left} in batches and {waiting} waiting"

@@ -22,11 +22,13 @@ __all__ = [
     "FORMAT",
     "FORMS",
     "MAINTENANCE",
+    "Awaited",
     "BatchFile",
     "CarryFile",
     "DeadLetterFile",
     "Entry",
     "Form",
+    "Origin",
     "Pane",
     "PartitionRead",
     "Source",
@@ -66,7 +68,10 @@ MAINTENANCE = frozenset({"drop", "pin", "redrive", "upgrade"})
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a collection collects; ``topic_id``, ``cluster_id`` are None if the broker has none."""
+    """What a collection collects; ``topic_id``, ``cluster_id`` are None if the broker has none.
+
+    What came through Beam (``kind`` is ``beam``) has no ``topic``.
+    """
 
     kind: str
     topic: str
@@ -158,6 +163,36 @@ class DeadLetterFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where rows without addresses came from: a pane that Beam has fired, by its place.
+
+    The place is the pipeline's ``run`` (drawn when it was built), the window, the shard, and the
+    pane's ``index`` there. ``checksum`` is that of its elements, in whatever order. ``repeated``:
+    the same place had given other rows before, which may be the same ones in part.
+    """
+
+    run: str
+    window_start: datetime
+    shard: int
+    index: int
+    checksum: str
+    rows: int
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A window that is not closed though a ``run`` of Beam gives it panes.
+
+    ``ended`` are the shards whose on-time pane has come.
+    """
+
+    run: str
+    window_start: datetime
+    ended: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """The outcome of one cycle.
 
@@ -175,6 +210,7 @@ class Entry:
     columns whose type a user has said anew; ``dropped`` those that are left out of rows from then
     on, with the types that they had.
     ``layout``, ``headers`` and ``fold`` are the ``form`` that the collection was begun with.
+    What has no addresses has no ``reads``, but ``origins`` of its rows, and windows ``awaited``.
     """
 
     cycle: int
@@ -209,6 +245,8 @@ class Entry:
     headers: str = FORMS[1].headers
     fold: str = FORMS[1].fold
     format: int = 1
+    origins: tuple[Origin, ...] = ()
+    awaited: tuple[Awaited, ...] = ()
 
     def following(self, previous: str, **changes: Any) -> Entry:
         """Return an entry that follows this one, which reads nothing and gives no window anything.
@@ -258,6 +296,9 @@ class Entry:
     def to_json(self) -> bytes:
         """Return the entry's bytes, the same for the same entry."""
         fields = {name: getattr(self, name) for name in _names(Entry)}
+        for name in _OF_BEAM:
+            if not fields[name]:
+                del fields[name]
         del fields["interval"]
         fields["interval_seconds"] = self.interval.total_seconds()
         if self.backlog_from is None:  # as in entries of Kafka
@@ -286,8 +327,12 @@ class Entry:
             raise LogError(message) from error
 
 
+_OF_BEAM = ("origins", "awaited")
+"""The fields that only entries of rows without addresses have."""
+
 _KEPT = frozenset(
     {
+        "awaited",
         "source",
         "interval",
         "row_time",
@@ -375,6 +420,8 @@ _RECORDS: tuple[type, ...] = (
     Pane,
     CarryFile,
     DeadLetterFile,
+    Origin,
+    Awaited,
     Entry,
 )
 _FIELDS = {record: frozenset(_names(record)) for record in _RECORDS}
@@ -421,8 +468,13 @@ def _entry_fields(fields: dict[str, Any]) -> dict[str, Any]:
         ("carry", CarryFile),
         ("dead_letters", DeadLetterFile),
         ("became", PartitionRead),
+        ("origins", Origin),
     ):
         known[name] = tuple(record(**_known(record, item)) for item in fields.get(name, ()))
+    known["awaited"] = tuple(
+        Awaited(**_known(Awaited, {**item, "ended": tuple(item["ended"])}))
+        for item in fields.get("awaited", ())
+    )
     known["closed_empty"] = tuple(
         (parse_instant(start), parse_instant(end)) for start, end in fields.get("closed_empty", ())
     )

@@ -26,7 +26,12 @@ MOST_RACES = 20
 """How often a collector may be faster before a command gives up."""
 
 
-def append(storage: Storage, make: Callable[[Entry, str], Entry | None]) -> Entry | None:
+def append(
+    storage: Storage,
+    make: Callable[[Entry, str], Entry | None],
+    *,
+    published: str | None = None,
+) -> Entry | None:
     """Create and publish one entry behind the newest, whatever is committed meanwhile.
 
     What a collector has staged for the same cycle is left to it: see ``publish``.
@@ -35,6 +40,7 @@ def append(storage: Storage, make: Callable[[Entry, str], Entry | None]) -> Entr
         storage: Where the collection lies.
         make: Makes the entry that follows another, given with the digest of its bytes; called
             again after each lost race. None: there is nothing to say any more.
+        published: The plan of an entry that the caller has published: that is not done again.
 
     Raises:
         LogError: there is no collection, its log is damaged, or each race was lost.
@@ -43,7 +49,8 @@ def append(storage: Storage, make: Callable[[Entry, str], Entry | None]) -> Entr
         end = end_of_log(storage)
         if end is None:
             raise no_collection(storage)
-        finish(storage, end.entry)
+        if end.entry.plan != published:
+            finish(storage, end.entry)
         entry = make(end.entry, end.digest)
         if entry is None:
             return None

@@ -6,10 +6,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from batch_collection.errors import CollectionError
+from batch_collection.errors import CollectionError, in_one_line
 from batch_collection.formats.known import format_of
 from batch_collection.formats.parquet import Parquet
 from batch_collection.log.batch import opened
@@ -17,8 +18,6 @@ from batch_collection.schema.retyped import is_plain_cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pyarrow.compute as pc
 
     from batch_collection.log.batch import Batch
     from batch_collection.reading.row_sequence import RowSequence
@@ -58,7 +57,13 @@ def filterable(sequence: RowSequence, schema: pa.Schema, where: pc.Expression) -
     """Return the columns of ``schema``, and those besides that a filter may name.
 
     A column whose type was changed is left out where it can be: not all of it may be readable.
+
+    Raises:
+        CollectionError: it is no filter of these columns.
     """
+    if not isinstance(where, pc.Expression):
+        message = f"where must be an expression, as pc.field('value') > 1, got {where!r}"
+        raise CollectionError(message)
     usable = sequence.unified.usable()
     for name in sorted(_retyped(sequence, usable) - set(schema.names)):
         without = usable.remove(usable.get_field_index(name))
@@ -67,6 +72,11 @@ def filterable(sequence: RowSequence, schema: pa.Schema, where: pc.Expression) -
         except pa.ArrowException:
             continue
         usable = without
+    try:
+        ds.dataset(usable.empty_table()).to_table(filter=where)
+    except pa.ArrowException as error:
+        message = f"cannot filter where {where}: {in_one_line(error)}"
+        raise CollectionError(message) from error
     return usable
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,10 @@ import pyarrow as pa
 
 from batch_collection.field_path import split_path
 from batch_collection.formats.known import format_of
+from batch_collection.formats.parquet import Parquet, with_nulls
 from batch_collection.formats.told import Told
 from batch_collection.log.batch import in_parts, reading
-from batch_collection.reading.splits import leaf
+from batch_collection.reading.splits import leaf, leaf_at, leaf_type, skewed
 from batch_collection.schema.arrow import to_arrow
 from batch_collection.schema.unified import Unified, conformed, unified
 
@@ -108,12 +110,30 @@ class RowSequence:
 
     @cached_property
     def rows(self) -> tuple[int, ...]:
-        """How many rows each piece has; with sides their keys are read for that, once."""
+        """How many rows each piece has; with sides their keys are read for that, once.
+
+        It is a warning if they are far from the fractions that were asked for.
+        """
         if not self.sides:
             return tuple(rows for outline in self.outlines for rows in outline.groups)
         with ThreadPoolExecutor(2) as pool:
             counts = pool.map(self._count, range(len(self.batches)))
-            return tuple(count for of_file in counts for count in of_file)
+            found = tuple(count for of_file in counts for count in of_file)
+        skew = skewed(self.sides, sum(found), sum(batch.rows for batch in self.batches))
+        if skew is not None:
+            warnings.warn(skew, stacklevel=2)
+        return found
+
+    def first_with_null(self, path: tuple[str, ...]) -> str | None:
+        """Return the first file that is known to have a null in a column, or in a field of one.
+
+        It is known from schemas and footers. Rows are read only where they have sides, and only
+        those of files with nulls.
+        """
+        for batch, one in enumerate(self.batches):
+            if self._may_have_null(batch, path) and self._has_null(batch, path):
+                return one.path
+        return None
 
     def load(self, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
         """Read rows, those columns only; ``slices`` count rows that are on all sides."""
@@ -128,6 +148,27 @@ class RowSequence:
     def table(self, batch: int, schema: pa.Schema) -> pa.Table:
         """Read a file."""
         return conformed(self._read_chosen(batch, None, schema.names), schema)
+
+    def _may_have_null(self, batch: int, path: tuple[str, ...]) -> bool:
+        schema = self.outlines[batch].schema
+        has_column = path[0] in schema.names
+        found = leaf_type(schema.field(path[0]).type, path[1:]) if has_column else None
+        if found is None or pa.types.is_null(found):
+            return self.batches[batch].rows > 0
+        return ".".join(path) in self._nulls[batch]
+
+    def _has_null(self, batch: int, path: tuple[str, ...]) -> bool:
+        """Look into the rows where some of them are on other sides."""
+        if not self.sides:
+            return True
+        schema = pa.schema([(path[0], self.unified.fields[path[0]])])
+        return leaf_at(self.table(batch, schema), path).null_count > 0
+
+    @cached_property
+    def _nulls(self) -> tuple[frozenset[str], ...]:
+        """Of each file, the columns and fields whose footer counts nulls, with dots."""
+        with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
+            return tuple(pool.map(_with_nulls, self.batches, self.outlines))
 
     def _runs(self, slices: Sequence[Slice]) -> list[_Run]:
         """Join slices of one file that follow one another, so that it is opened once for them.
@@ -223,6 +264,15 @@ def _outline(batch: Batch) -> Outline:
     form = format_of(batch.path)
     found = reading(batch, lambda source: form.outline(source, batch.path, batch.told))
     return found if in_parts(batch) else found._replace(footer=None)
+
+
+def _with_nulls(batch: Batch, outline: Outline) -> frozenset[str]:
+    form = format_of(batch.path)
+    if not isinstance(form, Parquet):
+        return frozenset()
+    if outline.footer is None:
+        outline = reading(batch, lambda source: form.outline(source, batch.path, batch.told))
+    return with_nulls(outline)
 
 
 def _types(schema: pa.Schema) -> Types:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError
 from batch_collection.field_path import split_path
+from batch_collection.given import mapping
 from batch_collection.reading.order import hashed
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Side", "leaf", "leaf_at", "leaf_type", "sides"]
+__all__ = ["Side", "leaf", "leaf_at", "leaf_type", "sides", "skewed"]
 
 
 _WHOLE = 2**64
@@ -55,7 +57,10 @@ def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dic
     Raises:
         CollectionError: the fractions are no parts of a whole.
     """
-    values = list(fractions.values())
+    values = list(mapping("fractions", fractions, "{'train': 0.8, 'test': 0.2}").values())
+    if not all(isinstance(value, Real) and not isinstance(value, bool) for value in values):
+        message = f"fractions must be numbers, got {dict(fractions)}"
+        raise CollectionError(message)
     if not values or min(values) <= 0 or math.fsum(values) > 1 + 1e-9:
         message = f"fractions must be above 0 and add up to 1 at most, got {dict(fractions)}"
         raise CollectionError(message)
@@ -67,6 +72,22 @@ def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dic
         name: Side(by, low, high, salt)
         for name, low, high in zip(fractions, starts, ends, strict=True)
     }
+
+
+def skewed(sides: Sequence[Side], rows: int, total: int) -> str | None:
+    """Say that rows miss the fraction of the keys: half as many as it, or as the rest, or twice."""
+    wanted = math.prod((side.high - side.low) / _WHOLE for side in sides)
+    if not total or all(
+        part / 2 <= found <= part * 2
+        for part, found in ((wanted, rows / total), (1 - wanted, 1 - rows / total))
+    ):
+        return None
+    keys = ",".join(dict.fromkeys(name for side in sides for name in side.by))
+    side = ", ".join(map(str, sides))
+    return (
+        f"the side {side} has {rows / total:.1%} of the rows, not {wanted:.1%}: {keys} has few "
+        "values, or some with very many rows; split by another key, or with another salt"
+    )
 
 
 def leaf(rows: pa.Table, name: str) -> pa.ChunkedArray:

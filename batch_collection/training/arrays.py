@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError, in_one_line
-from batch_collection.field_path import quoted_path, split_path
+from batch_collection.field_path import plain_path, quoted_path, split_path
+from batch_collection.given import mapping, names, whole_number
 from batch_collection.reading.splits import leaf_at, leaf_type
 from batch_collection.schema.columns import NOT_PAYLOAD
 from batch_collection.schema.conforming import beyond_range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -41,9 +42,11 @@ class ArrayRules:
 
     Args:
         columns: Which, in that order; a struct stands for its fields. None: the payload's.
+        exclude: Columns of these, or fields, that are left out.
         casts: Types by name, as ``float32``; of a list, that of its elements. A value that does
             not fit is an error.
-        fill: What stands for null, by name. Without it nulls are NaN where a column holds
+        fill: What stands for null, by name; ``scores[]`` is the elements of a list, for which
+            null itself is ``[]`` at most. Without it nulls are NaN where a column holds
             fractions, and an error elsewhere.
         mask: Columns that get another one, ``NAME_is_null``; null is ``fill`` or zero in them.
         lengths: How long the lists of a column are made: cut, or zeros added. Without it they keep
@@ -52,11 +55,33 @@ class ArrayRules:
     """
 
     columns: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
     casts: Mapping[str, str | pa.DataType] = field(default_factory=dict)
     fill: Mapping[str, Any] = field(default_factory=dict)
     mask: Sequence[str] = ()
     lengths: Mapping[str, int] = field(default_factory=dict)
     time_zone: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            CollectionError: names the option.
+        """
+        for option, listed in (
+            ("columns", () if self.columns is None else self.columns),
+            ("exclude", self.exclude),
+            ("mask", self.mask),
+        ):
+            names(option, listed)
+        mapping("casts", self.casts, "{'value': 'float32'}")
+        mapping("fill", self.fill, "{'value': 0}")
+        for name, length in mapping("lengths", self.lengths, "{'vector': 8}").items():
+            if whole_number(f"length of {name}", length) < 0:
+                message = f"length of {name} must be at least 0, got {length}"
+                raise CollectionError(message)
+        if self.time_zone is not None:
+            _check_zone(self.time_zone)
 
 
 class Spec(NamedTuple):
@@ -90,13 +115,25 @@ class Arrays:
             CollectionError: there is no such column, or no array can hold it.
         """
         self._rules = rules
-        names = rules.columns
-        if names is None:
-            names = [name for name in known.fields if name not in NOT_PAYLOAD - known.payload]
-        paths = {name: split_path(name, known.fields.__contains__) for name in names}
-        self.schema = known.schema([path[0] for path in paths.values()], where)
-        leaves = (each for named in paths.items() for each in _leaves(*named, self.schema, where))
+        listed = rules.columns
+        if listed is None:
+            listed = [name for name in known.fields if name not in NOT_PAYLOAD - known.payload]
+        paths = {name: split_path(name, known.fields.__contains__) for name in listed}
+        out = {name: split_path(name, known.fields.__contains__) for name in rules.exclude}
+        tops = [path[0] for path in paths.values() if path[:1] not in out.values()]
+        schema = known.schema(tops, where)
+        left = {name: path for name, path in paths.items() if path[0] in tops}
+        every = [leaf for named in left.items() for leaf in _leaves(*named, schema, where)]
+        leaves = [leaf for leaf in every if not _is_within(leaf.path, out.values())]
+        within = [*(leaf.path for leaf in every), *paths.values()]
+        for name, path in out.items():
+            if not any(_is_within(each, [path]) for each in within):
+                message = f"exclude names {name}; no such column is read"
+                raise CollectionError(message)
         self._columns = [self._settled(*each) for each in _told_apart(leaves)]
+        used = {column.path[0] for column in self._columns}
+        self.schema = pa.schema([each for each in schema if each.name in used])
+        self._check_held(known)
         self._check_names()
         self.specs = {column.name: _spec(column) for column in self._columns}
         self.specs |= {f"{name}_is_null": Spec(np.dtype(np.bool_)) for name in rules.mask}
@@ -124,34 +161,79 @@ class Arrays:
                 raise CollectionError(message) from error
         return arrays | masks
 
+    def check_nulls(self, first_with_null: Callable[[tuple[str, ...]], str | None]) -> None:
+        """Refuse nulls for which nothing is to stand: at once, not when they are read.
+
+        Args:
+            first_with_null: Returns the first file that is known to have a null in a column, or in
+                a field of one.
+
+        Raises:
+            CollectionError: names the column and the file.
+        """
+        rules = self._rules
+        for column in self._columns:
+            takes_null = pa.types.is_list(column.type) or pa.types.is_floating(column.type)
+            if takes_null or column.name in rules.fill or column.name in rules.mask:
+                continue
+            path = first_with_null(column.path)
+            if path is not None:
+                message = f"{_has_nulls(column)}; the first is in {path}"
+                raise CollectionError(message)
+
     def _settled(self, name: str, path: tuple[str, ...], type_: pa.DataType) -> _Column:
         is_list = pa.types.is_list(type_)
         element = type_.value_type if is_list else type_
         if name in self._rules.casts:
             element = _type(self._rules.casts[name], name)
-        held = [test for test, _ in _EMPTY if test(element)] or _is_number(element)
-        if not held:
-            message = (
-                f"column {name} is {type_}, which no array can hold; choose others with columns, "
-                "or read it with to_arrow_batches"
-            )
-            raise CollectionError(message)
         length = self._rules.lengths.get(name)
         return _Column(name, path, pa.list_(element) if is_list else element, element, length)
 
+    def _check_held(self, known: Unified) -> None:
+        """Refuse columns that no array can hold, all of them at once."""
+        bad = [column for column in self._columns if not _is_held(column.element)]
+        if bad:
+            shown = ", ".join(f"{column.name} ({column.type})" for column in bad)
+            left_out = [plain_path(column.path, known.fields) for column in bad]
+            message = (
+                f"no array can hold {shown}; leave out what you do not need with "
+                f"exclude={left_out}, or read it with to_arrow_batches"
+            )
+            raise CollectionError(message)
+
     def _check_names(self) -> None:
         """Refuse rules for what isn't there: a slip of the pen must not be taken for consent."""
-        names = {column.name for column in self._columns}
+        known_names = {column.name for column in self._columns}
         lists = {column.name for column in self._columns if pa.types.is_list(column.type)}
-        for rule, known in (("casts", names), ("fill", names), ("mask", names), ("lengths", lists)):
+        filled = known_names | {f"{name}[]" for name in lists}
+        for rule, known in (
+            ("casts", known_names),
+            ("fill", filled),
+            ("mask", known_names),
+            ("lengths", lists),
+        ):
             unknown = sorted(set(getattr(self._rules, rule)) - known)
             if unknown:
                 kind = "list" if rule == "lengths" else "column"
                 message = f"{rule} names {', '.join(unknown)}; no such {kind} is read"
                 raise CollectionError(message)
-        taken = sorted(name for name in self._rules.mask if f"{name}_is_null" in names)
+        taken = sorted(name for name in self._rules.mask if f"{name}_is_null" in known_names)
         if taken:
             message = f"mask of {taken[0]} would be {taken[0]}_is_null, which is a column; use fill"
+            raise CollectionError(message)
+        for column in self._columns:
+            self._check_fill(column)
+
+    def _check_fill(self, column: _Column) -> None:
+        """Refuse what can't stand for null in a column: it would be found at the first null."""
+        fill, flat = self._rules.fill, f"{column.name}[]"
+        is_list = pa.types.is_list(column.type)
+        if is_list and column.name in fill and fill[column.name] not in ([], ()):
+            message = f"fill of {column.name} must be [], got {fill[column.name]!r}"
+            raise CollectionError(message)
+        name = flat if is_list else column.name
+        if name in fill and not _fits(fill[name], column.element):
+            message = f"fill of {name} must be a value of {column.element}, got {fill[name]!r}"
             raise CollectionError(message)
 
     def _array(self, column: _Column, found: pa.Array) -> npt.NDArray[Any]:
@@ -175,18 +257,13 @@ class Arrays:
             return found.fill_null(pa.scalar(_empty(found.type), found.type))
         if pa.types.is_floating(found.type):
             return found
-        message = (
-            f"column {name} has nulls; say what stands for them with fill={{{name!r}: ...}}, "
-            f"or add {name}_is_null with mask=[{name!r}]"
-        )
-        raise CollectionError(message)
+        raise CollectionError(_has_nulls(column))
 
     def _lists(self, column: _Column, found: pa.Array) -> npt.NDArray[Any]:
         name = column.name
         if found.null_count and name not in self._rules.fill and name not in self._rules.mask:
-            message = f"column {name} has nulls; fill={{{name!r}: []}} or mask makes them empty"
-            raise CollectionError(message)
-        flat = column._replace(name=f"{name}[]")
+            raise CollectionError(_has_nulls(column))
+        flat = column._replace(name=f"{name}[]", type=column.element)
         values = _writable(self._filled(flat, _cast(found.flatten(), column.element)))
         lengths = found.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         lengths = lengths.astype(np.int64)
@@ -253,7 +330,7 @@ def _type(given: str | pa.DataType, name: str) -> pa.DataType:
         return given
     try:
         return pa.type_for_alias(given)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         message = f"casts gives {name} an unknown type {given!r}; one is float32"
         raise CollectionError(message) from error
 
@@ -269,6 +346,39 @@ def _cast(found: pa.Array, type_: pa.DataType) -> pa.Array:
         message = f"{beyond} is beyond the range of {type_}"
         raise pa.ArrowInvalid(message)
     return cast
+
+
+def _has_nulls(column: _Column) -> str:
+    name = column.name
+    if pa.types.is_list(column.type):
+        return f"column {name} has nulls; fill={{{name!r}: []}} or mask makes them empty"
+    message = f"column {name} has nulls; say what stands for them with fill={{{name!r}: ...}}"
+    if name.endswith("[]"):
+        return message
+    return f"{message}, or add {name}_is_null with mask=[{name!r}]"
+
+
+def _fits(value: Any, type_: pa.DataType) -> bool:
+    try:
+        return pa.scalar(value, type_).is_valid
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return False
+
+
+def _check_zone(zone: Any) -> None:
+    try:
+        pc.local_timestamp(pa.scalar(0, pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone)))
+    except (pa.ArrowException, TypeError) as error:
+        message = f"time_zone must be the name of one, as Europe/Berlin, got {zone!r}"
+        raise CollectionError(message) from error
+
+
+def _is_within(path: tuple[str, ...], others: Iterable[tuple[str, ...]]) -> bool:
+    return any(path[: len(other)] == other for other in others)
+
+
+def _is_held(type_: pa.DataType) -> bool:
+    return _is_number(type_) or any(test(type_) for test, _ in _EMPTY)
 
 
 def _is_number(type_: pa.DataType) -> bool:

@@ -6,26 +6,30 @@ is turned into before batches are cut from it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from batch_collection.errors import CollectionError
+from batch_collection.given import whole_number
 from batch_collection.parallel import ahead
 from batch_collection.reading.order import blocks, permutation, shard_range, worker_range
+from batch_collection.reading.ordered_windows import OrderedWindows
 from batch_collection.training.arrays import ArrayRules, Arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy.typing as npt
 
-    from batch_collection.reading.order import Block
+    from batch_collection.reading.order import Block, Slice
     from batch_collection.reading.row_sequence import RowSequence
 
 __all__ = [
+    "BLOCK_BYTES",
     "BLOCK_ROWS",
     "ArrayOptions",
     "BatchOptions",
@@ -41,6 +45,11 @@ __all__ = [
 BLOCK_ROWS = 128 * 1024
 """Rows read at once where rows are not shuffled; a collector's row groups have as many."""
 
+BLOCK_BYTES = 32 << 20
+"""Bytes read at once there, but for one row group at least; so many a thread reads ahead."""
+
+_PAIR = 2
+
 _Cut = TypeVar("_Cut")
 
 
@@ -48,6 +57,7 @@ class BatchOptions(TypedDict, total=False):
     """How rows are cut in batches; see ``BatchRules``."""
 
     drop_remainder: bool
+    order_by: str | None
     shuffle: int | None
     shuffle_buffer: int
     shard: tuple[int, int]
@@ -59,6 +69,7 @@ class ArrayOptions(BatchOptions, total=False):
     """The same, and how columns become arrays; see ``arrays.ArrayRules``."""
 
     columns: Sequence[str] | None
+    exclude: Sequence[str]
     casts: Mapping[str, str | pa.DataType]
     fill: Mapping[str, Any]
     mask: Sequence[str]
@@ -73,13 +84,16 @@ class BatchRules:
     Args:
         batch_size: The rows of each batch; the last one of an epoch has what is left.
         drop_remainder: Leave that one out; all shards then have equally many batches.
+        order_by: A column by which the rows of each window are sorted, as ``_timestamp``; a window
+            is in memory then. None: as they were committed.
         shuffle: A seed. The row groups of all files are put in random order, and the rows of as
             many as make ``shuffle_buffer`` rows are mixed; another order each epoch. None: by
             window.
         shuffle_buffer: Rows that are mixed; so many, and one row group more, are in memory.
         shard: ``(index, count)``: every row is in one shard, and shards differ by one row at most.
         repeat: Epochs; None: without end.
-        prefetch: Threads that read ahead, each a block: 128 Ki rows or a shuffle buffer; 0: none.
+        prefetch: Threads that read ahead, each a block: 128 Ki rows or 32 MiB, one row group at
+            least, or a shuffle buffer. Fewer where blocks are larger than that; 0: none.
     """
 
     batch_size: int
@@ -89,6 +103,7 @@ class BatchRules:
     shard: tuple[int, int] = (0, 1)
     repeat: int | None = 1
     prefetch: int = 2
+    order_by: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.
@@ -96,6 +111,7 @@ class BatchRules:
         Raises:
             CollectionError: names the option.
         """
+        self._normalize()
         index, count = self.shard
         for good, message in (
             (self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}"),
@@ -112,15 +128,54 @@ class BatchRules:
                 f"repeat must be at least 1, or None for no end, got {self.repeat}",
             ),
             (self.prefetch >= 0, f"prefetch must be at least 0, got {self.prefetch}"),
+            (
+                isinstance(self.drop_remainder, bool),
+                f"drop_remainder must be True or False, got {self.drop_remainder!r}",
+            ),
+            (
+                self.order_by is None or isinstance(self.order_by, str),
+                f"order_by must be the name of a column, got {self.order_by!r}",
+            ),
+            (
+                self.order_by is None or self.shuffle is None,
+                "order_by and shuffle are two orders; leave one of them out",
+            ),
         ):
             if not good:
                 raise CollectionError(message)
 
+    def _normalize(self) -> None:
+        """Make integers of what is none of Python's: they stand in states, which are JSON."""
+        for name in ("batch_size", "shuffle", "shuffle_buffer", "repeat", "prefetch"):
+            given = getattr(self, name)
+            if given is None and name in {"shuffle", "repeat"}:
+                continue
+            if name == "shuffle" and isinstance(given, bool):
+                message = f"shuffle must be a seed, as 1, or None for no shuffle, got {given}"
+                raise CollectionError(message)
+            object.__setattr__(self, name, whole_number(name, given))
+        if not isinstance(self.shard, Sequence) or len(self.shard) != _PAIR:
+            message = f"shard must be (index, count), got {self.shard!r}"
+            raise CollectionError(message)
+        object.__setattr__(self, "shard", tuple(whole_number("shard", n) for n in self.shard))
+
+
+class _Rows(Protocol):
+    """Rows in an order, in pieces each of which can be read alone."""
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """How many rows each piece has."""
+
+    def load(self, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
+        """Read rows, those columns only."""
+
 
 class _Kind(NamedTuple):
-    """What rows are made into, how rows ``[a, b)`` are cut from that, how cuts are joined."""
+    """What rows are made into, how that is put in another order, cut, and how cuts are joined."""
 
     made: Callable[[pa.Table], Any]
+    taken: Callable[[Any, npt.NDArray[np.int64]], Any]
     cut: Callable[[Any, int, int], Any]
     join: Callable[[list[Any]], Any]
 
@@ -134,7 +189,7 @@ class Batches(Generic[_Cut]):
     """
 
     def __init__(
-        self, sequence: RowSequence, schema: pa.Schema, rules: BatchRules, kind: _Kind, view: Any
+        self, sequence: _Rows, schema: pa.Schema, rules: BatchRules, kind: _Kind, view: Any
     ) -> None:
         """Cut the rows of ``sequence``; ``view`` names the snapshot in a state."""
         self.rules = rules
@@ -142,6 +197,7 @@ class Batches(Generic[_Cut]):
         self._worker = (0, 1)
         self._epoch, self._row, self._until = 0, 0, self._end_after(0)
         self._resumes = False
+        self._row_bytes = 0.0  # of a row as it was last read; 0: not known yet
 
     def for_worker(self, index: int, count: int) -> Batches[_Cut]:
         """Return a loader worker's part: whole batches, those that one loader alone would cut."""
@@ -149,8 +205,7 @@ class Batches(Generic[_Cut]):
             self._sequence, self._schema, self.rules, self._kind, self._view
         )
         part._worker = (index, count)
-        part._epoch, part._until = self._epoch, self._until
-        part._row, part._resumes = self._row, self._resumes
+        part._epoch, part._until = self._epoch, self._end_after(self._epoch)
         return part
 
     def __len__(self) -> int:
@@ -163,6 +218,23 @@ class Batches(Generic[_Cut]):
             message = "batches that repeat without end have no length"
             raise TypeError(message)
         return self.batches_an_epoch * self.rules.repeat
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the next loop begins at a place that was loaded."""
+        return self._resumes
+
+    @property
+    def loop_epoch(self) -> int:
+        """The first epoch of the loop that the place is in; without end, that of the place."""
+        return (
+            self._epoch if self._until is None else max(self._until - (self.rules.repeat or 0), 0)
+        )
+
+    @property
+    def at_loop_start(self) -> bool:
+        """Whether nothing of the loop has been handed out."""
+        return self._row == 0 and self._epoch == self.loop_epoch
 
     @property
     def batches_an_epoch(self) -> int:
@@ -188,15 +260,27 @@ class Batches(Generic[_Cut]):
         self._epoch, self._row, self._until = epoch, 0, self._end_after(epoch)
 
     def skip(self, count: int) -> None:
-        """Let the next loop begin after ``count`` batches, those of whole loops among them."""
-        epochs, batches = divmod(count, self.batches_an_epoch or 1)
+        """Let the next loop begin ``count`` batches later, those of whole loops among them."""
+        each, begun = self.batches_an_epoch or 1, self._epoch
+        if self._resumes:
+            begun = self.loop_epoch
+            count += (self._epoch - begun) * each - (-self._row // self.rules.batch_size)
+        epochs, batches = divmod(count, each)
         done = epochs // self.rules.repeat * self.rules.repeat if self.rules.repeat else 0
-        self._until = self._end_after(self._epoch + done)
-        self._epoch, self._row = self._epoch + epochs, batches * self.rules.batch_size
+        self._until = self._end_after(begun + done)
+        self._epoch, self._row = begun + epochs, batches * self.rules.batch_size
         self._resumes = True
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next loop begin with this epoch, counted from 0."""
+        """Let the next loop begin with this epoch, counted from 0.
+
+        Raises:
+            CollectionError: it is none.
+        """
+        epoch = whole_number("epoch", epoch)
+        if epoch < 0:
+            message = f"epoch must be at least 0, got {epoch}"
+            raise CollectionError(message)
         self._epoch, self._row, self._resumes = epoch, 0, False
 
     def state_dict(self) -> dict[str, Any]:
@@ -230,7 +314,7 @@ class Batches(Generic[_Cut]):
 
     def _identity(self) -> dict[str, Any]:
         rules = self.rules
-        names = ("batch_size", "drop_remainder", "shuffle", "shuffle_buffer")
+        names = ("batch_size", "drop_remainder", "shuffle", "shuffle_buffer", "order_by")
         return {
             **self._view,
             **{name: getattr(rules, name) for name in names},
@@ -278,28 +362,50 @@ class Batches(Generic[_Cut]):
 
     def _blocks(self, epoch: int, low: int, high: int) -> Iterator[tuple[int, int, Any]]:
         """Yield the blocks with rows in ``[low, high)`` of the shard: first row, rows, content."""
-        rules, counts = self.rules, self._sequence.rows
-        order: Sequence[int] = range(len(counts))
-        size = BLOCK_ROWS
-        if rules.shuffle is not None:
-            order = permutation(len(counts), rules.shuffle, epoch).tolist()
-            size = rules.shuffle_buffer
-        found = blocks(counts, order, *self._shard(), size)
-        wanted = [
+        counts, (begin, end) = self._sequence.rows, self._shard()
+        shuffle, size = self.rules.shuffle, self.rules.shuffle_buffer
+        first = 0 if shuffle is not None else low
+        if shuffle is None:  # any blocks will do
+            found = blocks(counts, range(len(counts)), begin + low, begin + high, self._block_rows)
+        else:
+            order = permutation(len(counts), shuffle, epoch).tolist()
+            found = blocks(counts, order, begin, end, lambda: size)
+        wanted = (
             (number, block)
             for number, block in enumerate(found)
-            if block.first < high and block.first + block.rows > low
-        ]
-        loaded = ahead(lambda place: self._read(epoch, *place), wanted, rules.prefetch)
-        for (_, block), made in zip(wanted, loaded, strict=True):
-            yield block.first, block.rows, made
+            if first + block.first < high and first + block.first + block.rows > low
+        )
+        loaded = ahead(
+            lambda place: (place[1], self._read(epoch, *place)),
+            wanted,
+            self.rules.prefetch,
+            self._weight,
+        )
+        for block, made in loaded:
+            yield first + block.first, block.rows, made
+
+    def _block_rows(self) -> int:
+        """Return how many rows are read at once; what is read first is one piece."""
+        return int(min(BLOCK_ROWS, BLOCK_BYTES / self._row_bytes)) if self._row_bytes else 1
+
+    def _weight(self, place: tuple[int, Block]) -> float:
+        """Return as how many blocks one counts: all if no row was weighed yet, so it is waited for.
+
+        One is read ahead however large it is.
+        """
+        if not self._row_bytes:
+            return self.rules.prefetch + 1
+        return min(max(place[1].rows * self._row_bytes / BLOCK_BYTES, 1), self.rules.prefetch)
 
     def _read(self, epoch: int, number: int, block: Block) -> Any:
         rows = self._sequence.load(block.slices, self._schema)
+        self._row_bytes = max(rows.nbytes / max(rows.num_rows, 1), 1)
+        made = self._kind.made(rows)
+        del rows
         if self.rules.shuffle is not None:
             key = (self.rules.shuffle, epoch, self.rules.shard[0], number + 1)
-            rows = rows.combine_chunks().take(pa.array(permutation(block.rows, *key)))
-        return self._kind.made(rows)
+            made = self._kind.taken(made, permutation(block.rows, *key))
+        return made
 
 
 def check_names(options: Mapping[str, Any], known: type) -> None:
@@ -318,16 +424,29 @@ def check_names(options: Mapping[str, Any], known: type) -> None:
 def arrow_batches(
     sequence: RowSequence, schema: pa.Schema, rules: BatchRules, view: Any
 ) -> Batches[pa.Table]:
-    """Return tables, which share the memory of what was read: nothing is copied."""
-    return Batches(sequence, schema, rules, _Kind(_as_it_is, _cut_table, pa.concat_tables), view)
+    """Return tables, which share the memory of what was read: nothing is copied.
+
+    Raises:
+        CollectionError: there is no column to order by.
+    """
+    kind = _Kind(_as_it_is, _taken_table, _cut_table, pa.concat_tables)
+    return Batches(_ordered(sequence, rules), schema, rules, kind, view)
 
 
 def numpy_batches(
     sequence: RowSequence, arrays: Arrays, rules: BatchRules, view: Any
 ) -> Batches[dict[str, npt.NDArray[Any]]]:
-    """Return batches of arrays; those within one block share its memory."""
-    kind = _Kind(arrays.of, _cut_arrays, _join_arrays)
-    return Batches(sequence, arrays.schema, rules, kind, view)
+    """Return batches of arrays; those within one block share its memory.
+
+    Raises:
+        CollectionError: there is no column to order by.
+    """
+    kind = _Kind(arrays.of, _taken_arrays, _cut_arrays, _join_arrays)
+    return Batches(_ordered(sequence, rules), arrays.schema, rules, kind, view)
+
+
+def _ordered(sequence: RowSequence, rules: BatchRules) -> _Rows:
+    return sequence if rules.order_by is None else OrderedWindows.of(sequence, rules.order_by)
 
 
 def arrays_of(
@@ -336,17 +455,30 @@ def arrays_of(
     """Settle the columns that options ask for; return what is left of these: how to cut.
 
     Raises:
-        CollectionError: an option is unknown, or a column is none.
+        CollectionError: an option is unknown, a column is none, or it has nulls and nothing is to
+            stand for them.
     """
     check_names(options, ArrayOptions)
     names = {each.name for each in fields(ArrayRules)}
     rules = ArrayRules(**{name: value for name, value in options.items() if name in names})
     left = {name: value for name, value in options.items() if name not in names}
-    return Arrays(rules, sequence.unified, where), left
+    arrays = Arrays(rules, sequence.unified, where)
+    arrays.check_nulls(sequence.first_with_null)
+    return arrays, left
 
 
 def _as_it_is(rows: pa.Table) -> pa.Table:
     return rows
+
+
+def _taken_table(rows: pa.Table, order: npt.NDArray[np.int64]) -> pa.Table:
+    return rows.combine_chunks().take(pa.array(order))
+
+
+def _taken_arrays(
+    rows: dict[str, npt.NDArray[Any]], order: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[Any]]:
+    return {name: column[order] for name, column in rows.items()}
 
 
 def _cut_table(rows: pa.Table, start: int, stop: int) -> pa.Table:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from batch_collection.errors import CollectionError
+from batch_collection.given import whole_number
 from batch_collection.training.batches import numpy_batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -25,19 +27,40 @@ _HANDED_OVER = 64 * 1024  # rows, about: each time Python is called by TensorFlo
 
 
 def tensorflow_dataset(
-    sequence: RowSequence, arrays: Arrays, rules: BatchRules, *, skip: int, view: Any
+    sequence: RowSequence,
+    arrays: Arrays,
+    rules: BatchRules,
+    *,
+    state: Mapping[str, Any] | None,
+    skip: int,
+    view: Any,
 ) -> tf.data.Dataset:
     """Return batches as dicts: column -> tensor, their types and shapes known without reading.
 
     Text and bytes are ``tf.string``, instants int64 microseconds since the Unix epoch, ragged rows
     a ``tf.RaggedTensor``. A loop that comes to its end is followed by the next epoch. Many batches
     at once are handed to TensorFlow, which cuts them.
+
+    Raises:
+        CollectionError: no column is read, or the place to begin at is that of other batches.
     """
+    if not arrays.specs:
+        message = "no column is read, and tf.data has no batches without one; use to_numpy_batches"
+        raise CollectionError(message)
+    skip = whole_number("skip", skip)
+    if skip < 0 or (skip and state is None):
+        message = (
+            f"skip={skip} needs the state of these batches when the run began, which tells their "
+            "rows: state=..., from to_numpy_batches(...).state_dict() with the same options"
+        )
+        raise CollectionError(message)
     size = rules.batch_size
     ragged = any(spec.ragged for spec in arrays.specs.values())
     several = 1 if ragged else max(_HANDED_OVER // size, 1)
     batches = numpy_batches(sequence, arrays, rules, view)
-    batches.skip(skip)
+    if state is not None:
+        batches.load_state_dict(state)
+        batches.skip(skip)
 
     def made() -> Iterator[dict[str, Any]]:
         for batch in batches.in_groups(several):
@@ -52,9 +75,10 @@ def tensorflow_dataset(
                 size, drop_remainder=rules.drop_remainder
             )
         )
-    if not skip:  # or the first loop would be shorter than the others
+    if state is None:  # or the first loop would be shorter than the others
         endless = rules.repeat is None and batches.batches_an_epoch > 0
-        count = tf.data.INFINITE_CARDINALITY if endless else len(batches)
+        count = batches.batches_an_epoch * (rules.repeat or 1)
+        count = tf.data.INFINITE_CARDINALITY if endless else count
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     return dataset.prefetch(2) if rules.prefetch else dataset
 

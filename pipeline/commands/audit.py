@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from batch_collection.inspection.audit import audit
 from batch_collection.storage.opening import open_storage
+from pipeline.showing.lines import say
 from pipeline.showing.verdict import verdict
 
 if TYPE_CHECKING:
@@ -26,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
         CollectionError: there is no collection.
     """
     found = audit(open_storage(args.path))
-    print(verdict(found))
+    say(*verdict(found))
     return 1 if found.findings else 0

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import sys
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from batch_collection.errors import CollectionError
+from batch_collection.storage.opening import open_storage
 from batch_collection.windows import utc_now
 from pipeline.options.collect import CollectOptions, check, configure
 from pipeline.options.engine import pass_on
-from pipeline.running.outcome import exit_code
+from pipeline.running.outcome import OTHER_COLLECTOR, exit_code
+from pipeline.running.overlap import held
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.display import open_display
+from pipeline.showing.lines import say
+from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.streams import forgiven_output
 from transforms.process.events import Note
 from transforms.process.process import new_process
 
 if TYPE_CHECKING:
     import threading
+    from pathlib import Path
 
     from pipeline.planning.topic import TopicCollection
     from pipeline.running.local import LocalDrive
@@ -49,14 +55,30 @@ def _run(options: CollectOptions) -> int:
     from pipeline.planning.opening import collect_tasks, open_topics  # noqa: PLC0415
     from pipeline.running.local import LocalDrive  # noqa: PLC0415
 
-    with new_process() as process, closing(options.source.connect()) as connection:
-        topics = open_topics(options, connection)
+    places = _places(options)
+    with ExitStack() as run:
+        busy = run.enter_context(held(places))
+        if busy and options.skips_if_running:
+            say(f"skipped: another collector holds {busy[0]}", to=sys.stderr)
+            return OTHER_COLLECTOR
+        process = run.enter_context(new_process())
+        connection = run.enter_context(closing(options.source.connect()))
+        with said_meanwhile("asking the source for its topics ..."):
+            topics = open_topics(options, connection)
+        run.enter_context(held(places))  # those that are there only now
         with open_display(utc_now) as display:
             process.observers.append(display)
             drive = LocalDrive(
                 topics, collect_tasks(options), once=options.once, flush=options.flush
             )
             return _collect(drive, process.stop)
+
+
+def _places(options: CollectOptions) -> list[Path]:
+    """Return the directories of this machine that collections lie in."""
+    storage = open_storage(options.output)
+    found = [storage.local_path(name) for name in options.source.names]
+    return [path for path in found if path is not None]
 
 
 def _collect(drive: LocalDrive, stop: threading.Event) -> int:

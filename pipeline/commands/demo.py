@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from pipeline.options.flags import Flags, Parser
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.display import is_cycle, said
+from pipeline.showing.lines import shown
+from pipeline.showing.streams import OutputError
 from transforms.process.events import CycleCommitted, Waiting
 from transforms.process.process import current, new_process
 from transforms.sources.samples import sample_message
@@ -103,7 +105,7 @@ def run(options: DemoOptions) -> int:
             return _show(output / TOPIC, console)
     except KeyboardInterrupt:
         pass
-    console.print(f"\nstopped; what was collected is in {output / TOPIC}")
+    console.print(shown("", f"stopped; what was collected is in {output / TOPIC}"))
     return 0
 
 
@@ -133,29 +135,37 @@ def _collect(options: DemoOptions, output: Path, console: Console) -> bool:
         if stopped.is_set():
             return False
         lines.enough = lambda: None
-        console.print(
-            f"\nstopped producing after {feed.messages:,} messages of {RECORDS} rows: "
+        end = (
+            f"stopped producing after {feed.messages:,} messages of {RECORDS} rows: "
             f"{feed.messages * RECORDS:,} rows; the same with --once --flush takes the rest"
         )
+        console.print(shown("", end))
         _drive([*flags, "--once", "--flush"], lines, stopped)
         lines.print_open()
     return not stopped.is_set()
 
 
 def _begin(flags: Sequence[str], console: Console) -> None:
-    console.print(
-        f"an embedded broker runs; a thread sends {1 / _EVERY_SECONDS:.0f} messages a second to "
-        f"{TOPIC},\neach a JSON array of {RECORDS} {{timestamp, value}}. Now collecting, as this "
-        f"would (Ctrl-C ends it):\n"
+    rate = f"{1 / _EVERY_SECONDS:.0f} messages a second"
+    sent = f"a JSON array of {RECORDS} {{timestamp, value}}"
+    head = (
+        f"an embedded broker runs; a thread sends {rate} to {TOPIC},",
+        f"each {sent}. Now collecting, as this would (Ctrl-C ends it):",
+        "",
     )
-    console.print(f"  {_program()} " + " \\\n    ".join(flags), style="bold")
-    console.print("\ntime UTC  window                 rows  files  seconds after its end")
+    command = [f"  {_program()} {flags[0]}", *(f"    {flag}" for flag in flags[1:])]
+    console.print(shown(*head))
+    console.print(shown(*(f"{line} \\" for line in command[:-1]), command[-1]), style="bold")
+    console.print(shown("", "time UTC  window                 rows  files  seconds after its end"))
 
 
 def _drive(flags: Sequence[str], lines: _WindowLines, stopped: threading.Event) -> None:
     """Run the collector, as ``collect`` does, with a display of our own.
 
     Its windows may be enough before a signal comes, and one may come before it begins.
+
+    Raises:
+        OutputError: what the display wrote can't be delivered.
     """
     from pipeline.options.collect import check, configure  # noqa: PLC0415
     from pipeline.planning.opening import collect_tasks, open_topics  # noqa: PLC0415
@@ -178,6 +188,8 @@ def _drive(flags: Sequence[str], lines: _WindowLines, stopped: threading.Event) 
         process.observers.append(lines)
         with lines:
             drive.run()
+    if lines.failure is not None:
+        raise lines.failure
 
 
 class _Feed:
@@ -212,18 +224,29 @@ class _Feed:
 
 @dataclass
 class _WindowLines:
-    """A collector's display: one line a closed window; ``enough`` is called when all are."""
+    """A collector's display: one line a closed window; ``enough`` is called when all are.
+
+    It is called, too, where a line can't be delivered; ``failure`` says why.
+    """
 
     console: Console
     windows: int
     closed: int = 0
     enough: Callable[[], object] = field(default=lambda: None)
+    failure: OutputError | None = None
     _files: dict[datetime, list[BatchFile]] = field(default_factory=dict)
     _interval: timedelta = timedelta(0)
     _moving: Status | None = None
 
     def __call__(self, event: Event) -> None:
         """Write what comes of a cycle, and notes; show the time to the next one on a terminal."""
+        try:
+            self._show(event)
+        except OutputError as failed:  # observers do not raise
+            self.failure = failed
+            self.enough()
+
+    def _show(self, event: Event) -> None:
         match event:
             case CycleCommitted() if is_cycle(event):
                 self._end(event.entry)
@@ -231,7 +254,7 @@ class _WindowLines:
                 left = max((event.due - datetime.now(timezone.utc)).total_seconds(), 0)
                 self._moving.update(f"the next window is collected in {left:.0f} s")
             case _ if (line := said(event)) is not None:
-                self.console.print(line)
+                self.console.print(shown(line))
 
     def _end(self, entry: Entry) -> None:
         """Write a line for each window that the cycle closed."""
@@ -269,7 +292,8 @@ class _WindowLines:
         now, end = datetime.now(timezone.utc), start + self._interval
         rows = sum(file.rows for file in files)
         window = f"{start:%H:%M:%S}-{end:%H:%M:%S}"
-        self.console.print(f"{now:%H:%M:%S}  {window}  {rows:>8,}  {len(files):>5}  {after}")
+        line = f"{now:%H:%M:%S}  {window}  {rows:>8,}  {len(files):>5}  {after}"
+        self.console.print(shown(line))
 
 
 def _show(root: Path, console: Console) -> int:
@@ -279,31 +303,29 @@ def _show(root: Path, console: Console) -> int:
     from pipeline.showing.first_look import query, reading, tree  # noqa: PLC0415
     from pipeline.showing.verdict import verdict  # noqa: PLC0415
 
-    _titled(console, "the files", tree(root))
-    for shown in (query(root / "data"), reading(root)):
-        _titled(console, f"read with {shown.tool}", f"{shown.text}\n\n{shown.result}")
+    _titled(console, "the files", *tree(root))
+    for each in (query(root / "data"), reading(root)):
+        _titled(console, f"read with {each.tool}", *each.text, "", *each.result)
     found = audit(open_storage(str(root)))
-    _titled(console, "the audit: every message in one place, every file unchanged", verdict(found))
-    _titled(console, "with your own Kafka", _next_commands())
-    console.print(f"\nthe files stay in {root.parent}")
+    _titled(console, "the audit: every message in one place, every file unchanged", *verdict(found))
+    _titled(console, "with your own Kafka", *_next_commands())
+    console.print(shown("", f"the files stay in {root.parent}"))
     return 1 if found.findings else 0
 
 
-def _titled(console: Console, title: str, text: str) -> None:
-    console.print(f"\n{title}", style="bold green")
-    console.print("\n".join(f"  {line}".rstrip() for line in text.splitlines()))
+def _titled(console: Console, title: str, *lines: str) -> None:
+    console.print(shown("", title), style="bold green")
+    console.print(shown(*(f"  {line}".rstrip() for line in lines)))
 
 
-def _next_commands() -> str:
+def _next_commands() -> list[str]:
     program = _program()
-    return "\n".join(
-        [
-            f"{program} --bootstrap_servers=HOST:9092 --topics=TOPIC --output=collected",
-            f"{program} status collected/TOPIC",
-            f"{program} audit collected/TOPIC",
-            f"{program} follow collected/TOPIC --cursor=my-group --process=MODULE:FUNCTION",
-        ]
-    )
+    return [
+        f"{program} --bootstrap_servers=HOST:9092 --topics=TOPIC --output=collected",
+        f"{program} status collected/TOPIC",
+        f"{program} audit collected/TOPIC",
+        f"{program} follow collected/TOPIC --cursor=my-group --process=MODULE:FUNCTION",
+    ]
 
 
 def _program() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,6 +10,7 @@ from batch_collection.publishing.expire import expire
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import parse_duration, parse_instant
 from pipeline.options.flags import Flags
+from pipeline.showing.lines import say
 from pipeline.showing.wording import described_instant, humanised_bytes
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class ExpireOptions(NamedTuple):
     now: datetime
     is_exact: bool
     dry_run: bool
+    asks: bool
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +38,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--before",
         metavar="INSTANT|DURATION",
-        help="windows that end by then are taken away: 2026-11-22T10:30:00Z, or 30d for all that "
-        "are older than that, as far as they are closed (required)",
+        help="windows that end by then are taken away: 2026-11-22T10:30:00Z, or 30d (4w, 1y) for "
+        "all that are older than that, as far as they are closed (required)",
     )
+    parser.add_argument("--yes", action="store_true", help="don't ask first, as on a terminal")
     parser.add_argument("--dry_run", action="store_true", help="only say what would go")
 
 
@@ -51,7 +55,8 @@ def check(args: argparse.Namespace) -> ExpireOptions:
     text = flags.given("before", "give an instant, or a duration back from now")
     before, is_exact = _before(flags, text, now)
     flags.done()
-    return ExpireOptions(args.path, before, now, is_exact, args.dry_run)
+    asks = not (args.yes or args.dry_run) and sys.stdin.isatty() and sys.stderr.isatty()
+    return ExpireOptions(args.path, before, now, is_exact, args.dry_run, asks)
 
 
 def _before(flags: Flags, text: str, now: datetime) -> tuple[datetime, bool]:
@@ -71,31 +76,45 @@ def _before(flags: Flags, text: str, now: datetime) -> tuple[datetime, bool]:
 
 
 def run(options: ExpireOptions) -> int:
-    """Expire, and print what went; return 0.
+    """Expire, and print what went; return 0, or 1 if somebody was asked and did not say yes.
 
     Raises:
         CollectionError: there is no collection, it can't be written, or ``--before`` is too late or
             too early for it.
     """
-    found = expire(
-        open_storage(options.path),
-        options.before,
-        options.now,
-        exact=options.is_exact,
-        dry_run=options.dry_run,
-    )
-    print(_described(found, dry_run=options.dry_run))
+    if options.asks and not _is_wanted(_expired(options, dry_run=True)):
+        say("nothing was taken away", to=sys.stderr)
+        return 1
+    say(*_described(_expired(options, dry_run=options.dry_run), dry_run=options.dry_run))
     return 0
 
 
-def _described(found: Expired, *, dry_run: bool) -> str:
+def _expired(options: ExpireOptions, *, dry_run: bool) -> Expired:
+    storage = open_storage(options.path)
+    return expire(storage, options.before, options.now, exact=options.is_exact, dry_run=dry_run)
+
+
+def _is_wanted(found: Expired) -> bool:
+    """Ask whether it is to go, if there is anything."""
+    if found.stub is None:
+        return True
+    say(*_described(found, dry_run=True), to=sys.stderr)
+    sys.stderr.write("take them away for good? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _described(found: Expired, *, dry_run: bool) -> list[str]:
     """Write it for people."""
     before = described_instant(found.before)
     if found.stub is None:
-        return f"nothing to expire before {before}"
-    return (
-        f"{'would expire' if dry_run else 'expired'} windows before {before}: {found.windows:,} "
-        f"windows, {found.files:,} files ({humanised_bytes(found.bytes)}), {found.rows:,} rows, "
-        f"{found.dead_letters:,} dead letters\n{found.entries:,} entries "
-        f"{'would be ' if dry_run else ''}folded into {found.stub}, {found.entries_left:,} left"
+        return [f"nothing to expire before {before}"]
+    expired, folded = ("would expire", "would be ") if dry_run else ("expired", "")
+    gone = (
+        f"{found.windows:,} windows, {found.files:,} files ({humanised_bytes(found.bytes)}), "
+        f"{found.rows:,} rows, {found.dead_letters:,} dead letters"
     )
+    return [
+        f"{expired} windows before {before}: {gone}",
+        f"{found.entries:,} entries {folded}folded into {found.stub}, {found.entries_left:,} left",
+    ]

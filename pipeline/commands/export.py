@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from batch_collection.collection import open as open_collection
 from batch_collection.exporting.export import EXPORTS, export
 from pipeline.options.flags import Flags
+from pipeline.showing.lines import say
 
 if TYPE_CHECKING:
     import argparse
@@ -112,16 +113,16 @@ def run(options: ExportOptions) -> int:
         columns=options.columns,
         shuffle=options.shuffle,
     )
-    print(_summary(options, view, found))
+    say(*_summary(options, view, found))
     return 0
 
 
-def _summary(options: ExportOptions, view: Collection, found: tuple[Exported, ...]) -> str:
+def _summary(options: ExportOptions, view: Collection, found: tuple[Exported, ...]) -> list[str]:
     lines = [f"{options.output} holds cycle {view.newest.cycle} of {options.path}"]
     for each in found:
         files = f"{each.files} file{'s' * (each.files > 1)}"
         lines.append(f"  {each.name or 'all':<8}{each.rows:>12,} rows  {files}")
-    return "\n".join(lines)
+    return lines
 
 
 def _fractions(flags: Flags, text: str | None) -> dict[str, float]:

@@ -12,6 +12,7 @@ from batch_collection.collection import open as open_collection
 from batch_collection.loading import load_function
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
+from pipeline.showing.lines import say
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--process",
         metavar="MODULE:FUNCTION",
-        help="called with each batch; a module of the current directory will do "
+        help="called with each batch; a module of the current directory comes first "
         "(default: print a line a batch)",
     )
     parser.add_argument(
@@ -87,4 +88,4 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_line(batch: Batch) -> None:
     window = f"{batch.window_start:%Y-%m-%d %H:%M:%S}  {batch.timing:<7}"
-    print(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}")
+    say(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}")

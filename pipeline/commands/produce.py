@@ -10,8 +10,11 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from batch_collection.errors import SourceError
+from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
+from pipeline.showing.lines import say
+from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.streams import OutputError
 from transforms.sources.samples import sample_message
 
@@ -63,6 +66,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="one librdkafka property of the producer (security.protocol, ...); may be repeated",
     )
+    broker.add_argument(
+        "--consumer_config",
+        metavar="FILE",
+        help="file of librdkafka properties, key=value lines, as collect takes it (default: none)",
+    )
+    configure_config_file(broker)
     _configure_messages(parser.add_argument_group("messages"))
 
 
@@ -91,7 +100,7 @@ def check(args: argparse.Namespace) -> ProduceOptions:
     flags = Flags(args)
     partitions = flags.number("partitions")
     options = ProduceOptions(
-        bootstrap_servers=flags.given("bootstrap_servers", "name a broker, as localhost:9092"),
+        bootstrap_servers=flags.brokers(),
         topics=flags.names("topics", "name one or more, as batch-topic"),
         records_per_message=flags.number("records_per_message"),
         every=flags.duration("every", _SHORTEST),
@@ -117,7 +126,9 @@ def run(options: ProduceOptions) -> int:
     stop, lines = threading.Event(), _Lines(options.records_per_message)
     with stopped_by_signals(stop.set):
         client = SendingClient(options.bootstrap_servers, options.properties, lines.write)
-        if _topics_are_there(options, client, stop):
+        with said_meanwhile("asking kafka for the topics ..."):
+            are_there = _topics_are_there(options, client, stop)
+        if are_there:
             _send_all(options, client, stop, lines)
     return 0
 
@@ -176,7 +187,7 @@ class _Lines:
         noun = "record" if self.records == 1 else "records"
         where = f"{place.topic}[{place.partition}]@{place.offset}"
         try:
-            print(f"{now:%H:%M:%S}  {where}  {self.records} {noun}", flush=True)
+            say(f"{now:%H:%M:%S}  {where}  {self.records} {noun}")
         except OutputError as failed:  # to be raised once all are delivered
             self._failure = self._failure or failed
 

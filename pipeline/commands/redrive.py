@@ -14,8 +14,10 @@ from pipeline.options.collect import (
     input_format_of,
     schema_of,
 )
+from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags
 from pipeline.options.redrive import Asked, RedriveOptions
+from pipeline.showing.lines import say
 from pipeline.showing.streams import forgiven_output
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="unit of a time field of numbers (default: none, for RFC 3339 texts)",
     )
     configure_files(group)
+    configure_config_file(group)
     group.add_argument(
         "--batch_size",
         metavar="ROWS",
@@ -84,23 +87,23 @@ def run(options: RedriveOptions) -> int:
 
     with forgiven_output():
         outcome = redrive(open_storage(options.path), options.asked, dry_run=options.dry_run)
-    print(described(outcome, dry_run=options.dry_run))
+    say(*described(outcome, dry_run=options.dry_run))
     return 0
 
 
-def described(outcome: Outcome, *, dry_run: bool = False) -> str:
+def described(outcome: Outcome, *, dry_run: bool = False) -> list[str]:
     """Write an outcome for people: one line, then the reasons of what is still dead."""
     dead = outcome.still_dead.total()
     if not outcome.files:
         of = f"none of {_count(dead, 'dead letter')} makes a row" if dead else "no dead letters"
-        return "\n".join([f"nothing to redrive: {of}", *_reasons(outcome)])
+        return [f"nothing to redrive: {of}", *_reasons(outcome)]
     parts = [f"{_count(outcome.rows, 'row')} in {_count(len(outcome.windows), 'window')}"]
     parts += [f"{outcome.empty:,} empty"] if outcome.empty else []
     parts += [f"{_count(dead, 'still dead letter')}"] if dead else []
     verb = "redrive would make of" if dry_run else "redrive:"
     what = f"{_count(outcome.messages, 'message')} of {_count(outcome.files, 'file')}"
     left = f"; {_count(outcome.left, 'file')} left as before" if outcome.left else ""
-    return "\n".join([f"{verb} {what}: {', '.join(parts)}{left}", *_reasons(outcome)])
+    return [f"{verb} {what}: {', '.join(parts)}{left}", *_reasons(outcome)]
 
 
 def _reasons(outcome: Outcome) -> list[str]:

@@ -20,8 +20,10 @@ from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant
 from pipeline.options.flags import EXACTNESS, Flags
 from pipeline.planning.schema_change import dropping, pinning, undoing
+from pipeline.showing.lines import say
 from pipeline.showing.reader_needs import reader_needs
 from pipeline.showing.schema_export import ENDINGS, exported
+from pipeline.showing.wording import aligned, described_source
 
 if TYPE_CHECKING:
     import argparse
@@ -142,13 +144,14 @@ def run(options: SchemaOptions) -> int:
     storage = open_storage(options.path)
     change = _change(storage, options)
     if change is not None:
-        print(_changed(storage, change, options))
+        say(*_changed(storage, change, options))
         return 0
     if options.export is not None:
-        print(exported(open_collection(storage), options.export))
+        say(exported(open_collection(storage), options.export))
         return 0
     found = undisturbed(storage, partial(_look, storage))
-    print(_json(found.columns) if options.json else _described(storage.uri, found))
+    lines = _json(found.columns) if options.json else _described(storage.uri, found)
+    say(*lines)
     return 0
 
 
@@ -210,7 +213,7 @@ def pin(storage: Storage, pins: Schema) -> Entry | None:
     return append(storage, pinning(pins))
 
 
-def _changed(storage: Storage, change: Change, asked: SchemaOptions) -> str:
+def _changed(storage: Storage, change: Change, asked: SchemaOptions) -> list[str]:
     """Make a change; say what was changed, and what it means for what is there."""
     if asked.dry_run:
         newest = newest_entry(storage)
@@ -221,8 +224,8 @@ def _changed(storage: Storage, change: Change, asked: SchemaOptions) -> str:
         entry = append(storage, change)
     if entry is None:
         if asked.drops:
-            return f"nothing to drop: {storage.uri} is without {', '.join(asked.drops)} already"
-        return f"nothing to pin: {storage.uri} has {_columns(asked.pins, asked.pins)} already"
+            return [f"nothing to drop: {storage.uri} is without {', '.join(asked.drops)} already"]
+        return [f"nothing to pin: {storage.uri} has {_columns(asked.pins, asked.pins)} already"]
     before = read_entry(storage, entry.cycle - 1)
     found = undisturbed(storage, partial(_look, storage))
     head = "nothing was changed; it would be" if asked.dry_run else f"cycle {entry.cycle}:"
@@ -230,7 +233,7 @@ def _changed(storage: Storage, change: Change, asked: SchemaOptions) -> str:
     if not asked.dry_run:
         path = shlex.quote(storage.uri)
         lines.append(f"dead letters of before: batch-collection redrive {path}")
-    return "\n".join(lines)
+    return lines
 
 
 def _said(entry: Entry, before: Entry) -> str:
@@ -269,12 +272,12 @@ def _columns(names: Sequence[str] | Schema, types: Schema) -> str:
     return ", ".join(f"{name}={type_text(types[name])}" for name in names)
 
 
-def _described(uri: str, found: _Look) -> str:
+def _described(uri: str, found: _Look) -> list[str]:
     """Write the columns for people."""
     newest = found.newest
-    head = f"{uri}\n{newest.source.kind} topic {newest.source.topic}, cycle {newest.cycle}"
+    head = [uri, f"{described_source(newest.source)}, cycle {newest.cycle}", ""]
     if not found.columns:
-        return f"{head}\n\n  no columns yet"
+        return [*head, "  no columns yet"]
     rows = [("column", "type", "since", "committed", "by")]
     for column in found.columns:
         for number, change in enumerate(column.changes):
@@ -282,12 +285,10 @@ def _described(uri: str, found: _Look) -> str:
             at = f"{change.committed_at:%Y-%m-%d %H:%M:%S} UTC"
             type_ = "-" if change.type is None else type_text(change.type)
             rows.append((name, type_, f"cycle {change.cycle}", at, change.by))
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join([head, "", *(f"  {line}" for line in lines)])
+    return [*head, *aligned(rows, "<")]
 
 
-def _json(found: Sequence[ColumnHistory]) -> str:
+def _json(found: Sequence[ColumnHistory]) -> list[str]:
     """Write the columns for programs."""
     columns = [
         {
@@ -305,4 +306,4 @@ def _json(found: Sequence[ColumnHistory]) -> str:
         }
         for column in found
     ]
-    return json.dumps({"columns": columns}, indent=1)
+    return json.dumps({"columns": columns}, indent=1).split("\n")

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from batch_collection.collection import open as open_collection
 from batch_collection.errors import CollectionError
 from batch_collection.inspection.status import status
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_duration
-from pipeline.options.flags import Flags, properties
-from pipeline.showing.wording import aligned, described_instant, humanised_bytes, humanised_duration
+from pipeline.options.config_file import configure as configure_config_file
+from pipeline.options.flags import Flags
+from pipeline.showing.lines import say
+from pipeline.showing.patience import said_meanwhile
+from pipeline.showing.wording import (
+    aligned,
+    described_instant,
+    described_source,
+    humanised_bytes,
+    humanised_duration,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +37,9 @@ if TYPE_CHECKING:
         Quantiles,
         Status,
     )
+    from batch_collection.log.entry import Source
     from batch_collection.storage.contract import Storage
+    from transforms.sources.contract import Connection
 
 __all__ = ["configure", "described", "run"]
 
@@ -48,6 +63,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="brokers, to show the lag (default: it is not shown)",
     )
     parser.add_argument(
+        "--consumer_config",
+        metavar="FILE",
+        help="file of librdkafka properties, key=value lines (default: none)",
+    )
+    parser.add_argument(
         "-X",
         dest="properties",
         metavar="KEY=VALUE",
@@ -55,61 +75,72 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a librdkafka property, such as those of SASL and TLS; may be repeated",
     )
+    configure_config_file(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the status; return 0.
 
     Raises:
-        CollectionError: flags are wrong, there is no collection, or no broker answers.
+        CollectionError: flags are wrong, or there is no collection.
     """
     flags = Flags(args)
     last = flags.number("last")
+    config = flags.properties()
+    if args.bootstrap_servers:
+        config["bootstrap.servers"] = flags.brokers()
     flags.done()
     storage = open_storage(args.path)
-    found = status(storage, last, _end_offsets(storage, args))
-    print(found.to_json() if args.json else described(found, datetime.now(timezone.utc)))
+    found = _with_lag(storage, last, config) if args.bootstrap_servers else status(storage, last)
+    now = datetime.now(timezone.utc)
+    say(*found.to_json().split("\n") if args.json else described(found, now))
     return 0
 
 
-def _end_offsets(storage: Storage, args: argparse.Namespace) -> dict[int, int] | None:
-    """Ask the broker where the topic ends, if it is named."""
-    if not args.bootstrap_servers:
-        return None
-    from batch_collection.collection import open as open_collection  # noqa: PLC0415
-    from transforms.sources.kafka.settings import KafkaSettings  # noqa: PLC0415 - as this
+def _with_lag(storage: Storage, last: int, config: dict[str, str]) -> Status:
+    """Ask the broker where the topic ends, too; what it can't tell takes nothing from the rest."""
+    from transforms.sources.kafka.settings import KafkaSettings  # noqa: PLC0415 - imports a client
 
-    newest = open_collection(storage).newest
-    config = {**properties(args.properties, None), "bootstrap.servers": args.bootstrap_servers}
-    connection = KafkaSettings((newest.source.topic,), config).connect()
-    (topic,) = connection.sources([newest.source.topic])
-    found = topic.identity()
-    if newest.source.topic_id not in {None, found.topic_id}:
+    collected = open_collection(storage).newest.source
+    if collected.kind != "kafka":
+        message = f"{storage.uri} was collected from {collected.kind}: no broker tells its lag"
+        raise CollectionError(message)
+    settings = KafkaSettings((collected.topic,), config)
+    with closing(settings.connect()) as connection, said_meanwhile("asking kafka for the lag ..."):
+        try:
+            ends = _end_offsets(connection, collected)
+        except CollectionError as error:
+            return replace(status(storage, last), lag_unknown=str(error))
+    return status(storage, last, ends)
+
+
+def _end_offsets(connection: Connection, collected: Source) -> dict[int, int]:
+    """Return the topic's ends, by partition, if it is the one that was collected."""
+    (topic,) = connection.sources([collected.topic])
+    there = topic.identity().topic_id
+    if collected.topic_id not in {None, there}:
         message = (
-            f"topic={topic.name} at {args.bootstrap_servers} is not the one collected: its id is "
-            f"{found.topic_id}, collected was {newest.source.topic_id}"
+            f"topic={topic.name} there is not the one collected: its id is {there}, collected was "
+            f"{collected.topic_id}"
         )
         raise CollectionError(message)
-    return {partition: there.end for partition, there in topic.bounds().items()}
+    return {partition: bounds.end for partition, bounds in topic.bounds().items()}
 
 
-def described(found: Status, now: datetime) -> str:
-    """Write a status for people; ``now`` is the clock."""
-    source = found.source
-    head = (
-        f"{found.uri}\n{source.kind} topic {source.topic}, windows of "
-        f"{format_duration(found.interval)} by row time ({found.row_time})"
-    )
+def described(found: Status, now: datetime) -> list[str]:
+    """Write a status for people, line by line; ``now`` is the clock."""
+    windows = f"windows of {format_duration(found.interval)} by row time ({found.row_time})"
+    head = [found.uri, f"{described_source(found.source)}, {windows}"]
     width = max(len(name) for name, _ in _facts(found, now))
-    facts = "\n".join(f"  {name:<{width}}  {text}" for name, text in _facts(found, now))
-    parts = [head, facts, _cycles(found.cycles)]
+    facts = [f"  {name:<{width}}  {text}" for name, text in _facts(found, now)]
+    parts = [facts, _cycles(found.cycles)]
     parts += [_open_windows(found.open_windows)] if found.open_windows else []
     parts += [_reasons(found)] if found.dead_letters_by_reason else []
-    return "\n\n".join(parts)
+    return [*head, *chain.from_iterable(["", *part] for part in parts)]
 
 
 def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
-    totals = found.totals
+    totals, expired = found.totals, found.expired
     age = humanised_duration(now - found.committed_at)
     yield "newest entry", f"cycle {found.cycle}, {described_instant(found.committed_at)}, {age} ago"
     yield "closed up to", described_instant(found.boundary) if found.boundary else "nothing yet"
@@ -128,29 +159,34 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
                 "their place yet; its collector moves them, at its start at the latest"
             ),
         )
-    if found.expired is not None:
-        yield "of them expired", _expired(found.expired)
+    if expired is not None:
+        yield "expired", _expired(expired)
     yield "waiting", f"{totals.waiting_rows:,} rows"
     yield (
         "windows",
         (
             f"{totals.closed_windows:,} closed, {totals.empty_windows:,} empty, "
-            f"{len(found.open_windows):,} open"
+            f"{len(found.open_windows):,} open" + (", expired ones included" if expired else "")
         ),
     )
     yield "late", f"{totals.late_rows:,} rows"
     yield (
         "messages",
         (
-            f"{totals.messages:,}, of them {totals.dead_letters:,} dead letters, "
+            f"{totals.messages:,}, of them {totals.dead_letters:,} dead letters"
+            f"{f' ({expired.dead_letters:,} expired)' if expired else ''}, "
             f"{totals.tombstones:,} tombstones, {totals.empty:,} empty"
             + (f", {totals.redriven:,} redriven" if totals.redriven else "")
         ),
     )
+    if repeated := sum(cycle.repeated_rows for cycle in found.cycles):
+        yield "perhaps repeated", f"{repeated:,} rows of panes that came with other rows before"
     if totals.lost:
         yield "LOST", f"{totals.lost:,} offsets were gone before they were read"
     yield "window end to visible", _quantiles(found.latency.window_end)
     yield "row time to visible", f"{_quantiles(found.latency.row_time)} (estimated)"
+    if found.lag_unknown is not None:
+        yield "lag", f"unknown: {found.lag_unknown}"
     if found.lag is not None:
         yield "lag", f"{sum(found.lag.values()):,} messages: {_lag(found.lag)}"
 
@@ -175,7 +211,7 @@ def _quantiles(found: Quantiles | None) -> str:
     return f"{humanised_duration(found.median)} median, {humanised_duration(found.p99)} p99"
 
 
-def _cycles(cycles: Sequence[CycleStatus]) -> str:
+def _cycles(cycles: Sequence[CycleStatus]) -> list[str]:
     rows = [
         (
             f"{cycle.cycle}",
@@ -195,31 +231,32 @@ def _cycles(cycles: Sequence[CycleStatus]) -> str:
         *("cycle", "committed", "cause", "messages", "rows", "windows", "files", "bytes"),
         *("late", "dead letters"),
     )
-    return f"last cycles\n{aligned([head, *rows])}"
+    return ["last cycles", *aligned([head, *rows])]
 
 
-def _open_windows(windows: Sequence[OpenWindow]) -> str:
+def _open_windows(windows: Sequence[OpenWindow]) -> list[str]:
     rows = [
         (described_instant(window.window_start), f"{window.rows:,}", f"{window.waiting_rows:,}")
         for window in windows[:_MOST_LINES]
     ]
-    more = _more(len(windows))
-    return f"open windows\n{aligned([('start', 'in batches', 'waiting'), *rows])}{more}"
+    table = aligned([("start", "in batches", "waiting"), *rows])
+    return ["open windows", *table, *_more(len(windows))]
 
 
-def _reasons(found: Status) -> str:
+def _reasons(found: Status) -> list[str]:
     reasons = found.dead_letters_by_reason
     rows = [(f"{count:,}", reason) for reason, count in list(reasons.items())[:_MOST_LINES]]
     width = max(len(count) for count, _ in rows)
-    lines = "\n".join(f"  {count:>{width}}  {reason}" for count, reason in rows)
     path = shlex.quote(found.uri)
-    cure = (
-        "  for another type (first with --dry_run): "
-        f"batch-collection schema {path} --pin COLUMN=TYPE\n"
-        f"  to decode them again: batch-collection redrive {path}"
-    )
-    return f"dead letters by reason\n{lines}{_more(len(reasons))}\n{cure}"
+    pin = f"batch-collection schema {path} --pin COLUMN=TYPE"
+    return [
+        "dead letters by reason",
+        *(f"  {count:>{width}}  {reason}" for count, reason in rows),
+        *_more(len(reasons)),
+        f"  for another type (first with --dry_run): {pin}",
+        f"  to decode them again: batch-collection redrive {path}",
+    ]
 
 
-def _more(count: int) -> str:
-    return f"\n  ... and {count - _MOST_LINES:,} more" if count > _MOST_LINES else ""
+def _more(count: int) -> list[str]:
+    return [f"  ... and {count - _MOST_LINES:,} more"] if count > _MOST_LINES else []

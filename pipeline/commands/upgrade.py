@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from batch_collection.log.entry import FORMAT
 from batch_collection.publishing.append import append, successor
 from batch_collection.storage.opening import open_storage
+from pipeline.showing.lines import say
 
 if TYPE_CHECKING:
     import argparse
@@ -31,12 +32,12 @@ def run(args: argparse.Namespace) -> int:
     storage = open_storage(args.path)
     entry = upgrade(storage)
     if entry is None:
-        print(f"nothing to upgrade: {storage.uri} is of format {FORMAT} already")
+        say(f"nothing to upgrade: {storage.uri} is of format {FORMAT} already")
     else:
-        print(
+        say(
             f"cycle {entry.cycle}: {storage.uri} is of format {FORMAT} from now on; versions of "
-            "batch-collection that do not know it can't read it any more\n"
-            "its files go on as they were begun: paths, headers and field names"
+            "batch-collection that do not know it can't read it any more",
+            "its files go on as they were begun: paths, headers and field names",
         )
     return 0
 

@@ -16,6 +16,7 @@ from batch_collection.schema.columns import KINDS_WITH_IDS
 from batch_collection.schema.files import read_schema_file
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant, parse_instant
+from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.engine import (
     DIRECT_RUNNER,
     RUNNERS,
@@ -78,6 +79,7 @@ class CollectOptions:
     once: bool
     flush: bool
     max_dead_letters: DeadLetterLimit | None
+    skips_if_running: bool = False
     engine: EngineOptions | None = None
 
 
@@ -209,6 +211,13 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
         "--flush", action="store_true", help="with --once: write the open windows too"
     )
     group.add_argument(
+        "--if_running",
+        metavar="go|skip",
+        default="go",
+        help="another collector of this machine holds a topic's collection: go on, and one of them "
+        "ends at its next commit, or skip this run; exit code 3 in both cases (default: go)",
+    )
+    group.add_argument(
         "--until",
         metavar="INSTANT",
         help="read each partition up to its first message stamped then or later, and stop "
@@ -243,9 +252,7 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--streaming", action="store_true", help="accepted: collecting is continuous anyway"
     )
-    group.add_argument(
-        "--config", metavar="FILE", help="these flags as YAML; ${NAME} is an environment variable"
-    )
+    configure_config_file(group, "these flags")
 
 
 def check(args: argparse.Namespace) -> CollectOptions:
@@ -284,9 +291,15 @@ def check(args: argparse.Namespace) -> CollectOptions:
         once=args.once,
         flush=args.flush,
         max_dead_letters=_dead_letter_limit(flags),
+        skips_if_running=args.if_running == "skip",
         engine=check_engine(flags),
     )
     flags.check(args.once or not args.flush, "--flush goes with --once")
+    flags.check(
+        not options.skips_if_running or (is_direct and _is_here(options.output)),
+        f"--if_running=skip finds collectors of this machine, in directories of its; with "
+        f"--runner={args.runner} --output={args.output} leave it out",
+    )
     flags.done()
     return options
 
@@ -294,6 +307,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
 def _check_choices(flags: Flags) -> None:
     flags.choice("runner", RUNNERS)
     flags.choice("on_data_loss", ("fail", "skip"))
+    flags.choice("if_running", ("go", "skip"))
     check_decoding(flags)
 
 
@@ -394,6 +408,14 @@ def _output(flags: Flags) -> str:
         uri, obstacle = output, str(error)
     flags.check(obstacle is None, f"--output={output}: {obstacle}")
     return uri
+
+
+def _is_here(uri: str) -> bool:
+    """Tell whether it is a directory of this machine, or an error said already that it is none."""
+    try:
+        return open_storage(uri).local_path("") is not None
+    except CollectionError:
+        return True
 
 
 def _obstacle(folder: Path) -> str | None:

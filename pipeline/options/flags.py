@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
+import logging
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import yaml
-
 from batch_collection.errors import CollectionError
 from batch_collection.windows import format_duration, parse_duration, parse_instant
-from transforms.sources.kafka.config import parse_properties
+from transforms.sources.kafka.config import is_secret, parse_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,11 +23,12 @@ __all__ = [
     "EXACTNESS",
     "Flags",
     "Parser",
-    "from_config_file",
     "local_path",
     "normalised",
     "properties",
+    "read_text",
     "unknown_flags",
+    "warn_if_others_read",
 ]
 
 
@@ -37,8 +37,10 @@ EXACTNESS = (
     "float (6-9)"
 )
 """What a column's type means for numbers, as helps say it."""
+_logger = logging.getLogger(__name__)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
+_ADDRESS = re.compile(r"([A-Za-z_]+://)?(\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?")
+_MOST_PORT = 65_535
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,6 +57,11 @@ class Parser(argparse.ArgumentParser):
     def flags(self) -> list[str]:
         """Return the flags there are."""
         return [flag for action in self._actions for flag in action.option_strings]
+
+    def takes_value(self, flag: str) -> bool | None:
+        """Tell a flag with a value from one without; None: it is not of this parser."""
+        actions = (action for action in self._actions if flag in action.option_strings)
+        return next((action.nargs != 0 for action in actions), None)
 
     def read(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
         """Return the flags, the words that nobody knows, and one line for each mistake.
@@ -103,12 +110,29 @@ class Flags:
         self.check(parts or not value, f"--{name} names nothing, got {value!r}")
         return parts
 
+    def brokers(self) -> str:
+        """Return the addresses of brokers; a login among them is refused, and shown nowhere."""
+        text = self.given("bootstrap_servers", "name a broker, as localhost:9092")
+        if "@" in text:
+            self.errors.append(
+                "--bootstrap_servers must be HOST:PORT,... without a login (not shown); give that "
+                "as sasl.username and sasl.password in --consumer_config"
+            )
+            return ""
+        parts = [each.strip() for each in text.split(",")] if text else []
+        wrong = next((each for each in parts if not _is_address(each)), None)
+        self.check(
+            wrong is None,
+            f"--bootstrap_servers must be HOST:PORT,..., as localhost:9092, got {wrong!r}",
+        )
+        return text
+
     def properties(self) -> dict[str, str]:
         """Return the librdkafka properties of ``--consumer_config`` and ``-X``."""
         try:
             return properties(self.args.properties, getattr(self.args, "consumer_config", None))
         except CollectionError as error:
-            self.errors += str(error).splitlines()
+            self.errors += error.lines
             return {}
 
     def number(self, name: str, least: int = 1) -> int:
@@ -175,7 +199,7 @@ class Flags:
             CollectionError: what was wrong, one line each.
         """
         if self.errors:
-            raise CollectionError("\n".join(self.errors))
+            raise CollectionError(*self.errors)
 
 
 def local_path(text: str, flag: str) -> Path:
@@ -226,66 +250,47 @@ def properties(words: Iterable[str], path: str | None) -> dict[str, str]:
     Raises:
         CollectionError: lines that aren't any, one line each, or the file can't be read.
     """
-    lines: list[tuple[str, str]] = []
+    given, lines = list(words), list[tuple[str, str]]()
     if path is not None:
-        text = _read(path, "--consumer_config")
-        lines += [(f"{path}:{number}", line) for number, line in enumerate(text.splitlines(), 1)]
-    lines += [("-X", word) for word in words]
-    return parse_properties(lines)
+        text = read_text(path, "--consumer_config")
+        lines = [(f"{path}:{number}", line) for number, line in enumerate(text.splitlines(), 1)]
+    found = parse_properties([*lines, *(("-X", word) for word in given)])
+    if "bootstrap.servers" in parse_properties(("-X", word) for word in given):
+        message = "-X bootstrap.servers is not taken; name brokers with --bootstrap_servers"
+        raise CollectionError(message)
+    if path is not None and any(map(is_secret, parse_properties(lines))):
+        warn_if_others_read(local_path(path, "--consumer_config"), "--consumer_config")
+    return found
 
 
-def from_config_file(path: str) -> list[str]:
-    """Return the flags that a YAML file holds, as they would stand on a command line.
+def warn_if_others_read(path: Path, flag: str) -> None:
+    """Log a warning if every user of this machine can read a file, which holds a secret."""
+    path = path.resolve()
+    reached = all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
+    if reached and path.stat().st_mode & stat.S_IROTH:
+        _logger.warning(
+            "%s=%s holds a secret, and other users of this machine can read it; chmod 600 it",
+            *(flag, path),
+        )
 
-    Values are scalars or lists (joined by commas); ``X`` is a mapping of properties; ``${NAME}``
-    stands for an environment variable, in values only.
+
+def read_text(path: str, flag: str) -> str:
+    """Return what a file holds that a flag names.
 
     Raises:
-        CollectionError: the file can't be read, isn't a mapping, or names a variable that isn't
-        set.
+        CollectionError: it can't be read.
     """
-    try:
-        content = yaml.safe_load(_read(path, "--config"))
-    except yaml.YAMLError as error:
-        message = f"--config={path} is no YAML: {' '.join(str(error).split())}"
-        raise CollectionError(message) from error
-    if not isinstance(content, dict):
-        message = f"--config={path} must hold flag: value lines"
-        raise CollectionError(message)
-    words: list[str] = []
-    for name, value in content.items():
-        words += _words(path, str(name).removeprefix("--").replace("-", "_"), value)
-    return words
-
-
-def _words(path: str, name: str, value: Any) -> list[str]:
-    if name == "X" and isinstance(value, dict):
-        return [f"-X{key}={_expanded(path, each)}" for key, each in value.items()]
-    if value is True:
-        return [f"--{name}"]
-    if value is False or value is None:
-        return []
-    if isinstance(value, list):
-        value = ",".join(map(str, value))
-    return [f"--{name}={_expanded(path, value)}"]
-
-
-def _expanded(path: str, value: object) -> str:
-    def variable(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
-            message = f"--config={path} uses ${{{found[1]}}}, which is not set"
-            raise CollectionError(message)
-        return os.environ[found[1]]
-
-    return _VARIABLE.sub(variable, str(value))
-
-
-def _read(path: str, flag: str) -> str:
     try:
         return local_path(path, flag).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         message = f"cannot read {flag}={path}: {getattr(error, 'strerror', None) or error}"
         raise CollectionError(message) from error
+
+
+def _is_address(text: str) -> bool:
+    """Tell whether it is what librdkafka takes for a broker; it takes 9092 where no port is."""
+    found = _ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found["port"] or 9092) <= _MOST_PORT
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

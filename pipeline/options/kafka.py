@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from batch_collection.errors import CollectionError
 from pipeline.options.engine import DATAFLOW_RUNNER, DIRECT_RUNNER
 from pipeline.options.flags import properties
-from transforms.sources.kafka.config import SECRET_VERSION, ConsumerConfig
+from transforms.sources.kafka.config import SECRET_VERSION, ConsumerConfig, is_secret
 from transforms.sources.kafka.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["check", "configure", "is_asked_for"]
 
 
-_SECRET = re.compile(r"password|secret|jaas|token|private|\.key|key\.pem|oauthbearer\.config")
 _HERE = re.compile(r"(localhost|127\.[\d.]+|0\.0\.0\.0|\[?::1\]?)(:\d+)?")
 
 
@@ -62,7 +61,9 @@ def is_asked_for(args: argparse.Namespace) -> bool:
 def check(flags: Flags) -> KafkaSettings:
     """Turn the flags into settings; mistakes are noted."""
     topics = flags.names("topics", "name one or more, as batch-topic")
-    servers = flags.given("bootstrap_servers", "name a broker, as localhost:9092")
+    for topic in topics:
+        flags.check(topic.isprintable(), f"--topics must be printable, got {topic!r}")
+    servers = flags.brokers()
     group_id = flags.args.group_id
     group = {"group.id": group_id} if group_id else {}
     fixed = {**group, "bootstrap.servers": servers}
@@ -84,9 +85,9 @@ def _on_engine(flags: Flags, fixed: Mapping[str, object]) -> Mapping[str, object
     try:
         given = properties(args.properties, None)
     except CollectionError as error:
-        flags.errors += str(error).splitlines()
+        flags.errors += error.lines
         return fixed
-    for key in sorted(key for key in given if _SECRET.search(key.lower())):
+    for key in sorted(filter(is_secret, given)):
         flags.errors.append(
             f"-X {key} would travel in the job, where everybody who sees the job sees it; put it "
             "into --consumer_config: a file the workers read, or a Secret Manager resource "

@@ -25,6 +25,7 @@ from pipeline.running import plan_cycle
 from pipeline.running.coordinator import Coordinator
 from pipeline.running.outcome import exit_code
 from pipeline.running.signals import stopped_by_signals
+from pipeline.showing.lines import say
 from transforms.process.events import GivenUp
 from transforms.process.process import current
 
@@ -218,4 +219,4 @@ def _submitted(result: Any, options: PipelineOptions) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(*text.split("\n"), to=sys.stderr)

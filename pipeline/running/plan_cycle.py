@@ -16,6 +16,7 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 from batch_collection.windows import microseconds
 from pipeline.running.coordinator import Coordinator, Flight
 from pipeline.showing.display import said
+from pipeline.showing.lines import shown
 from transforms.elements.coders import RecordCoder
 from transforms.elements.observers import tell
 from transforms.elements.plan import Task
@@ -51,7 +52,8 @@ def line_of(event: Event) -> str | None:
 def _log(event: Event) -> None:
     line = line_of(event)
     if line is not None:
-        _logger.log(logging.ERROR if isinstance(event, GivenUp) else logging.INFO, "%s", line)
+        level = logging.ERROR if isinstance(event, GivenUp) else logging.INFO
+        _logger.log(level, "%s", shown(line))
 
 
 @dataclass(eq=False)

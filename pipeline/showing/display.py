@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from pipeline.showing.lines import say, shown
 from transforms.process.events import (
     Away,
     Back,
@@ -131,7 +132,7 @@ class LineDisplay:
         line = said(event)
         if line is not None:
             clock = "" if is_cycle(event) else f"{datetime.now(timezone.utc):%H:%M:%S}  "
-            print(clock + line, file=self.stream, flush=True)
+            say(clock + line, to=self.stream)
 
     def __enter__(self) -> Self:
         """Start."""
@@ -175,9 +176,10 @@ class TerminalDisplay:
         line = said(event)
         if line is not None and is_cycle(event):
             self._planned = 0
-            self._console.print(line, markup=False)
+            self._console.print(shown(line), markup=False)
         elif line is not None:
-            self._console.print(f"{self.clock():%H:%M:%S}  {line}", markup=False, style="bold")
+            line = f"{self.clock():%H:%M:%S}  {line}"
+            self._console.print(shown(line), markup=False, style="bold")
 
     def __enter__(self) -> Self:
         """Start the moving line."""

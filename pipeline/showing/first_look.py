@@ -40,14 +40,14 @@ FROM '{data}/**/*.parquet'"""
 
 
 class Shown(NamedTuple):
-    """A program or a query as it stands, who runs it, and what came out."""
+    """A program or a query as it stands, who runs it, and what came out; line by line."""
 
     tool: str
-    text: str
-    result: str
+    text: list[str]
+    result: list[str]
 
 
-def tree(root: Path) -> str:
+def tree(root: Path) -> list[str]:
     """Return a collection's folders, and the files of ``data/``, with their sizes."""
     lines = [f"{root}/"]
     for folder in sorted(each for each in root.iterdir() if each.is_dir()):
@@ -58,7 +58,7 @@ def tree(root: Path) -> str:
         name, meaning = f"{folder.name}/", _MEANINGS.get(folder.name, "")
         lines.append(f"  {name:<14}{count:>9}  {_size(files):>8}   {meaning}".rstrip())
         lines += _batches(folder, files) if folder.name == DATA else []
-    return "\n".join(lines)
+    return lines
 
 
 def _batches(folder: Path, files: Sequence[Path]) -> Iterator[str]:
@@ -80,18 +80,18 @@ def query(data: Path) -> Shown:
     """Count the rows of a data set with the reader that is installed."""
     if importlib.util.find_spec("duckdb") is None:
         text = _PYARROW.format(data=str(data))
-        return Shown("pyarrow", text, _output_of(text))
+        return Shown("pyarrow", text.split("\n"), _output_of(text))
     text = _DUCKDB.format(data=str(data).replace("'", "''"))
-    return Shown("DuckDB", text, _answer(text))
+    return Shown("DuckDB", text.split("\n"), _answer(text))
 
 
 def reading(root: Path) -> Shown:
     """Read a collection with this project's library."""
     text = _READING.format(root=str(root))
-    return Shown("batch_collection", text, _output_of(text))
+    return Shown("batch_collection", text.split("\n"), _output_of(text))
 
 
-def _answer(text: str) -> str:
+def _answer(text: str) -> list[str]:
     import duckdb  # noqa: PLC0415 - an extra, seldom there
 
     with duckdb.connect() as connection:
@@ -99,15 +99,15 @@ def _answer(text: str) -> str:
         names = [column[0] for column in found.description or ()]
         rows = [[f"{cell:,}" for cell in row] for row in found.fetchall()]
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    return "\n".join(
+    return [
         "  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True))
         for line in (names, *rows)
-    )
+    ]
 
 
-def _output_of(text: str) -> str:
+def _output_of(text: str) -> list[str]:
     """Run a shown program, so that what is shown is what runs."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         exec(text, {})  # noqa: S102 - our own text, above
-    return output.getvalue().rstrip("\n")
+    return output.getvalue().rstrip("\n").split("\n")

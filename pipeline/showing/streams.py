@@ -14,6 +14,8 @@ import select
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from pipeline.showing.lines import say
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -86,7 +88,7 @@ def not_delivered(error: OutputError) -> int:
     if error.errno == errno.EPIPE:  # as in `status ... | head`
         return NOBODY_READS
     reason = "it is closed" if error.errno == errno.EBADF else error.strerror
-    print(f"error: cannot write to standard output: {reason}", file=sys.stderr)
+    say(f"error: cannot write to standard output: {reason}", to=sys.stderr)
     return 1
 
 

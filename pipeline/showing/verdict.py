@@ -12,19 +12,22 @@ if TYPE_CHECKING:
 __all__ = ["verdict"]
 
 
-def verdict(found: Audit) -> str:
-    """Write an audit for people."""
+def verdict(found: Audit) -> list[str]:
+    """Write an audit for people, a line for each finding and one that sums up."""
     looked_at = _looked_at(found.counts)
     if not found.findings:
-        return f"ok: {looked_at}"
+        return [f"ok: {looked_at}"]
     count = len(found.findings)
-    return "\n".join([*found.findings, f"{count} finding{'s' * (count > 1)} in {looked_at}"])
+    return [*found.findings, f"{count} finding{'s' * (count > 1)} in {looked_at}"]
 
 
 def _looked_at(counts: Counts) -> str:
     place, column = ("message id", "_message_id") if counts.has_ids else ("offset", "_offset")
     positions = f"every {place} in one place"
-    if not counts.positions_checked:
+    came = f"{counts.messages:,} messages, {counts.dead_letters:,} dead letters"
+    if counts.panes:
+        came, positions = f"{counts.panes:,} panes", "each pane once, offsets there are none"
+    elif not counts.positions_checked:
         positions = f"{place}s not checked, some files have no {column}"
     more = ""
     if counts.expired_entries or counts.expired_files:
@@ -36,6 +39,6 @@ def _looked_at(counts: Counts) -> str:
         more += f"; {counts.unpublished_files:,} files committed, not visible yet"
     return (
         f"{counts.entries:,} entries, {counts.files:,} files ({humanised_bytes(counts.bytes)}), "
-        f"{counts.rows:,} rows and {counts.carried_rows:,} waiting of {counts.messages:,} "
-        f"messages, {counts.dead_letters:,} dead letters; {positions}{more}"
+        f"{counts.rows:,} rows and {counts.carried_rows:,} waiting of {came}; "
+        f"{positions}{more}"
     )

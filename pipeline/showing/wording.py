@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from batch_collection.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batch_collection.log.entry import Source
 
-__all__ = ["aligned", "described_instant", "humanised_bytes", "humanised_duration"]
+__all__ = [
+    "aligned",
+    "described_instant",
+    "described_source",
+    "humanised_bytes",
+    "humanised_duration",
+]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Write cells in columns, as wide as each needs."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(f"  {line}" for line in lines)
+def aligned(rows: Sequence[Sequence[str]], side: Literal["<", ">"] = ">") -> list[str]:
+    """Write cells in columns, as wide as each needs, on one side of them; a line for each row."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(f"{c:{side}{w}}" for c, w in zip(row, widths, strict=True)) for row in cells)
+    return [f"  {line}".rstrip() for line in lines]
 
 
 def described_instant(instant: datetime) -> str:
     """Write an instant for people, to the second."""
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def described_source(source: Source) -> str:
+    """Write what a collection collects: ``kafka topic sensor``, ``beam``."""
+    return f"{source.kind} topic {source.topic}" if source.topic else source.kind
 
 
 def humanised_bytes(count: float) -> str:

@@ -121,6 +121,8 @@ def test_what_is_no_instant_is_said_to_be_none(text: str) -> None:
         ("250ms", timedelta(milliseconds=250)),
         ("0.5s", timedelta(seconds=0.5)),
         ("2d", timedelta(days=2)),
+        ("4w", timedelta(days=28)),
+        ("1y2d", timedelta(days=367)),
     ],
 )
 def test_durations_are_read(text: str, duration: timedelta) -> None:

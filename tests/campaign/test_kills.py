@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.running.outcome import OTHER_COLLECTOR
 from tests.collecting import (
     CollectorProcess,
     Producing,
@@ -79,7 +80,7 @@ class Rivals:
         """Start those again that lost to another, and said so."""
         for place, collector in enumerate(self._running):
             if collector.poll() is not None:
-                assert collector.end() == 1, collector.lines
+                assert collector.end() == OTHER_COLLECTOR, collector.lines
                 assert OTHER in collector.lines[-1], collector.lines
                 self.losers += 1
                 self._running[place] = self._start()
@@ -164,7 +165,7 @@ def test_a_collector_that_slept_while_others_committed_stops_and_says_so(
             for _ in range(2):
                 successor.wait_for("  cycle ")
             sleeper.send(signal.SIGCONT)
-            assert sleeper.end() == 1, sleeper.lines
+            assert sleeper.end() == OTHER_COLLECTOR, sleeper.lines
             assert OTHER in sleeper.lines[-1]
             assert f"pid={successor.pid})" in sleeper.lines[-1]
             assert "Traceback" not in "".join(sleeper.lines), sleeper.lines

@@ -26,7 +26,7 @@ from tests.tasks import NOON, plan
 from transforms.commit_cycle import CommitCycle
 from transforms.committing import commit as committing
 from transforms.committing.commit import read_failure
-from transforms.committing.settle import OPEN_HORIZON
+from transforms.committing.windows import OPEN_HORIZON
 from transforms.elements.failure import Failure
 from transforms.elements.report import Report
 

@@ -12,7 +12,8 @@ from batch_collection.log.entries import append_entry, not_following, read_link
 from batch_collection.paths import outcome_path
 from batch_collection.publishing.publish import publish
 from batch_collection.storage.opening import open_storage
-from transforms.committing.settle import is_forgetful, open_horizon, settle
+from transforms.committing.settle import settle
+from transforms.committing.windows import is_forgetful, open_horizon
 from transforms.elements.failure import Failure
 
 if TYPE_CHECKING:

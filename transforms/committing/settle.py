@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from batch_collection.log.entry import Entry, Pane
 from batch_collection.schema.types import is_changed, merge
 from transforms.committing.refusal import refusal
-from transforms.cutting.cut import EARLY, ON_TIME, timing_of
+from transforms.committing.windows import windows_of
 from transforms.decoding.additions import without_twins
 from transforms.decoding.contract import too_much
 from transforms.elements.failure import SCHEMA_CHANGE, Failure
@@ -23,31 +21,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
-    from batch_collection.log.entry import PartitionRead
+    from batch_collection.log.entry import Entry, PartitionRead
     from transforms.elements.plan import Plan
-    from transforms.elements.report import WrittenBatch
 
-__all__ = ["OPEN_HORIZON", "is_forgetful", "open_horizon", "settle"]
-
-
-OPEN_HORIZON = timedelta(days=1)
-"""Windows that start later than this after B are not named as open: a clock decades ahead must not
-make every entry longer for ever. The earliest of them is (``Entry.forgotten``)."""
-
-
-def open_horizon(plan: Plan) -> datetime:
-    """Return where the windows begin that the plan's entry does not name as open."""
-    return (plan.boundary or plan.planned_at) + OPEN_HORIZON
-
-
-def is_forgetful(plan: Plan, previous: Entry) -> bool:
-    """Tell whether a plan closes a window of which ``previous`` may not name the early panes."""
-    forgotten = previous.forgotten
-    return (
-        forgotten is not None
-        and plan.boundary is not None
-        and forgotten + previous.interval <= plan.boundary
-    )
+__all__ = ["settle"]
 
 
 def settle(
@@ -113,8 +90,6 @@ def _entry(
     committed_at: datetime,
 ) -> Entry:
     batches = [batch for task in tasks for batch in task.batches]
-    opened, forgotten = _open(plan, previous, batches)
-    panes = (*_panes(previous, batches), *_panes_without_rows(plan, previous, batches))
     taken = {file.path for task in tasks for file in task.taken}
     carried = [file for task in tasks for file in task.carried]
     return previous.following(
@@ -126,12 +101,8 @@ def _entry(
         pid=os.getpid(),
         committed_at=committed_at,
         cause=plan.cause,
-        boundary=plan.boundary,
         reads=_reads(previous, tasks),
-        panes=tuple(sorted(panes, key=lambda pane: pane.window_start)),
-        closed_empty=_closed_empty(plan, previous, batches),
-        open=opened,
-        forgotten=forgotten,
+        **windows_of(plan, previous, batches),
         carry=(*(file for file in previous.carry if file.path not in taken), *carried),
         released=tuple(sorted(taken)),
         dead_letters=tuple(file for task in tasks for file in task.dead_letters),
@@ -159,71 +130,3 @@ def _reads(previous: Entry, tasks: Iterable[Report]) -> tuple[PartitionRead, ...
                 )
             )
     return tuple(sorted(reads, key=lambda read: read.partition))
-
-
-def _panes(previous: Entry, batches: Iterable[WrittenBatch]) -> list[Pane]:
-    """Put the batches of each window together."""
-    by_window: dict[datetime, list[WrittenBatch]] = {}
-    for batch in batches:
-        by_window.setdefault(batch.window_start, []).append(batch)
-    return [
-        Pane(
-            window_start=start,
-            window_end=start + previous.interval,
-            timing=pane[0].timing,
-            rows=sum(batch.file.rows for batch in pane),
-            files=tuple(batch.file for batch in pane),
-            earlier=previous.open.get(start, ()),
-        )
-        for start, pane in by_window.items()
-    ]
-
-
-def _panes_without_rows(plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]) -> list[Pane]:
-    """Close the windows that are due and whose rows left in early panes, all of them."""
-    got_rows = {batch.window_start for batch in batches}
-    return [
-        Pane(start, start + previous.interval, ON_TIME, 0, (), cycles)
-        for start, cycles in previous.open.items()
-        if start not in got_rows and timing_of(plan, start + previous.interval) == ON_TIME
-    ]
-
-
-def _open(
-    plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]
-) -> tuple[dict[datetime, tuple[int, ...]], datetime | None]:
-    """Give the windows with early panes that stay open, and the earliest one that is not named."""
-    now_early = {batch.window_start: (plan.cycle,) for batch in batches if batch.timing == EARLY}
-    cycles = {
-        start: (*previous.open.get(start, ()), *now_early.get(start, ()))
-        for start in sorted({*previous.open, *now_early})
-        if timing_of(plan, start + previous.interval) == EARLY
-    }
-    horizon = open_horizon(plan)
-    far = [start for start in cycles if start >= horizon]
-    if previous.forgotten is not None:
-        far.append(previous.forgotten)
-    named = {start: seen for start, seen in cycles.items() if start < horizon}
-    return named, min(far, default=None)
-
-
-def _closed_empty(
-    plan: Plan, previous: Entry, batches: Iterable[WrittenBatch]
-) -> tuple[tuple[datetime, datetime], ...]:
-    """Give the ranges between two boundaries in which no window ever had a row.
-
-    Before the first boundary no window was due, so what is recorded begins at its first window.
-    """
-    if plan.boundary is None:
-        return ()
-    closed = {batch.window_start for batch in batches if batch.timing == ON_TIME}
-    closed |= {s for s in previous.open if s + previous.interval <= plan.boundary}
-    gap_start = previous.boundary or min(closed, default=plan.boundary)
-    ranges = []
-    for start in sorted(start for start in closed if start >= gap_start):
-        if gap_start < start:
-            ranges.append((gap_start, start))
-        gap_start = start + previous.interval
-    if gap_start < plan.boundary:
-        ranges.append((gap_start, plan.boundary))
-    return tuple(ranges)

@@ -7,7 +7,7 @@ it works" in the README, and "Cutting and writing" under the decisions in CONTRI
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from transforms.cutting.waiting import Carried
 
@@ -18,9 +18,18 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import CarryFile
     from transforms.cutting.waiting import RowSource
     from transforms.elements.order import Order
-    from transforms.elements.plan import Plan
 
-__all__ = ["CARRY", "EARLY", "LATE", "ON_TIME", "Cut", "Cutter", "Segment", "timing_of"]
+__all__ = [
+    "CARRY",
+    "EARLY",
+    "LATE",
+    "ON_TIME",
+    "Boundaries",
+    "Cut",
+    "Cutter",
+    "Segment",
+    "timing_of",
+]
 
 
 EARLY, ON_TIME, LATE, CARRY = "early", "on_time", "late", "carry"
@@ -47,8 +56,20 @@ class Cut(NamedTuple):
         return sum(segment.rows for segment in self.segments)
 
 
-def timing_of(asked: Order | Plan, window_end: datetime) -> str:
-    """Return what a batch of a window is by the boundaries of a plan: early, on time or late."""
+class Boundaries(Protocol):
+    """A plan, an order, or whatever else advances B."""
+
+    @property
+    def boundary(self) -> datetime | None:
+        """B: windows that end at or before it are due."""
+
+    @property
+    def previous_boundary(self) -> datetime | None:
+        """What it was before: windows that end at or before it are late."""
+
+
+def timing_of(asked: Boundaries, window_end: datetime) -> str:
+    """Return what a batch of a window is by two boundaries: early, on time or late."""
     if asked.previous_boundary is not None and window_end <= asked.previous_boundary:
         return LATE
     if asked.boundary is not None and window_end <= asked.boundary:

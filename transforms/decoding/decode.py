@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_collection.errors import CollectionError
+from batch_collection.errors import CollectionError, printable
 from batch_collection.log.entry import PartitionRead
 from batch_collection.schema.arrow import to_arrow
 from batch_collection.schema.conforming import conform
@@ -65,10 +65,10 @@ class _Fault(NamedTuple):
 
 
 def _fault(stage: str, reason: str) -> _Fault:
-    """Leave out the middle of a long reason: a name or a value in it may be megabytes."""
+    """Keep a reason as it may be shown, without its middle: a name in it may be megabytes."""
     if len(reason) > 2 * _ENDS:
         reason = f"{reason[:_ENDS]} ... {reason[-_ENDS:]}"
-    return _Fault(stage, reason)
+    return _Fault(stage, printable(reason))
 
 
 def decode(

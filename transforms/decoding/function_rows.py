@@ -38,7 +38,15 @@ if TYPE_CHECKING:
 
     RowFunction: TypeAlias = Callable[[pa.Table], pa.Table]
 
-__all__ = ["COLUMNS", "LEASED_COLUMNS", "MESSAGE", "read_bytes", "read_function"]
+__all__ = [
+    "COLUMNS",
+    "LEASED_COLUMNS",
+    "MESSAGE",
+    "check_instants",
+    "read_bytes",
+    "read_function",
+    "struct_of",
+]
 
 
 COLUMNS = ("value", "key", "headers", "timestamp", "offset", "partition")
@@ -163,7 +171,7 @@ class _Reader:
                 self._refuse(f"returned a column {name!r} of the metadata or path; rename it")
         if len(set(names)) < len(names):
             self._refuse("returned two columns of one name; rename one")
-        array = _struct_of(rows) if names else pa.array([{}] * count, pa.struct([]))
+        array = struct_of(rows) if names else pa.array([{}] * count, pa.struct([]))
         try:
             shape = shape_of(array.type)
             grown = grow(self.known, self.columns.pinned, prune(shape))
@@ -177,7 +185,7 @@ class _Reader:
             raise Misfit(reason)
         payload = conform(array, to_arrow(grown))
         payload.validate(full=True)  # it may hold text that is no UTF-8
-        _check_instants(payload, "")
+        check_instants(payload, "")
         if is_changed(self.known, grown):
             raise SchemaChange(grown)
         self.known = grown
@@ -189,7 +197,7 @@ class _Reader:
         raise CollectionError(message)
 
 
-def _check_instants(array: pa.Array, path: str) -> None:
+def check_instants(array: pa.Array, path: str) -> None:
     """Refuse instants beyond the years 1 to 9999, which Python and JSON lines can't say.
 
     Raises:
@@ -197,9 +205,9 @@ def _check_instants(array: pa.Array, path: str) -> None:
     """
     if pa.types.is_struct(array.type):
         for field, values in zip(array.type, array.flatten(), strict=True):
-            _check_instants(values, f"{path}.{field.name}")
+            check_instants(values, f"{path}.{field.name}")
     elif pa.types.is_list(array.type):
-        _check_instants(array.flatten(), f"{path}[]")
+        check_instants(array.flatten(), f"{path}[]")
     elif pa.types.is_timestamp(array.type):
         beyond = array.filter(pc.or_(pc.less(array, _FIRST), pc.greater(array, _LAST)))
         if len(beyond):
@@ -210,7 +218,7 @@ def _check_instants(array: pa.Array, path: str) -> None:
             raise Misfit(reason)
 
 
-def _struct_of(rows: pa.Table) -> pa.StructArray:
+def struct_of(rows: pa.Table) -> pa.StructArray:
     """Return the rows as one struct array."""
     columns = [
         column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)

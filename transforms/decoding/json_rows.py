@@ -297,18 +297,19 @@ class _Reader:
 
     def _close_look(self, numbers: npt.NDArray[np.int64]) -> list[int]:
         """Learn from messages one by one; return those that are not known to be bad."""
-        good: dict[int, Any] = {}
+        messages: dict[int, Any] = {}
+        kept: dict[int, Any] = {}
         for number in map(int, numbers):
             try:
-                message = load(self._bytes(number))
-                self._learn(self._kept(message))
-                good[number] = message
+                messages[number] = load(self._bytes(number))
+                kept[number] = self._kept(messages[number])
             except Misfit as misfit:
                 self.faults[number] = str(misfit)
-        for number, message in good.items():
-            if (fits := _fitted(self._kept(message), self.known)) != message:
+        good = self._learn(kept)
+        for number in good:
+            if (fits := _fitted(kept[number], self.known)) != messages[number]:
                 self._rewritten[number] = written(fits)
-        return list(good)
+        return good
 
     def _kept(self, message: Any) -> Any:
         """Return a message's value without the columns that were dropped."""
@@ -321,19 +322,43 @@ class _Reader:
         ]
         return kept if isinstance(message, list) else kept[0]
 
-    def _learn(self, message: Any) -> None:
-        """Take up what a message's value adds."""
+    def _learn(self, messages: dict[int, Any]) -> list[int]:
+        """Take up what messages' values add, in their order; return those that are good.
+
+        To take something up costs as much as all columns do, so it is done once for all of them; if
+        one of them must not be, for one half and then the other.
+        """
+        grown, bad, adding = self.known, dict[int, str](), list[Any]()
+        for number, message in messages.items():
+            try:
+                more = self._grown(grown, message)
+            except Misfit as misfit:
+                bad[number] = str(misfit)
+                continue
+            if more != grown:
+                adding.append(message)
+            grown = more
+        try:
+            if adding:
+                self._adopt(grown, adding)
+        except Misfit as misfit:
+            if len(messages) > 1:
+                pairs, middle = list(messages.items()), len(messages) // 2
+                return [*self._learn(dict(pairs[:middle])), *self._learn(dict(pairs[middle:]))]
+            bad = dict.fromkeys(messages, str(misfit))
+        self.faults |= bad
+        return [number for number in messages if number not in bad]
+
+    def _grown(self, known: Schema, message: Any) -> Schema:
+        """Return the types known with those that a message adds, which it must fit."""
         objects = _objects(message)
-        grown = self.known
+        grown = known
         for value in objects:
             self._check_names(value)
             grown = grow(grown, self.columns.pinned, infer(value, integers=self.integers))
         for value in objects:
             check(value, grown)
-        if grown != self.known:
-            self._adopt(grown, message)
-            for value in objects:
-                self._note_untyped(value)
+        return grown
 
     def _check_names(self, value: dict[str, Any]) -> None:
         for name in value:
@@ -346,8 +371,8 @@ class _Reader:
         if places != self.untyped and not too_much(places, {}, times=2):
             self.untyped = places
 
-    def _adopt(self, grown: Schema, message: Any) -> None:
-        """Take up what a message adds, if it is good and there is room."""
+    def _adopt(self, grown: Schema, messages: list[Any]) -> None:
+        """Take up what messages add, if they are good and there is room."""
         if what := too_much(grown, self.known):
             reason = (
                 f"{what} with this message's; send what varies as a list "
@@ -355,24 +380,31 @@ class _Reader:
             )
             raise Misfit(reason)
         typed = prune(grown)
+        shape = merge(typed, merge(self._shape, grown, widen=False), widen=False)
+        has_room = not too_much(shape, typed, times=2)
+        if not has_room and len(messages) > 1:
+            reason = "there may be room for some of them"
+            raise Misfit(reason)
         if typed != self.known:
             if problem := objection(self.known, typed, self.columns.fold, self.columns.dropped):
                 reason = f"{problem}, {_OR_KEEP}"
                 raise Misfit(reason)
-            self._prove(typed, message)
+            self._prove(typed, messages)
             self._is_changed |= is_changed(self.known, typed)
             self.known = typed
-        shape = merge(self.known, merge(self._shape, grown, widen=False), widen=False)
-        if not too_much(shape, self.known, times=2):  # else nulls under ever new names: no help
+        if has_room:  # else nulls under ever new names: no help
             self._shape = shape
+        for value in (value for message in messages for value in _objects(message)):
+            self._note_untyped(value)
 
-    def _prove(self, typed: Schema, message: Any) -> None:
-        """See that pyarrow would make a row of a message, before its columns are taken up."""
-        names = {name for value in _objects(message) for name in value}
+    def _prove(self, typed: Schema, messages: list[Any]) -> None:
+        """See that pyarrow would make rows of messages, before their columns are taken up."""
+        names = {name for message in messages for value in _objects(message) for name in value}
         own = {name: type_ for name, type_ in typed.items() if name in names}
-        text, type_ = pa.array([written(_fitted(message, own))], pa.binary()), to_arrow(own)
-        try:
-            parse(text, pa.list_(type_) if isinstance(message, list) else type_, vetted=True)
+        texts = pa.array([written(_fitted(each, own)) for each in messages], pa.binary())
+        type_ = to_arrow(own)
+        try:  # all are objects, or all are arrays
+            parse(texts, pa.list_(type_) if isinstance(messages[0], list) else type_, vetted=True)
         except pa.ArrowInvalid as error:
             raise Misfit(reason_of(error)) from error
 

@@ -11,6 +11,7 @@ from transforms.process.events import (
     CycleCommitted,
     FileStaged,
     MessagesRead,
+    PanesSkipped,
     RowsDecoded,
     Spent,
 )
@@ -36,6 +37,8 @@ def count(event: Event) -> None:
             _add("files", 1)
             _add("bytes", event.bytes)
             _add("late_rows", event.rows if event.is_late else 0)
+        case PanesSkipped():
+            _add("skipped_panes", event.panes)
         case Spent():
             _observe(f"{event.doing}_milliseconds", event.milliseconds)
         case CycleBegan():
@@ -43,6 +46,7 @@ def count(event: Event) -> None:
         case CycleCommitted() if not event.entry.is_maintenance:
             _add("cycles", 1)
             _observe("cycle_milliseconds", round(event.took.total_seconds() * 1000))
+            _add("repeated_panes", sum(origin.repeated for origin in event.entry.origins))
 
 
 def _add(name: str, number: int) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "MessagesRead",
     "Note",
     "Observer",
+    "PanesSkipped",
     "RowsDecoded",
     "Spent",
     "Waiting",
@@ -88,6 +89,19 @@ class FileStaged:
     rows: int
     bytes: int
     is_late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PanesSkipped:
+    """Panes came again that the log has: a runner has repeated a bundle.
+
+    Attributes:
+        collection: directory or URI.
+        panes: how many.
+    """
+
+    collection: str
+    panes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +204,7 @@ Event = (
     | MessagesRead
     | RowsDecoded
     | FileStaged
+    | PanesSkipped
     | Spent
     | CycleCommitted
     | Waiting

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.errors import LogError, StorageError
-from batch_collection.inspection.status import OpenWindow, status
+from batch_collection.inspection.status import Latency, OpenWindow, status
 from batch_collection.log.expiry import first_cycle
-from batch_collection.paths import is_checkpoint
+from batch_collection.paths import entry_path, is_checkpoint
 from batch_collection.publishing.expire import expire
 from batch_collection.storage.local import LocalStorage
 from tests.builders import Collector, at, dead_letter, message, tombstone
@@ -99,6 +99,26 @@ def test_row_latency_is_estimated_over_rows(tmp_path: Path) -> None:
     assert latency is not None
     assert latency.median == timedelta(seconds=15)
     assert timedelta(seconds=19.5) < latency.p99 <= timedelta(seconds=20)
+
+
+def test_what_was_caught_up_with_has_no_latency(tmp_path: Path) -> None:
+    """After an hour away only the newest window counts, and of a part of a backlog nothing."""
+    collector = Collector(LocalStorage(str(tmp_path)))
+    old = [message(0, "09:00:00"), message(1, "10:29:10")]
+    collector.collect(*old, boundary="10:30:00", committed_at="10:30:03")
+    collector.collect(message(2, "10:30:10"), boundary="10:31:00", committed_at="10:31:03")
+    away = [message(3, "10:31:10"), message(4, "11:30:10")]
+    backlog = collector.collect(*away, boundary="11:31:00", committed_at="11:31:04")
+    latency = status(collector.storage).latency
+    seconds = [timedelta(seconds=count) for count in (3, 4)]
+    assert latency.window_end == tuple(seconds)
+    assert latency.row_time is not None
+    assert latency.row_time.p99 == timedelta(seconds=54)
+    assert status(collector.storage, last=1).latency.window_end == (seconds[1], seconds[1])
+
+    part = replace(backlog, cause="backlog").to_json()
+    collector.storage.replace(entry_path(backlog.cycle), part)
+    assert status(collector.storage, last=1).latency == Latency(None, None)
 
 
 def test_without_rows_there_is_no_latency(tmp_path: Path) -> None:

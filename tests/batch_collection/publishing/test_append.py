@@ -53,6 +53,15 @@ def test_what_is_committed_before_it_is_published_by_it(storage: Storage) -> Non
     assert all(storage.size(path) is not None for _, path in before.moves)
 
 
+def test_what_the_caller_has_published_is_not_published_again(storage: Storage) -> None:
+    """Who commits one entry after the other saves half of the work."""
+    before = Collector(storage).collect(message(0), boundary="10:31:00", published=False)
+
+    append(storage, pinning, published=before.plan)
+
+    assert [storage.size(path) for _, path in before.moves] == [None]
+
+
 def test_what_a_collector_has_staged_for_that_cycle_is_left_to_it(storage: Storage) -> None:
     """It is being written, perhaps: a file that goes would be an error there."""
     collector = Collector(storage)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_collection.reading.order import blocks, permutation, shard_range, worker_range
+from batch_collection.reading.order import (
+    argsorted,
+    blocks,
+    hashed,
+    permutation,
+    shard_range,
+    worker_range,
+)
 
 ROWS = st.lists(st.integers(0, 20), max_size=12)
 
@@ -15,6 +23,16 @@ def test_a_permutation_is_the_same_for_ever() -> None:
     """Not only in this version of numpy: saved states and published results depend on it."""
     assert permutation(8, 7, 0).tolist() == [7, 4, 6, 2, 5, 1, 0, 3]
     assert permutation(8, 7, 1).tolist() != permutation(8, 7, 0).tolist()
+    assert permutation(2**18, 7, 0)[:5].tolist() == [84926, 196269, 108190, 65271, 255030]
+
+
+@pytest.mark.parametrize("count", [1, 4095, 4096, 70_000])
+@pytest.mark.parametrize("bits", [64, 40, 33, 8])
+def test_hashes_are_sorted_as_numpy_sorts_them(count: int, bits: int) -> None:
+    """The sooner way gives the same order, with many hashes that are alike above, too, or equal."""
+    keys = hashed(np.arange(count, dtype=np.uint64)) << np.uint64(64 - bits)
+    for few in (keys, keys >> np.uint64(64 - bits)):
+        assert np.array_equal(argsorted(few), np.argsort(few, kind="stable"))
 
 
 @given(st.integers(0, 200), st.integers(0, 2**40), st.integers(0, 9))
@@ -65,7 +83,7 @@ def test_blocks_hold_each_row_of_a_range_once_in_order(
     high = data.draw(st.integers(low, sum(rows)))
     sequence = [(piece, row) for piece in order for row in range(rows[piece])]
 
-    found = blocks(rows, order, low, high, size)
+    found = list(blocks(rows, order, low, high, lambda: size))
 
     held = [(s.piece, row) for block in found for s in block.slices for row in range(*s[1:])]
     assert held == sequence[low:high]

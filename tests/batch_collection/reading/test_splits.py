@@ -72,6 +72,22 @@ def test_sides_get_their_fractions_of_the_keys() -> None:
     }
 
 
+def test_a_side_that_misses_its_fraction_is_told_with_the_figure(tmp_path: Path) -> None:
+    """Once, when its rows are counted; a side that is about right is no warning."""
+    keys = ["busy"] * 100 + [f"d{i}" for i in range(100)]
+    view = TableCollector.at(tmp_path).collect((0, pa.table({"k": keys})))
+    parts = view.split({"a": 0.5, "b": 0.3, "c": 0.2}, by="k")
+
+    expected = "the side 0.5 to 0.8 by k has 70.0% of the rows, not 30.0%: k has few values, or"
+    with pytest.warns(UserWarning, match=re.escape(expected)):
+        assert parts["b"].rows == 140
+    assert parts["b"].rows == 140
+    with pytest.warns(UserWarning, match=r"has 9\.0% of the rows, not 20\.0%"):
+        assert len(parts["c"].to_arrow_batches(1)) == 18
+    even = TableCollector.at(tmp_path / "even").collect((0, pa.table({"k": keys[100:]})))
+    assert even.split({"a": 0.5, "b": 0.3, "c": 0.2}, by="k")["c"].rows == 18
+
+
 def test_another_salt_is_another_split() -> None:
     """So that a test set can be drawn anew."""
     keys: list[object] = [f"device-{i}" for i in range(100)]
@@ -143,6 +159,7 @@ def test_fields_and_several_columns_make_a_key(tmp_path: Path) -> None:
     assert all(part.to_arrow(["day"]).column_names == ["day"] for part in parts.values())
 
 
+@pytest.mark.filterwarnings("ignore:the side .* of the rows")
 def test_a_key_is_the_column_of_exactly_that_name_or_a_quoted_field(tmp_path: Path) -> None:
     """A part has all rows that are equal in the key, whatever else looks like it."""
     rows = pa.table({"a.b": range(40), "a": [{"b": i % 2, "c.d": i % 3} for i in range(40)]})

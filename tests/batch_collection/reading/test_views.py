@@ -289,3 +289,33 @@ def test_a_missing_extra_is_named_with_its_cure(
         expected = f"install it with: pip install 'batch-collection[{module}]'"
         with pytest.raises(CollectionError, match=re.escape(expected)):
             read()
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("text", "where must be an expression, as pc.field('value') > 1, got 'text'"),
+        (pc.field("nope") > 1, "cannot filter where (nope > 1): No match for FieldRef.Name(nope)"),
+        (pc.field("device") > 1, "cannot filter where (device > 1): Function 'greater' has no"),
+    ],
+)
+def test_what_is_no_filter_is_refused(
+    view: Collection, where: pc.Expression, expected: str
+) -> None:
+    """Whether files are scanned for it or rows are filtered."""
+    side = view.split({"all": 1.0}, by="id")["all"]
+    for narrowed in (view, side):
+        with pytest.raises(CollectionError, match=re.escape(expected)):
+            narrowed.to_arrow(["id"], where=where)
+
+
+def test_what_cannot_be_meant_is_refused(view: Collection) -> None:
+    """In one line."""
+    with pytest.raises(CollectionError, match=r"cycle must be a whole number, got 1\.0"):
+        view.at(cycle=1.0)  # type: ignore[arg-type]
+    with pytest.raises(CollectionError, match="an instant must be a datetime, or text as"):
+        view.between(5)  # type: ignore[arg-type]
+    with pytest.raises(CollectionError, match=r"columns must be a list of names, as \['value'\]"):
+        view.to_arrow("id")
+    with pytest.raises(CollectionError, match=r"columns must be a list of names, as \['value'\]"):
+        view.scan([1])  # type: ignore[list-item]

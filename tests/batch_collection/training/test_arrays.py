@@ -239,9 +239,54 @@ def test_nulls_are_nan_in_fractions_and_an_error_elsewhere(root: Path) -> None:
         arrays(root / "c", {"v": [[None], [1]]})
 
 
+def test_a_null_in_a_late_file_is_refused_before_the_first_batch(root: Path) -> None:
+    """Footers tell, and where a file lacks the column: no epoch ends in the midst."""
+    first = pa.table({"i": [1], "place": [{"x": 1}], "f": [1.0], "l": [[1]]})
+    nulls = pa.table({"i": [1, None], "place": [None, {"x": 1}], "f": [None, 1.0], "l": [[1], [2]]})
+    lacking = pa.table({"f": [1.0, 2.0], "l": [[1], [2]]})
+    for number, last in enumerate((nulls, lacking)):
+        collector = TableCollector.at(root / str(number), row_group=1)
+        view = collector.collect((0, first), (1, first), (2, last))
+        where = re.escape(f"; the first is in {view.in_window_order()[2].path}")
+        for column in ("i", "place.x"):
+            expected = f"column {column} has nulls; say what .*{where}"
+            with pytest.raises(CollectionError, match=expected):
+                view.to_numpy_batches(1, columns=[column])
+        view.to_numpy_batches(1, columns=["f", "l"])
+        view.to_numpy_batches(1, columns=["i", "place"], fill={"i": 0}, mask=["place.x"])
+        closed = view.between(end="2026-11-22T10:02Z").to_numpy_batches(1, columns=["i", "place"])
+        assert [batch["i"].tolist() for batch in closed] == [[1], [1]]
+
+
+@pytest.mark.parametrize("is_null", [True, False])
+def test_a_null_counts_on_its_side_of_a_split(root: Path, is_null: bool) -> None:  # noqa: FBT001
+    """Rows of another side are nobody's concern here."""
+    keys = [f"k{number}" for number in range(20)]
+    rows = pa.table({"k": keys, "v": [None if is_null and k == "k3" else 1 for k in keys]})
+    lacking = pa.table({"k": [] if is_null else ["k3"]})
+    view = TableCollector.at(root).collect((0, rows), (1, lacking))
+    sides = view.split({"a": 0.5, "b": 0.5}, by="k").values()
+    mine, other = sorted(sides, key=lambda side: "k3" not in side.to_arrow()["k"].to_pylist())
+
+    with pytest.raises(CollectionError, match="column v has nulls"):
+        mine.to_numpy_batches(1, columns=["v"])
+    assert sum(len(batch["v"]) for batch in other.to_numpy_batches(1)) == other.rows
+
+
+def test_columns_and_fields_are_left_out(root: Path) -> None:
+    """Also those that nothing could be made of."""
+    rows = {"v": [1], "s": [{"x": 1, "y": 2, "z": [[1]]}], "l": [[{"x": 1}]], "a.b": [3]}
+
+    assert [*arrays(root / "a", rows, exclude=["l", "s"])] == ["v", "a.b"]
+    assert [*arrays(root / "b", rows, exclude=["l", "s.x", "s.z", "a.b"])] == ["v", "s.y"]
+    assert [*arrays(root / "c", rows, columns=["s", "v"], exclude=["s.z"])] == ["s.x", "s.y", "v"]
+
+
 def test_nulls_are_filled(root: Path) -> None:
     """With what is said."""
     columns = {"i": [None, 1], "f": [None, 1.0], "t": [None, "a"], "l": [None, [1]]}
+    elements = arrays(root / "elements", {"l": [[None, 2], [1]]}, fill={"l[]": -1})
+    assert [row.tolist() for row in elements["l"]] == [[-1, 2], [1]]
     found = arrays(root, columns, fill={"i": -1, "f": 0, "t": "?", "l": []})
 
     assert found["i"].tolist() == [-1, 1]
@@ -292,13 +337,29 @@ def test_casts_never_change_a_value_in_silence(root: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"columns": ["w"]}, "has a column w; there are: v, s, l"),
+        ({"columns": ["w"]}, "has a column w; there are: v, s, l, t, n"),
         ({"columns": ["s.y"]}, "has a column s.y"),
         ({"casts": {"v": "flaot"}}, "casts gives v an unknown type 'flaot'; one is float32"),
         ({"columns": ["v"], "fill": {"w": 0}}, "fill names w; no such column is read"),
         ({"columns": ["v"], "mask": ["w"]}, "mask names w; no such column is read"),
         ({"columns": ["v"], "lengths": {"v": 2}}, "lengths names v; no such list is read"),
-        ({}, "column l is list<element: struct<x: int64>>, which no array can hold; choose"),
+        (
+            {},
+            "), t (list<item: list<element: int64>>); leave out what you do not need with exclude=",
+        ),
+        ({"exclude": ["w"]}, "exclude names w; no such column is read"),
+        ({"columns": ["v"], "exclude": ["l"]}, "exclude names l; no such column is read"),
+        ({"columns": "v"}, "columns must be a list of names, as ['value'], got 'v'"),
+        ({"mask": "v"}, "mask must be a list of names, as ['value'], got 'v'"),
+        ({"casts": ["v"]}, "casts must be a mapping by names, as {'value': 'float32'}, got ['v']"),
+        ({"columns": ["v"], "fill": {"v": "x"}}, "fill of v must be a value of int64, got 'x'"),
+        ({"columns": ["v"], "fill": {"v": None}}, "fill of v must be a value of int64, got None"),
+        ({"columns": ["n"], "fill": {"n": [1]}}, "fill of n must be [], got [1]"),
+        ({"columns": ["n"], "fill": {"n[]": []}}, "fill of n[] must be a value of int64, got []"),
+        ({"columns": ["v"], "fill": {"v[]": 0}}, "fill names v[]; no such column is read"),
+        ({"columns": ["n"], "lengths": {"n": 1.5}}, "length of n must be a whole number, got 1.5"),
+        ({"columns": ["n"], "lengths": {"n": -1}}, "length of n must be at least 0, got -1"),
+        ({"time_zone": "Nowhere"}, "time_zone must be the name of one, as Europe/Berlin, got"),
         ({"colums": ["v"]}, "unknown option colums; there are: casts, columns, drop_remainder"),
     ],
 )
@@ -306,7 +367,8 @@ def test_rules_for_what_is_not_there_are_refused(
     root: Path, options: dict[str, Any], expected: str
 ) -> None:
     """Before a row is read."""
-    rows = pa.table({"v": [1], "s": [{"x": 1}], "l": [[{"x": 1}]]})
+    lists = {"l": [[{"x": 1}]], "t": [[[1]]], "n": [[1]]}
+    rows = pa.table({"v": [1], "s": [{"x": 1}], **lists})
     view = TableCollector.at(root).collect((0, rows))
 
     with pytest.raises(CollectionError, match=re.escape(expected)):

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.errors import CollectionError, StorageError
+from batch_collection.reading.row_sequence import RowSequence
+from batch_collection.training import batches as batches_module
 from tests.tables import TableCollector, numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from batch_collection.collection import Collection
+    from batch_collection.reading.order import Slice
 
 FILES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), max_size=5)
 SIZES = st.integers(1, 25)
@@ -161,6 +166,76 @@ def test_rows_of_one_piece_are_mixed_anew_each_epoch(tmp_path: Path) -> None:
     assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.lists(st.none() | st.integers(0, 5), max_size=9)),
+        max_size=4,
+    ),
+    SIZES,
+    SHARDS,
+    st.booleans(),
+    st.integers(0, 9),
+)
+def test_rows_of_a_window_come_in_the_order_of_a_column(
+    tmp_path_factory: pytest.TempPathFactory,
+    files: list[tuple[int, list[int | None]]],
+    size: int,
+    shard: tuple[int, int],
+    is_side: bool,  # noqa: FBT001
+    taken: int,
+) -> None:
+    """Across its files; as they were where it does not tell; sharded and taken up like others."""
+    collector = TableCollector.at(tmp_path_factory.mktemp("c"), row_group=2)
+    tables = [
+        (
+            minute,
+            pa.table({"at": [{"t": t} for t in times], "id": range(100 * n, 100 * n + len(times))}),
+        )
+        for n, (minute, times) in enumerate(files)
+        if times
+    ]
+    view = collector.collect(*((minute, each) for minute, each in tables))
+    if is_side and tables:
+        view = view.split({"all": 1.0}, by="id")["all"]
+    expected = [
+        row["id"]
+        for _, window in itertools.groupby(sorted(tables, key=lambda each: each[0]), lambda t: t[0])
+        for row in sorted(
+            (row for _, each in window for row in each.to_pylist()),
+            key=lambda row: 9 if row["at"]["t"] is None else row["at"]["t"],
+        )
+    ]
+    if not tables:
+        return
+
+    def made(index: int) -> Any:
+        return view.to_arrow_batches(size, ["id"], order_by="at.t", shard=(index, shard[1]))
+
+    shards = [ids(made(index)) for index in range(shard[1])]
+    assert [row for each in shards for row in flat(each)] == expected
+    batches = made(shard[0])
+    for _ in zip(range(taken), batches, strict=False):
+        pass
+    resumed = made(shard[0])
+    resumed.load_state_dict(batches.state_dict())
+    done = min(taken, len(shards[shard[0]]))
+    if 0 < done < len(shards[shard[0]]):
+        assert ids(resumed) == shards[shard[0]][done:]
+
+
+def test_a_place_in_another_order_is_another_place(view: Collection) -> None:
+    """Older states, that know of no other, are of the order that there was."""
+    plain, ordered = (view.to_arrow_batches(10, order_by=by) for by in (None, "id"))
+    state = plain.state_dict()
+    with pytest.raises(CollectionError, match="saved with order_by=None, this has id"):
+        ordered.load_state_dict(state)
+    with pytest.raises(CollectionError, match="saved with order_by=id, this has None"):
+        plain.load_state_dict(ordered.state_dict())
+    del state["order_by"]
+    plain.load_state_dict(state)
+
+
 def test_a_loop_that_was_left_begins_again(view: Collection) -> None:
     """With the epoch that it left."""
     batches = view.to_arrow_batches(10, ["id"], shuffle=1)
@@ -258,6 +333,12 @@ def test_skipped_batches_are_not_read(view: Collection) -> None:
         batches = view.to_arrow_batches(10, ["id"], repeat=2, shuffle=3)
         batches.skip(count)
         assert ids(batches) == loops[count : 20 if count < 20 else 40]
+        resumed = view.to_arrow_batches(10, ["id"], repeat=2, shuffle=3)
+        for _ in zip(range(count % 20), resumed, strict=False):
+            pass
+        resumed.load_state_dict(resumed.state_dict())
+        resumed.skip(count // 20 * 20)
+        assert ids(resumed) == loops[count : 20 if count < 20 else 40]
 
 
 def test_endless_batches_have_no_length_and_empty_ones_an_end(
@@ -281,6 +362,32 @@ def test_threads_end_with_the_loop(view: Collection) -> None:
     assert threading.active_count() == before
 
 
+def test_wide_rows_are_read_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks are bounded in bytes, too, by what the rows before them took; narrow ones are not."""
+    collector = TableCollector.at(tmp_path, row_group=100)
+    rows = pa.table({"id": range(4000), "text": ["x" * 1000] * 4000})
+    view = collector.collect((0, rows))
+    monkeypatch.setattr(batches_module, "BLOCK_BYTES", 300 * 1008)
+    read: list[int] = []
+    load = RowSequence.load
+
+    def counted(self: RowSequence, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
+        found = load(self, slices, schema)
+        read.append(found.num_rows)
+        return found
+
+    monkeypatch.setattr(RowSequence, "load", counted)
+    batches = view.to_arrow_batches(1)
+    assert flat(ids(itertools.islice(batches, 1))) == [0]
+    assert sum(read) <= 100 + 2 * 300
+    assert flat(ids(batches)) == list(range(4000))
+    assert max(read) <= 300
+
+    read.clear()
+    assert flat(ids(view.to_arrow_batches(64, ["id"]))) == list(range(4000))
+    assert read == [100, 3900]
+
+
 def test_what_fails_in_a_thread_fails_in_the_loop(tmp_path: Path) -> None:
     """As it would without threads."""
     collector = TableCollector.at(tmp_path)
@@ -301,8 +408,22 @@ def test_what_fails_in_a_thread_fails_in_the_loop(tmp_path: Path) -> None:
         ({"repeat": 0}, "repeat must be at least 1, or None for no end, got 0"),
         ({"shuffle_buffer": 0}, "shuffle_buffer must be at least 1, got 0"),
         ({"prefetch": -1}, "prefetch must be at least 0, got -1"),
-        ({"shufle": 1}, "unknown option shufle; there are: drop_remainder, prefetch, repeat"),
+        ({"shufle": 1}, "unknown option shufle; there are: drop_remainder, order_by, prefetch"),
         ({"casts": {}}, "unknown option casts"),
+        ({"batch_size": 10.0}, "batch_size must be a whole number, got 10.0"),
+        ({"batch_size": True}, "batch_size must be a whole number, got True"),
+        ({"shuffle": True}, "shuffle must be a seed, as 1, or None for no shuffle, got True"),
+        ({"shuffle": False}, "shuffle must be a seed, as 1, or None for no shuffle, got False"),
+        ({"shuffle": "x"}, "shuffle must be a whole number, got 'x'"),
+        ({"shard": 3}, "shard must be (index, count), got 3"),
+        ({"shard": (0.0, 2)}, "shard must be a whole number, got 0.0"),
+        ({"repeat": 1.5}, "repeat must be a whole number, got 1.5"),
+        ({"prefetch": None}, "prefetch must be a whole number, got None"),
+        ({"drop_remainder": 1}, "drop_remainder must be True or False, got 1"),
+        ({"order_by": 1}, "order_by must be the name of a column, got 1"),
+        ({"order_by": "idd"}, "order_by names idd; there are: id, device"),
+        ({"order_by": "id", "shuffle": 1}, "order_by and shuffle are two orders; leave one"),
+        ({"columns": "id"}, "columns must be a list of names, as ['value'], got 'id'"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
@@ -311,6 +432,18 @@ def test_options_that_make_no_sense_are_refused(
     """At once, not when the first batch is read."""
     with pytest.raises(CollectionError, match=re.escape(expected)):
         view.to_arrow_batches(**{"batch_size": 1, **options})
+
+
+def test_numbers_of_numpy_are_numbers(view: Collection) -> None:
+    """And states with them are JSON."""
+    batches = view.to_arrow_batches(
+        np.int64(10), shuffle=np.int32(1), shard=(np.int64(0), np.int64(1)), repeat=np.uint8(1)
+    )
+
+    assert json.loads(json.dumps(batches.state_dict())) == batches.state_dict()
+    for epoch, expected in ((1.0, "epoch must be a whole"), (-1, "epoch must be at least 0")):
+        with pytest.raises(CollectionError, match=expected):
+            batches.set_epoch(epoch)  # type: ignore[arg-type]
 
 
 def test_batches_share_the_memory_of_what_was_read(view: Collection) -> None:

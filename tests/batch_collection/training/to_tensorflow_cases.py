@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch_collection.errors import CollectionError
 from batch_collection.exporting.export import export
 from batch_collection.exporting.tfrecord import example
 from tests.tables import TableCollector, numbered
@@ -53,7 +54,7 @@ def test_types_and_shapes_are_known_without_reading(tmp_path: Path) -> None:
     )
     collector = TableCollector.at(tmp_path)
     view = collector.collect((0, rows))
-    view.scan()  # reads the footers
+    view.to_tf(4, columns=["t"])  # reads the footers
     collector.storage.delete([batch.path for batch in view])
     fixed: dict[str, Any] = {"lengths": {"v": 2}, "columns": ["f", "t", "s", "v"]}
 
@@ -116,7 +117,8 @@ def test_batches_are_those_of_numpy(
         "shard": (1, 2),
     }
     expected = [batch["id"].tolist() for batch in view.to_numpy_batches(size, **options)]
-    dataset = view.to_tf(size, skip=skip, **options)
+    state = view.to_numpy_batches(size, **options).state_dict()
+    dataset = view.to_tf(size, state=state if skip else None, skip=skip, **options)
 
     if skip < len(expected):
         assert ids(dataset) == expected[skip:]
@@ -141,7 +143,34 @@ def test_each_loop_is_an_epoch(view: Collection) -> None:
     found = ids(dataset) + ids(dataset)
 
     assert found == ids(view.to_tf(10, repeat=2, **options))
-    assert ids(view.to_tf(10, skip=14, **options)) == found[14:]
+    batches = view.to_numpy_batches(10, **options)
+    assert ids(view.to_tf(10, state=batches.state_dict(), skip=14, **options)) == found[14:]
+    next(iter(batches))
+    assert ids(view.to_tf(10, state=batches.state_dict(), skip=13, **options)) == found[14:]
+
+
+def test_a_step_alone_is_no_place(tmp_path: Path) -> None:
+    """A collection that has grown has other rows there."""
+    collector = TableCollector.at(tmp_path)
+    old = collector.collect((0, numbered(0, 10)))
+    state = old.to_numpy_batches(2).state_dict()
+    grown = collector.collect((0, numbered(10, 20)))
+
+    with pytest.raises(CollectionError, match="skip=3 needs the state of these batches"):
+        grown.to_tf(2, skip=3)
+    with pytest.raises(CollectionError, match=r"with open\(...\).at\(cycle=1\)"):
+        grown.to_tf(2, state=state, skip=3)
+    assert ids(grown.at(cycle=1).to_tf(2, state=state, skip=3)) == [[6, 7], [8, 9]]
+
+
+def test_nothing_is_no_batch(view: Collection, tmp_path: Path) -> None:
+    """Also for ever; without a column there is no data set to say that with."""
+    nothing = view.between(end="2026-11-22T09:00Z")
+    for repeat in (1, 3, None):
+        assert ids(nothing.to_tf(4, repeat=repeat)) == []
+    for lacking in (TableCollector.at(tmp_path).collect(), view):
+        with pytest.raises(CollectionError, match=r"no column is read, and tf.data has no batches"):
+            lacking.to_tf(4, columns=[])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -5,12 +5,14 @@ Run by ``test_frameworks.py``, in a process of their own.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from batch_collection.errors import CollectionError
 from tests.tables import TableCollector, numbered
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ from torch.utils.data import DataLoader
 pytestmark = [
     # forked workers in a process with threads: Python warns, and PyTorch does it by default
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create [34] worker processes"),
 ]
 
 
@@ -88,19 +90,61 @@ def test_workers_of_two_trainers_share_nothing(view: Collection) -> None:
     assert sorted(rows) == list(range(103))
 
 
-def test_persistent_workers_go_on_to_the_next_epoch(view: Collection) -> None:
-    """Another order each, all rows in each; others begin with the epoch that was set."""
-    options: dict[str, Any] = {"columns": ["id"], "shuffle": 1, "shuffle_buffer": 32}
-    batches = view.to_torch(10, **options)
-    loader = DataLoader(batches, batch_size=None, num_workers=2, persistent_workers=True)
-    first, second = ids(loader), ids(loader)
-    batches = view.to_torch(10, **options)
-    batches.set_epoch(1)
-    third = ids(DataLoader(batches, batch_size=None, num_workers=2))
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("is_persistent", [False, True])
+def test_each_epoch_has_another_order_with_any_workers(
+    view: Collection,
+    workers: int,
+    is_persistent: bool,  # noqa: FBT001
+) -> None:
+    """The same epochs as without workers, also the one that was set, and one that was left."""
+    options: dict[str, Any] = {"columns": ["id"], "shuffle": 1, "shuffle_buffer": 32, "repeat": 2}
+    batches = copy.deepcopy(view.to_torch(10, **options))
+    alone = view.to_torch(10, **options)
+    kept = {"persistent_workers": True} if is_persistent and workers else {}
+    loader = DataLoader(batches, batch_size=None, num_workers=workers, **kept)
+    expected = [sorted(ids(alone)) for _ in range(3)]
 
-    assert sorted(row for batch in second for row in batch) == list(range(103))
-    assert first != second
-    assert second == third
+    assert sorted(ids(loader)) == expected[0]
+    for _ in loader:
+        break
+    assert sorted(ids(loader)) == expected[1]
+    batches.set_epoch(0)
+    assert sorted(ids(loader)) == expected[0]
+    batches.set_epoch(4)
+    assert sorted(ids(loader)) == expected[2]
+    batches.set_epoch(2)
+    assert sorted(ids(batches)) == expected[1]
+    assert sorted(ids(loader)) == expected[2]
+
+
+def test_epochs_go_on_with_another_loader_of_one_seed(view: Collection) -> None:
+    """As where all is seeded anew before each epoch: the loops then have one name."""
+    options: dict[str, Any] = {"columns": ["id"], "shuffle": 1, "shuffle_buffer": 32}
+    batches, alone = view.to_torch(10, **options), view.to_torch(10, **options)
+    for _ in range(3):
+        torch.manual_seed(0)
+        loader = DataLoader(batches, batch_size=None, num_workers=2)
+        assert sorted(ids(loader)) == sorted(ids(alone))
+
+
+def test_a_place_beside_workers_is_refused(view: Collection) -> None:
+    """It would be the beginning, and so rows would come again."""
+    batches = view.to_torch(10, columns=["id"])
+    for _ in DataLoader(batches, batch_size=None, num_workers=2):
+        break
+    with pytest.raises(CollectionError, match="known to the loader's workers only; use num_wor"):
+        batches.state_dict()
+    batches.set_epoch(3)
+    assert batches.state_dict()["epoch"] == 3
+    next(iter(batches))
+    state = batches.state_dict()
+    assert (state["epoch"], state["row"]) == (3, 10)
+
+    resumed = view.to_torch(10, columns=["id"])
+    resumed.load_state_dict(state)
+    with pytest.raises(CollectionError, match="a place within an epoch was loaded into batches"):
+        list(DataLoader(resumed, batch_size=None, num_workers=2))
 
 
 def test_a_place_is_saved_and_restored(view: Collection) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,8 @@ from pipeline.options.flags import Parser
 from tests.builders import Collector, at, dead_letter, message
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from batch_collection.storage.contract import Storage
 
 
@@ -71,7 +75,7 @@ def test_status_and_audit_say_what_is_expired(
     expire(collector.storage, at("10:32:00"), at("11:00:00"))
     assert main(["status", collector.storage.uri]) == 0
     expected = (
-        r"of them expired +2 in 2 files, .* kB, of windows before 2026-11-22 10:32:00 UTC; "
+        r"  expired +2 in 2 files, .* kB, of windows before 2026-11-22 10:32:00 UTC; "
         r"3 entries, 0 dead letters"
     )
     assert re.search(expected, capsys.readouterr().out)
@@ -157,3 +161,57 @@ def test_a_collection_that_cannot_be_written_is_one_line(
     assert main(["expire", str(tmp_path), "--before=2026-11-22T10:32:00Z"]) == 2
     assert capsys.readouterr().err.startswith("error: cannot create expired/0000000000.json: ")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], object]]:
+    """Return what lets standard input and error be a terminal on which an answer was typed."""
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, encoding="utf-8") as terminal, os.fdopen(ours, "wb", 0) as keys:
+
+        def typed(text: str) -> None:
+            monkeypatch.setattr(sys, "stdin", terminal)
+            monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+            keys.write(text.encode())
+
+        yield typed
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [("y\n", 0), ("YES\n", 0), ("n\n", 1), ("\n", 1), ("yesterday\n", 1), ("\x04", 1)],
+)
+def test_a_terminal_is_asked_first(
+    tmp_path: Path,
+    answer: Callable[[str], object],
+    capsys: pytest.CaptureFixture[str],
+    typed: str,
+    code: int,
+) -> None:
+    """What would go is shown; only a yes takes it away."""
+    storage = filled(LocalStorage(str(tmp_path))).storage
+    answer(typed)
+    assert main(["expire", str(tmp_path), "--before=2026-11-22T10:32:00Z"]) == code
+    out, err = capsys.readouterr()
+    assert err.startswith("would expire windows before 2026-11-22 10:32:00 UTC: 2 windows, 2 files")
+    if code == 0:
+        assert newest_expiry(storage) is not None
+        assert out.startswith("expired windows before ")
+    else:
+        assert newest_expiry(storage) is None
+        assert out == ""
+        assert err.endswith("take them away for good? [y/N] nothing was taken away\n")
+
+
+@pytest.mark.parametrize("flag", ["--yes", "--dry_run", "--before=1y"])
+def test_nobody_is_asked_without_need(
+    tmp_path: Path,
+    answer: Callable[[str], object],
+    capsys: pytest.CaptureFixture[str],
+    flag: str,
+) -> None:
+    """Who has said yes already, or takes nothing away."""
+    filled(LocalStorage(str(tmp_path)))
+    answer("n\n")
+    assert main(["expire", str(tmp_path), "--before=2026-11-22T10:32:00Z", flag]) == 0
+    assert "take them away" not in capsys.readouterr().err

@@ -45,8 +45,11 @@ def collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Colle
     (tmp_path / "users_own.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    known = set(sys.modules)
     yield collector
-    sys.modules.pop("users_own", None)
+    for name in set(sys.modules) - known:
+        if name == "users_own" or name.startswith("_working_directory_"):
+            del sys.modules[name]
 
 
 def follow(collector: Collector, *flags: str) -> int:
@@ -58,6 +61,16 @@ def test_each_batch_is_handed_to_the_function_once(collector: Collector, tmp_pat
     """A second run goes on where the first one ended."""
     assert follow(collector, "--process=users_own:note") == 0
     assert follow(collector, "--process=users_own:note") == 0
+
+    assert (tmp_path / "noted.txt").read_text() == "0000000001-0000 2\n0000000001-0001 1\n"
+
+
+@pytest.mark.parametrize("name", ["pipeline", "transforms"])
+def test_a_user_may_call_a_module_as_we_do(name: str, collector: Collector, tmp_path: Path) -> None:
+    """Ours was found, and had no such function."""
+    (tmp_path / f"{name}.py").write_text(MODULE)
+
+    assert follow(collector, f"--process={name}:note") == 0
 
     assert (tmp_path / "noted.txt").read_text() == "0000000001-0000 2\n0000000001-0001 1\n"
 

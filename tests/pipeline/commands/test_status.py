@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from confluent_kafka import Producer
 
 from batch_collection.inspection.status import status
 from batch_collection.paths import entry_path
+from batch_collection.publishing.expire import expire
 from batch_collection.storage.local import LocalStorage
 from pipeline.cli import main
 from pipeline.commands.status import described
@@ -75,7 +77,7 @@ def collector(tmp_path: Path) -> Collector:
 def test_status_is_a_page_to_read(collector: Collector) -> None:
     """Facts, cycles, open windows and reasons, aligned."""
     found = status(collector.storage, last=2, end_offsets={0: 20, 1: 1000})
-    lines = described(found, at("10:33:10")).splitlines()
+    lines = described(found, at("10:33:10"))
     size = humanised_bytes(found.totals.bytes)
 
     assert lines[0] == collector.storage.uri
@@ -136,9 +138,60 @@ def test_another_topic_of_that_name_has_no_lag(
     with EmbeddedBroker() as broker:
         broker.create_topic("batch-topic")
         flag = f"--bootstrap_servers={broker.bootstrap_servers}"
-        assert main(["status", collector.storage.uri, flag]) == 2
+        assert main(["status", collector.storage.uri, flag]) == 0
 
-    assert "is not the one collected: its id is None" in capsys.readouterr().err
+    told = (
+        "  lag                    unknown: topic=batch-topic there is not the one collected: its id"
+    )
+    assert told in capsys.readouterr().out
+
+
+def test_a_broker_that_is_away_takes_only_the_lag(
+    collector: Collector, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Within 5 s, with a word meanwhile and none of the client's; its settings may be a file's."""
+    file = tmp_path / "properties"
+    file.write_text("security.protocol=plaintext\n")
+    words = ["status", collector.storage.uri, "--bootstrap_servers=127.0.0.1:1"]
+    began = time.monotonic()
+    assert main([*words, f"--consumer_config={file}"]) == 0
+    assert time.monotonic() - began < 5
+
+    out, err = capfd.readouterr()
+    assert "newest entry           cycle 3," in out
+    assert "  lag                    unknown: cannot list topics: no answer from kafka at " in out
+    assert err == "asking kafka for the lag ...\n"
+
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert (found["cycle"], found["lag"]) == (3, None)
+    assert "Connection refused; check --bootstrap_servers" in found["lag_unknown"]
+
+
+def test_settings_that_are_no_settings_are_mended_first(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are no broker's fault, and all are told at once."""
+    words = ["status", collector.storage.uri, "--bootstrap_servers=a b:9092", "-X", "nothing"]
+    assert main([*words, "--last=0"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 3
+    words = ["status", collector.storage.uri, "--bootstrap_servers=localhost:1"]
+    assert main([*words, "-X", "no.such=1"]) == 2
+    assert "bad kafka settings" in capsys.readouterr().err
+
+
+def test_what_is_expired_is_told_beside_what_is_there(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the account of messages says what of it is gone."""
+    collector.collect(boundary="10:33:00")
+    expire(collector.storage, at("10:31:00"), at("10:34:00"))
+    assert main(["status", collector.storage.uri]) == 0
+    out = capsys.readouterr().out
+    assert "  rows                   4 in 3 files of 1 rows, " in out
+    assert "  expired                4 in 3 files, " in out
+    assert "  windows                3 closed, 0 empty, 0 open, expired ones included" in out
+    assert "of them 4 dead letters (4 expired), 0 tombstones" in out
 
 
 def test_a_collection_that_is_new_has_a_status(

@@ -163,7 +163,8 @@ def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
     file.write_text("batch_size: 5\ninterval: 10s\n")
     parser = Parser()
     configure(parser)
-    args, unknown, wrong = cli._parse(parser, [*NEEDED, f"--config={file}", "--batch_size=6"])  # noqa: SLF001
+    words = [*NEEDED, f"--config={file}", "--batch_size=6"]
+    args, unknown, wrong, _ = cli._parse(parser, words, "collect")  # noqa: SLF001
     checked = check(args)
     assert (unknown, wrong) == ([], [])
     assert (checked.batch_size, checked.interval) == (6, timedelta(seconds=10))

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import re
+import tempfile
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from batch_collection.errors import CollectionError
 from pipeline.cli import main
-from pipeline.options.flags import Flags, from_config_file, normalised, properties, unknown_flags
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pipeline.options.flags import Flags, normalised, properties, unknown_flags
 
 
 def test_dashes_and_underscores_are_one_spelling() -> None:
@@ -41,9 +38,20 @@ def test_an_unknown_flag_is_named_with_the_nearest_known_one() -> None:
     ]
 
 
-def test_a_stray_word_beside_a_property_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-X", "sasl.password", "hunter2"],
+        ["-Xsasl.password", "hunter2"],
+        ["--X", "sasl.password", "hunter2"],
+        ["-x", "sasl.password", "hunter2"],
+    ],
+)
+def test_a_stray_word_beside_a_property_is_not_shown(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     """It is a password, where a blank was written for the equals sign."""
-    assert main(["collect", "-X", "sasl.password", "hunter2"]) == 2
+    assert main(["collect", *words]) == 2
     said = capsys.readouterr().err
     assert "unexpected word (not shown, as it may be a secret); -X takes key=value" in said
     assert "hunter2" not in said
@@ -80,6 +88,56 @@ def test_properties_come_from_a_file_and_from_x_which_wins(tmp_path: Path) -> No
     assert properties(["client.id=two"], str(file)) == {"sasl.password": "a=b", "client.id": "two"}
 
 
+@pytest.mark.parametrize("command", ["collect", "produce", "status"])
+def test_a_login_among_the_addresses_of_brokers_is_refused_and_not_shown(
+    command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No Kafka client takes it there, and an address stands in many an error."""
+    path = ["PATH"] if command == "status" else ["--topics=a"]
+    assert main([command, *path, "--bootstrap_servers=kafka://user:hunter2@host:9092"]) == 2
+
+    said = capfd.readouterr().err
+    assert "error: --bootstrap_servers must be HOST:PORT,... without a login (not shown)" in said
+    assert "hunter2" not in said
+
+
+def test_what_a_flag_says_is_not_taken_from_a_property(tmp_path: Path) -> None:
+    """It would not count, and nobody would know; a file may serve other programs, too."""
+    with pytest.raises(CollectionError) as caught:
+        properties(["bootstrap.servers=host:9092"], None)
+    assert str(caught.value) == (
+        "-X bootstrap.servers is not taken; name brokers with --bootstrap_servers"
+    )
+    file = tmp_path / "client.properties"
+    file.write_text("bootstrap.servers=host:9092\n")
+    assert properties([], str(file)) == {"bootstrap.servers": "host:9092"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "line", "is_warned_about"),
+    [
+        (0o644, "sasl.password=a", True),
+        (0o640, "sasl.password=a", False),
+        (0o644, "client.id=a", False),
+    ],
+)
+def test_a_file_with_a_secret_that_others_can_read_is_warned_about(
+    mode: int, line: str, *, is_warned_about: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everybody, that is: a group is chosen."""
+    with tempfile.TemporaryDirectory() as folder:  # tmp_path lies where nobody else gets
+        Path(folder).chmod(0o755)
+        file = Path(folder) / "client.properties"
+        file.write_text(f"{line}\n")
+        file.chmod(mode)
+        properties([], str(file))
+        Path(folder).chmod(0o700)
+        properties([], str(file))
+
+    warning = f"--consumer_config={file} holds a secret, and other users of this machine can read"
+    assert [warning in text for text in caplog.messages] == [True] * is_warned_about
+
+
 def test_a_line_that_is_no_property_is_named_without_its_neighbours(tmp_path: Path) -> None:
     """File and line, not what is there: it may be a password behind a colon."""
     file = tmp_path / "client.properties"
@@ -92,42 +150,6 @@ def test_a_line_that_is_no_property_is_named_without_its_neighbours(tmp_path: Pa
     ]
     with pytest.raises(CollectionError, match="cannot read --consumer_config=nowhere"):
         properties([], "nowhere")
-
-
-def test_a_config_file_is_flags_with_variables_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Lists are joined, true is a bare flag, X is a mapping."""
-    monkeypatch.setenv("SECRET", "s3cret")
-    file = tmp_path / "collect.yaml"
-    file.write_text(
-        "topics: [a, b]\nbatch-size: 10\nonce: true\nflush: false\nX:\n  sasl.password: ${SECRET}\n"
-    )
-    assert from_config_file(str(file)) == [
-        "--topics=a,b",
-        "--batch_size=10",
-        "--once",
-        "-Xsasl.password=s3cret",
-    ]
-
-
-def test_a_variable_that_is_not_set_is_an_error(tmp_path: Path) -> None:
-    """A secret never becomes an empty text by accident."""
-    file = tmp_path / "collect.yaml"
-    file.write_text("group_id: ${NOT_SET_ANYWHERE}\n")
-    with pytest.raises(CollectionError, match=re.escape("${NOT_SET_ANYWHERE}, which is not set")):
-        from_config_file(str(file))
-
-
-def test_a_config_file_that_is_no_mapping_is_an_error(tmp_path: Path) -> None:
-    """It names the file."""
-    file = tmp_path / "collect.yaml"
-    file.write_text("- a\n")
-    with pytest.raises(CollectionError, match="must hold flag: value lines"):
-        from_config_file(str(file))
-    file.write_text("a: [\n")
-    with pytest.raises(CollectionError, match="is no YAML"):
-        from_config_file(str(file))
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/x.parquet", "gs:/bucket/x.json", "s3://b/x.json"])
@@ -158,3 +180,36 @@ def test_a_flag_for_a_path_of_this_machine_takes_no_url(
     message = f"{flag}={url} is a URL, and the flag takes a path of this machine only"
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [
+        *("localhost", "localhost:9092", "a-b.c:1,d:65535", "SASL_SSL://kafka:9092", "[::1]:9092"),
+        "one:1, two:2",
+    ],
+)
+def test_brokers_are_addresses_as_librdkafka_takes_them(servers: str) -> None:
+    """A name, an IPv4 or IPv6 address, with or without a port."""
+    flags = Flags(argparse.Namespace(bootstrap_servers=servers))
+    assert (flags.brokers(), flags.errors) == (servers, [])
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [*("://x", "a b:9092", "a:abc", "a:99999", "a:0", ",", "a:1,", "http://a/b", "::1", "a:1 b:2")],
+)
+def test_what_is_no_broker_is_told_before_one_is_asked(servers: str) -> None:
+    """Librdkafka would look for it for ten seconds, or ask another port."""
+    flags = Flags(argparse.Namespace(bootstrap_servers=servers))
+    flags.brokers()
+    (error,) = flags.errors
+    assert error.startswith("--bootstrap_servers must be HOST:PORT,..., as localhost:9092, got '")
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    """Nor is the address."""
+    flags = Flags(argparse.Namespace(bootstrap_servers="user:hunter2@host:9092"))
+    flags.brokers()
+    assert "hunter2" not in str(flags.errors)
+    assert "without a login (not shown)" in str(flags.errors)

@@ -19,6 +19,7 @@ from batch_collection.errors import StorageError
 from batch_collection.inspection.audit import audit
 from batch_collection.storage.local import LocalStorage
 from batch_collection.storage.opening import open_storage
+from pipeline.running.outcome import OTHER_COLLECTOR
 from tests import storages
 from tests.builders import at
 from tests.collecting import (
@@ -233,7 +234,7 @@ def test_of_two_collectors_one_wins_and_the_other_stops_and_says_who_won(
         ends = {pool.submit(one.end): (one, other), pool.submit(other.end): (other, one)}
         first = next(as_completed(ends))
         loser, winner = ends[first]
-        assert first.result() == 1, loser.lines
+        assert first.result() == OTHER_COLLECTOR, loser.lines
         winner.wait_for("  cycle ")
         winner.send(signal.SIGTERM)
         assert winner.end() == 0, winner.lines

@@ -20,7 +20,8 @@ from batch_collection.log.entry import (
     PartitionRead,
     Source,
 )
-from transforms.committing.settle import OPEN_HORIZON, settle
+from transforms.committing.settle import settle
+from transforms.committing.windows import OPEN_HORIZON
 from transforms.elements.failure import SCHEMA_CHANGE, Failure
 from transforms.elements.plan import Plan
 from transforms.elements.report import Report, WrittenBatch, add_up

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import sys
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -33,12 +34,14 @@ from tests.decoding import (
     with_ids,
 )
 from transforms.decoding import json_rows
-from transforms.decoding.contract import Columns, SchemaChange
+from transforms.decoding.additions import objection
+from transforms.decoding.contract import MAX_SCHEMA_TEXT, Columns, SchemaChange
 from transforms.decoding.decode import Decoded, decode
 from transforms.decoding.rules import RowRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from types import FrameType
 
 
 def test_objects_become_rows_in_their_places() -> None:
@@ -1363,3 +1366,30 @@ def test_new_columns_hold_what_was_sent(arrays: list[list[dict[str, Any]]]) -> N
 
     assert rows(done) == [shown(each, done.schema) for array in arrays for each in array]
     assert done.counts == () or done.counts[0].dead_letters == 0
+
+
+def test_columns_that_come_one_by_one_are_taken_up_together() -> None:
+    """To look at all columns once for each new one would take seconds for a thousand of them."""
+    looks, other = [], sys.getprofile()
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is objection.__code__:
+            looks.append(frame)
+
+    sys.setprofile(count)
+    try:
+        done = decoded(*(b'{"k%d":%d}' % (number, number) for number in range(1000)))
+    finally:
+        sys.setprofile(other)
+    assert [*done.schema] == [f"k{number}" for number in range(1000)]
+    assert len(looks) < 1000 / 16
+
+
+def test_one_that_adds_too_much_keeps_no_neighbour_from_adding() -> None:
+    """Those that come together are taken up alone if they must be, in their order."""
+    long = "x" * MAX_SCHEMA_TEXT
+    messages = [b'{"a":1}', b'{"%s":1,"a":2}' % long.encode(), b'{"b":1.5,"a":"x"}', b'{"c":1}']
+    done = decoded(*messages, b'{"b":2,"B":3}', b'{"c":2,"a":3}')
+    assert [*errors(done)] == [1, 2, 4]
+    assert done.schema == {"a": "int64", "c": "int64"}
+    assert offsets(done) == [0, 3, 5]

@@ -19,6 +19,7 @@ from batch_collection.log.entry import (
     CarryFile,
     DeadLetterFile,
     Form,
+    Origin,
     PartitionRead,
 )
 from pipeline.running.coordinator import Flight
@@ -26,13 +27,14 @@ from pipeline.running.plan_cycle import FlightCoder
 from tests.tasks import MINUTE, NOON, plan
 from transforms.elements.coders import ReportCoder, TaskCoder
 from transforms.elements.failure import Failure
+from transforms.elements.pane import PaneReport
 from transforms.elements.plan import DeadLetterLimit, Plan, RedrivePlan, Task
 from transforms.elements.records import framed, from_json, to_json, unframed
 from transforms.elements.report import Report, TaskOrder, WrittenBatch
 from transforms.sources.contract import Pull, Remembering, Slice
 
 NAMED: tuple[type, ...] = (
-    *(BatchFile, CarryFile, DeadLetterFile, PartitionRead),
+    *(BatchFile, CarryFile, DeadLetterFile, Origin, PartitionRead),
     *(Plan, Pull, Remembering, Slice),
 )
 NAMES = {each.__name__: each for each in (*NAMED, datetime, timedelta)}
@@ -95,7 +97,7 @@ def records(kind: type) -> st.SearchStrategy[Any]:
     return st.builds(kind, **{name: values(hint) for name, hint in hints_of(kind).items()})
 
 
-KINDS = (Task, TaskOrder, Report, Failure, Flight)
+KINDS = (Task, TaskOrder, Report, PaneReport, Failure, Flight)
 ANY = st.sampled_from(KINDS).flatmap(values)
 REDRIVE = RedrivePlan(
     "c", 1, "r", "p", "redrive", NOON, MINUTE, 10, None, None, NOON, {"a": "int64"}, 1, behind=7
@@ -146,7 +148,7 @@ def defaults_of(kind: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("kind", [Task, TaskOrder, Report, Plan, RedrivePlan, Failure, Flight])
+@pytest.mark.parametrize("kind", [*KINDS, Plan, RedrivePlan])
 @given(data=st.data())
 @settings(deadline=None, max_examples=10)
 def test_fields_that_an_older_version_did_not_know_get_their_defaults(
@@ -193,6 +195,8 @@ WIRE = {
     PartitionRead: "partition start end messages rows dead_letters tombstones empty lost max_time",
     WrittenBatch: "window_start timing number file",
     BatchFile: "path staged rows bytes crc32c min_time max_time offsets types",
+    PaneReport: "origin is_early batches schema",
+    Origin: "run window_start shard index checksum rows repeated",
     Failure: "kind text schema limit",
     Flight: "run after plan planned_at tries left goal asked_at stopped dead_letters",
 }

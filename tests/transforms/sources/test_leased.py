@@ -106,12 +106,12 @@ def pulled(source: LeasedSource, messages: int) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def rest(stream: Harness, seconds: float = 0.7) -> pa.Table:
-    """Return what comes to somebody else within so long."""
+def rest(stream: Harness, expected: int = 0) -> pa.Table:
+    """Return what comes to somebody else: so many messages, and what comes soon after them."""
     source = stream.open()
-    timer = threading.Timer(seconds, source.interrupt)
+    tables = [pulled(source, expected)]
+    timer = threading.Timer(0.7, source.interrupt)
     timer.start()
-    tables = [LEASED.empty_table()]
     while timer.is_alive():
         tables.append(source.pull(1_000))
     timer.join()
@@ -158,7 +158,7 @@ def test_what_is_acknowledged_is_gone_and_what_is_given_back_comes_again(
     table = pulled(source, 30)
     assert source.acknowledge(leases(table.slice(0, 10))) == []
     source.give_back(leases(table.slice(10, 10)))
-    again = rest(stream)
+    again = rest(stream, 10)
     assert ids(again) == ids(table.slice(10, 10))
 
 
@@ -196,8 +196,8 @@ def test_what_nobody_extends_comes_again(stream: Harness, source: LeasedSource) 
     stream.put(*(b"%d" % n for n in range(20)))
     table = pulled(source, 20)
     source.extend(leases(table.slice(0, 10)), 60)
-    stream.wait(LEASE_SECONDS + 2)
-    assert ids(rest(stream, 2)) == ids(table.slice(10))
+    stream.wait(LEASE_SECONDS + 1)
+    assert ids(rest(stream, 10)) == ids(table.slice(10))
     assert source.acknowledge(leases(table.slice(0, 10))) == []
 
 

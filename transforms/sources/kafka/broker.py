@@ -36,7 +36,7 @@ _REQUEST_SECONDS = 10.0
 _FIRST_SECONDS = 3.0  # for what is asked again if the answer doesn't come
 _LAST_SECONDS = 1.0  # of a process that is asked to stop
 _PATIENCE = (0.5, 1.0, 2.0, 3.0, 4.0)  # one try each, so that a refused login shows early
-_ENOUGH_SECONDS = 2.0  # for a broker that is there, and closes each connection
+_ENOUGH_SECONDS = 2.0  # where no broker can be connected to, or one closes each connection
 _DEFAULTS = {**NETWORK, "socket.timeout.ms": 10_000}  # when a silent connection is given up
 _POLL_SECONDS = 0.05
 _NAMES_SHOWN = 5
@@ -213,7 +213,7 @@ class Broker:
             except KafkaException as error:
                 failure = error
             self._client.poll(0)
-            is_enough = self._log.hangs_up and seconds >= _ENOUGH_SECONDS
+            is_enough = seconds >= _ENOUGH_SECONDS and (self._log.hangs_up or self._log.nobody)
             if self._log.refused or is_enough or current().stop.is_set():
                 break
         raise self._log.error(self._servers, "list topics", failure.args[0]) from failure

@@ -72,12 +72,13 @@ class ClientLog:
     Attributes:
         reason: the last error's text.
         hangs_up: a broker has closed a connection right after it was opened.
+        nobody: no broker at all could be connected to.
     """
 
     def __init__(self) -> None:
         """Start with nothing to tell."""
         self.reason = ""
-        self.hangs_up = False
+        self.hangs_up = self.nobody = False
         self._refusal: tuple[str, str] | None = None
 
     def log(self, _level: int, form: str, *values: object) -> None:
@@ -95,6 +96,8 @@ class ClientLog:
             self._refusal = "refuses the login", "the login"
         elif "SSL routines" in text and "unexpected eof" not in text:  # not one that goes away
             self._refusal = "and we can't agree on TLS", "security.protocol and ssl.*"
+        if code == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
+            self.nobody = True
         if code != KafkaError._ALL_BROKERS_DOWN or not self.reason:  # noqa: SLF001
             self.reason = text
 
@@ -105,7 +108,8 @@ class ClientLog:
 
     def forget(self) -> None:
         """Forget the last error."""
-        self.reason, self.hangs_up, self._refusal = "", False, None
+        self.reason, self._refusal = "", None
+        self.hangs_up = self.nobody = False
 
     def error(self, servers: object, doing: str, error: KafkaError | None = None) -> SourceError:
         """Return what to raise where a client of ``servers`` failed, with the best reason known."""

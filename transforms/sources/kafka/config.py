@@ -12,12 +12,13 @@ from batch_collection.storage.opening import open_storage
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["SECRET_VERSION", "ConsumerConfig", "parse_properties", "read_config"]
+__all__ = ["SECRET_VERSION", "ConsumerConfig", "is_secret", "parse_properties", "read_config"]
 
 
 SECRET_VERSION = re.compile(r"projects/[^/]+/secrets/[^/]+/versions/[^/]+")
 """A Secret Manager resource name, as ``projects/P/secrets/S/versions/latest``."""
 
+_SECRET = re.compile(r"password|secret|jaas|token|private|\.key|key\.pem|oauthbearer\.config")
 _MANAGER = "https://secretmanager.googleapis.com"
 _SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _SECONDS = 30
@@ -62,6 +63,11 @@ class ConsumerConfig(Mapping[str, object]):
         return self._read
 
 
+def is_secret(key: str) -> bool:
+    """Tell a property whose value nobody else is to see."""
+    return _SECRET.search(key.lower()) is not None
+
+
 def parse_properties(lines: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the properties of ``key=value`` lines, each given with where it stands.
 
@@ -76,7 +82,7 @@ def parse_properties(lines: Iterable[tuple[str, str]]) -> dict[str, str]:
         if not key.strip() or not equals
     ]
     if wrong:
-        raise CollectionError("\n".join(wrong))
+        raise CollectionError(*wrong)
     return {key.strip(): value.strip() for _, key, _, value in pairs}
 
 

@@ -23,6 +23,7 @@ __all__ = ["CONNECT_TIMEOUT", "Delivered", "SendingClient"]
 
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
+_ENOUGH = timedelta(seconds=3)  # where no broker can be connected to
 _LAST_FLUSH_SECONDS = 0.7  # a signal ends the program within a second
 _TICK_SECONDS = 0.2
 _DEFAULTS: dict[str, object] = {
@@ -80,12 +81,15 @@ class SendingClient:
         Raises:
             SourceError: no broker answers in time, or this user may not have the topic.
         """
-        deadline = time.monotonic() + CONNECT_TIMEOUT.total_seconds()
+        began = time.monotonic()
+        deadline = began + CONNECT_TIMEOUT.total_seconds()
         while not stop.is_set():
             try:
                 found = self._client.list_topics(topic, timeout=_TICK_SECONDS).topics[topic].error
             except KafkaException as error:
                 self._client.poll(0)  # lets it say what is wrong
+                if self._log.nobody:
+                    deadline = min(deadline, began + _ENOUGH.total_seconds())
                 if time.monotonic() < deadline and not self._log.refused:
                     continue
                 raise self._log.error(self._servers, f"send to {topic}", error.args[0]) from error

@@ -24,6 +24,7 @@ MESSAGES_A_PULL = 1_000
 BYTES_A_PULL = 11_000_000  # a pull's answer has at most 10 MB, and its columns a little more
 _ROWS = 1 << 16  # of a chunk, at most
 _WAITING, _RELEASED, _GONE = 0, -1, -2
+_TOGETHER_SECONDS, _TOGETHER_BYTES = 1.0, 1_000_000
 _A_MESSAGE = 64  # its bytes beside its value: ids, lease, stamp
 
 
@@ -49,7 +50,7 @@ class Waiting(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class _Chunk:
-    """What one answer brought that was not held.
+    """What an answer, or some within a second, brought that was not held.
 
     ``owners``: of each message the number of the plan that took it, or a state. ``renewed``: leases
     by row under which messages came again. ``batch`` is None once it is put away.
@@ -58,13 +59,43 @@ class _Chunk:
     arrived: float
     ids: pa.Array
     leases: pa.Array
-    sizes: np.ndarray
     owners: np.ndarray
+    sizes: np.ndarray
     batch: pa.RecordBatch | None
-    nbytes: int
     left: int
     put_away: Callable[[], pa.RecordBatch] | None = None
     renewed: dict[int, str] = field(default_factory=dict)
+    nbytes: int = 0
+
+    @classmethod
+    def of(cls, table: pa.Table, arrived: float) -> _Chunk:
+        (batch,) = table.combine_chunks().to_batches()
+        ids, leases, rows = batch["id"], batch["lease"], len(batch)
+        sizes = np.asarray(pc.binary_length(batch["value"])) + _A_MESSAGE
+        owners = np.full(rows, _WAITING, np.int64)
+        chunk = cls(arrived, ids, leases, owners, sizes, batch.select(TAKEN.names), rows)
+        chunk.nbytes = batch.nbytes
+        return chunk
+
+    def takes(self, other: _Chunk) -> bool:
+        """Tell whether another one is better held with it: many small ones are slow, and large."""
+        return (
+            self.batch is not None
+            and other.arrived - self.arrived <= _TOGETHER_SECONDS
+            and len(self.owners) + len(other.owners) <= MESSAGES_A_PULL
+            and self.nbytes + other.nbytes <= _TOGETHER_BYTES
+        )
+
+    def join(self, other: _Chunk) -> None:
+        """Append another one's messages."""
+        both = pa.Table.from_batches([self.read(), other.read()])
+        (self.batch,) = both.combine_chunks().to_batches()
+        self.ids = self.batch["id"]
+        self.leases = pa.concat_arrays([self.leases, other.leases])
+        self.owners = np.concatenate([self.owners, other.owners])
+        self.sizes = np.concatenate([self.sizes, other.sizes])
+        self.left += other.left
+        self.nbytes += other.nbytes
 
     def read(self) -> pa.RecordBatch:
         if self.batch is not None:
@@ -96,7 +127,7 @@ class Held:
         self._bounds = bounds
         self._places: dict[str, int] = {}  # by id: the chunk's number and the row in one
         self._chunks: dict[int, _Chunk] = {}
-        self._numbers = count()
+        self._last = 0
         self._plans: dict[str, int] = {}
         self._owners = count(1)
         self._asked: list[int] = []
@@ -245,17 +276,17 @@ class Held:
         return given
 
     def _append(self, ids: list[str], table: pa.Table, now: float) -> None:
-        number = next(self._numbers)
-        (batch,) = table.select(TAKEN.names).combine_chunks().to_batches()
-        leases = table["lease"].combine_chunks()
-        nbytes = batch.nbytes + leases.nbytes
-        sizes = np.asarray(pc.binary_length(batch["value"])) + _A_MESSAGE
-        owners = np.full(len(ids), _WAITING, np.int64)
-        self._chunks[number] = _Chunk(
-            now, batch["id"], leases, sizes, owners, batch, nbytes, left=len(ids)
-        )
-        self._places |= {each: number * _ROWS + row for row, each in enumerate(ids)}
-        self.nbytes += nbytes
+        chunk, first = _Chunk.of(table, now), 0
+        last = self._chunks.get(self._last)
+        if last is not None and last.takes(chunk):
+            first = len(last.owners)
+            last.join(chunk)
+        else:
+            self._last += 1
+            self._chunks[self._last] = chunk
+        start = self._last * _ROWS + first
+        self._places |= {each: start + row for row, each in enumerate(ids)}
+        self.nbytes += chunk.nbytes
 
     def _drop(self, each: str, number: int, row: int) -> None:
         chunk = self._chunks[number]

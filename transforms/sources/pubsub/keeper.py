@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Keeper"]
 
-_LEASE_SECONDS = 120
-_EXTEND_SECONDS = 40  # a third: two may fail
+_TRIES = 3  # a lease is extended when a third of it is over: two may fail
 _ALONE_SECONDS = 300
 _LONGEST_PAUSE = 30.0
 _TICK_SECONDS = 1.0
@@ -30,10 +29,11 @@ _EMPTY_SECONDS = 0.2  # a server may answer at once that it has nothing
 class Keeper:
     """Holds what it pulls from a source, each message once, until plans say that it is durable.
 
-    Nothing is acknowledged that was not released. What is held is extended to 120 s every 40 s;
-    where nobody has called for 5 minutes it is given back, and pulling ends. While the bounds are
-    reached nothing is pulled. An error of the source is said once, and tried again until it
-    answers, which is said as well. Threads may share it.
+    Nothing is acknowledged that was not released. What is held is extended at each third of its
+    lease; where nobody has called for 5 minutes it is given back, and pulling ends. While the
+    bounds are reached nothing is pulled. An error of the source is said once, and tried again until
+    it answers, which is said as well; any other error of its threads is raised where it is called
+    next. Threads may share it.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Keeper:
         *,
         bounds: Bounds = Bounds(),  # noqa: B008 - it is a tuple
         pulls: int = 4,
+        lease_seconds: int = 120,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take a source, which is closed at the end; ``start`` begins.
@@ -52,14 +53,17 @@ class Keeper:
             say: is told of errors, and that they are over, a line each.
             bounds: how much to hold.
             pulls: how many to have in flight at once.
+            lease_seconds: for how long to hold messages each time; so long after a crash they come
+                again. Pub/Sub takes 10 to 600.
             clock: seconds that go forward.
         """
         self._source, self._say, self._clock = source, say, clock
-        self._held = Held(bounds)
+        self._held, self._lease_seconds = Held(bounds), lease_seconds
         self._changed = threading.Condition()
         self._until = 0.0
         self._extend_at = self._visited = clock()
         self._troubles: dict[str, CollectionError] = {}
+        self._failure: Exception | None = None
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._go_on, args=(step,), name=f"keeper-{step.__name__}")
@@ -75,33 +79,33 @@ class Keeper:
     def pull(self, seconds: float) -> None:
         """Pull for so long from now on; ``math.inf``: until the end."""
         with self._changed:
-            self._visited = self._clock()
+            self._visit()
             self._until = max(self._until, self._visited + seconds)
             self._changed.notify_all()
 
     def waiting(self) -> Waiting:
         """Count what no plan has taken; ``since`` is by the keeper's clock."""
         with self._changed:
-            self._visited = self._clock()
+            self._visit()
             return self._held.waiting()
 
     def take(self, plan: str, messages: int, nbytes: int) -> pa.Table:
         """Hand waiting messages on to a plan; see ``Held.take``."""
         with self._changed:
-            self._visited = self._clock()
+            self._visit()
             return self._held.take(plan, messages, nbytes)
 
     def release(self, ids: pa.Array | pa.ChunkedArray) -> None:
         """Note that messages are durable: those that are held are acknowledged from now on."""
         with self._changed:
-            self._visited = self._clock()
+            self._visit()
             self._held.release(ids)
             self._changed.notify_all()
 
     def end_plan(self, plan: str) -> int:
         """Let what a plan has taken and nobody released wait for the next one; count it."""
         with self._changed:
-            self._visited = self._clock()
+            self._visit()
             return self._held.put_back(plan)
 
     def unacknowledged(self) -> set[str]:
@@ -143,7 +147,7 @@ class Keeper:
                 leases = self._held.came(asked, table, self._clock())
         if leases:
             try:
-                self._source.extend(leases, _LEASE_SECONDS)
+                self._source.extend(leases, self._lease_seconds)
             except CollectionError:
                 with self._changed:
                     self._extend_at = self._clock()
@@ -165,10 +169,10 @@ class Keeper:
             with self._changed:
                 leases = self._held.leases()
             if leases:
-                self._source.extend(leases, _LEASE_SECONDS)
+                self._source.extend(leases, self._lease_seconds)
             with self._changed:
                 if self._extend_at == due:  # else what came meanwhile is to be extended at once
-                    self._extend_at = now + _EXTEND_SECONDS
+                    self._extend_at = now + self._lease_seconds / _TRIES
         return _TICK_SECONDS
 
     def acknowledge(self) -> float:
@@ -182,6 +186,11 @@ class Keeper:
                 self._changed.notify_all()  # there is room again
         return _TICK_SECONDS
 
+    def _visit(self) -> None:
+        self._visited = self._clock()
+        if self._failure is not None:
+            raise self._failure
+
     def _give_up(self) -> None:
         with self._changed:
             leases = self._held.give_up()
@@ -192,7 +201,11 @@ class Keeper:
         """Take a step again and again; after errors with growing pauses."""
         pause = _TICK_SECONDS
         while not self._stopping.is_set():
-            wait = self._try(step)
+            try:
+                wait = self._try(step)
+            except Exception as error:  # noqa: BLE001 - raised by whoever calls next
+                self._failure = error
+                return
             if wait is None:  # whatever changes here, the source needs its time
                 self._stopping.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)

@@ -48,7 +48,7 @@ def held_to_the_law(attempts: list[Attempt], found: list[tuple[str, set[int]]]) 
 
 
 @given(ATTEMPTS)
-@settings(max_examples=50)
+@settings(max_examples=30)
 def test_an_attempt_leaves_out_what_another_task_has_claimed(attempts: list[Attempt]) -> None:
     """Even if that left it out itself; an earlier attempt of its own task keeps nothing."""
     with tempfile.TemporaryDirectory() as folder:

@@ -17,6 +17,7 @@ from tests.leased_stream import BEGIN
 from transforms.sources.contract import LEASED
 from transforms.sources.pubsub.held import BYTES_A_PULL, TAKEN, Bounds, Held
 
+ALL = 10**9
 NUMBERS = st.lists(st.integers(0, 30), max_size=8)
 BOUNDS = Bounds(messages=20, bytes=2 * BYTES_A_PULL, memory=1_000)
 
@@ -76,7 +77,9 @@ class HeldMachine(RuleBasedStateMachine):
         for number in numbers:
             self.deliveries += 1
             given.append((str(number), f"lease-{self.deliveries}"))
-        extended = self.held.came(asked, None if is_lost else table(*given), now=self.deliveries)
+        extended = self.held.came(
+            asked, None if is_lost else table(*given), now=self.deliveries / 5
+        )
         assert extended == ([] if is_lost else [lease for _, lease in given])
         self.held.put_away()
         for each, lease in () if is_lost else given:
@@ -125,7 +128,7 @@ class HeldMachine(RuleBasedStateMachine):
             self.asked.append(asked)
             self.asked.remove(asked)
             given = [(each, f"again-{self.deliveries}-{each}") for each in sorted(again)][:asked]
-            self.held.came(asked, table(*given), now=self.deliveries)
+            self.held.came(asked, table(*given), now=self.deliveries / 5)
             self.leases |= dict(given)
             again = {each for each, _ in given}
             self.deliveries += 1
@@ -211,14 +214,31 @@ def test_a_plan_takes_what_came_first_and_up_to_its_bytes() -> None:
     """But one message whatever its size."""
     held = Held()
     pulled(held, ("1", "a"), ("2", "b"), now=5.0, value=bytes(1_000))
-    pulled(held, ("3", "c"), now=6.0, value=bytes(10))
+    pulled(held, ("3", "c"), now=7.0, value=bytes(10))
     assert held.waiting() == (3, 3 * 64 + 2_010, 5.0)
     assert ids(held.take("p", 10, 1)) == ["1"]
     assert ids(held.take("p", 10, 2_000)) == ["2", "3"]
     assert ids(held.take("p", 10, 2_000)) == []
     assert held.put_back("p") == 3
     assert ids(held.take("q", 2, 10_000)) == ["1", "2"]
-    assert held.waiting() == (1, 74, 6.0)
+    assert held.waiting() == (1, 74, 7.0)
+
+
+def test_answers_that_bring_little_are_held_together() -> None:
+    """But not over a second, so that it is known since when the oldest waits; and not for ever."""
+    held = Held()
+    for number in range(3_000):
+        pulled(held, (str(number), f"lease-{number}"), now=number / 10)
+    assert 250 < len(held._chunks) < 300  # noqa: SLF001
+    assert ids(held.take("p", 2_500, ALL)) == [str(number) for number in range(2_500)]
+    since = held.waiting().since
+    assert since is not None
+    assert 249 <= since <= 250
+    quick = Held()
+    for number in range(3_000):
+        pulled(quick, (str(number), f"lease-{number}"))
+    assert len(quick._chunks) == 3  # noqa: SLF001
+    assert quick.leases() == [f"lease-{number}" for number in range(3_000)]
 
 
 def test_what_is_beyond_memory_lies_in_a_file_that_has_no_name(

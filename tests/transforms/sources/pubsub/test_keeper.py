@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import subprocess
+import sys
 import time
 import uuid
 from contextlib import suppress
@@ -325,7 +327,7 @@ def test_stopping_without_an_answer_says_what_becomes_of_messages() -> None:
     assert kept.source.calls[-1] == "close"
 
 
-def until(found: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(found: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not found():
@@ -352,11 +354,35 @@ def test_an_error_is_said_once_and_that_it_is_over_as_well() -> None:
     keeper.stop()
 
 
+def test_an_error_of_ours_is_raised_where_it_is_called_next() -> None:
+    """A thread that is gone is no silence."""
+    kept = Kept(b"x")
+
+    def break_down(messages: int) -> pa.Table:
+        message = f"ours, messages={messages}"
+        raise ValueError(message)
+
+    kept.source.pull = break_down  # type: ignore[method-assign]
+    kept.keeper.pull(math.inf)
+    kept.keeper.start()
+
+    def is_raised() -> bool:
+        try:
+            kept.keeper.waiting()
+        except ValueError:
+            return True
+        return False
+
+    until(is_raised)
+    kept.keeper.stop()
+
+
 @pytest.fixture(params=["fake", "emulator", "pstest"])
 def place(request: pytest.FixtureRequest) -> Iterator[tuple[str, str, Callable[..., object]]]:
     """Give a subscription's path, its server, and what publishes to it."""
     if request.param == "fake":
         fake = FakePubSub()
+        fake.stream.clock.runs = True  # what was handed out to a pull that is given up comes again
         yield PATH, fake.endpoint, fake.stream.publish
         fake.close()
         return
@@ -427,3 +453,40 @@ def test_through_lost_answers_lies_and_doubled_deliveries_each_message_counts_on
     until(lambda: len(said) >= 2 and said[-1].endswith("answers again"))
     keeper.stop()
     fake.close()
+
+
+_CHILD = """
+import math, sys, time
+from transforms.sources.pubsub.keeper import Keeper
+from transforms.sources.pubsub.subscription import Subscription
+keeper = Keeper(Subscription(sys.argv[1], sys.argv[2]), print, lease_seconds=10)
+keeper.pull(math.inf)
+keeper.start()
+while keeper.waiting().messages < int(sys.argv[3]):
+    time.sleep(0.01)
+found = keeper.take("p", 400, 10**9)["id"]
+keeper.release(found.slice(0, 300))
+while keeper.unacknowledged():
+    time.sleep(0.01)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_held_comes_again(emulator: PubSubServer) -> None:
+    """When its leases are over, taken or not; what was acknowledged does not."""
+    path = emulator.create(f"killed-{uuid.uuid4().hex[:8]}")
+    published = emulator.publish(path, [b"x"] * 2_000)
+    command = [sys.executable, "-c", _CHILD, path, emulator.endpoint, str(len(published))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        child.kill()
+    keeper = Keeper(Subscription(path, emulator.endpoint), print)
+    keeper.pull(math.inf)
+    keeper.start()
+    until(lambda: keeper.waiting().messages == 1_700)
+    found = ids(keeper.take("q", ALL, ALL))
+    assert len(found) == len(set(found)) == len(set(published).intersection(found))
+    keeper.stop()

@@ -1,0 +1,55 @@
+"""Values that users give: those that can't be meant are refused at once, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+from batch_collection.errors import CollectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["mapping", "names", "whole_number"]
+
+
+def whole_number(option: str, given: Any) -> int:
+    """Return an integer, one of numpy's as Python's own.
+
+    Raises:
+        CollectionError: it is none: ``True`` and ``10.0`` are not.
+    """
+    try:
+        if not isinstance(given, bool):
+            return index(given)
+    except TypeError:
+        pass
+    message = f"{option} must be a whole number, got {given!r}"
+    raise CollectionError(message)
+
+
+def names(option: str, given: Any) -> Sequence[str]:
+    """Return a list of names.
+
+    Raises:
+        CollectionError: it is none, or one name alone, whose letters it would be.
+    """
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        listed = list(given)
+        if all(isinstance(name, str) for name in listed):
+            return listed
+    message = f"{option} must be a list of names, as ['value'], got {given!r}"
+    raise CollectionError(message)
+
+
+def mapping(option: str, given: Any, example: str) -> Mapping[str, Any]:
+    """Return a mapping by names.
+
+    Raises:
+        CollectionError: it is none.
+    """
+    if isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
+        return given
+    message = f"{option} must be a mapping by names, as {example}, got {given!r}"
+    raise CollectionError(message)
