@@ -80,6 +80,6 @@ setup(
     package_data={"": ["py.typed"]},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["batch-collection = pipeline.cli:entry_point"]},
+    entry_points={"console_scripts": ["batch-collection = pipeline.__main__:entry_point"]},
     zip_safe=False,
 )

@@ -380,8 +380,9 @@ class Collection:
 
     def follow(
         self,
-        cursor: str,
+        cursor: str | None = None,
         *,
+        cursor_file: str | None = None,
         start: str = "earliest",
         poll: timedelta = timedelta(seconds=1),
         once: bool = False,
@@ -398,6 +399,7 @@ class Collection:
 
         Args:
             cursor: The name under which ``cursors/`` remembers the place.
+            cursor_file: Instead of it, a path or URI elsewhere, for who may only read here.
             start: Where a new cursor begins: ``earliest``, or ``latest`` for what is committed
                 after this view was opened.
             poll: How often to look for a new entry.
@@ -407,8 +409,8 @@ class Collection:
             wait: Waits for so many seconds; a true answer ends the loop (``threading.Event.wait``).
 
         Raises:
-            CollectionError: the cursor's name, its file or ``start`` is not usable, or this view is
-                narrowed to some windows or rows.
+            CollectionError: the cursor's name, its file or ``start`` is not usable, none or both of
+                name and file are given, or this view is narrowed to some windows or rows.
             ExpiredError: batches were expired before they were read.
         """
         if start not in {"earliest", "latest"}:
@@ -422,7 +424,7 @@ class Collection:
             raise CollectionError(message)
         return Following(
             storage=self._storage,
-            cursor=Cursor(self._storage, cursor),
+            cursor=Cursor(self._storage, cursor, cursor_file),
             latest=self.newest.cycle + 1 if start == "latest" else None,
             skips=on_expired == "skip",
             wait=None if once else lambda: wait(poll.total_seconds()),

@@ -83,7 +83,7 @@ def _from_file(name: str, file: str) -> ModuleType:
 
 
 def extra(module: str, name: str | None = None) -> Any:
-    """Import ``module`` of the extra ``name`` (the module's own, if not given).
+    """Import ``module``, which needs the package ``name`` (the module's own, if not given).
 
     Raises:
         CollectionError: it isn't installed; says how to install it.
@@ -92,8 +92,5 @@ def extra(module: str, name: str | None = None) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         name = name or module
-        message = (
-            f"{module} cannot be imported ({error}); "
-            f"install it with: pip install 'batch-collection[{name}]'"
-        )
+        message = f"{module} cannot be imported ({error}); install it with: pip install {name}"
         raise CollectionError(message) from error

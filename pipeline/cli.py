@@ -9,7 +9,9 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,6 +37,7 @@ COMMANDS = {
     "follow": "hand each committed batch to a function, in order",
     "export": "write a collection as TFRecord or JSON lines, for other programs",
     "status": "say how a collection stands",
+    "dead-letters": "show and count the messages of which no row could be made, and why",
     "redrive": "decode dead letters again, and make rows of those that have become good",
     "schema": "say where a collection's columns and types are from; pin types for the future",
     "audit": "check every entry, file, row and offset of a collection; exit code 1 with findings",
@@ -50,11 +53,12 @@ def main(argv: Sequence[str]) -> int:
     """
     words = normalised(argv)
     if words and not words[0].startswith("-"):
-        command, words = words[0], words[1:]
+        command, words = words[0].replace("_", "-"), words[1:]
     else:
         command = "collect"
     _quiet()
     try:
+        _check_folder()
         return delivered(_run(command, words))
     except CollectionError as error:
         say(*(f"error: {line}" for line in error.lines), to=sys.stderr)
@@ -101,7 +105,7 @@ def _run(command: str, words: Sequence[str]) -> int:
     if command not in COMMANDS:
         message = f"unknown command {command!r}; use one of: {', '.join(COMMANDS)}"
         raise CollectionError(message)
-    module = _loaded(f"pipeline.commands.{command}")
+    module = _loaded(f"pipeline.commands.{command.replace('-', '_')}")
     parser = Parser(
         prog=f"batch-collection {command}",
         description=COMMANDS[command],
@@ -127,7 +131,24 @@ def _run(command: str, words: Sequence[str]) -> int:
     needs = getattr(module, "NEEDS", None)
     if needs is not None:  # what runs the graph: no help and no mistake waits for it
         _loaded(needs)
+    _raise_on_interrupt()
     return int(module.run(options))
+
+
+def _raise_on_interrupt() -> None:
+    """Let Ctrl-C be ``KeyboardInterrupt`` again, which ended the program while it was imported."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _check_folder() -> None:
+    """See that there is a working directory, from which paths and modules are looked for."""
+    try:
+        os.getcwd()  # noqa: PTH109 - a Path is the same, and says less
+    except FileNotFoundError as error:
+        message = "the working directory was removed; change to one that is there"
+        raise CollectionError(message) from error
 
 
 def _loaded(name: str) -> ModuleType:
@@ -203,7 +224,7 @@ def _is_no_wish(record: logging.LogRecord) -> bool:
 def _epilog(command: str) -> str:
     if command != "collect":
         return ""
-    lines = [f"  {name:<9}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<13}{text}" for name, text in COMMANDS.items()]
     return "\n".join(["commands (batch-collection COMMAND --help):", *lines])
 
 

@@ -421,3 +421,27 @@ def test_frameworks_are_pinned_apart(extra: str, file: str) -> None:
     (asked,) = in_setup("EXTRAS")[extra]
 
     assert_within(pins(file), [asked.replace("tensorflow", "tensorflow-cpu")])
+
+
+def test_texts_that_tell_to_install_something_name_what_an_index_has() -> None:
+    """This package is on none: who took its name there would be installed."""
+    asked = [in_setup("REQUIREMENTS"), *in_setup("EXTRAS").values()]
+    ours = {canonicalize_name(Requirement(each).name) for part in asked for each in part}
+    known = {*ours, "google-auth", "requests"} - {"batch-collection"}
+    told = {
+        (name_of(path), package)
+        for path in MODULES
+        for words in re.findall(r"pip install ([^\n\"`;,)]+)", path.read_text(encoding="utf-8"))
+        for package in words.split()
+    }
+    assert {each for each in told if each[1] not in known} == {
+        ("batch_collection/loading.py", "{name}")
+    }
+    for extra in (
+        "duckdb",
+        "pandas",
+        "polars",
+        "tensorflow",
+        "torch",
+    ):  # what stands for that name is the extra's only package
+        assert [Requirement(each).name for each in in_setup("EXTRAS")[extra]] == [extra]

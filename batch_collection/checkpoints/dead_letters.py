@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from functools import partial
 from itertools import chain
@@ -16,13 +17,36 @@ from batch_collection.log.batch import open_published
 from batch_collection.storage.fetching import each
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from batch_collection.checkpoints.checkpoint import Summary
     from batch_collection.log.entry import DeadLetterFile, Entry
     from batch_collection.storage.contract import Storage
 
-__all__ = ["entries_with_letters", "live_dead_letters", "reasons_of"]
+__all__ = ["entries_with_letters", "grouped", "live_dead_letters", "reason_kind", "reasons_of"]
+
+
+_VALUE = re.compile(r"(can't hold ).*(; (?:send|give) )", re.DOTALL)
+_NUMBER = re.compile(r"(?<![\w.`])-?\d[\d.]*(?:[eE][+-]?\d+)?(?!\w)")
+_QUOTED = re.compile(r"(: )'.*'(; send RFC 3339)", re.DOTALL)
+
+
+def reason_kind(reason: str) -> str:
+    """Return a reason without what only its message holds: a value, where in it, a schema's id."""
+    kind = _QUOTED.sub(r"\1...\2", _VALUE.sub(r"\1...\2", reason))
+    return _NUMBER.sub("N", kind)
+
+
+def grouped(reasons: Mapping[str, int]) -> Counter[str]:
+    """Count reasons that differ in nothing but values together, under one example of them.
+
+    It is the commonest, or the first by its text.
+    """
+    examples: dict[str, str] = {}
+    found: Counter[str] = Counter()
+    for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+        found[examples.setdefault(reason_kind(reason), reason)] += count
+    return found
 
 
 def live_dead_letters(entries: Iterable[Entry]) -> dict[str, DeadLetterFile]:
@@ -61,16 +85,26 @@ def reasons_of(storage: Storage, files: Iterable[DeadLetterFile]) -> Counter[str
 
 
 def _reasons(storage: Storage, letters: DeadLetterFile) -> Counter[str]:
+    counts = read_letters(storage, letters, ("error",)).column("error").value_counts().to_pylist()
+    return Counter({str(item["values"]): item["counts"] for item in counts})
+
+
+def read_letters(storage: Storage, letters: DeadLetterFile, columns: Sequence[str]) -> pa.Table:
+    """Read columns of a file of dead letters, in that order.
+
+    Raises:
+        DamagedFileError: it can't be read.
+        FileGoneError: it is not there.
+    """
     try:
         with (
             open_published(storage, letters.path, letters.staged) as source,
             pq.ParquetFile(source) as file,
         ):
-            counts = file.read(columns=["error"]).column("error").value_counts().to_pylist()
+            return file.read(columns=list(columns)).select(columns)
     except (pa.ArrowException, KeyError) as error:
         message = (
             f"cannot read dead letters {letters.path}: {in_one_line(error)}; "
             "run `batch-collection audit`"
         )
         raise DamagedFileError(message) from error
-    return Counter({str(item["values"]): item["counts"] for item in counts})

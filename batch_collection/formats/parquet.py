@@ -44,7 +44,8 @@ class Parquet:
         self, source: BinaryIO, path: str, columns: Sequence[str] | None, told: Told
     ) -> pa.Table:
         """Read a Parquet file."""
-        with source, pq.ParquetFile(source, metadata=told.footer) as file:
+        coded = sorted(told.coded) or None
+        with source, pq.ParquetFile(source, metadata=told.footer, read_dictionary=coded) as file:
             if not file.schema_arrow.names:
                 return chosen_columns(placeholder_rows(told), columns)
             _check_footer(file, path, told)

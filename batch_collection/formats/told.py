@@ -41,16 +41,17 @@ Types: TypeAlias = Mapping[str, pa.DataType]
 
 
 class Told(NamedTuple):
-    """What the log tells of a file.
+    """What the log tells of a file, and how it is read.
 
     ``rows`` is None where nobody knows. ``types`` gives what its columns may be, the likeliest
     first; it is asked for by formats whose files do not say it themselves. ``footer`` is that of
-    its ``Outline``, where it was kept.
+    its ``Outline``, where it was kept. ``coded`` are columns of text that may come as dictionaries.
     """
 
     rows: int | None
     types: Callable[[], Sequence[Types]]
     footer: pq.FileMetaData | None = None
+    coded: frozenset[str] = frozenset()
 
 
 NO_COLUMN = pa.schema([(PLACEHOLDER, pa.bool_())])

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from batch_collection.checkpoints.batch_table import batches_in
 from batch_collection.checkpoints.dead_letters import (
     entries_with_letters,
+    grouped,
     live_dead_letters,
     reasons_of,
 )
@@ -147,7 +148,8 @@ class Latency:
 class Status:
     """A collection at its newest entry.
 
-    ``dead_letters_by_reason`` are those that are there. ``expired`` is None if nothing was, ``lag``
+    ``dead_letters_by_reason`` are those that are there; of reasons that differ in values alone
+    one stands for all. ``expired`` is None if nothing was, ``lag``
     (messages by partition) if it is not asked for or, for the reason ``lag_unknown``, not known.
     ``unpublished_files`` of the newest entry are committed, and not visible (yet).
     """
@@ -220,7 +222,7 @@ def _status(
         cycles=tuple(_cycle(entry) for entry in kept[-last:]),
         open_windows=_open_windows(storage, newest, expiry),
         latency=Latency(_window_latency(live), _row_latency(live)),
-        dead_letters_by_reason=dict(reasons.most_common()),
+        dead_letters_by_reason=dict(grouped(reasons).most_common()),
         lag=None if end_offsets is None else _lag(newest, end_offsets),
         expired=expired,
         unpublished_files=len(unpublished(storage, newest)),

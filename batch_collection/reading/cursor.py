@@ -7,8 +7,9 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from batch_collection.errors import CollectionError, LogError
+from batch_collection.errors import CollectionError, LogError, StorageError
 from batch_collection.paths import cursor_path, entry_path
+from batch_collection.storage.opening import open_storage
 
 if TYPE_CHECKING:
     from batch_collection.storage.contract import Storage
@@ -35,21 +36,32 @@ class Place:
 
 
 class Cursor:
-    """A follower's place, under a name."""
+    """A follower's place in a log, under a name or in a file elsewhere."""
 
-    def __init__(self, storage: Storage, name: str) -> None:
-        """Name a place in a storage.
+    def __init__(self, storage: Storage, name: str | None, file: str | None = None) -> None:
+        """Take a log's storage, and the name there or the file, one of the two.
 
         Raises:
-            CollectionError: ``name`` is none for a file.
+            CollectionError: both or none is given, or ``name`` is none for a file.
         """
+        self._log = self._storage = storage
+        if file is not None and name is None:
+            folder, slash, self._path = file.rpartition("/")
+            self._storage = open_storage(folder or slash or ".")
+            if not self._path:
+                message = f"cursor_file must be a file, got {file!r}"
+                raise CollectionError(message)
+            return
+        if name is None or file is not None:
+            message = f"give one of cursor and cursor_file, got {name!r} and {file!r}"
+            raise CollectionError(message)
         if not _CURSOR.fullmatch(name):
             message = (
                 f"cursor must be up to 100 letters, digits, '.', '_' or '-', got {name!r}; "
                 "give a name such as my-group"
             )
             raise CollectionError(message)
-        self._storage, self._path = storage, cursor_path(name)
+        self._path = cursor_path(name)
 
     def load(self, first: Place, kept: int = 0) -> Place:
         """Return the place, ``first`` if there is none; that is remembered, too.
@@ -63,6 +75,8 @@ class Cursor:
         except FileNotFoundError:
             self.store(first)
             return first
+        except StorageError as error:
+            self._fail("look up", error)
         place = self._parse(content)
         reached = place.cycle if place.index else place.cycle - 1
         if reached >= kept:
@@ -72,12 +86,27 @@ class Cursor:
     def store(self, place: Place) -> None:
         """Remember a place, durably."""
         content = json.dumps({"format": _FORMAT, **asdict(place)})
-        self._storage.replace(self._path, content.encode() + b"\n")
+        try:
+            self._storage.replace(self._path, content.encode() + b"\n")
+        except StorageError as error:
+            self._fail("remember", error)
+
+    def _fail(self, doing: str, error: StorageError) -> NoReturn:
+        message = (
+            f"cannot {doing} the place in {self.path}: {error}; where it may not be written it can "
+            "be elsewhere: --cursor_file (follow(cursor_file=...))"
+        )
+        raise StorageError(message) from error
+
+    @property
+    def is_far(self) -> bool:
+        """Whether remembering is an upload."""
+        return self._storage.is_far
 
     @property
     def path(self) -> str:
-        """The file it is remembered in."""
-        return self._path
+        """The file it is remembered in, its whole path."""
+        return f"{self._storage.uri}/{self._path}"
 
     def refuse(self, why: str) -> NoReturn:
         """Say what is wrong with what the file holds.
@@ -85,9 +114,7 @@ class Cursor:
         Raises:
             CollectionError: always.
         """
-        message = (
-            f"cannot read cursor {self._storage.uri}/{self._path}: {why}; remove it to start again"
-        )
+        message = f"cannot read cursor {self.path}: {why}; remove it to start again"
         raise CollectionError(message)
 
     def _parse(self, content: bytes) -> Place:
@@ -101,7 +128,7 @@ class Cursor:
             self.refuse("it has no format")
         if fields["format"] > _FORMAT:
             message = (
-                f"cursor {self._path} of format={fields['format']}, this version reads up to "
+                f"cursor {self.path} of format={fields['format']}, this version reads up to "
                 f"{_FORMAT}; update batch-collection"
             )
             raise CollectionError(message)
@@ -115,10 +142,10 @@ class Cursor:
 
     def _check_reached(self, cycle: int) -> None:
         """Refuse a place that the log never had: the collection was made anew under the cursor."""
-        if self._storage.size(entry_path(cycle)) is None:
+        if self._log.size(entry_path(cycle)) is None:
             message = (
-                f"cursor {self._path} stands after cycle={cycle}, which the log of "
-                f"{self._storage.uri} does not have; remove it to start again"
+                f"cursor {self.path} stands after cycle={cycle}, which the log of "
+                f"{self._log.uri} does not have; remove it to start again"
             )
             raise LogError(message)
 

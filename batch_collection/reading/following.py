@@ -148,7 +148,7 @@ class Following:
         """Remember a place, or put it off: the next one, the end, or the wait for more has it."""
         stub = None if self._known is None else self._known.number
         self._reached = replace(place, stub=stub)
-        if not self.storage.is_far or self.clock() - self._stored_at >= _REST:
+        if not self.cursor.is_far or self.clock() - self._stored_at >= _REST:
             self._remember()
 
     def _remember(self) -> None:

@@ -6,6 +6,7 @@ the same order with any version of anything.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -28,7 +29,6 @@ __all__ = [
 
 
 _MASK = 2**64 - 1
-_FEW = 4096
 
 
 class Slice(NamedTuple):
@@ -51,9 +51,12 @@ def hashed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Scramble 64-bit integers, one to one (the finalizer of SplitMix64, Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         mixed = values + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return mixed ^ (mixed >> np.uint64(31))
+        mixed ^= mixed >> np.uint64(30)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(27)
+        mixed *= np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+        return mixed
 
 
 def permutation(count: int, *key: int) -> npt.NDArray[np.int64]:
@@ -64,25 +67,22 @@ def permutation(count: int, *key: int) -> npt.NDArray[np.int64]:
     state = np.zeros(1, np.uint64)
     for part in key:
         state = hashed(state ^ np.uint64(part & _MASK))
-    return argsorted(hashed(hashed(np.arange(count, dtype=np.uint64)) ^ state))
+    return argsorted(hashed(_places(count) ^ state))
+
+
+@lru_cache(2)
+def _places(count: int) -> npt.NDArray[np.uint64]:
+    """Hash places; blocks have about as many rows, one like the other."""
+    return hashed(np.arange(count, dtype=np.uint64))
 
 
 def argsorted(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """Return what sorts hashes: just what ``np.argsort(keys, kind="stable")`` gives, but sooner.
 
-    numpy sorts 16 bits by counting. So the upper 32 are sorted in two passes; the few hashes that
-    are equal in them, whole.
+    numpy sorts 16 bits by counting, and what is nearly in order with few steps.
     """
-    if len(keys) < _FEW:
-        return np.argsort(keys, kind="stable")
-    upper = (keys >> np.uint64(32)).astype(np.uint32)
-    order = np.argsort(upper.astype(np.uint16), kind="stable")
-    order = order[np.argsort((upper >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
-    upper = upper[order]
-    equal = np.flatnonzero(upper[1:] == upper[:-1])
-    places = np.union1d(equal, equal + 1)
-    order[places] = order[places][np.argsort(keys[order[places]], kind="stable")]
-    return order
+    order = np.argsort((keys >> np.uint64(48)).astype(np.uint16), kind="stable")
+    return order[np.argsort(keys[order], kind="stable")]
 
 
 def shard_range(rows: int, index: int, count: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from batch_collection.schema.arrow import to_arrow
 from batch_collection.schema.unified import Unified, conformed, unified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from typing import BinaryIO
 
     import numpy.typing as npt
@@ -116,13 +116,24 @@ class RowSequence:
         """
         if not self.sides:
             return tuple(rows for outline in self.outlines for rows in outline.groups)
-        with ThreadPoolExecutor(2) as pool:
-            counts = pool.map(self._count, range(len(self.batches)))
-            found = tuple(count for of_file in counts for count in of_file)
+        found: list[int] = []
+        for outline, packed in zip(self.outlines, self._packed, strict=True):
+            ends = list(accumulate(outline.groups))
+            for end, rows in zip(ends, outline.groups, strict=True):
+                found.append(int(np.count_nonzero(_unpacked(packed, end - rows, end))))
         skew = skewed(self.sides, sum(found), sum(batch.rows for batch in self.batches))
         if skew is not None:
             warnings.warn(skew, stacklevel=2)
-        return found
+        return tuple(found)
+
+    @cached_property
+    def _packed(self) -> tuple[npt.NDArray[np.uint8], ...]:
+        """Of each file a bit a row: whether it is on all sides. So keys are read but once."""
+        with ThreadPoolExecutor(2) as pool:
+            return tuple(pool.map(self._told_by_keys, range(len(self.batches))))
+
+    def _told_by_keys(self, batch: int) -> npt.NDArray[np.uint8]:
+        return np.packbits(self._chosen(self._read_with_keys(batch, [])))
 
     def first_with_null(self, path: tuple[str, ...]) -> str | None:
         """Return the first file that is known to have a null in a column, or in a field of one.
@@ -192,18 +203,40 @@ class RowSequence:
     def _read_chosen(
         self, batch: int, groups: tuple[int, ...] | None, columns: list[str]
     ) -> pa.Table:
-        rows = self._read(batch, groups, columns)
-        return rows.filter(pa.array(self._chosen(rows))) if self.sides else rows
+        if not self.sides:
+            return self._read(batch, groups, columns)
+        if groups is None:
+            rows = self._read_with_keys(batch, columns)
+            return rows.filter(pa.array(self._chosen(rows)))
+        counts = self.outlines[batch].groups
+        start, rows = sum(counts[: groups[0]]), self._read(batch, groups, columns)
+        stop = start + sum(counts[group] for group in groups)
+        return rows.filter(pa.array(_unpacked(self._packed[batch], start, stop)))
 
-    def _read(self, batch: int, groups: tuple[int, ...] | None, columns: list[str]) -> pa.Table:
-        """Read groups of a file, or all of it: the columns asked for and keys, if it has them."""
+    def _read_with_keys(self, batch: int, columns: list[str]) -> pa.Table:
+        """Read a file: the columns asked for, and keys; those that it lacks are null."""
         keys = [name for side in self.sides for name in side.by]
         top = [split_path(name, self.unified.fields.__contains__)[0] for name in keys]
-        wanted = list(dict.fromkeys([*columns, *top]))
-        one = self.batches[batch]
-        outline = self.outlines[batch]
-        told = Told(one.rows, lambda: [_types(outline.schema)], outline.footer)
-        names = [name for name in wanted if name in outline.schema.names]
+        rows = self._read(
+            batch, None, list(dict.fromkeys([*columns, *top])), set(keys) - {*columns}
+        )
+        lacking = [name for name in top if name not in rows.column_names]
+        for name in dict.fromkeys(lacking):
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, self.unified.fields[name]))
+        return rows
+
+    def _read(
+        self,
+        batch: int,
+        groups: tuple[int, ...] | None,
+        columns: list[str],
+        coded: Collection[str] = (),
+    ) -> pa.Table:
+        """Read groups of a file, or all of it: the columns asked for, if it has them."""
+        one, outline = self.batches[batch], self.outlines[batch]
+        texts = frozenset(name for name in coded if _is_text(name, outline.schema))
+        told = Told(one.rows, lambda: [_types(outline.schema)], outline.footer, texts)
+        names = [name for name in columns if name in outline.schema.names]
 
         def read(source: BinaryIO) -> pa.Table:
             form = format_of(one.path)
@@ -211,11 +244,7 @@ class RowSequence:
                 return form.read(source, one.path, names, told)
             return form.read_groups(source, one.path, groups, names, told)
 
-        rows = reading(one, read)
-        lacking = [name for name in top if name not in rows.column_names]
-        for name in dict.fromkeys(lacking):
-            rows = rows.append_column(name, pa.nulls(rows.num_rows, self.unified.fields[name]))
-        return rows
+        return reading(one, read)
 
     def _chosen(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
         chosen = np.ones(rows.num_rows, np.bool_)
@@ -238,12 +267,6 @@ class RowSequence:
                 rows = rows.set_column(rows.column_names.index(name), name, column)
         return rows
 
-    def _count(self, batch: int) -> list[int]:
-        groups = self.outlines[batch].groups
-        chosen = self._chosen(self._read(batch, None, []))
-        ends = list(accumulate(groups))
-        return [int(chosen[end - rows : end].sum()) for end, rows in zip(ends, groups, strict=True)]
-
 
 def outlines(batches: Sequence[Batch], known: dict[str, Outline]) -> tuple[Outline, ...]:
     """Return the outlines of batches, by the footers of those not ``known``, which learns them.
@@ -264,6 +287,21 @@ def _outline(batch: Batch) -> Outline:
     form = format_of(batch.path)
     found = reading(batch, lambda source: form.outline(source, batch.path, batch.told))
     return found if in_parts(batch) else found._replace(footer=None)
+
+
+def _is_text(name: str, schema: pa.Schema) -> bool:
+    """Tell whether a column is text; one with a dot in its name could be taken for a field."""
+    if "." in name or name not in schema.names:
+        return False
+    type_ = schema.field(name).type
+    return bool(pa.types.is_string(type_) or pa.types.is_binary(type_))
+
+
+def _unpacked(packed: npt.NDArray[np.uint8], start: int, stop: int) -> npt.NDArray[np.bool_]:
+    """Return bits ``[start, stop)``."""
+    first = start // 8
+    bits = np.unpackbits(packed[first : -(-stop // 8)])
+    return bits[start - 8 * first : stop - 8 * first].view(np.bool_)
 
 
 def _with_nulls(batch: Batch, outline: Outline) -> frozenset[str]:

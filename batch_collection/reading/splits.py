@@ -6,7 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -45,10 +45,14 @@ class Side:
 
     def chosen(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
         """Tell of each row whether it is on this side."""
-        hashes = np.zeros(rows.num_rows, np.uint64)
-        for name in self.by:
-            hashes = hashed(hashes ^ _hashes(leaf(rows, name), name, self.salt))
-        return (hashes >= np.uint64(self.low)) & (hashes <= np.uint64(self.high - 1))
+        hashes, *others = (_hashes(leaf(rows, name), name, self.salt) for name in self.by)
+        known, codes = hashed(hashes.known), hashes.codes
+        if others:  # rows are told by several
+            known = known[codes]
+            for other in others:
+                known = hashed(known ^ other.known[other.codes])
+        chosen = (known >= np.uint64(self.low)) & (known <= np.uint64(self.high - 1))
+        return chosen if others else chosen[codes]
 
 
 def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dict[str, Side]:
@@ -112,7 +116,14 @@ def leaf_type(type_: pa.DataType, path: Sequence[str]) -> pa.DataType | None:
     return type_
 
 
-def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> npt.NDArray[np.uint64]:
+class _Hashes(NamedTuple):
+    """The hash of each value that a column holds, and for each row which of them it has."""
+
+    known: npt.NDArray[np.uint64]
+    codes: npt.NDArray[np.int32]
+
+
+def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> _Hashes:
     """Hash each value; what is equal is hashed once."""
     if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
         message = (
@@ -124,12 +135,15 @@ def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> npt.NDArray[np.uin
         column = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64())
     if pa.types.is_null(column.type):
         column = column.cast(pa.string())
-    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
+    if not pa.types.is_dictionary(column.type):
+        column = column.combine_chunks().dictionary_encode()
+    encoded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(encoded, pa.ChunkedArray):  # no chunk at all
+        return _Hashes(np.zeros(0, np.uint64), np.zeros(0, np.int32))
     key = hashlib.blake2b(salt.encode(), digest_size=32).digest() if salt else b""
-    known = [_hash(value, key) for value in encoded.dictionary.to_pylist()]
-    return np.array(known, np.uint64)[encoded.indices.to_numpy(zero_copy_only=False)]
+    values = encoded.dictionary.to_pylist()
+    known = np.array([_hash(value, key) for value in [*values, None]], np.uint64)
+    return _Hashes(known, encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False))
 
 
 def _hash(value: Any, key: bytes) -> int:

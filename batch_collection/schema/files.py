@@ -53,7 +53,7 @@ def _parse(content: str, *, yaml: bool) -> Any:
     try:
         import yaml as yaml_  # noqa: PLC0415 - only those who write YAML need it
     except ImportError:
-        _refuse("reading YAML needs PyYAML; install it or write JSON")
+        _refuse("reading YAML needs PyYAML; pip install pyyaml, or write JSON")
     try:
         return yaml_.safe_load(content)
     except (yaml_.YAMLError, RecursionError) as error:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from batch_collection.schema.unified import Unified
 
+    Order = npt.NDArray[np.int64]
+
 __all__ = ["ArrayRules", "Arrays", "Spec"]
 
 
@@ -138,8 +140,10 @@ class Arrays:
         self.specs = {column.name: _spec(column) for column in self._columns}
         self.specs |= {f"{name}_is_null": Spec(np.dtype(np.bool_)) for name in rules.mask}
 
-    def of(self, rows: pa.Table) -> dict[str, npt.NDArray[Any]]:
+    def of(self, rows: pa.Table, order: Order | None = None) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays of a table of ``schema``, all writable, none shared with it.
+
+        With an ``order`` rows are put in it: a permutation of their numbers.
 
         Raises:
             CollectionError: a value is null, or does not fit, and nothing says what to do.
@@ -151,9 +155,9 @@ class Arrays:
             if isinstance(found, pa.ChunkedArray):  # no chunk at all
                 found = pa.array([], column.type)
             if column.name in self._rules.mask:
-                masks[f"{column.name}_is_null"] = _writable(found.is_null())
+                masks[f"{column.name}_is_null"] = _writable(found.is_null(), order)
             try:
-                arrays[column.name] = self._array(column, found)
+                arrays[column.name] = self._array(column, found, order)
             except pa.ArrowException as error:
                 message = (
                     f"column {column.name}: {in_one_line(error)}; give it another type with casts"
@@ -236,16 +240,17 @@ class Arrays:
             message = f"fill of {name} must be a value of {column.element}, got {fill[name]!r}"
             raise CollectionError(message)
 
-    def _array(self, column: _Column, found: pa.Array) -> npt.NDArray[Any]:
+    def _array(self, column: _Column, found: pa.Array, order: Order | None) -> npt.NDArray[Any]:
         if pa.types.is_list(column.type):
-            return self._lists(column, found)
+            lists = self._lists(column, found)
+            return lists if order is None else lists[order]
         found = self._filled(column, _cast(found, column.type))
         if not pa.types.is_timestamp(found.type):
-            return _writable(found)
+            return _writable(found, order)
         if self._rules.time_zone is not None and found.type.tz is not None:
             zone = pa.timestamp(found.type.unit, self._rules.time_zone)
             found = pc.local_timestamp(found.cast(zone))
-        return _writable(found.cast(pa.timestamp("us")))
+        return _writable(found.cast(pa.timestamp("us")), order)
 
     def _filled(self, column: _Column, found: pa.Array) -> pa.Array:
         if not found.null_count:
@@ -406,5 +411,7 @@ def _empty(type_: pa.DataType) -> Any:
     return next((value for test, value in _EMPTY if test(type_)), 0)
 
 
-def _writable(found: pa.Array) -> npt.NDArray[Any]:
-    return found.to_numpy(zero_copy_only=False, writable=True)
+def _writable(found: pa.Array, order: Order | None = None) -> npt.NDArray[Any]:
+    if order is None:
+        return found.to_numpy(zero_copy_only=False, writable=True)
+    return found.to_numpy(zero_copy_only=False)[order]

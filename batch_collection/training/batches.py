@@ -172,10 +172,9 @@ class _Rows(Protocol):
 
 
 class _Kind(NamedTuple):
-    """What rows are made into, how that is put in another order, cut, and how cuts are joined."""
+    """What rows are made into, in an order or as they are; how that is cut, how cuts are joined."""
 
-    made: Callable[[pa.Table], Any]
-    taken: Callable[[Any, npt.NDArray[np.int64]], Any]
+    made: Callable[[pa.Table, npt.NDArray[np.int64] | None], Any]
     cut: Callable[[Any, int, int], Any]
     join: Callable[[list[Any]], Any]
 
@@ -400,12 +399,11 @@ class Batches(Generic[_Cut]):
     def _read(self, epoch: int, number: int, block: Block) -> Any:
         rows = self._sequence.load(block.slices, self._schema)
         self._row_bytes = max(rows.nbytes / max(rows.num_rows, 1), 1)
-        made = self._kind.made(rows)
-        del rows
+        order = None
         if self.rules.shuffle is not None:
             key = (self.rules.shuffle, epoch, self.rules.shard[0], number + 1)
-            made = self._kind.taken(made, permutation(block.rows, *key))
-        return made
+            order = permutation(block.rows, *key)
+        return self._kind.made(rows, order)
 
 
 def check_names(options: Mapping[str, Any], known: type) -> None:
@@ -429,7 +427,7 @@ def arrow_batches(
     Raises:
         CollectionError: there is no column to order by.
     """
-    kind = _Kind(_as_it_is, _taken_table, _cut_table, pa.concat_tables)
+    kind = _Kind(_ordered_table, _cut_table, pa.concat_tables)
     return Batches(_ordered(sequence, rules), schema, rules, kind, view)
 
 
@@ -441,7 +439,7 @@ def numpy_batches(
     Raises:
         CollectionError: there is no column to order by.
     """
-    kind = _Kind(arrays.of, _taken_arrays, _cut_arrays, _join_arrays)
+    kind = _Kind(arrays.of, _cut_arrays, _join_arrays)
     return Batches(_ordered(sequence, rules), arrays.schema, rules, kind, view)
 
 
@@ -467,18 +465,8 @@ def arrays_of(
     return arrays, left
 
 
-def _as_it_is(rows: pa.Table) -> pa.Table:
-    return rows
-
-
-def _taken_table(rows: pa.Table, order: npt.NDArray[np.int64]) -> pa.Table:
-    return rows.combine_chunks().take(pa.array(order))
-
-
-def _taken_arrays(
-    rows: dict[str, npt.NDArray[Any]], order: npt.NDArray[np.int64]
-) -> dict[str, npt.NDArray[Any]]:
-    return {name: column[order] for name, column in rows.items()}
+def _ordered_table(rows: pa.Table, order: npt.NDArray[np.int64] | None) -> pa.Table:
+    return rows if order is None else rows.combine_chunks().take(pa.array(order))
 
 
 def _cut_table(rows: pa.Table, start: int, stop: int) -> pa.Table:

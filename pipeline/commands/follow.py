@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_collection.collection import open as open_collection
+from batch_collection.errors import CollectionError
 from batch_collection.loading import load_function
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
+from pipeline.showing.streams import OutputError
 
 if TYPE_CHECKING:
     import argparse
@@ -29,7 +32,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
     parser.add_argument(
-        "--cursor", metavar="NAME", help="the name its place is remembered under (required)"
+        "--cursor",
+        metavar="NAME",
+        help="the name its place is remembered under, in the collection's cursors/",
+    )
+    parser.add_argument(
+        "--cursor_file",
+        metavar="FILE",
+        help="the file its place is remembered in, elsewhere: for who may only read the "
+        "collection; one of the two is required",
     )
     parser.add_argument(
         "--process",
@@ -60,14 +71,17 @@ def run(args: argparse.Namespace) -> int:
     """Process batch after batch until a signal comes, or the log ends; return 0.
 
     A batch whose processing failed or was killed comes again, and so does one of which not all that
-    was printed could be delivered; what the function raises is raised.
+    was printed could be delivered. Where the function raises, 1 is returned.
 
     Raises:
         OutputError: what was printed can't be delivered.
         CollectionError: flags are wrong, there is no collection, or no such function.
     """
     flags = Flags(args)
-    cursor = flags.given("cursor")
+    flags.check(
+        (args.cursor is None) != (args.cursor_file is None),
+        "give --cursor=NAME or --cursor_file=FILE, one of the two",
+    )
     poll = flags.duration("poll", _SHORTEST_POLL)
     start = flags.choice("start", ("earliest", "latest"))
     on_expired = flags.choice("on_expired", ("fail", "skip"))
@@ -75,15 +89,40 @@ def run(args: argparse.Namespace) -> int:
     process = load_function("process", args.process) if args.process else _print_line
     stop = threading.Event()
     batches = open_collection(args.path).follow(
-        cursor, start=start, poll=poll, once=args.once, on_expired=on_expired, wait=stop.wait
+        args.cursor,
+        cursor_file=args.cursor_file,
+        start=start,
+        poll=poll,
+        once=args.once,
+        on_expired=on_expired,
+        wait=stop.wait,
     )
     with stopped_by_signals(stop.set), closing(batches):
         for batch in batches:
             if stop.is_set():
                 break  # this batch is not begun, the one before is done and remembered
-            process(batch)
+            try:
+                process(batch)
+            except (CollectionError, OutputError):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a user's function raises
+                say(*_told(error, batch, args), to=sys.stderr)
+                return 1
             sys.stdout.flush()  # what was printed is delivered before the batch is remembered
     return 0
+
+
+def _told(error: Exception, batch: Batch, args: argparse.Namespace) -> list[str]:
+    """Say what a user's function raised: its own frames, without those that called it."""
+    frames = error.__traceback__ and error.__traceback__.tb_next
+    trace = "".join(traceback.format_exception(type(error), error, frames))
+    return [
+        *trace.rstrip("\n").split("\n"),
+        (
+            f"error: --process={args.process} failed at batch {batch.id} ({batch.path}); it is not "
+            "remembered as read, and comes again with the next run"
+        ),
+    ]
 
 
 def _print_line(batch: Batch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batch_collection.checkpoints.dead_letters import grouped
 from batch_collection.storage.opening import open_storage
 from pipeline.options.collect import (
     UNITS,
@@ -107,8 +108,9 @@ def described(outcome: Outcome, *, dry_run: bool = False) -> list[str]:
 
 
 def _reasons(outcome: Outcome) -> list[str]:
-    reasons = outcome.still_dead.most_common(_MOST_REASONS)
-    more = len(outcome.still_dead) - len(reasons)
+    kinds = grouped(outcome.still_dead)
+    reasons = kinds.most_common(_MOST_REASONS)
+    more = len(kinds) - len(reasons)
     lines = [f"  {count:,}  {reason}" for reason, count in reasons]
     return [*lines, f"  ... and {more:,} more reasons"] if more else lines
 

@@ -255,6 +255,7 @@ def _reasons(found: Status) -> list[str]:
         *_more(len(reasons)),
         f"  for another type (first with --dry_run): {pin}",
         f"  to decode them again: batch-collection redrive {path}",
+        f"  to see them: batch-collection dead-letters {path}",
     ]
 
 

@@ -44,7 +44,7 @@ _REQUIRED = {
     "region": "name a region, as --region=europe-west1",
     "temp_location": "name a folder for the job's own files, as --temp_location=gs://bucket/tmp",
 }
-_NO_EXTRA = 'pip install "batch-collection[dataflow]"'
+_NO_EXTRA = "pip install google-cloud-dataflow-client google-auth-httplib2"
 
 
 @dataclass(frozen=True, slots=True)

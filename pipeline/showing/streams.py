@@ -54,8 +54,8 @@ def hold_streams() -> None:
     _open_if_closed(_STDOUT, os.O_RDONLY)
     _open_if_closed(_STDERR, os.O_WRONLY)
     sys.stdin = sys.stdin or io.TextIOWrapper(io.FileIO(_STDIN, closefd=False))
-    sys.stdout = _text(sys.stdout, _Descriptor(_STDOUT), "strict")
-    sys.stderr = _text(sys.stderr, _Descriptor(_STDERR, forgives=True), "backslashreplace")
+    sys.stdout = _text(sys.stdout, _Descriptor(_STDOUT))
+    sys.stderr = _text(sys.stderr, _Descriptor(_STDERR, forgives=True))
 
 
 @contextlib.contextmanager
@@ -101,13 +101,16 @@ def _open_if_closed(number: int, flags: int) -> None:
         os.set_inheritable(handle, True)  # noqa: FBT003 - it takes no keywords
 
 
-def _text(before: TextIO | None, descriptor: _Descriptor, errors: str) -> io.TextIOWrapper:
-    """Return a text stream like ``before``, which is None where the descriptor was closed."""
+def _text(before: TextIO | None, descriptor: _Descriptor) -> io.TextIOWrapper:
+    """Return a text stream like ``before``, which is None where the descriptor was closed.
+
+    What its encoding lacks, a name in ASCII for example, is written as an escape.
+    """
     is_unbuffered = getattr(before, "write_through", False)
     return io.TextIOWrapper(
         io.BufferedWriter(descriptor),
         encoding=getattr(before, "encoding", None),
-        errors=getattr(before, "errors", errors),
+        errors="backslashreplace",
         line_buffering=getattr(before, "line_buffering", True) or is_unbuffered,
     )
 

@@ -367,7 +367,7 @@ def test_a_place_that_the_log_never_had_is_refused(collector: Collector, tmp_pat
     Collector(other).start()
     other.replace(cursor_path("a"), place)
 
-    expected = "cursor cursors/a.json stands after cycle=2, which the log of"
+    expected = "/cursors/a.json stands after cycle=2, which the log of"
     with pytest.raises(LogError, match=re.escape(expected)):
         list(batch_collection.open(other).follow("a", once=True))
 

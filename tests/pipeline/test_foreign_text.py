@@ -43,6 +43,7 @@ LOOKS: dict[str, list[list[str]]] = {
         ["PATH", "--to=tfrecord", "--output=OUT3", f"--split={EVIL}", f"--by={EVIL}"],
     ],
     "status": [["PATH"], ["PATH", "--json"], ["PATH", f"--last={EVIL}"]],
+    "dead-letters": [["PATH"], ["PATH", "--json"], ["PATH", f"--limit={EVIL}"]],
     "redrive": [["PATH", "--dry_run"], ["PATH"], ["PATH", f"--schema={EVIL}"]],
     "schema": [
         ["PATH"],

@@ -19,6 +19,7 @@ import numpy as np
 from batch_collection.instants import is_exact_instant
 from batch_collection.schema.retyped import ELEMENT, pin_of
 from batch_collection.schema.types import merge_types
+from transforms.decoding.foreign_bytes import told_by_bytes
 
 if TYPE_CHECKING:
     from batch_collection.schema.retyped import Path
@@ -66,7 +67,9 @@ def load(message: bytes) -> Any:
     try:
         text = message.decode()
     except UnicodeDecodeError as error:
-        _refuse(f"not UTF-8 at byte {error.start}; {_KEEP}")
+        known = told_by_bytes(message)
+        what = f"UTF-8 at byte {error.start}" if known is None else f"JSON but {known}"
+        _refuse(f"not {what}; {_KEEP}")
     if not text.strip(" \t\r\n"):
         _refuse("an empty message is no JSON; send null (a tombstone) or an object")
     try:
@@ -79,7 +82,10 @@ def load(message: bytes) -> Any:
     except Misfit:
         raise
     except (json.JSONDecodeError, RecursionError) as error:
-        _refuse(f"not JSON: {error}; {_KEEP}")
+        known = told_by_bytes(message)
+        _refuse(
+            f"not JSON: {error}; {_KEEP}" if known is None else f"not JSON but {known}; {_KEEP}"
+        )
     except ValueError:  # Python's guard against integers that take it hours
         _refuse("an integer of thousands of digits; send it as text")
 

@@ -754,8 +754,9 @@ def test_a_follower_that_missed_something_is_told(collector: Collector, read: in
     expired(storage, "10:33:00")
 
     expected = (
-        f"cursor cursors/a.json has not read all of what was expired in {storage.uri}: windows "
-        "before 2026-11-22T10:33:00Z, of cycles up to 5; give --on_expired=skip"
+        f"cursor {storage.uri}/cursors/a.json has not read all of what was expired in "
+        f"{storage.uri}: windows before 2026-11-22T10:33:00Z, of cycles up to 5; give "
+        "--on_expired=skip"
     )
     with pytest.raises(ExpiredError, match=re.escape(expected)):
         follow(storage)

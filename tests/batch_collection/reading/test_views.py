@@ -286,7 +286,7 @@ def test_a_missing_extra_is_named_with_its_cure(
         ("tensorflow", lambda: view.to_tf(1)),
     ):
         monkeypatch.setitem(__import__("sys").modules, module, None)
-        expected = f"install it with: pip install 'batch-collection[{module}]'"
+        expected = f"install it with: pip install {module}"
         with pytest.raises(CollectionError, match=re.escape(expected)):
             read()
 

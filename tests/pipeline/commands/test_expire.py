@@ -137,7 +137,8 @@ def test_follow_says_what_was_expired_before_it_was_read(
     expire(storage, at("10:32:00"), at("11:00:00"))
 
     assert main(words) == 2
-    assert capsys.readouterr().err.startswith("error: cursor cursors/a.json has not read all of")
+    told = f"error: cursor {tmp_path}/cursors/a.json has not read all of"
+    assert capsys.readouterr().err.startswith(told)
     assert main([*words, "--on-expired=skip"]) == 0
     assert capsys.readouterr().out.startswith("0000000003-0000  2026-11-22 10:32:00")
     assert main([*words, "--on-expired=no"]) == 2

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import batch_collection
 from batch_collection.errors import CollectionError
 from batch_collection.loading import load_function
 from batch_collection.storage.local import LocalStorage
@@ -86,15 +87,51 @@ def test_without_a_function_a_line_is_printed(
     assert first.startswith(f"{window}          2 rows  data/window_date=")
 
 
-def test_what_the_function_raises_is_raised_and_its_batch_comes_again(
-    collector: Collector, tmp_path: Path
+def test_what_the_function_raises_is_told_and_its_batch_comes_again(
+    collector: Collector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its traceback is what the user needs."""
-    with pytest.raises(RuntimeError, match="0000000001-0000"):
-        follow(collector, "--process=users_own:fail")
+    """Its own frames are what the user needs, and none of ours."""
+    assert follow(collector, "--process=users_own:fail") == 1
+    told = capsys.readouterr().err.splitlines()
+    frames = [line for line in told if line.startswith("  File ")]
+    assert frames == [f'  File "{tmp_path}/users_own.py", line 10, in fail']
+    assert told[-2] == "RuntimeError: 0000000001-0000"
+    assert told[-1].startswith("error: --process=users_own:fail failed at batch 0000000001-0000 (")
+    assert told[-1].endswith("); it is not remembered as read, and comes again with the next run")
     assert follow(collector, "--process=users_own:note") == 0
 
     assert len((tmp_path / "noted.txt").read_text().splitlines()) == 2
+
+
+def test_who_may_only_read_remembers_elsewhere(
+    collector: Collector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The collection is left as it is; the error says so, and names the whole path."""
+    uri = collector.storage.uri
+    words = ["follow", uri, "--once", "--process=users_own:note"]
+    (Path(uri) / "cursors").write_text("no folder, so that nobody may write into it")
+    assert main([*words, "--cursor=a"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: cannot look up the place in {uri}/cursors/a.json: ")
+    assert told.endswith("it can be elsewhere: --cursor_file (follow(cursor_file=...))\n")
+    assert main([*words, "--cursor_file=/proc/place.json"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: cannot remember the place in /proc/place.json: ")
+
+    for _ in range(2):
+        assert main([*words, "--cursor_file=place.json"]) == 0
+    place = json.loads((tmp_path / "place.json").read_text())
+    assert (place["cycle"], place["index"]) == (1, 2)
+    assert len((tmp_path / "noted.txt").read_text().splitlines()) == 2
+
+    assert main([*words, f"--cursor_file={tmp_path}/"]) == 2
+    assert "error: cursor_file must be a file" in capsys.readouterr().err
+    for flags in ([], ["--cursor=a", "--cursor_file=b"]):
+        assert main([*words, *flags]) == 2
+        told = "error: give --cursor=NAME or --cursor_file=FILE, one of the two\n"
+        assert capsys.readouterr().err == told
+    with pytest.raises(CollectionError, match="give one of cursor and cursor_file, got None"):
+        batch_collection.open(uri).follow()
 
 
 def test_latest_begins_at_the_end(collector: Collector, tmp_path: Path) -> None:
@@ -152,7 +189,7 @@ def test_wrong_flags_are_reported_together(
     assert main(["follow", collector.storage.uri, "--poll=soon", "--start=first"]) == 2
 
     assert capsys.readouterr().err.splitlines() == [
-        "error: --cursor is missing",
+        "error: give --cursor=NAME or --cursor_file=FILE, one of the two",
         "error: --poll is not a duration: 'soon'; write it as 10s, 1m, 1h30m or 250ms",
         "error: unknown --start=first; use one of: earliest, latest",
     ]

@@ -52,7 +52,8 @@ dead letters by reason
   3  not JSON
   1  too deep
   for another type (first with --dry_run): batch-collection schema URI --pin COLUMN=TYPE
-  to decode them again: batch-collection redrive URI"""
+  to decode them again: batch-collection redrive URI
+  to see them: batch-collection dead-letters URI"""
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_a_missing_extra_is_named(
     """With the command that installs it."""
     monkeypatch.setitem(sys.modules, "apache_beam.runners.dataflow.internal.apiclient", None)
     (line,) = errors(capsys, *DATAFLOW)
-    assert 'pip install "batch-collection[dataflow]"' in line
+    assert "pip install google-cloud-dataflow-client google-auth-httplib2" in line
 
 
 @pytest.mark.parametrize(

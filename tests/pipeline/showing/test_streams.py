@@ -445,3 +445,21 @@ def test_the_demo_ends_when_nobody_looks_at_it(path: Path) -> None:
         killer.cancel()
 
     assert ended(path.parent, "audit", str(path.parent / "demo/batch-topic")) == (0, "")
+
+
+def test_what_an_encoding_lacks_is_written_as_an_escape(path: Path) -> None:
+    """A column's name in ASCII, or a path that is no UTF-8: never a traceback."""
+    own = path.parent / "own"
+    collector = Collector(LocalStorage(str(own)))
+    collector.start()
+    collector.collect(dead_letter(0, "größe"), message(1, größe=1), boundary="10:31:00")
+    ascii_only = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    for words, shown in ((["status"], r"1  gr\xf6\xdfe"), (["schema"], r"gr\xf6\xdfe")):
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", *words, str(own)],
+            env=ascii_only,
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert shown in done.stdout.decode("ascii")

@@ -119,7 +119,7 @@ def _access(version: str, endpoint: str) -> str:
         from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
         from google.auth.transport.requests import AuthorizedSession  # noqa: PLC0415
     except ImportError as error:
-        message = f'{error}; pip install "batch-collection[dataflow]"'
+        message = f"{error}; pip install google-auth requests"
         raise CollectionError(message) from error
     try:
         credentials, _ = google.auth.default(scopes=_SCOPES)
