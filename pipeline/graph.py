@@ -50,10 +50,8 @@ class CollectTasks(beam.PTransform):
 
     In: ``Task``. Out: the path of each log entry created. Between reading and the commit stand no
     GroupByKey and no state, so that rows go from the broker to a staged file in one bundle and no
-    runner can hold a row back, or call one late and drop it.
-
-    Attributes:
-        reading: gives chunks of messages and ``reports``, as ``ReadSlices`` does.
+    runner can hold a row back, or call one late and drop it. The first step is ``ReadSlices``, or
+    one that gives the same; it goes by its class's name.
     """
 
     reading: beam.PTransform
@@ -61,7 +59,7 @@ class CollectTasks(beam.PTransform):
 
     def expand(self, tasks: PCollection[Task]) -> PCollection[str]:
         """Wire the steps."""
-        read = tasks | "ReadSlices" >> self.reading  # chunks of messages
+        read = tasks | type(self.reading).__name__ >> self.reading  # chunks of messages
         return _reports(read, self.options) | "CommitCycle" >> CommitCycle()
 
 
