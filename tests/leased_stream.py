@@ -94,6 +94,12 @@ class LeasedStream:
             self.changed.notify_all()
             return ids
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is a message that nobody holds."""
+        with self.changed:
+            return bool(self.left.keys() - self._held.keys())
+
     def deliver(self, messages: int) -> list[Delivery]:
         """Hand out what waits, and what is held no longer."""
         with self.changed:

@@ -88,6 +88,8 @@ def _collect(drive: LocalDrive, stop: threading.Event) -> int:
         tell(Note(_where(topic)))
         if topic.warning:
             tell(Note(f"warning: {topic.warning}"))
+        for note in topic.survey.notes(topic.newest, utc_now()):
+            tell(Note(note))
     try:
         with stopped_by_signals(stop.set):
             drive.run()
@@ -110,7 +112,6 @@ def _beyond_until(topic: TopicCollection) -> str:
 
 
 def _where(topic: TopicCollection) -> str:
-    cycle, count = topic.newest.cycle, len(topic.survey.source.partitions)
+    cycle = topic.newest.cycle
     where = "begins" if topic.newest.cause == "start" else f"goes on after cycle {cycle} of"
-    partitions = f"{count} partition" + "s" * (count > 1)
-    return f"{topic.name} ({partitions}) {where} {topic.storage.uri}"
+    return f"{topic.name} ({topic.survey.size}) {where} {topic.storage.uri}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from batch_collection.errors import SourceError
+from batch_collection.loading import extra
 from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
@@ -22,16 +25,22 @@ if TYPE_CHECKING:
     import argparse
 
     from transforms.sources.kafka.producer import Delivered, SendingClient
+    from transforms.sources.pubsub.publisher import Publisher
 
 __all__ = ["ProduceOptions", "check", "configure", "run"]
 
 
 _SHORTEST = timedelta(milliseconds=1)
+_TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
 
 
 @dataclass(frozen=True, slots=True)
 class ProduceOptions:
-    """``count`` is in messages a topic, None for no end; ``partitions`` None creates no topic."""
+    """``count`` is in messages a topic, None for no end; ``partitions`` None creates no topic.
+
+    ``is_pubsub``: topics are paths of Pub/Sub's, at ``endpoint``; else of Kafka at
+    ``bootstrap_servers``.
+    """
 
     bootstrap_servers: str
     topics: tuple[str, ...]
@@ -40,13 +49,40 @@ class ProduceOptions:
     count: int | None
     partitions: int | None
     properties: dict[str, str]
+    is_pubsub: bool = False
+    endpoint: str | None = None
+
+
+class _Sender(Protocol):
+    """What messages are handed to; its line is written once one has arrived."""
+
+    def send(self, topic: str, value: bytes) -> None: ...
+
+    def deliver(self, stop: threading.Event) -> None: ...
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags, in groups; values stay text until ``check``."""
     broker = parser.add_argument_group("broker")
-    broker.add_argument("--bootstrap_servers", metavar="HOST:PORT,...", help="brokers (required)")
-    broker.add_argument("--topics", metavar="A,B", help="topics to send to (required)")
+    broker.add_argument(
+        "--bootstrap_servers",
+        metavar="HOST:PORT,...",
+        help="Kafka's brokers (required, but for Pub/Sub)",
+    )
+    broker.add_argument(
+        "--topics", metavar="A,B", help="Kafka's topics to send to (required, but for Pub/Sub)"
+    )
+    broker.add_argument(
+        "--topic",
+        metavar="projects/P/topics/T,...",
+        help="Pub/Sub's topics to send to, instead of Kafka's",
+    )
+    broker.add_argument(
+        "--pubsub_endpoint",
+        metavar="HOST:PORT",
+        help="Pub/Sub's address, http://HOST:PORT for an emulator (default: that of "
+        "PUBSUB_EMULATOR_HOST, else Google's)",
+    )
     broker.add_argument(
         "--create_topics",
         action="store_true",
@@ -56,7 +92,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--partitions",
         metavar="N",
         default="4",
-        help="partitions of each topic created (default: 4)",
+        help="partitions of each topic created in Kafka (default: 4)",
     )
     broker.add_argument(
         "-X",
@@ -99,17 +135,41 @@ def check(args: argparse.Namespace) -> ProduceOptions:
     """
     flags = Flags(args)
     partitions = flags.number("partitions")
+    is_pubsub = bool(args.topic)
+    if is_pubsub:
+        _check_pubsub(flags)
+        servers, topics = "", flags.names("topic")
+    else:
+        flags.check(not args.pubsub_endpoint, "--pubsub_endpoint goes with --topic")
+        servers = flags.brokers()
+        topics = flags.names("topics", "name one or more, as batch-topic")
     options = ProduceOptions(
-        bootstrap_servers=flags.brokers(),
-        topics=flags.names("topics", "name one or more, as batch-topic"),
+        bootstrap_servers=servers,
+        topics=topics,
         records_per_message=flags.number("records_per_message"),
         every=flags.duration("every", _SHORTEST),
         count=None if args.count is None else flags.number("count"),
         partitions=partitions if args.create_topics else None,
         properties=flags.properties(),
+        is_pubsub=is_pubsub,
+        endpoint=args.pubsub_endpoint,
     )
     flags.done()
     return options
+
+
+def _check_pubsub(flags: Flags) -> None:
+    """See that topics are Pub/Sub's, and that nothing is said of Kafka."""
+    for path in flags.names("topic"):
+        flags.check(
+            _TOPIC.fullmatch(path), f"--topic must be projects/PROJECT/topics/NAME, got {path!r}"
+        )
+    for flag in ("bootstrap_servers", "topics", "properties"):
+        name = "-X" if flag == "properties" else f"--{flag}"
+        flags.check(
+            not getattr(flags.args, flag),
+            f"{name} is for Kafka, and --topic sends to Pub/Sub; leave one of both out",
+        )
 
 
 def run(options: ProduceOptions) -> int:
@@ -118,19 +178,38 @@ def run(options: ProduceOptions) -> int:
     Returns 0 after ``--count`` messages, or on SIGINT or SIGTERM once all is delivered.
 
     Raises:
-        SourceError: no broker answers, a topic is missing, or a message could not be delivered.
+        SourceError: nobody answers, a topic is missing, or a message could not be delivered.
         OutputError: its line can't be printed; the messages of its round are delivered.
     """
-    from transforms.sources.kafka.producer import SendingClient  # noqa: PLC0415 - no flag needs it
-
     stop, lines = threading.Event(), _Lines(options.records_per_message)
     with stopped_by_signals(stop.set):
-        client = SendingClient(options.bootstrap_servers, options.properties, lines.write)
-        with said_meanwhile("asking kafka for the topics ..."):
-            are_there = _topics_are_there(options, client, stop)
-        if are_there:
-            _send_all(options, client, stop, lines)
+        send = _send_to_pubsub if options.is_pubsub else _send_to_kafka
+        send(options, stop, lines)
     return 0
+
+
+def _send_to_kafka(options: ProduceOptions, stop: threading.Event, lines: _Lines) -> None:
+    from transforms.sources.kafka.producer import SendingClient  # noqa: PLC0415 - no flag needs it
+
+    def delivered(place: Delivered) -> None:
+        lines.write(f"{place.topic}[{place.partition}]@{place.offset}")
+
+    client = SendingClient(options.bootstrap_servers, options.properties, delivered)
+    with said_meanwhile("asking kafka for the topics ..."):
+        are_there = _topics_are_there(options, client, stop)
+    if are_there:
+        _send_all(options, _Kafka(client), stop, lines)
+
+
+def _send_to_pubsub(options: ProduceOptions, stop: threading.Event, lines: _Lines) -> None:
+    extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")  # says how it is installed
+    from transforms.sources.pubsub.publisher import Publisher  # noqa: PLC0415 - as above
+
+    with closing(Publisher(options.endpoint)) as publisher:
+        if options.partitions is not None:
+            for topic in options.topics:
+                publisher.create(topic)
+        _send_all(options, _PubSub(publisher, lines), stop, lines)
 
 
 def _topics_are_there(
@@ -152,26 +231,50 @@ def _topics_are_there(
 
 
 def _send_all(
-    options: ProduceOptions, client: SendingClient, stop: threading.Event, lines: _Lines
+    options: ProduceOptions, sender: _Sender, stop: threading.Event, lines: _Lines
 ) -> None:
     """Send round after round until the count is reached or a signal comes."""
     random, due, sent = Random(), time.monotonic(), 0  # noqa: S311 - sample values
     while sent != options.count and not stop.wait(max(0, due - time.monotonic())):
         for topic in options.topics:
-            _send(client, topic, sample_message(options.records_per_message, time.time, random))
-        client.deliver(stop)
+            sender.send(topic, sample_message(options.records_per_message, time.time, random))
+        sender.deliver(stop)
         lines.check()
         sent += 1
         due = max(due + options.every.total_seconds(), time.monotonic())
 
 
-def _send(client: SendingClient, topic: str, value: bytes) -> None:
-    try:
-        client.send(topic, value)
-    except SourceError as error:
-        cure = "lower --records_per_message, or raise it with -X message.max.bytes=N"
-        message = f"{error}; {cure}"
-        raise SourceError(message) from error
+@dataclass(frozen=True, slots=True)
+class _Kafka:
+    """Sends to Kafka."""
+
+    client: SendingClient
+
+    def send(self, topic: str, value: bytes) -> None:
+        try:
+            self.client.send(topic, value)
+        except SourceError as error:
+            cure = "lower --records_per_message, or raise it with -X message.max.bytes=N"
+            message = f"{error}; {cure}"
+            raise SourceError(message) from error
+
+    def deliver(self, stop: threading.Event) -> None:
+        self.client.deliver(stop)
+
+
+@dataclass(frozen=True, slots=True)
+class _PubSub:
+    """Sends to Pub/Sub, which has a message once it has given it an id."""
+
+    publisher: Publisher
+    lines: _Lines
+
+    def send(self, topic: str, value: bytes) -> None:
+        (name,) = self.publisher.publish(topic, [value])
+        self.lines.write(f"{topic}  message {name}")
+
+    def deliver(self, stop: threading.Event) -> None:
+        pass
 
 
 @dataclass(slots=True)
@@ -181,11 +284,10 @@ class _Lines:
     records: int
     _failure: OutputError | None = None
 
-    def write(self, place: Delivered) -> None:
+    def write(self, where: str) -> None:
         """Print where a message lies."""
         now = datetime.now(timezone.utc)
         noun = "record" if self.records == 1 else "records"
-        where = f"{place.topic}[{place.partition}]@{place.offset}"
         try:
             say(f"{now:%H:%M:%S}  {where}  {self.records} {noun}")
         except OutputError as failed:  # to be raised once all are delivered

@@ -10,6 +10,7 @@ from batch_collection.paths import new_token
 from pipeline.graph import CollectTasks, GraphOptions
 from pipeline.planning.pins import Pins
 from pipeline.planning.planner import PlanRules
+from pipeline.planning.survey import Survey
 from pipeline.planning.topic import TopicCollection, open_collection
 from transforms.read_slices import ReadSlices
 
@@ -37,7 +38,8 @@ def open_topic(options: CollectOptions, source: AddressedSource, run_id: str) ->
         schema=options.schema,
         reserved=options.rules.reserved,
     )
-    return open_collection(source, pins, _plan_rules(options, source.name, run_id))
+    survey = Survey(source, options.until)
+    return open_collection(survey, pins, _plan_rules(options, source.name, run_id))
 
 
 def collect_tasks(options: CollectOptions) -> CollectTasks:

@@ -91,18 +91,26 @@ def check_source(newest: Entry, mine: Source, uri: str) -> None:
     if source.kind != mine.kind:
         message = f"{uri} was collected from {source.kind}, not {mine.kind}; use another --output"
         raise LogError(message)
+    stream = "subscription" if mine.kind == "pubsub" else "topic"
     if source.topic != mine.topic:
-        message = f"{uri} holds topic={source.topic}, not {mine.topic}; use another --output"
+        message = f"{uri} holds {stream}={source.topic}, not {mine.topic}; use another --output"
         raise LogError(message)
     for name in ("cluster_id", "topic_id"):
         before, now = getattr(source, name), getattr(mine, name)
-        if before is not None and now is not None and before != now:
-            what = "another cluster" if name == "cluster_id" else "a topic that was created again"
+        if before is None or now is None or before == now:
+            continue
+        if mine.kind == "pubsub":
             message = (
-                f"{uri} was collected from {name}={before}, but --bootstrap_servers leads to "
-                f"{name}={now} ({what}); use another --output"
+                f"{uri} was collected from messages of topic={before}, and {stream}={mine.topic} "
+                f"is of topic={now} now (it was created again); use another --output"
             )
             raise LogError(message)
+        what = "another cluster" if name == "cluster_id" else "a topic that was created again"
+        message = (
+            f"{uri} was collected from {name}={before}, but --bootstrap_servers leads to "
+            f"{name}={now} ({what}); use another --output"
+        )
+        raise LogError(message)
 
 
 def first_entry(

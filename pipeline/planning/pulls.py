@@ -66,12 +66,14 @@ class Waits(NamedTuple):
         messages: how many messages are held for a plan; None where only tasks pull.
         bytes: how many bytes they take.
         age: for how long the oldest is held; where tasks pull, how long ago they last did.
+        is_behind: what was published before pulling began may still have to come.
     """
 
     clock: datetime
     messages: int | None = None
     bytes: int = 0
     age: timedelta = timedelta(0)
+    is_behind: bool = False
 
     @property
     def may_come(self) -> bool:
@@ -94,7 +96,7 @@ def make_pull_plan(
     cause = _cause(newest, boundary, waits, rules, asked, is_backlog=is_backlog)
     if cause is None:
         return None
-    flush = asked.flush and not is_backlog
+    flush = asked.flush and not is_backlog and not waits.is_behind
     boundary, carry = leaving(newest, boundary, flush=flush)
     if flush and carry != newest.carry:
         most = 0
@@ -134,7 +136,8 @@ def _boundary(
     if newest.backlog_from is not None:
         reached = boundary_at(newest.backlog_from, rules.grace, newest.interval)
         return latest(newest.boundary, min(reached, passed))
-    return newest.boundary if is_backlog else latest(newest.boundary, passed)
+    is_known = not (is_backlog or waits.is_behind)
+    return latest(newest.boundary, passed) if is_known else newest.boundary
 
 
 def _cause(  # noqa: PLR0911 - a line a cause
@@ -154,6 +157,8 @@ def _cause(  # noqa: PLR0911 - a line a cause
         return "count"
     if waits.may_come and waits.age >= HOLD:
         return "held"
+    if waits.is_behind:
+        return None
     if waits.may_come and asked.force:
         return "once"
     if asked.flush and (waits.may_come or newest.carry):

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from batch_collection.log.entry import PartitionRead
 from batch_collection.windows import EPOCH, parse_instant
 from pipeline.planning.pins import check_source
-from pipeline.planning.planner import Seen
+from pipeline.planning.planner import Seen, make_plan
 from transforms.sources.contract import Bounds
 
 if TYPE_CHECKING:
-    from batch_collection.log.entry import Entry
+    from batch_collection.log.entry import Entry, Source
+    from pipeline.planning.planner import Asked, Planned, PlanRules
     from transforms.sources.contract import AddressedSource
 
 __all__ = ["Survey"]
@@ -40,6 +41,55 @@ class Survey:
     is_beyond_until: bool = False
     lag: int = 0
     _refreshed_at: datetime = EPOCH
+
+    @property
+    def name(self) -> str:
+        """The stream's name."""
+        return self.source.name
+
+    @property
+    def size(self) -> str:
+        """How large it is, for people."""
+        count = len(self.source.partitions)
+        return f"{count} partition" + "s" * (count > 1)
+
+    def notes(self, newest: Entry, now: datetime) -> tuple[str, ...]:  # noqa: ARG002 - as of others
+        """Return what people should know before it is collected: nothing."""
+        return ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that ``--once`` collects has come, where no plan is due."""
+        return True
+
+    def identity(self) -> Source:
+        """Ask which stream it is now."""
+        return self.source.identity()
+
+    def plan(self, newest: Entry, now: datetime, rules: PlanRules, asked: Asked) -> Planned | None:
+        """Ask what there is, and plan the next cycle if one is due.
+
+        Raises:
+            SourceError: the source is away.
+            DataLossError: see ``make_plan``.
+            LogError: the source is another one now; its offsets mean other messages.
+        """
+        seen = self.look(newest, now, rules.collection)
+        planned = make_plan(newest, seen, rules, asked)
+        if planned is not None and planned.messages:
+            check_source(newest, self.source.identity(), rules.collection)
+        return planned
+
+    def release(self, newest: Entry) -> None:
+        """Tell the source how far it is collected."""
+        self.source.release(newest)
+
+    def nothing_came(self) -> None:
+        """Hear that a plan has read nothing: never, of a source with addresses."""
+
+    def reset(self) -> None:
+        """Let go of connections: the source was away."""
+        self.source.reset()
 
     def look(self, newest: Entry, now: datetime, uri: str) -> Seen:
         """Ask what there is behind the collection's newest entry.

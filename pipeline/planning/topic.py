@@ -17,10 +17,9 @@ from batch_collection.windows import boundary_at, utc_now
 from pipeline.planning.log_keeper import LogKeeper, check_writable, repair
 from pipeline.planning.pinning import newly_pinned
 from pipeline.planning.pins import Pins, begun_again, check_source, first_entry
-from pipeline.planning.planner import MOST_WINDOWS, Asked, Planned, PlanRules, make_plan
-from pipeline.planning.survey import Survey
+from pipeline.planning.planner import MOST_WINDOWS, Asked, Planned, PlanRules
 from transforms.committing.commit import commit, read_failure
-from transforms.elements.failure import SCHEMA_CHANGE, TOO_MANY
+from transforms.elements.failure import NOTHING, SCHEMA_CHANGE, TOO_MANY
 from transforms.elements.report import Report
 
 if TYPE_CHECKING:
@@ -29,8 +28,9 @@ if TYPE_CHECKING:
     from batch_collection.log.entries import End
     from batch_collection.schema.types import Schema
     from batch_collection.storage.contract import Storage
+    from pipeline.planning.pull_survey import PullSurvey
+    from pipeline.planning.survey import Survey
     from transforms.elements.failure import Failure
-    from transforms.sources.contract import AddressedSource
 
 __all__ = ["MOST_REPLANS", "TopicCollection", "dead_letters_of", "open_collection"]
 
@@ -52,7 +52,10 @@ def _has_room(entry: Entry) -> bool:
 
 
 def open_collection(
-    source: AddressedSource, pins: Pins, rules: PlanRules, clock: Callable[[], datetime] = utc_now
+    survey: Survey | PullSurvey,
+    pins: Pins,
+    rules: PlanRules,
+    clock: Callable[[], datetime] = utc_now,
 ) -> TopicCollection:
     """Begin a source's collection, or take it up where its log ends.
 
@@ -60,9 +63,9 @@ def open_collection(
         CollectionError: it is of another source, was begun with other flags, or can't be written.
         SourceError: the source is away.
     """
-    storage, survey = open_storage(rules.collection), Survey(source, rules.until)
+    storage = open_storage(rules.collection)
     check_writable(storage)
-    identity = source.identity()
+    identity = survey.identity()
     end = end_of_log(storage)
     if end is None:
         pins.check_schema(None, storage.uri)
@@ -79,7 +82,7 @@ def open_collection(
 
 
 def _begun_again(
-    storage: Storage, end: End, survey: Survey, pins: Pins, run: str, now: datetime
+    storage: Storage, end: End, survey: Survey | PullSurvey, pins: Pins, run: str, now: datetime
 ) -> End:
     """Pin all anew behind an entry that only did that: nothing is collected yet."""
     publish(storage, end.entry, looked=end.looked)
@@ -101,7 +104,7 @@ class TopicCollection:
         news: why the last cycle was planned again, where a user should know.
     """
 
-    survey: Survey
+    survey: Survey | PullSurvey
     log: LogKeeper
     pins: Pins
     rules: PlanRules
@@ -117,7 +120,7 @@ class TopicCollection:
     @property
     def name(self) -> str:
         """The stream's name."""
-        return self.survey.source.name
+        return self.survey.name
 
     @property
     def newest(self) -> Entry:
@@ -147,11 +150,9 @@ class TopicCollection:
         """Ask the source what there is, and plan the next cycle if one is due.
 
         Raises:
-            SourceError: the source is away.
-            DataLossError: see ``make_plan``.
-            LogError: the source is another one now; its offsets mean other messages.
+            CollectionError: see ``plan`` of the survey.
         """
-        newest, uri = self.newest, self.storage.uri
+        newest = self.newest
         asked = asked._replace(
             schema=self._schema,
             pinned=newly_pinned(self.pins.schema, self._schema or {}, newest.schema),
@@ -159,11 +160,7 @@ class TopicCollection:
             previous=self.log.digest,
             limit=self.limit,
         )
-        seen = self.survey.look(newest, now or self.clock(), uri)
-        planned = make_plan(newest, seen, self.rules, asked)
-        if planned is not None and planned.messages:
-            check_source(newest, self.survey.source.identity(), uri)
-        return planned
+        return self.survey.plan(newest, now or self.clock(), self.rules, asked)
 
     def commit_empty(self, planned: Planned) -> None:
         """Commit a plan that has nothing to read and nothing to cut: only windows to close."""
@@ -223,7 +220,7 @@ class TopicCollection:
         """
         was_told, self._is_told = self._is_told, True
         try:
-            self.survey.source.release(self.newest)
+            self.survey.release(self.newest)
         except SourceError as error:
             self._is_told = False
             return f"{error}; collecting goes on" if was_told else ""
@@ -237,8 +234,12 @@ class TopicCollection:
             tries: how often the cycle was planned before.
 
         Returns:
-            Whether that helps: with other types, or fewer messages.
+            Whether that helps: with other types, or fewer messages, or that it brought nothing.
         """
+        if failure.kind == NOTHING:
+            self._tries = 0
+            self.survey.nothing_came()
+            return True
         if failure.kind == TOO_MANY:
             self.limit = failure.limit
             return True

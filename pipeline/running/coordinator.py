@@ -19,13 +19,14 @@ from pipeline.planning.planner import Asked
 from pipeline.planning.topic import TopicCollection, dead_letters_of
 from pipeline.running.policy import POLL, may_pass, pause_after
 from transforms.committing.commit import read_note
-from transforms.elements.failure import text_of
+from transforms.elements.failure import NOTHING, text_of
 from transforms.process.events import Away, Back, CycleBegan, CycleCommitted, GivenUp, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from batch_collection.log.entry import Entry
+    from transforms.elements.failure import Failure
     from transforms.elements.plan import Task
     from transforms.process.events import Event
 
@@ -129,7 +130,11 @@ class Coordinator:
         topic = self._opened(flight)
         flight, events = self._taken_up(topic, flight)
         if flight.plan:
-            verdict = self._verdict(topic, flight)
+            failure = read_note(topic.storage, flight.after + 1, flight.plan)
+            if failure is not None and failure.kind == NOTHING:
+                topic.heed(failure, flight.tries)
+                return self._planned(topic, flight._replace(plan=""), events)
+            verdict = self._verdict(topic, flight, failure)
             if verdict is None:
                 return Look(flight, wait=IN_FLIGHT, events=events)
             flight = flight._replace(plan="", tries=flight.tries + 1)
@@ -175,14 +180,15 @@ class Coordinator:
             for entry in (*cycles, *commands)
         )
 
-    def _verdict(self, topic: TopicCollection, flight: Flight) -> str | None:
+    def _verdict(
+        self, topic: TopicCollection, flight: Flight, failure: Failure | None
+    ) -> str | None:
         """Say why the cycle in flight is to be planned again; None: it still has time.
 
         Raises:
             CollectionError: it failed for good.
         """
         cycle, age = flight.after + 1, self.clock().timestamp() - flight.planned_at
-        failure = read_note(topic.storage, cycle, flight.plan)
         if failure is None:
             patience = self.cycle_timeout * 2**flight.tries
             if age < patience.total_seconds():

@@ -158,7 +158,10 @@ class LocalDrive:
         if due:
             self._run(due)
             return True
-        is_done = self.once or all(topic.is_at_end for topic in self._live)
+        if self.once:
+            is_done = all(topic.survey.is_over for topic in self._live)
+        else:
+            is_done = all(topic.is_at_end for topic in self._live)
         if is_done and not self._pauses:
             return False
         self._wait()
@@ -263,7 +266,7 @@ class LocalDrive:
         """Leave a topic alone for a while, longer each time; say why once."""
         is_of_source = isinstance(error, SourceError)
         if is_of_source:
-            topic.survey.source.reset()
+            topic.survey.reset()
         before = self._pauses.get(topic.name)
         if before is None:
             tell(Away(topic.name, str(error), is_of_source))

@@ -1,6 +1,7 @@
 """Which cycles are not committed although their account closes: of too many messages no rows. Pure.
 
 A wrong flag makes dead letters of all messages, and what the first entries say is kept for ever.
+Neither are those that would say nothing: pulls may bring no message.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from batch_collection.errors import DeadLettersError, RowTimeError
 from batch_collection.field_path import plain_path
 from transforms.decoding.row_time import FIELD
-from transforms.elements.failure import Failure
+from transforms.elements.failure import NOTHING, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,9 +45,22 @@ def refusal(
         schema: the payload's columns, with those that this cycle has seen first.
     """
     messages = sum(read.messages for task in tasks for read in task.reads)
-    return _without_time(previous, tasks, messages, schema) or _too_many(
-        plan, previous, tasks, messages
+    return (
+        _nothing(plan, tasks)
+        or _without_time(previous, tasks, messages, schema)
+        or _too_many(plan, previous, tasks, messages)
     )
+
+
+def _nothing(plan: Plan, tasks: Sequence[Report]) -> Failure | None:
+    """Refuse an entry by which nothing was read, no window is closed and no row has moved."""
+    if plan.boundary != plan.previous_boundary:
+        return None
+    is_something = any(
+        task.taken or task.batches or any(read.end > read.start for read in task.reads)
+        for task in tasks
+    )
+    return None if is_something else Failure(NOTHING, "nothing came")
 
 
 def _without_time(

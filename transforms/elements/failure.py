@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from batch_collection.errors import BY_NAME, UNREADABLE, CollectionError
 from transforms.elements.records import from_json, to_json
 
-__all__ = ["OUTRUN", "SCHEMA_CHANGE", "TOO_MANY", "Failure", "text_of"]
+__all__ = ["NOTHING", "OUTRUN", "SCHEMA_CHANGE", "TOO_MANY", "Failure", "text_of"]
 
 
 SCHEMA_CHANGE = "SchemaChange"
@@ -15,6 +15,9 @@ SCHEMA_CHANGE = "SchemaChange"
 
 TOO_MANY = "TooManyWindows"
 """The kind after which a cycle is planned again, with ``limit`` messages at most."""
+
+NOTHING = "Nothing"
+"""The kind of a plan whose entry would say nothing: its pulls brought no message."""
 
 OUTRUN = "Outrun"
 """The kind after which a redrive is planned again, with what is left of it."""

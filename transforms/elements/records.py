@@ -32,8 +32,8 @@ _LENGTH = 4
 _NAMES: dict[str, Any] = {
     each.__name__: each
     for each in (
-        *(BatchFile, CarryFile, DeadLetterFile, Origin, PartitionRead, Plan, Pull, Remembering),
-        *(Slice, Task, datetime, timedelta),
+        *(BatchFile, CarryFile, DeadLetterFile, Origin, PartitionRead),
+        *(Plan, Pull, Remembering, Slice, Task, datetime, timedelta),
     )
 }
 """What modules import for their annotations only."""

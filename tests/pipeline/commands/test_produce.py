@@ -20,10 +20,14 @@ from batch_collection.errors import CollectionError, SourceError
 from pipeline.commands import produce as produce_command
 from tests.services.kafka import KafkaBroker
 from transforms.sources.kafka import producer
+from transforms.sources.pubsub.settings import SubscriptionSettings
+from transforms.sources.pubsub.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.services.pubsub import PubSubServer
 
 LINE = re.compile(r"\d\d:\d\d:\d\d  ([a-z-]+)\[(\d)\]@(\d+)  (\d+) records?")
 PROGRAM = """
@@ -253,3 +257,60 @@ def test_missing_topics_are_created_when_asked_for(tmp_path: Path) -> None:
         assert [len(topics[name].partitions) for name in ("new", "old")] == [3, 1]
     finally:
         broker.stop()
+
+
+PUBSUB = re.compile(
+    r"\d\d:\d\d:\d\d  (projects/tests-1/topics/[a-z0-9-]+)  message (\d+)  3 records"
+)
+
+
+def test_messages_go_to_topics_of_pubsub(
+    emulator: PubSubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line each, with its id; topics are created if that is asked for."""
+    name = f"produced-{time.monotonic_ns()}"
+    topic = f"projects/tests-1/topics/{name}"
+    flags = (f"--topic={topic}", f"--pubsub_endpoint={emulator.endpoint}", "--every=1ms")
+    with pytest.raises(SourceError, match="has no such topic; add --create_topics"):
+        run(*flags, "--count=1")
+    assert run(*flags, "--count=1", "--create_topics") == 0
+    emulator_path = f"projects/tests-1/subscriptions/{name}"
+    SubscriptionSettings((emulator_path,), emulator.endpoint, topic).prepare()
+    capsys.readouterr()
+    assert run(*flags, "--count=2", "--records_per_message=3") == 0
+    found = [PUBSUB.fullmatch(line) for line in capsys.readouterr().out.splitlines()]
+    ids = [each[2] for each in found if each is not None and each[1] == topic]
+    assert len(ids) == len(found) == 2
+    source = Subscription(emulator_path, emulator.endpoint)
+    values: dict[str, bytes] = {}
+    while len(values) < 2:
+        values |= {row["id"]: row["value"] for row in source.pull(10).to_pylist()}
+    source.close()
+    assert sorted(values) == sorted(ids)
+    assert {len(json.loads(value)) for value in values.values()} == {3}
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--topic=a",), "--topic must be projects/PROJECT/topics/NAME, got 'a'"),
+        (
+            ("--topic=projects/p/topics/t", "--topics=a"),
+            "--topics is for Kafka, and --topic sends to Pub/Sub; leave one of both out",
+        ),
+        (
+            ("--topic=projects/p/topics/t", "-Xacks=1"),
+            "-X is for Kafka, and --topic sends to Pub/Sub; leave one of both out",
+        ),
+        (
+            ("--topics=a", "--bootstrap_servers=a:1", "--pubsub_endpoint=b:1"),
+            "--pubsub_endpoint goes with --topic",
+        ),
+    ],
+)
+def test_flags_of_kafka_and_of_pubsub_do_not_go_together(
+    words: tuple[str, ...], error: str
+) -> None:
+    """One line, with what to leave out."""
+    with pytest.raises(CollectionError, match=f"^{re.escape(error)}$"):
+        run(*words)

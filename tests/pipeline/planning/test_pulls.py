@@ -75,6 +75,19 @@ def test_a_cycle_is_due_for_what_waits_or_for_a_boundary(waits: Waits, cause: st
     assert cause_of(waits) == cause
 
 
+def test_until_what_was_there_has_come_nothing_is_closed() -> None:
+    """Else the windows of what comes last would be closed by what came first."""
+    behind = Waits(NOON + MINUTE, 10, is_behind=True)
+    assert cause_of(behind, force=True, flush=True) is None
+    assert cause_of(behind._replace(messages=500)) == "count"
+    planned = make_pull_plan(
+        newest(), behind._replace(age=HOLD), rules(), PULLS, Asked(flush=True, force=True)
+    )
+    assert planned is not None
+    assert (planned.plan.cause, planned.plan.flush) == ("held", False)
+    assert planned.plan.boundary == NOON - MINUTE
+
+
 def test_once_and_flush_ask_for_what_there_is() -> None:
     """And for nothing where nothing is."""
     assert cause_of(Waits(SOON, 1), force=True) == "once"

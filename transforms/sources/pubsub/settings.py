@@ -24,18 +24,28 @@ __all__ = ["Pulling", "SubscriptionReader", "SubscriptionSettings", "Subscriptio
 
 @dataclass(frozen=True, slots=True)
 class Pulling:
-    """What a process has of one subscription: its keeper, and what is known of its pulls."""
+    """What a process has of one subscription: its keeper, and what is known of its pulls.
+
+    ``clock`` is both's: seconds that go forward.
+    """
 
     keeper: Keeper
     arrivals: Arrivals
+    clock: Callable[[], float]
 
     @classmethod
-    def begun(cls, source: LeasedSource, say: Callable[[str], None], bounds: Bounds) -> Pulling:
+    def begun(
+        cls,
+        source: LeasedSource,
+        say: Callable[[str], None],
+        bounds: Bounds,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Pulling:
         """Begin to keep what is pulled from a source."""
-        arrivals = Arrivals(source, time.monotonic)
-        keeper = Keeper(arrivals, say, bounds=bounds)
+        arrivals = Arrivals(source, clock)
+        keeper = Keeper(arrivals, say, bounds=bounds, clock=clock)
         keeper.start()
-        return cls(keeper, arrivals)
+        return cls(keeper, arrivals, clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,7 @@ class SubscriptionSettings:
         """
         if self.topic is None:
             return []
-        extra("google.pubsub_v1.types.pubsub", "pubsub")
+        extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")
         from transforms.sources.pubsub.creating import create  # noqa: PLC0415 - imports the client
 
         return [create(path, self.topic, self.endpoint) for path in self.names]
@@ -120,7 +130,7 @@ class Subscriptions:
 
 
 def _opened(path: str, endpoint: str | None) -> Subscription:
-    extra("google.pubsub_v1.types.pubsub", "pubsub")  # says how it is installed
+    extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")  # says how it is installed
     from transforms.sources.pubsub.subscription import Subscription  # noqa: PLC0415 - as above
 
     return Subscription(path, endpoint)

@@ -134,4 +134,4 @@ def test_without_the_extra_it_is_said_how_to_install_it() -> None:
     assert len(lines) == 2
     for line in lines:
         assert line.startswith("CollectionError google.pubsub_v1.types.pubsub cannot be imported")
-        assert line.endswith("pip install 'batch-collection[pubsub]'")
+        assert line.endswith("pip install google-cloud-pubsub")

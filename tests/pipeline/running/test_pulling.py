@@ -1,0 +1,318 @@
+"""Both drives over a leased source: when they pull, what they close, and when they are done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batch_collection.errors import LogError, SourceError
+from batch_collection.inspection.audit import audit
+from batch_collection.storage.local import LocalStorage
+from pipeline.graph import CollectTasks, GraphOptions
+from pipeline.planning.pins import Pins
+from pipeline.planning.planner import NOTHING_ASKED, PlanRules
+from pipeline.planning.pull_survey import PullSurvey
+from pipeline.planning.topic import TopicCollection, open_collection
+from pipeline.running.coordinator import Coordinator, Flight
+from pipeline.running.local import LocalDrive, run_steps
+from tests.builders import at
+from tests.collecting import Recorder, entries_of, json_of, rows_of
+from tests.leased_stream import BEGIN, LeasedStream, MemorySource
+from tests.toy_pulls import MemoryReader, ToyPulls, acknowledging, memory_reader
+from transforms.decoding.rules import RowRules
+from transforms.elements.observers import tell
+from transforms.process.process import new_process
+from transforms.sources.pubsub.held import Bounds
+from transforms.writing.layout import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from pipeline.running.coordinator import Look
+
+SECOND = timedelta(seconds=1)
+INTERVAL = 10 * SECOND
+
+
+@dataclass
+class Pulls:
+    """A collector of one stream, whose clock stands where a test sets it."""
+
+    output: Path
+    stream: LeasedStream = field(default_factory=LeasedStream)
+    bounds: Bounds = field(default_factory=Bounds)
+    batch_size: int = 1_000
+    shards: int = 1
+    interval: timedelta = INTERVAL
+    now: datetime = BEGIN - INTERVAL  # before messages were published
+    recorder: Recorder = field(default_factory=Recorder)
+
+    def __post_init__(self) -> None:
+        """Make what pulls."""
+        self.reader: MemoryReader = memory_reader(self.stream, bounds=self.bounds)
+
+    @property
+    def path(self) -> Path:
+        """The collection."""
+        return self.output / "stream"
+
+    def publish(self, *numbers: int) -> None:
+        """Publish messages, of the window from 10:30:00 on."""
+        self.stream.publish(*(json_of({"id": number}) for number in numbers))
+
+    def open(self, *, is_here: bool = True, run: str = "run") -> TopicCollection:
+        """Begin the collection, or take it up."""
+        survey = PullSurvey(self.reader.source, self.reader, is_here)
+        pins = Pins(self.interval, "record", "earliest", False, {}, frozenset())  # noqa: FBT003
+        rules = PlanRules(
+            str(self.path),
+            "stream",
+            run,
+            grace=SECOND,
+            batch_size=self.batch_size,
+            max_messages=10_000,
+            max_ahead=timedelta(hours=1),
+            shards=self.shards,
+        )
+        return open_collection(survey, pins, rules, lambda: self.now)
+
+    @property
+    def steps(self) -> CollectTasks:
+        """The graph."""
+        return CollectTasks(
+            ToyPulls(self.reader),
+            GraphOptions(RowRules(), self.interval, self.batch_size, Output()),
+        )
+
+    @contextmanager
+    def process(self, stop: threading.Event | None = None) -> Iterator[None]:
+        """Be a process that acknowledges what it has committed."""
+        with new_process(stop) as process, acknowledging(self.reader, "stream"):
+            process.observers.append(self.recorder)
+            yield
+
+    def once(self, *, flush: bool = False) -> None:
+        """Collect what there is."""
+        with self.process():
+            drive = LocalDrive(
+                [self.open()], self.steps, once=True, flush=flush, clock=lambda: self.now
+            )
+            drive.run()
+
+    def run(self, seconds: int, arrive: Callable[[], None]) -> None:
+        """Collect for so many seconds of the clock, each of which ``arrive`` is told of."""
+        end = self.now + seconds * SECOND
+
+        def elapse() -> bool:
+            self.now += SECOND
+            arrive()
+            keeper = self.reader.pulling("stream", print).keeper
+            deadline = time.monotonic() + 5
+            while self.stream.is_waiting and time.monotonic() < deadline:
+                keeper.waiting()
+                time.sleep(0.005)
+            return self.now >= end
+
+        with self.process(_Elapsing(elapse)):
+            LocalDrive([self.open()], self.steps, clock=lambda: self.now).run()
+
+    def job(self, *, once: bool = False) -> Coordinator:
+        """Return what plans it on an engine."""
+        return Coordinator(
+            "stream",
+            lambda run: self.open(is_here=False, run=run),
+            timedelta(minutes=5),
+            once=once,
+            clock=lambda: self.now,
+        )
+
+    def ids(self) -> list[int]:
+        """Return the ids of all rows, waiting ones too."""
+        return sorted(rows_of(self.path)["id"].to_pylist())
+
+
+class _Elapsing(threading.Event):
+    """What the drive waits on: a second of its clock passes, True ends it."""
+
+    def __init__(self, elapse: Callable[[], bool]) -> None:
+        super().__init__()
+        self._elapse = elapse
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None and self._elapse():
+            self.set()
+        return self.is_set()
+
+
+@pytest.fixture
+def pulls(tmp_path: Path) -> Pulls:
+    """Give a collector of an empty stream."""
+    return Pulls(tmp_path)
+
+
+def assert_all(pulls: Pulls, count: int) -> None:
+    """See that each message is one row, is acknowledged, and that the audit finds nothing."""
+    assert pulls.ids() == list(range(count))
+    assert audit(LocalStorage(str(pulls.path))).findings == ()
+    assert len(pulls.stream.acknowledged) == count
+
+
+def test_once_collects_what_waits_and_ends(pulls: Pulls) -> None:
+    """In one cycle, whose rows wait if their window is open; a second run goes on."""
+    pulls.publish(*range(5))
+    pulls.once()
+    assert [entry.cause for entry in entries_of(pulls.path)] == ["start", "interval"]
+    pulls.publish(*range(5, 8))
+    pulls.now = at("10:30:11")
+    pulls.once(flush=True)
+    assert_all(pulls, 8)
+    newest = entries_of(pulls.path)[-1]
+    assert (newest.ends, newest.boundary, newest.carry) == ({0: 8}, at("10:30:10"), ())
+    assert [pane.timing for entry in entries_of(pulls.path) for pane in entry.panes] == ["on_time"]
+
+
+def test_once_waits_until_nothing_comes_where_all_is_older_than_its_start(pulls: Pulls) -> None:
+    """Messages may come at any time; some of them are bounded, and taken by several cycles."""
+    pulls.bounds = Bounds(messages=10)
+    pulls.__post_init__()
+    pulls.publish(*range(25))
+    pulls.now = at("10:31:00")
+    pulls.once()
+    assert_all(pulls, 25)
+    causes = [entry.cause for entry in entries_of(pulls.path)]
+    assert causes.count("backlog") >= 2
+    assert causes[-1] == "interval"
+    assert entries_of(pulls.path)[-1].boundary == at("10:30:50")
+
+
+def test_once_of_an_empty_subscription_ends(pulls: Pulls) -> None:
+    """It closes what is due, of which nothing is."""
+    pulls.once()
+    assert [entry.cause for entry in entries_of(pulls.path)] == ["start", "interval"]
+
+
+def test_nothing_is_closed_while_the_source_is_away(pulls: Pulls) -> None:
+    """What was published then would be late; it is said once, and again when it is back."""
+    pulls.publish(*range(3))
+    topic: TopicCollection
+    with pulls.process():
+        topic = pulls.open()
+        keeper = pulls.reader.pulling("stream", pulls.recorder.notes.append).keeper
+        pulls.reader.source.away = True
+        keeper.pull(1e9)
+        while not pulls.recorder.notes:
+            time.sleep(0.01)
+        pulls.now = at("10:31:00")
+        drive = LocalDrive([topic], pulls.steps, once=True, clock=lambda: pulls.now)
+        assert topic.survey.plan(topic.newest, pulls.now, topic.rules, NOTHING_ASKED) is None
+        assert not topic.survey.is_over
+        pulls.reader.source.away = False
+        drive.run()
+    assert_all(pulls, 3)
+    (away, *_) = pulls.recorder.notes
+    assert away == "cannot pull: source=stream is away; trying again"
+    assert "source=stream answers again" in pulls.recorder.notes
+
+
+def test_another_subscription_is_refused(pulls: Pulls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As is what is away when it is to be begun."""
+    pulls.publish(1)
+    pulls.once()
+    monkeypatch.setattr(MemorySource, "name", "other")
+    with pytest.raises(LogError, match="holds topic=stream, not other; use another --output"):
+        pulls.once()
+    pulls.reader.source.away = True
+    with pytest.raises(SourceError, match="source=other is away"):
+        pulls.once()
+
+
+def test_a_message_is_durable_within_a_minute_whatever_the_interval(pulls: Pulls) -> None:
+    """Its row waits for its window, which is open for long."""
+    pulls.interval = timedelta(hours=1)
+
+    def arrive() -> None:
+        time.sleep(0.1)  # the keeper's clock goes faster
+        if len(entries_of(pulls.path)) == 2 and not pulls.stream.left:
+            pulls.publish(0)
+
+    pulls.run(30, arrive)
+    assert_all(pulls, 1)
+    causes = [entry.cause for entry in entries_of(pulls.path)]
+    assert causes == ["start", "interval", "held"]
+    assert entries_of(pulls.path)[-1].boundary == at("10:00:00")
+
+
+def test_windows_close_by_the_clock(pulls: Pulls) -> None:
+    """A cycle an interval, whether messages came or none."""
+    numbers = iter(range(100))
+
+    def arrive() -> None:
+        if pulls.now < at("10:30:40") and pulls.now.second % 20 < 10:
+            pulls.publish(next(numbers))
+
+    pulls.run(52, arrive)
+    count = next(numbers)
+    entries = entries_of(pulls.path)
+    boundaries = [entry.boundary for entry in entries if entry.boundary is not None]
+    assert boundaries == sorted(set(boundaries))
+    assert boundaries[-1] == at("10:30:40")
+    assert len(entries) <= 9
+    assert_all(pulls, count)
+
+
+def look(pulls: Pulls, job: Coordinator, flight: Flight) -> tuple[Look, Flight]:
+    """Look, and run what is to be run."""
+    found = job.look(flight)
+    for event in found.events:
+        tell(event)
+    if found.tasks:
+        run_steps(found.tasks, pulls.steps)
+    return found, found.flight
+
+
+def test_an_engine_that_gets_nothing_writes_nothing_between_boundaries(pulls: Pulls) -> None:
+    """Its plans end with a note, and the next one comes a minute later, or with a boundary."""
+    pulls.interval = timedelta(hours=1)
+    with pulls.process():
+        job, flight = pulls.job(), Flight("job")
+        for _ in range(4):
+            found, flight = look(pulls, job, flight)
+        closed = len(entries_of(pulls.path))
+        planned = 0
+        for _ in range(400):
+            pulls.now += SECOND
+            found, flight = look(pulls, job, flight)
+            assert found.error is None
+            planned += len(found.tasks)
+        assert len(entries_of(pulls.path)) == closed
+        assert 6 <= planned <= 7
+        assert flight.tries == 0
+        pulls.publish(0, 1)
+        for _ in range(61):
+            pulls.now += SECOND
+            found, flight = look(pulls, job, flight)
+        assert len(entries_of(pulls.path)) == closed + 1
+    assert_all(pulls, 2)
+
+
+def test_once_on_an_engine_ends_when_a_pull_was_not_cut_short(pulls: Pulls) -> None:
+    """With one cycle, or none where nothing is."""
+    pulls.publish(*range(7))
+    with pulls.process():
+        job, flight = pulls.job(once=True), Flight("job")
+        looks = 0
+        while True:
+            found, flight = look(pulls, job, flight)
+            looks += 1
+            assert looks < 20
+            if found.done:
+                break
+    assert_all(pulls, 7)
