@@ -73,7 +73,7 @@ def memory_reader(stream: LeasedStream, **fields: Any) -> MemoryReader:
 class ToyPulls(beam.PTransform):
     """Reads what a process holds for a plan."""
 
-    reader: MemoryReader
+    reader: SubscriptionReader
 
     def expand(self, tasks: PCollection[Task]) -> DoOutputsTuple:
         """Wire it."""
@@ -85,25 +85,30 @@ class ToyPulls(beam.PTransform):
 
 @dataclass(eq=False)
 class _Pulls(beam.DoFn):
-    reader: MemoryReader
+    reader: SubscriptionReader
 
     def process(self, task: Task) -> Iterator[Chunk | beam.pvalue.TaggedOutput]:
         pull, plan = task.pull, task.plan.id
         assert pull is not None
         keeper = self.reader.pulling(pull.stream, print).keeper
         taken = keeper.take(plan, pull.messages, pull.bytes)
-        if not taken.num_rows and pull.seconds:
-            keeper.pull(pull.seconds)
-            while not keeper.waiting().messages and not current().stop.wait(0.01):
-                if not self.reader.source.stream.left:
-                    break
-            taken = keeper.take(plan, pull.messages, pull.bytes)
+        if not taken.num_rows and isinstance(self.reader, MemoryReader):
+            taken = self._pulled(self.reader.source.stream, task)
         _TAKEN.setdefault(plan, []).append(taken["id"])
         end = Chunk(task, new_token(), MESSAGES.empty_table(), last=True)
         if taken.num_rows:
             yield replace(end, table=_messages(taken, pull.partition, pull.start), last=False)
         yield end
         yield beam.pvalue.TaggedOutput(REPORTS, _report(end, taken.num_rows))
+
+    def _pulled(self, stream: LeasedStream, task: Task) -> pa.Table:
+        """Pull what there is, as tasks on an engine do."""
+        assert task.pull is not None
+        keeper = self.reader.pulling(task.pull.stream, print).keeper
+        keeper.pull(task.pull.seconds)
+        while stream.left and task.pull.seconds and not keeper.waiting().messages:
+            current().stop.wait(0.01)
+        return keeper.take(task.plan.id, task.pull.messages, task.pull.bytes)
 
 
 def _messages(taken: pa.Table, partition: int, start: int) -> pa.Table:
@@ -132,7 +137,7 @@ def _report(end: Chunk, count: int) -> Report:
 
 
 @contextmanager
-def acknowledging(reader: MemoryReader, stream: str) -> Iterator[None]:
+def acknowledging(reader: SubscriptionReader, stream: str) -> Iterator[None]:
     """Acknowledge what is committed, as long as the block lasts."""
 
     def hear(event: Event) -> None:

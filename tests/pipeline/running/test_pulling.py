@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,9 @@ import pytest
 
 from batch_collection.errors import LogError, SourceError
 from batch_collection.inspection.audit import audit
+from batch_collection.paths import new_token
 from batch_collection.storage.local import LocalStorage
+from batch_collection.windows import utc_now
 from pipeline.graph import CollectTasks, GraphOptions
 from pipeline.planning.pins import Pins
 from pipeline.planning.planner import NOTHING_ASKED, PlanRules
@@ -29,6 +31,8 @@ from transforms.decoding.rules import RowRules
 from transforms.elements.observers import tell
 from transforms.process.process import new_process
 from transforms.sources.pubsub.held import Bounds
+from transforms.sources.pubsub.settings import SubscriptionReader
+from transforms.sources.pubsub.subscription import Subscription
 from transforms.writing.layout import Output
 
 if TYPE_CHECKING:
@@ -37,9 +41,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.running.coordinator import Look
+    from tests.services.pubsub import PubSubServer
 
 SECOND = timedelta(seconds=1)
 INTERVAL = 10 * SECOND
+PINS = Pins(INTERVAL, "record", "earliest", is_start_given=False, schema={}, reserved=frozenset())
+
+
+def rules_of(collection: Path, name: str) -> PlanRules:
+    """Return planning rules."""
+    return PlanRules(
+        str(collection),
+        name,
+        "run",
+        grace=SECOND,
+        batch_size=1_000,
+        max_messages=10_000,
+        max_ahead=timedelta(hours=1),
+    )
 
 
 @dataclass
@@ -50,7 +69,6 @@ class Pulls:
     stream: LeasedStream = field(default_factory=LeasedStream)
     bounds: Bounds = field(default_factory=Bounds)
     batch_size: int = 1_000
-    shards: int = 1
     interval: timedelta = INTERVAL
     now: datetime = BEGIN - INTERVAL  # before messages were published
     recorder: Recorder = field(default_factory=Recorder)
@@ -71,17 +89,8 @@ class Pulls:
     def open(self, *, is_here: bool = True, run: str = "run") -> TopicCollection:
         """Begin the collection, or take it up."""
         survey = PullSurvey(self.reader.source, self.reader, is_here)
-        pins = Pins(self.interval, "record", "earliest", False, {}, frozenset())  # noqa: FBT003
-        rules = PlanRules(
-            str(self.path),
-            "stream",
-            run,
-            grace=SECOND,
-            batch_size=self.batch_size,
-            max_messages=10_000,
-            max_ahead=timedelta(hours=1),
-            shards=self.shards,
-        )
+        pins = replace(PINS, interval=self.interval)
+        rules = replace(rules_of(self.path, "stream"), run=run, batch_size=self.batch_size)
         return open_collection(survey, pins, rules, lambda: self.now)
 
     @property
@@ -316,3 +325,33 @@ def test_once_on_an_engine_ends_when_a_pull_was_not_cut_short(pulls: Pulls) -> N
             if found.done:
                 break
     assert_all(pulls, 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["emulator", "pstest"])
+def test_a_real_server_is_collected_and_gone_on_with(
+    server: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """What was acknowledged does not come again; ``--once`` ends when nothing more comes."""
+    pubsub: PubSubServer = request.getfixturevalue(server)
+    path = pubsub.create(f"drive-{new_token()}")
+    reader = SubscriptionReader(pubsub.endpoint)
+    steps = CollectTasks(ToyPulls(reader), GraphOptions(RowRules(), INTERVAL, 1_000, Output()))
+    collection = tmp_path / path.rpartition("/")[2]
+    for numbers in (range(5_000), range(5_000, 5_010)):
+        pubsub.publish(path, [json_of({"id": number}) for number in numbers])
+        with new_process(), acknowledging(reader, path):
+            source = Subscription(path, pubsub.endpoint)
+            rules = rules_of(collection, source.name)
+            survey = PullSurvey(source, reader, is_here=True)
+            topic = open_collection(survey, PINS, rules)
+            assert topic.survey.notes(topic.newest, utc_now())[-1].endswith("is gone")
+            began = time.monotonic()
+            LocalDrive([topic], steps, once=True, flush=True).run()
+            assert 10 <= time.monotonic() - began < 30
+            source.close()
+    assert sorted(rows_of(collection)["id"].to_pylist()) == list(range(5_010))
+    assert audit(LocalStorage(str(collection))).findings == ()
+    newest = entries_of(collection)[-1]
+    assert (newest.source.kind, newest.source.topic) == ("pubsub", path)
+    assert newest.ends == {0: 5_010}
