@@ -30,14 +30,15 @@ from batch_collection.paths import (
 )
 from batch_collection.publishing.publish import publish
 from batch_collection.schema.arrow import from_arrow, to_arrow
-from batch_collection.schema.columns import METADATA_COLUMNS
+from batch_collection.schema.columns import KINDS_WITH_IDS, LEASED_COLUMNS, METADATA_COLUMNS
 from batch_collection.schema.types import merge
 from batch_collection.storage.checksum import ChecksumFile
 from batch_collection.windows import microseconds, window_start
 from tests import tasks
 from transforms.decoding.decode import DEAD_LETTERS
 from transforms.elements.headers import headers_by
-from transforms.elements.tables import COMPRESSED, POSITION
+from transforms.elements.tables import COMPRESSED, LEASED_POSITION, POSITION
+from transforms.sources.contract import LEASED_MESSAGES
 from transforms.writing.dead_letters import filed
 
 if TYPE_CHECKING:
@@ -48,16 +49,20 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MINUTE",
+    "TOPIC",
     "Collector",
     "Message",
     "at",
     "dead_letter",
+    "id_of",
     "message",
     "payload_of",
     "tombstone",
 ]
 
 MINUTE = timedelta(minutes=1)
+TOPIC = Source("kafka", "batch-topic", "topic-id", "cluster-id")
+_REASON = [DEAD_LETTERS.field("stage"), DEAD_LETTERS.field("error")]
 _DAY = datetime(2026, 11, 22, tzinfo=timezone.utc)
 
 
@@ -77,12 +82,18 @@ class Message:
     is_array: bool = False
     error: str | None = None
     columns: dict[str, Any] = field(default_factory=dict)
+    id: str = ""
 
 
 def message(offset: int, *clocks: str, partition: int = 0, **columns: Any) -> Message:
     """Return a message of one row, or an array message of one row for each further clock."""
     times = tuple(at(clock) for clock in clocks or ("10:30:00",))
     return Message(partition, offset, times, is_array=len(times) > 1, columns=columns)
+
+
+def id_of(one: Message) -> str:
+    """Return a message's id, where its source gives one."""
+    return one.id or str(10**16 * (1 + one.partition) + one.offset)
 
 
 def dead_letter(offset: int, error: str = "not JSON", partition: int = 0) -> Message:
@@ -95,9 +106,9 @@ def tombstone(offset: int, partition: int = 0) -> Message:
     return Message(partition, offset)
 
 
-def payload_of(table: pa.Table) -> Schema:
+def payload_of(table: pa.Table, own: frozenset[str] = METADATA_COLUMNS["full"]) -> Schema:
     """Return the payload schema of a batch file's rows, as far as a collection has such types."""
-    fields = [each for each in table.schema if each.name not in METADATA_COLUMNS["full"]]
+    fields = [each for each in table.schema if each.name not in own]
     schema = from_arrow(pa.struct(fields))
     kept = [each.name for each in fields if each in to_arrow(schema)]
     return {name: schema[name] for name in kept}
@@ -110,6 +121,7 @@ class _Row:
     offset: int
     index: int | None
     columns: dict[str, Any]
+    id: str
 
 
 def first_entry(**changes: Any) -> Entry:
@@ -122,7 +134,7 @@ def first_entry(**changes: Any) -> Entry:
         host="test",
         pid=1,
         committed_at=at("10:30:00"),
-        source=Source("kafka", "batch-topic", "topic-id", "cluster-id"),
+        source=TOPIC,
         interval=MINUTE,
         row_time="record",
         cause="start",
@@ -140,6 +152,7 @@ class Collector:
     interval: timedelta = MINUTE
     format: str = "parquet"
     metadata: str = "position"
+    source: Source = TOPIC
     run: str = "run-1"
     newest: Entry | None = None
     _waiting: dict[datetime, list[_Row]] = field(default_factory=lambda: defaultdict(list))
@@ -149,6 +162,7 @@ class Collector:
         """Commit entry 0, which pins where reading starts."""
         entry = first_entry(
             run=self.run,
+            source=self.source,
             interval=self.interval,
             reads=tuple(PartitionRead(partition, 0, 0) for partition in partitions),
         )
@@ -206,8 +220,15 @@ class Collector:
 
     def _rows(self, one: Message) -> list[_Row]:
         return [
-            _Row(time, one.partition, one.offset, index if one.is_array else None, one.columns)
-            for index, time in enumerate(one.times)
+            _Row(
+                time,
+                one.partition,
+                one.offset,
+                place if one.is_array else None,
+                one.columns,
+                id_of(one),
+            )
+            for place, time in enumerate(one.times)
         ]
 
     def _pane(self, before: Entry, start: datetime, due: datetime | None) -> Pane | None:
@@ -237,7 +258,8 @@ class Collector:
         path = batch_path(start, cycle, 0, number, new_token(), ending)
         staged = staged_path(cycle, path)
         table = self._table(rows)
-        self._payload = merge(self._payload, payload_of(table))
+        own = LEASED_COLUMNS if self._has_ids else METADATA_COLUMNS
+        self._payload = merge(self._payload, payload_of(table, own[self.metadata]))
         with ChecksumFile(self.storage.write(staged)) as sink:
             writer = file_format.writer(sink, table.schema, compression)
             writer.write(table)
@@ -251,15 +273,24 @@ class Collector:
         columns = _columns(rows)
         if self.metadata == "none":
             return pa.table(columns)
+        index = {"_index": pa.array([row.index for row in rows], pa.int32())}
+        if self._has_ids:
+            published = pa.array([row.time for row in rows], pa.timestamp("us", "UTC"))
+            ids = {"_message_id": [row.id for row in rows], "_publish_time": published}
+            return pa.table(columns | ids | index)
         return pa.table(
             columns
             | {
                 "_partition": pa.array([row.partition for row in rows], pa.int32()),
                 "_offset": pa.array([row.offset for row in rows], pa.int64()),
                 "_timestamp": pa.array([row.time for row in rows], pa.timestamp("ms", "UTC")),
-                "_index": pa.array([row.index for row in rows], pa.int32()),
             }
+            | index
         )
+
+    @property
+    def _has_ids(self) -> bool:
+        return self.source.kind in KINDS_WITH_IDS
 
     def _carry(self, before: Entry, start: datetime) -> CarryFile:
         path, rows = carry_path(before.cycle + 1, 0, 0, new_token()), self._waiting[start]
@@ -272,10 +303,12 @@ class Collector:
                     "offset": row.offset,
                     "timestamp": row.time,
                     "index": row.index,
+                    "id": row.id,
+                    "published": row.time,
                 }
                 for row in rows
             ],
-            POSITION,
+            LEASED_POSITION if self._has_ids else POSITION,
         )
         table = headers_by(before.form, position).append_column("payload", payload)
         with (
@@ -303,10 +336,12 @@ class Collector:
                     "value": b"{",
                     "stage": "decode",
                     "error": one.error,
+                    "id": id_of(one),
+                    "published": at("10:30:00"),
                 }
                 for one in dead
             ],
-            DEAD_LETTERS,
+            pa.schema([*LEASED_MESSAGES, *_REASON]) if self._has_ids else DEAD_LETTERS,
         )
         table = filed(letters, tasks.plan(form=before.form, format=before.format))
         with ChecksumFile(self.storage.write(staged)) as sink:

@@ -14,7 +14,7 @@ from transforms.decoding.decode import DEAD_LETTERS, Decoded, decode
 from transforms.decoding.json_value import MAX_DEPTH
 from transforms.decoding.rules import RowRules
 from transforms.elements.tables import POSITION
-from transforms.sources.contract import MESSAGES
+from transforms.sources.contract import LEASED_MESSAGES, MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,7 @@ __all__ = [
     "rows",
     "shown",
     "substance",
+    "with_ids",
 ]
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=timezone.utc)
@@ -66,6 +67,17 @@ def chunk(*values: bytes | None, timestamp: int | None = STAMP, partition: int =
         [pa.array(column, field.type) for column, field in zip(columns, MESSAGES, strict=True)],
         schema=MESSAGES,
     )
+
+
+def with_ids(messages: pa.Table) -> pa.Table:
+    """Make messages such as a leased source hands out: id and instant name the offset."""
+    places = messages.column("offset").to_pylist()
+    stamps = messages.column("timestamp").to_pylist()
+    published = [
+        1000 * (stamp or 0) + place % 1000 for stamp, place in zip(stamps, places, strict=True)
+    ]
+    columns = [*messages.columns, [f"id-{place}" for place in places], published]
+    return pa.table(columns, schema=LEASED_MESSAGES)
 
 
 def decoded(

@@ -167,7 +167,7 @@ class MemorySource:
     def terms(self) -> Terms:
         """Say what it is."""
         self._called("terms")
-        return Terms(Source("memory", self.name))
+        return Terms(Source("pubsub", self.name))
 
     def pull(self, messages: int) -> pa.Table:
         """Take what there is."""

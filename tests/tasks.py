@@ -12,7 +12,7 @@ from batch_collection.windows import microseconds
 from transforms.elements.chunk import Chunk
 from transforms.elements.plan import Plan, Task
 from transforms.elements.report import TaskOrder, order_of
-from transforms.elements.tables import POSITION
+from transforms.elements.tables import LEASED_POSITION, POSITION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import CarryFile
     from transforms.sources.contract import Slice
 
-__all__ = ["MINUTE", "NOON", "chunk", "end", "order", "plan", "rows", "task"]
+__all__ = ["MINUTE", "NOON", "chunk", "end", "order", "plan", "rows", "rows_with_ids", "task"]
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -88,6 +88,20 @@ def rows(
         schema=POSITION,
     )
     return table.append_column("payload", struct)
+
+
+def rows_with_ids(values: Sequence[int], **rules: Any) -> pa.Table:
+    """Build such rows of messages of a leased source: ids name the values."""
+    table = rows(values, **rules)
+    payload = table.column("payload")
+    columns = {
+        "key": [b"key"] * len(values),
+        "headers": [[("n", b"%d" % value)] for value in values],
+        "id": [f"id-{value}" for value in values],
+        "published": [time + 7 for time in table.column("row_time").to_pylist()],
+    }
+    kept = {name: table.column(name) for name in POSITION.names}
+    return pa.table(kept | columns, LEASED_POSITION).append_column("payload", payload)
 
 
 def chunk(table: pa.Table, of: Task | None = None, attempt: str = "attempt") -> Chunk:

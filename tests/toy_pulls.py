@@ -21,7 +21,7 @@ from transforms.elements.chunk import REPORTS, Chunk
 from transforms.elements.report import Report, report_on
 from transforms.process.events import CycleCommitted
 from transforms.process.process import current
-from transforms.sources.contract import MESSAGES
+from transforms.sources.contract import LEASED_MESSAGES
 from transforms.sources.pubsub.keeper import Keeper
 from transforms.sources.pubsub.settings import Pulling, SubscriptionReader
 
@@ -95,7 +95,7 @@ class _Pulls(beam.DoFn):
         if not taken.num_rows and isinstance(self.reader, MemoryReader):
             taken = self._pulled(self.reader.source.stream, task)
         _TAKEN.setdefault(plan, []).append(taken["id"])
-        end = Chunk(task, new_token(), MESSAGES.empty_table(), last=True)
+        end = Chunk(task, new_token(), LEASED_MESSAGES.empty_table(), last=True)
         if taken.num_rows:
             yield replace(end, table=_messages(taken, pull.partition, pull.start), last=False)
         yield end
@@ -120,8 +120,10 @@ def _messages(taken: pa.Table, partition: int, start: int) -> pa.Table:
         taken["value"],
         pc.cast(taken["key"], pa.binary()),
         taken["attributes"],
+        taken["id"],
+        taken["published"],
     ]
-    return pa.table(columns, schema=MESSAGES)
+    return pa.table(columns, schema=LEASED_MESSAGES)
 
 
 def _report(end: Chunk, count: int) -> Report:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
@@ -67,6 +67,7 @@ def retain(folder: Path, name: str, partition: int, first: int) -> None:
 class FolderSettings:
     """Streams below a folder."""
 
+    kind: ClassVar[str] = KIND
     names: tuple[str, ...]
     folder: Path
 

@@ -25,8 +25,8 @@ _MOST = 20  # of findings of one kind about one partition
 class Account:
     """Adds up what is shown to it, and says where that does not close.
 
-    Where rows of a partition were expired, the log's rows are counted in the place of messages:
-    their positions can't be seen any more.
+    Where rows of a partition were expired, or files do not tell their rows' positions, the log's
+    rows are counted in the place of messages.
 
     Attributes:
         is_blind: some files do not tell their rows' positions.
@@ -144,22 +144,28 @@ class Account:
         for start, end in positions.repeated[:_MOST]:
             where = places(partition, start)
             yield f"rows of offsets {start} to {end - 1} are in more than one place{where}"
-        if self.is_blind or partition in self._incomplete:
+        if partition in self._incomplete:
+            return
+        if self.is_blind:
+            yield from self._sums(partition, None)
             return
         complete_from = self._expired_to.get(partition, 0)
         for start, end in [place for place in torn if place.start >= complete_from][:_MOST]:
             yield f"some rows of offsets {start} to {end - 1} are nowhere"
         yield from self._sums(partition, seen)
 
-    def _sums(self, partition: int, seen: int) -> Iterator[str]:
+    def _sums(self, partition: int, seen: int | None) -> Iterator[str]:
+        """Compare the log's sums; rows where positions do not tell which messages were ``seen``."""
         total, dead = self._totals[partition], self._dead[partition]
         came, filed = self._came[partition], self._filed[partition]
         expected = total["messages"] - total["without_rows"]
-        if partition in self._expired_to and came != filed:
-            yield (
-                f"{came} rows should be in batches, expired or not, and in the carry, {filed} are"
-            )
-        elif partition not in self._expired_to and seen != expected:
+        if seen is None or partition in self._expired_to:
+            if came != filed:
+                yield (
+                    f"{came} rows should be in batches, expired or not, and in the carry, {filed} "
+                    "are"
+                )
+        elif seen != expected:
             yield (f"{expected} messages should be in batches, carry or dead letters, {seen} are")
         if partition not in self._uncounted and dead != total["dead_letters"]:
             yield f"{dead} dead letters are there, the log says {total['dead_letters']}"

@@ -23,12 +23,14 @@ from batch_collection.inspection.evidence import (
 )
 from batch_collection.inspection.known_names import KnownNames
 from batch_collection.inspection.manifests import ManifestAudit
+from batch_collection.inspection.message_ids import MessageIds
 from batch_collection.inspection.stubs import check_stubs, is_folded, is_left_over, left_over
 from batch_collection.log.entries import newest_cycle, no_collection, read_entry
 from batch_collection.log.expiry import first_kept, undisturbed
 from batch_collection.log.file_types import FileTypes
 from batch_collection.paths import DATA, DEAD_LETTERS, WINDOWS, entry_path
 from batch_collection.publishing.publish import unpublished
+from batch_collection.schema.columns import KINDS_WITH_IDS
 from batch_collection.storage.fetching import each
 from batch_collection.windows import format_instant
 
@@ -50,9 +52,10 @@ PUBLISHING = timedelta(minutes=5)
 class Counts:
     """What was looked at, and what is expired.
 
-    ``positions_checked``: whether files tell their rows' offsets. ``unpublished_files`` are those
-    of the newest entry that are committed, and not visible yet. ``panes`` are those of Beam that
-    rows without addresses came in: that each is there once is all that the log can show of them.
+    ``positions_checked``: whether files tell their rows' offsets, or the ids of their messages
+    (``has_ids``: the source's have no offsets of their own). ``unpublished_files`` are those of the
+    newest entry that are committed, and not visible yet. ``panes`` are those of Beam that rows
+    without addresses came in: that each is there once is all that the log can show of them.
     """
 
     entries: int
@@ -67,6 +70,7 @@ class Counts:
     expired_files: int = 0
     expired_rows: int = 0
     unpublished_files: int = 0
+    has_ids: bool = False
     panes: int = 0
 
 
@@ -84,9 +88,9 @@ def audit(storage: Storage, now: datetime | None = None) -> Audit:
     Files of the newest entry that are not visible ``now`` (default: the clock) are a finding if it
     was committed more than ``PUBLISHING`` ago: before that it may just be being published.
 
-    Memory grows by some bytes a file and window, and with gaps in the offsets, not with rows. What
-    the log alone can't show: that its newest entries were removed together with all that they had
-    published.
+    Memory grows by some bytes a file and window, and with gaps in offsets or ids, not with rows.
+    What the log alone can't show: that its newest entries were removed together with all that they
+    had published.
 
     Raises:
         LogError: there is no collection.
@@ -138,6 +142,7 @@ class _Auditor:
         self._letters: dict[str, tuple[Entry, DeadLetterFile]] = {}
         self._redriven: dict[str, int] = {}
         self._account = Account(None if expiry is None else expiry.folded)
+        self._ids, self._lacks_ids = MessageIds(), False
         self._manifests = ManifestAudit(storage, expiry, findings.append)
         if expiry is not None and expiry.folded is not None:
             folded = expiry.folded
@@ -177,7 +182,7 @@ class _Auditor:
                 yield _Job(partial(self._manifests.fetch, asked), 1 if asked else _NOTHING)
 
     def _batch_job(self, entry: Entry, file: BatchFile) -> Callable[[], Evidence]:
-        read = partial(batch_rows, path=file.path, types=self._types, cycle=entry.cycle)
+        read = partial(batch_rows, path=file.path, types=self._types, entry=entry)
         return partial(evidence, self._storage, file, self._staged(entry, file), read)
 
     def _staged(self, entry: Entry, file: BatchFile | DeadLetterFile) -> str:
@@ -215,11 +220,14 @@ class _Auditor:
             self._check_dead_letters(entry, file, one)
         self._manifests.finish()
         self._findings += self._account.findings(self._places)
+        self._findings += self._ids.findings()
         self._check_unknown()
         self._check_visible(now)
 
     def summed(self) -> Counts:
         """Return what was looked at."""
+        newest = self._newest
+        has_ids = newest is not None and newest.source.kind in KINDS_WITH_IDS
         return Counts(
             entries=self._counts["entries"],
             files=self._counts["files"],
@@ -228,11 +236,12 @@ class _Auditor:
             carried_rows=self._counts["carried_rows"],
             messages=self._account.total("messages"),
             dead_letters=self._account.total("dead_letters"),
-            positions_checked=not self._account.is_blind,
+            positions_checked=not (self._lacks_ids if has_ids else self._account.is_blind),
             expired_entries=first_kept(self._expiry),
             expired_files=self._counts["expired_files"],
             expired_rows=self._counts["expired_rows"],
             unpublished_files=self._counts["unpublished_files"],
+            has_ids=has_ids,
             panes=len(self._origins),
         )
 
@@ -294,13 +303,26 @@ class _Auditor:
             return
         if rows.total != file.rows:
             self._find(f"{file.path} has {rows.total} rows, the log says {file.rows}")
+        self._add_ids(entry, file.path, rows)
         if rows.partitions is None:
             self._account.is_blind = True
+            counts = [count for _, _, count in file.offsets.values()]
+            if counts and sum(counts) != file.rows:  # rows of panes have none
+                self._find(f"{file.path} has {file.rows} rows, its offsets have others")
             return
         said = {p: tuple(span) for p, span in file.offsets.items()}
         if said != spans(rows):
             self._find(f"{file.path} holds other offsets than the log says")
         self._find_of(file.path, self._account.rows(rows, entry.ends))
+
+    def _add_ids(self, entry: Entry, path: str, rows: FileRows) -> None:
+        """Take in the ids of rows, which those of a source with ids are to have."""
+        if entry.source.kind not in KINDS_WITH_IDS:
+            return
+        if rows.ids is None:
+            self._lacks_ids = True
+        else:
+            self._ids.rows(path, rows.ids, rows.indexes)
 
     def _rows_of(self, file: BatchFile | DeadLetterFile, found: Evidence) -> FileRows | None:
         """Return the rows of a file that is there, unchanged; None if there was else to find."""
@@ -343,6 +365,8 @@ class _Auditor:
             return
         if rows.total != file.messages:
             self._find(f"{file.path} has {rows.total} messages, the log says {file.messages}")
+        if rows.ids is not None:
+            self._ids.letters(file.path, rows.ids)
         self._find_of(file.path, self._account.letters(rows, entry.ends))
 
     def _read_carry(self, entry: Entry) -> Iterator[str]:
@@ -370,6 +394,7 @@ class _Auditor:
             if rows is None:
                 self._account.lacks(entry.ends)
             else:
+                self._add_ids(entry, file.path, rows)
                 self._find_of(file.path, self._account.waiting(rows, entry.ends))
 
     # the whole

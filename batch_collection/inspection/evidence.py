@@ -18,7 +18,7 @@ from batch_collection.storage.checksum import stream_crc32c
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batch_collection.log.entry import BatchFile, DeadLetterFile
+    from batch_collection.log.entry import BatchFile, DeadLetterFile, Entry
     from batch_collection.log.file_types import FileTypes
     from batch_collection.storage.contract import Storage
 
@@ -34,17 +34,22 @@ __all__ = [
 ]
 
 
+_OWN = ["_partition", "_offset", "_index", "_message_id"]
 _MOST_BYTES = 64 << 20
 """Of files that are looked at together, without the last one: opened, they may be in memory."""
 
 
 class FileRows(NamedTuple):
-    """How many rows a file has, and their positions as arrays (None: it has no such columns)."""
+    """How many rows a file has, and their positions as arrays (None: it has no such columns).
+
+    ``ids`` are those of their messages, None where they are not there.
+    """
 
     total: int
     partitions: Any
     offsets: Any
     indexes: Any
+    ids: pa.ChunkedArray | None = None
 
 
 class Evidence(NamedTuple):
@@ -105,38 +110,50 @@ def _opened(storage: Storage, path: str, staged: str) -> BinaryIO:
     return storage.open(path)  # it was moved in between
 
 
-def batch_rows(source: BinaryIO, path: str, types: FileTypes, cycle: int) -> FileRows:
-    """Read a batch file of a cycle, without its payload."""
-    columns = ["_partition", "_offset", "_index"]
-    told = Told(None, lambda: types.of(cycle, path))
-    table = format_of(path).read(source, path, columns, told)
-    if not {"_partition", "_offset"} <= set(table.column_names):
-        return FileRows(table.num_rows, None, None, None)
-    return _positions(table, *columns)
+def batch_rows(source: BinaryIO, path: str, types: FileTypes, entry: Entry) -> FileRows:
+    """Read a batch file of an entry, without its payload."""
+    own = [name for name in _OWN if name not in entry.schema]  # messages may give such columns
+    told = Told(None, lambda: types.of(entry.cycle, path))
+    table = format_of(path).read(source, path, own, told)
+    if {"_partition", "_offset"} <= set(table.column_names):
+        return _positions(table, *_OWN)
+    return FileRows(
+        table.num_rows, None, None, _indexes(table, "_index"), _ids(table, "_message_id")
+    )
 
 
 def dead_letter_rows(source: BinaryIO) -> FileRows:
     """Read a file of dead letters."""
     with pq.ParquetFile(source) as file:
-        return _positions(file.read(columns=["partition", "offset"]), "partition", "offset", "")
+        table = file.read(columns=["partition", "offset", "id"])
+    return _positions(table, "partition", "offset", "", "id")
 
 
 def carry_rows(source: BinaryIO) -> FileRows:
     """Read a carry file, record batch by record batch."""
-    columns = ["partition", "offset", "index"]
+    columns = ["partition", "offset", "index", "id"]
     with pa.ipc.open_stream(source) as stream:
         parts = [batch.select([c for c in columns if c in batch.schema.names]) for batch in stream]
     return _positions(pa.Table.from_batches(parts), *columns)
 
 
-def _positions(table: pa.Table, partition: str, offset: str, index: str) -> FileRows:
-    zeros = np.zeros(table.num_rows, np.int64)
+def _positions(table: pa.Table, partition: str, offset: str, index: str, id_: str) -> FileRows:
     return FileRows(
         total=table.num_rows,
         partitions=_integers(table.column(partition)),
         offsets=_integers(table.column(offset)),
-        indexes=_integers(table.column(index)) if index in table.column_names else zeros,
+        indexes=_indexes(table, index),
+        ids=_ids(table, id_),
     )
+
+
+def _indexes(table: pa.Table, name: str) -> Any:
+    is_there = name in table.column_names
+    return _integers(table.column(name)) if is_there else np.zeros(table.num_rows, np.int64)
+
+
+def _ids(table: pa.Table, name: str) -> pa.ChunkedArray | None:
+    return table.column(name) if name in table.column_names else None
 
 
 def _integers(column: pa.ChunkedArray) -> Any:

@@ -25,22 +25,24 @@ class Offsets(NamedTuple):
 
 
 class Positions:
-    """The positions seen in one partition.
-
-    Attributes:
-        repeated: messages of which a row came more than once; whole once ``messages`` was asked
-        for.
-    """
+    """The positions seen in one partition."""
 
     _WHOLE = np.iinfo(np.int64).max
 
     def __init__(self) -> None:
         self._parts: list[Any] = []
         self._pending, self._limit = 0, _PENDING
-        self.repeated: list[Offsets] = []
+        self._repeated: dict[Offsets, None] = {}
+
+    @property
+    def repeated(self) -> list[Offsets]:
+        """Messages of which a row came more than once; whole once ``messages`` was asked for."""
+        return [*self._repeated]
 
     def add(self, offsets: Any, indexes: Any) -> None:
         """Take rows in, as two arrays of int64 of the same length."""
+        if not len(offsets):
+            return
         order = np.lexsort((indexes, offsets))
         offsets, indexes = offsets[order], indexes[order]
         again = (np.diff(offsets) == 0) & (np.diff(indexes) == 0)
@@ -90,7 +92,7 @@ class Positions:
         return _joined(np.stack([cuts[place], cuts[place + 1], lows[first], highs]))
 
     def _repeat(self, starts: Any, ends: Any) -> None:
-        self.repeated += _offsets(starts, ends)
+        self._repeated |= dict.fromkeys(_offsets(starts, ends))
 
 
 def _offsets(starts: Any, ends: Any) -> list[Offsets]:

@@ -30,8 +30,12 @@ METADATA_TYPES: Types = {
     "_timestamp": pa.timestamp("ms", "UTC"),
     "_index": pa.int32(),
     "_key": pa.binary(),
+    "_message_id": pa.string(),
+    "_publish_time": pa.timestamp("us", "UTC"),
+    "_ordering_key": pa.string(),
+    "_attributes": pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())])),
 }
-"""The metadata's columns in every collection; ``_headers`` has the type of its form."""
+"""The metadata's columns of all sources; ``_headers`` has the type of the collection's form."""
 
 _HEADERS = {
     "map": pa.map_(pa.string(), pa.binary()),

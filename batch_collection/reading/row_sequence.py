@@ -95,7 +95,8 @@ class RowSequence:
         types = {**newest.dropped, **newest.schema}
         together = unified((outline.schema for outline in typed), types)
         if not typed:
-            together = Unified({each.name: each.type for each in to_arrow(newest.schema)})
+            columns = {each.name: each.type for each in to_arrow(newest.schema)}
+            together = Unified(columns, payload=frozenset(columns))
         return cls(batches, found, sides, together)
 
     @cached_property

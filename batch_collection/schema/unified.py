@@ -25,11 +25,13 @@ __all__ = ["Unified", "conformed", "unified"]
 class Unified:
     """The columns of a snapshot, in the order in which they came.
 
-    ``conflicts`` says of those columns that no type holds what is wrong with them.
+    ``conflicts`` says of those columns that no type holds what is wrong with them. ``payload`` are
+    those that messages gave.
     """
 
     fields: dict[str, pa.DataType] = field(default_factory=dict)
     conflicts: dict[str, str] = field(default_factory=dict)
+    payload: frozenset[str] = frozenset()
 
     def schema(self, columns: Sequence[str] | None, where: str) -> pa.Schema:
         """Return the schema of some columns, or of all; ``where`` names the collection.
@@ -80,7 +82,7 @@ def unified(schemas: Iterable[pa.Schema], newest: Schema | None = None) -> Unifi
                 f"after `batch-collection schema PATH {pin_of((name,), 'string')}`"
             )
             fields[name], conflicts[name] = types[-1], f"{error}; {cure}"
-    return Unified(fields, conflicts)
+    return Unified(fields, conflicts, frozenset(known))
 
 
 def _common_type(

@@ -119,7 +119,7 @@ class Arrays:
         self._rules = rules
         listed = rules.columns
         if listed is None:
-            listed = [name for name in known.fields if name not in NOT_PAYLOAD]
+            listed = [name for name in known.fields if name not in NOT_PAYLOAD - known.payload]
         paths = {name: split_path(name, known.fields.__contains__) for name in listed}
         out = {name: split_path(name, known.fields.__contains__) for name in rules.exclude}
         tops = [path[0] for path in paths.values() if path[:1] not in out.values()]

@@ -12,6 +12,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.field_path import split_path
 from batch_collection.formats.known import FORMATS
 from batch_collection.loading import load_function
+from batch_collection.schema.columns import KINDS_WITH_IDS
 from batch_collection.schema.files import read_schema_file
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant, parse_instant
@@ -26,7 +27,7 @@ from pipeline.options.engine import (
 from pipeline.options.flags import EXACTNESS, Flags, local_path
 from pipeline.options.sources import check_source, configure_sources
 from transforms.decoding.known import DECODERS
-from transforms.decoding.row_time import FIELD
+from transforms.decoding.row_time import ATTRIBUTE, FIELD
 from transforms.decoding.rules import RowRules
 from transforms.elements.plan import DeadLetterLimit
 from transforms.writing.layout import METADATA, Output
@@ -270,8 +271,9 @@ def check(args: argparse.Namespace) -> CollectOptions:
     is_direct = args.runner == DIRECT_RUNNER
     if args.shards is None:
         args.shards = "1" if is_direct else str(SHARDS)
+    source = check_source(flags)
     options = CollectOptions(
-        source=check_source(flags),
+        source=source,
         start=_start(flags),
         is_start_given=args.start is not None,
         until=flags.instant("until"),
@@ -282,7 +284,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
         max_ahead=flags.duration("max_ahead", timedelta(0)),
         max_messages=flags.number("max_messages_per_cycle"),
         shards=flags.number("shards"),
-        rules=_rules(flags),
+        rules=_rules(flags, source.kind),
         schema=schema_of(flags),
         output=_output(flags),
         files=files_of(flags),
@@ -344,26 +346,30 @@ def _start(flags: Flags) -> str:
         return "earliest"
 
 
-def _rules(flags: Flags) -> RowRules:
+def _rules(flags: Flags, kind: str) -> RowRules:
     rule, unit = flags.args.timestamp, flags.args.timestamp_unit
-    is_field = rule.startswith(FIELD) and len(rule) > len(FIELD)
+    named = [FIELD, ATTRIBUTE] if kind in KINDS_WITH_IDS else [FIELD]
+    naming = " or ".join(f"{each}NAME" for each in named)
+    names_one = any(rule.startswith(each) and len(rule) > len(each) for each in named)
     flags.check(
-        is_field or rule in {"record", "collected"},
-        f"--timestamp must be record, collected or field:NAME, got {rule!r}",
+        names_one or rule in {"record", "collected"},
+        f"--timestamp must be record, collected or {naming}, got {rule!r}",
     )
     try:
-        split_path(rule.removeprefix(FIELD), lambda _: False)
+        if rule.startswith(FIELD):
+            split_path(rule.removeprefix(FIELD), lambda _: False)
     except CollectionError as error:
         flags.errors.append(f"--timestamp: {error}")
     if unit is not None:
         flags.choice("timestamp_unit", UNITS)
-        flags.check(is_field, "--timestamp_unit goes with --timestamp=field:NAME")
+        flags.check(names_one, f"--timestamp_unit goes with --timestamp={naming}")
     return RowRules(
         input_format=input_format_of(flags),
         row_time=rule,
         timestamp_unit=unit,
         metadata=flags.args.metadata,
         numbers=flags.args.numbers,
+        kind=kind,
     )
 
 

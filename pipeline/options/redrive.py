@@ -34,6 +34,7 @@ class Asked:
             timestamp_unit=self.timestamp_unit,
             metadata=self.files.metadata,
             numbers=self.numbers,
+            kind=newest.source.kind,
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from batch_collection.errors import CollectionError, LogError
 from batch_collection.log.entries import read_entry
 from batch_collection.publishing.append import successor
-from batch_collection.schema.columns import RESERVED_COLUMNS
+from batch_collection.schema.columns import reserved_names
 from batch_collection.schema.types import Schema, merge_types
 from transforms.decoding.additions import folded, objection
 
@@ -32,7 +32,8 @@ def pinning(pins: Schema) -> Change:
 
     def pinned(newest: Entry, digest: str) -> Entry | None:
         new = sorted(pins.keys() - newest.schema.keys())
-        taken = [name for name in new if folded(name, newest.fold) in RESERVED_COLUMNS]
+        reserved = reserved_names(newest.source.kind)
+        taken = [name for name in new if folded(name, newest.fold) in reserved]
         if taken:
             message = f"--pin={taken[0]}=...: a name of the metadata or path; choose another"
             raise CollectionError(message)

@@ -22,12 +22,13 @@ def verdict(found: Audit) -> list[str]:
 
 
 def _looked_at(counts: Counts) -> str:
-    positions = "every offset in one place"
+    place, column = ("message id", "_message_id") if counts.has_ids else ("offset", "_offset")
+    positions = f"every {place} in one place"
     came = f"{counts.messages:,} messages, {counts.dead_letters:,} dead letters"
     if counts.panes:
         came, positions = f"{counts.panes:,} panes", "each pane once, offsets there are none"
     elif not counts.positions_checked:
-        positions = "offsets not checked, some files have no _offset"
+        positions = f"{place}s not checked, some files have no {column}"
     more = ""
     if counts.expired_entries or counts.expired_files:
         more = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -13,11 +14,15 @@ from batch_collection.log.entry import FORMAT, FORMS, DeadLetterFile, PartitionR
 from batch_collection.storage.known import DIRECTORY, STORAGES
 from batch_collection.storage.local import LocalStorage
 from batch_collection.storage.opening import open_storage
+from tests import decoding
 from tests.damage import DAMAGES, damage, flipped
+from tests.decoding import with_ids
 from tests.pipelines import MAIN, run
 from tests.storages import file_crc32c
 from tests.tasks import MINUTE, NOON, chunk, end, task
-from transforms.decoding.decode import DEAD_LETTERS
+from transforms.decoding.contract import Columns
+from transforms.decoding.decode import DEAD_LETTERS, decode
+from transforms.decoding.rules import RowRules
 from transforms.elements.chunk import REPORTS
 from transforms.elements.plan import RedrivePlan, Task
 from transforms.read_dead_letters import ReadDeadLetters
@@ -119,6 +124,23 @@ def test_messages_come_back_as_they_were_a_chunk_a_row_group(tmp_path: Path, for
         PartitionRead(0, 7, 10, messages=3),
         PartitionRead(1, 2**40, 2**40 + 1, messages=1),
     )
+
+
+def test_ids_come_back_with_their_messages(tmp_path: Path) -> None:
+    """Of a leased source: as they were pulled; a redrive makes their rows of them."""
+    messages = with_ids(decoding.chunk(b"{", b'{"a":1}', b"[{},7]"))
+    columns, rules = Columns({}, {}), RowRules(kind="pubsub", metadata="full")
+    done = decode(messages, columns, rules, NOON, MINUTE)
+
+    file = written(tmp_path, done.dead_letters)
+    tables, _, report = read(Task(redrive_plan(tmp_path, file), 0, (), ()))
+
+    assert tables[0] == messages.take([0, 2])
+    assert report.reads == (PartitionRead(3, 1000, 1003, messages=2),)
+    again = decode(tables[0], columns, replace(rules, input_format="bytes"), NOON, MINUTE)
+    assert again.rows.column("id").to_pylist() == ["id-1000", "id-1002"]
+    assert again.rows.column("published") == tables[0].column("published")
+    assert again.rows.column("headers") == tables[0].column("headers")
 
 
 @pytest.mark.parametrize("format_", [1, 2])

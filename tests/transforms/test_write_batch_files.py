@@ -24,6 +24,7 @@ from batch_collection.formats.parquet import Parquet
 from batch_collection.formats.told import Told
 from batch_collection.log import verified
 from batch_collection.log.entry import CarryFile
+from batch_collection.log.file_types import METADATA_TYPES
 from batch_collection.paths import entry_path
 from batch_collection.schema.arrow import PRIMITIVES, from_arrow, to_arrow
 from batch_collection.schema.types import MAX_LEVELS
@@ -34,7 +35,7 @@ from batch_collection.storage.opening import open_storage
 from tests.damage import DAMAGES, damage
 from tests.pipelines import MAIN, run
 from tests.storages import file_crc32c
-from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, task
+from tests.tasks import MINUTE, NOON, chunk, end, plan, rows, rows_with_ids, task
 from transforms import write_batch_files
 from transforms.cut_batches import MEMORY_LIMIT, CutBatches
 from transforms.cutting.waiting import Carried
@@ -57,6 +58,10 @@ if TYPE_CHECKING:
 
     from batch_collection.storage.contract import Sink
     from transforms.elements.report import Report
+
+
+PUBLISHED = NOON - timedelta(seconds=30) + timedelta(microseconds=7)
+IDENTITY = {"_message_id": "id-1", "_publish_time": PUBLISHED}
 
 
 class Written(beam.PTransform):
@@ -461,6 +466,63 @@ def test_metadata_columns_are_those_asked_for(
     of = task(plan(tmp_path))
     (report,) = write([chunk(rows([1]), of), end(of)], Output(metadata=metadata))
     assert pq.read_table(tmp_path / report.batches[0].file.staged).column_names == columns
+
+
+@pytest.mark.parametrize(
+    ("metadata", "columns"),
+    [
+        ("none", {}),
+        ("position", IDENTITY),
+        (
+            "full",
+            IDENTITY | {"_ordering_key": "key", "_attributes": [{"key": "n", "value": "1"}]},
+        ),
+    ],
+)
+@pytest.mark.parametrize("output", ["parquet", "jsonl"])
+def test_rows_with_ids_show_these_and_no_addresses(
+    tmp_path: Path, output: str, metadata: str, columns: dict[str, Any]
+) -> None:
+    """Ids and attributes are text; both formats give them back under types that the log tells."""
+    of = task(plan(tmp_path))
+    file_format = FORMATS[output]
+    compression = next(iter(file_format.endings))
+
+    (report,) = write(
+        [chunk(rows_with_ids([1]), of), end(of)], Output(output, compression, metadata)
+    )
+
+    file = report.batches[0].file
+    types = {**METADATA_TYPES, "value": pa.int64()}
+    with (tmp_path / file.staged).open("rb") as source:
+        table = file_format.read(source, file.path, None, Told(1, lambda: [types]))
+    assert table.to_pylist() == [{"value": 1} | columns]
+    assert all(each.type == types[each.name] for each in table.schema)
+    assert file.offsets == {0: (0, 0, 1)}
+
+
+@pytest.mark.parametrize("memory_limit", [0, MEMORY_LIMIT])
+def test_ids_go_with_their_rows_wherever_these_wait(tmp_path: Path, memory_limit: int) -> None:
+    """In carry that is written anew, on the disk beside memory; an array's rows share theirs."""
+    first = task(plan(tmp_path, boundary=NOON - MINUTE, schema={}))
+    indexed = rows_with_ids([2, 3]).set_column(4, "index", pa.array([0, 1], pa.int32()))
+    (report,) = write([chunk(rows_with_ids([1]), first), chunk(indexed, first), end(first)])
+    second = task(plan(tmp_path, cycle=2, boundary=NOON - MINUTE), carry=report.carried)
+    more = rows_with_ids([4, 5, 6, 7])
+    (report,) = write([chunk(more, second), end(second)], memory_limit=memory_limit)
+    (carry,) = report.carried
+    third = task(plan(tmp_path, cycle=3), carry=[carry])
+    last = [chunk(rows_with_ids([each]), third) for each in (8, 9)]
+    (report,) = write([*last, end(third)], memory_limit=memory_limit)
+
+    read = pq.read_table(tmp_path / report.batches[0].file.staged)
+
+    assert carry.rows == 7
+    assert read.column_names == ["value", "_message_id", "_publish_time", "_index"]
+    assert read["value"].to_pylist() == [*range(1, 10)]
+    assert read["_message_id"].to_pylist() == [f"id-{each}" for each in range(1, 10)]
+    assert read["_publish_time"].unique().to_pylist() == [PUBLISHED]
+    assert read["_index"].to_pylist() == [None, 0, 1, *[None] * 6]
 
 
 def test_json_lines_hold_the_same_rows(tmp_path: Path) -> None:

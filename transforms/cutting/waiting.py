@@ -27,7 +27,7 @@ __all__ = ["Carried", "InMemory", "RowSource", "SpillFile", "Spilled"]
 
 
 class RowSource(Protocol):
-    """Where rows (``POSITION`` and ``payload``) wait; read as often as asked, always the same."""
+    """Where rows (``position_of``, ``payload``) wait; read as often as asked, always the same."""
 
     @property
     def rows(self) -> int:
@@ -47,7 +47,7 @@ class RowSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InMemory:
-    """Rows (``POSITION`` and ``payload``) in memory."""
+    """Rows (``position_of``, ``payload``) in memory."""
 
     table: pa.Table
 

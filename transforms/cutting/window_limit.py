@@ -30,6 +30,7 @@ class TooManyWindows(Exception):  # noqa: N818 - no failure: the cycle is planne
     def __init__(self, task: Task, fits: int) -> None:
         """Take how many of the task's messages stay within the bound."""
         plan, of_task = task.plan, sum(each.end - each.first for each in task.slices)
+        of_task = of_task if task.pull is None else task.pull.messages
         # a part of them, which other partitions may have more windows in; fewer each time
         self.limit = max(plan.messages * fits * 3 // (max(of_task, 1) * 4), 1)
         super().__init__(

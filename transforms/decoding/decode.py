@@ -18,9 +18,9 @@ from batch_collection.windows import from_microseconds
 from transforms.decoding.additions import folded
 from transforms.decoding.contract import Piece, SchemaChange, array_of
 from transforms.decoding.known import decoder_named
-from transforms.decoding.row_time import row_times, why_no_time, within_years
-from transforms.elements.tables import POSITION
-from transforms.sources.contract import MESSAGES
+from transforms.decoding.row_time import row_times, sent_times, why_no_time, within_years
+from transforms.elements.tables import POSITION, position_of
+from transforms.sources.contract import MESSAGES, message_schema
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 __all__ = ["DEAD_LETTERS", "Decoded", "decode"]
 
 
-DEAD_LETTERS = MESSAGES.append(pa.field("stage", pa.string())).append(
-    pa.field("error", pa.string())
-)
-"""Messages of which no row could be made, unchanged. ``stage``: ``decode`` or ``row_time``."""
+_FAULT = [pa.field("stage", pa.string()), pa.field("error", pa.string())]
+DEAD_LETTERS = pa.schema([*MESSAGES, *_FAULT])
+"""Messages of which no row could be made, unchanged. ``stage``: ``decode`` or ``row_time``.
+
+Those of a leased source have their ``id`` and ``published`` before these."""
 
 _ENDS = 400  # characters of a reason
 
@@ -45,7 +46,7 @@ _ENDS = 400  # characters of a reason
 class Decoded(NamedTuple):
     """What became of a chunk.
 
-    ``rows``: ``POSITION`` and ``payload``, in the order of the messages. ``dead_letters``:
+    ``rows``: ``position_of`` the messages and ``payload``, in their order. ``dead_letters``:
     ``DEAD_LETTERS``, likewise. ``counts``: by partition, from the chunk's first offset to beyond
     its last, what its messages became. ``schema``: known before, and what this chunk added.
     ``untyped``: where rows say null for objects and arrays of no type (``schema.untyped``).
@@ -77,7 +78,9 @@ def decode(
     planned_at: datetime,
     interval: timedelta,
 ) -> Decoded:
-    """Make rows of messages (``MESSAGES``), whose times lie in windows one ``interval`` long.
+    """Make rows of messages, whose times lie in windows one ``interval`` long.
+
+    In: ``MESSAGES``, or those of a leased source (``LEASED_MESSAGES``).
 
     A message makes rows as a whole or none: each is rows, a dead letter, a tombstone or empty, at
     its own partition and offset whatever its bytes or its neighbours'. Given the types that a cycle
@@ -172,69 +175,73 @@ def _rows(
     piece: Piece, table: pa.Table, rules: RowRules, planned_at: datetime, interval: timedelta
 ) -> tuple[pa.Table, dict[int, _Fault]]:
     """Return the rows, and why some messages have none for want of a row time."""
-    stamps = _of_rows(table, "timestamp", piece)
+    sent = _of_rows(sent_times(rules.row_time, table), piece)
     times = row_times(
-        rules.row_time, rules.timestamp_unit, interval, planned_at, stamps, piece.payload
+        rules.row_time, rules.timestamp_unit, interval, planned_at, sent, piece.payload
     )
     faults: dict[int, _Fault] = {}
     for row in np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False)):
-        stamp, number = stamps[int(row)].as_py(), int(piece.messages[row])
+        number = int(piece.messages[row])
         if number not in faults:
             reason = why_no_time(
                 rules.row_time,
                 rules.timestamp_unit,
                 interval,
-                stamp,
+                sent[int(row)],
                 piece.payload,
                 int(row),
             )
             faults[number] = _fault("row_time", reason)
     rows = pa.Table.from_arrays(
-        [*_position(piece, table, rules, times, stamps), piece.payload],
-        schema=POSITION.append(pa.field("payload", piece.payload.type)),
+        [*_position(piece, table, rules, times), piece.payload],
+        schema=position_of(table).append(pa.field("payload", piece.payload.type)),
     )
     if faults:
         rows = rows.filter(pa.array(~np.isin(piece.messages, list(faults))))
     return rows, faults
 
 
-def _position(
-    piece: Piece, table: pa.Table, rules: RowRules, times: pa.Array, stamps: pa.Array
-) -> list[pa.Array]:
-    """Return the columns of ``POSITION``."""
+def _position(piece: Piece, table: pa.Table, rules: RowRules, times: pa.Array) -> list[pa.Array]:
+    """Return the columns of ``position_of`` the messages."""
+
+    def of(name: str) -> pa.Array:
+        return _of_rows(table.column(name), piece)
+
+    stamps = of("timestamp")
     within = within_years(stamps)
     index = pa.nulls(len(times), pa.int32())
     if piece.index is not None:
         index = pa.array(piece.index, mask=piece.index == _NO_INDEX)
     return [
         times,
-        _of_rows(table, "partition", piece),
-        _of_rows(table, "offset", piece),
+        of("partition"),
+        of("offset"),
         pc.if_else(within, stamps, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC")),
         index,
         *(
-            _of_rows(table, name, piece)
+            of(name)
             if rules.metadata == "full"
             else pa.nulls(len(times), MESSAGES.field(name).type)
             for name in ("key", "headers")
         ),
+        *map(of, position_of(table).names[len(POSITION) :]),
     ]
 
 
-def _of_rows(table: pa.Table, name: str, piece: Piece) -> pa.Array:
-    """Return a column of the messages, as many times as they make rows."""
-    column = array_of(table.column(name))
+def _of_rows(of_messages: pa.ChunkedArray, piece: Piece) -> pa.Array:
+    """Return what messages have as many times as they make rows."""
+    column = array_of(of_messages)
     is_whole = len(piece.messages) == len(column) and piece.index is None
     return column if is_whole else column.take(pa.array(piece.messages))
 
 
 def _dead_letters(table: pa.Table, faults: dict[int, _Fault]) -> pa.Table:
-    numbers = sorted(faults)
-    letters = table.select(MESSAGES.names).take(pa.array(numbers, pa.int64()))
-    for name in _Fault._fields:
-        texts = pa.array([getattr(faults[number], name) for number in numbers], pa.string())
-        letters = letters.append_column(DEAD_LETTERS.field(name), texts)
-    return letters.cast(DEAD_LETTERS)
+    numbers, schema = sorted(faults), message_schema(table)
+    letters = table.select(schema.names).take(pa.array(numbers, pa.int64()))
+    for field in _FAULT:
+        texts = pa.array([getattr(faults[number], field.name) for number in numbers], field.type)
+        letters = letters.append_column(field, texts)
+    return letters.cast(pa.schema([*schema, *_FAULT]))
 
 
 def _counts(

@@ -38,11 +38,22 @@ if TYPE_CHECKING:
 
     RowFunction: TypeAlias = Callable[[pa.Table], pa.Table]
 
-__all__ = ["COLUMNS", "MESSAGE", "check_instants", "read_bytes", "read_function", "struct_of"]
+__all__ = [
+    "COLUMNS",
+    "LEASED_COLUMNS",
+    "MESSAGE",
+    "check_instants",
+    "read_bytes",
+    "read_function",
+    "struct_of",
+]
 
 
 COLUMNS = ("value", "key", "headers", "timestamp", "offset", "partition")
 """The columns of the table that a function is called with; ``headers`` is a map."""
+
+LEASED_COLUMNS = ("value", "key", "headers", "timestamp", "id", "published")
+"""The same for messages of a leased source, whose addresses are not theirs."""
 
 MESSAGE = "_message"
 """The column, if any, in which a function tells each row's message, by its place in the table."""
@@ -64,16 +75,17 @@ def read_function(
 ) -> Reading:
     """Return the rows that ``function`` makes of messages; tombstones are not shown to it.
 
-    In: a table of ``COLUMNS``. It returns a table with one row a message in their order, or with a
-    column ``_message`` that tells each row's message; without any column, it is one row a message.
-    Where it raises, or a value does not fit its column, it is called again with halves, until the
-    bad messages stand alone. What was ``dropped`` is left out of its table.
+    In: a table of ``COLUMNS`` or ``LEASED_COLUMNS``. It returns a table with one row a message in
+    their order, or with a column ``_message`` that tells each row's message; without any column, it
+    is one row a message. Where it raises, or a value does not fit its column, it is called again
+    with halves, until the bad messages stand alone. What was ``dropped`` is left out of its table.
 
     Raises:
         CollectionError: it returns something else.
         SchemaChange: a column in ``known`` but not ``pinned`` must become double.
     """
-    shown = headers_as_map(messages.select(COLUMNS))
+    names = LEASED_COLUMNS if "id" in messages.column_names else COLUMNS
+    shown = headers_as_map(messages.select(names))
     reader = _Reader(function, name, shown, columns, rules.reserved, columns.known)
     live = messages.column("value").is_valid().to_numpy()
     reader.read(np.flatnonzero(live))

@@ -22,14 +22,26 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["FIELD", "limits", "row_times", "why_no_time", "within_years"]
+__all__ = [
+    "ATTRIBUTE",
+    "FIELD",
+    "limits",
+    "row_times",
+    "sent_times",
+    "why_no_time",
+    "within_years",
+]
 
 
 FIELD = "field:"
 """How a rule that takes the row time from a payload field begins; see ``field_path``."""
+ATTRIBUTE = "attribute:"
+"""How a rule that takes it from an attribute of the message begins."""
 
 _PER_MICROSECOND = {"s": (1_000_000, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}
 _INT64_MAX = 2**63 - 1
+_WHOLE = r"^-?\d{1,18}$|^[0-8]\d{18}$"  # as far as an int64 surely holds them
+_FRACTION = r"^-?\d{1,18}\.\d{1,18}$"
 _SPLITTER = 2.0**27 + 1
 
 
@@ -48,24 +60,52 @@ def within_years(milliseconds: pa.Int64Array) -> pa.BooleanArray:
     return pc.and_(pc.greater_equal(milliseconds, first), pc.less_equal(milliseconds, last))
 
 
+def sent_times(rule: str, messages: pa.Table) -> pa.ChunkedArray:
+    """Return what a rule takes from each message itself, and not from its payload.
+
+    That is the text of ``attribute:NAME``, else the record's timestamp: in milliseconds, or just
+    when it was published.
+    """
+    if not rule.startswith(ATTRIBUTE):
+        is_leased = "published" in messages.column_names
+        return messages.column("published" if is_leased else "timestamp")
+    headers, name = messages.column("headers"), rule.removeprefix(ATTRIBUTE)
+    return pa.chunked_array([_texts(chunk, name) for chunk in headers.chunks], pa.string())
+
+
+def _texts(headers: pa.ListArray, name: str) -> pa.StringArray:
+    """Return the value of a header by its name, the first one; null where there is none."""
+    keys, values = headers.flatten().flatten()
+    places = np.flatnonzero(pc.equal(keys, name).to_numpy(zero_copy_only=False))
+    messages, first = np.unique(
+        pc.list_parent_indices(headers).to_numpy()[places], return_index=True
+    )
+    of_messages = np.full(len(headers), -1)
+    of_messages[messages] = places[first]
+    return values.take(pa.array(of_messages, mask=of_messages < 0)).cast(pa.string())
+
+
 def row_times(
     rule: str,
     unit: str | None,
     interval: timedelta,
     planned_at: datetime,
-    timestamps: pa.Array,
+    sent: pa.Array,
     payload: pa.StructArray,
 ) -> pa.Int64Array:
     """Return each row's time in microseconds since the Unix epoch, null where it has none.
 
-    ``timestamps`` are the records', in milliseconds. With ``field:NAME`` numbers are counted in
-    ``unit``, text is an instant (``instants``). What is finer than microseconds is rounded down,
-    exactly, whatever the column's type. Null: no value, no time, or beyond ``limits``.
+    ``sent`` are ``sent_times`` of each row's message. With ``field:NAME`` numbers are counted in
+    ``unit``, text is an instant (``instants``); with ``attribute:NAME`` text is either. What is
+    finer than microseconds is rounded down, exactly, whatever the column's type. Null: no value, no
+    time, or beyond ``limits``.
     """
     if rule == "collected":
         return pa.array(np.full(len(payload), microseconds(planned_at)))
     if rule == "record":
-        times = _microseconds(timestamps, "ms")
+        times = _microseconds(sent, "ms")
+    elif rule.startswith(ATTRIBUTE):
+        times = _of_texts(sent, unit)
     else:
         times = _of_field(_columns(payload, rule.removeprefix(FIELD)), unit)
     first, last = limits(interval)
@@ -77,16 +117,21 @@ def why_no_time(
     rule: str,
     unit: str | None,
     interval: timedelta,
-    timestamp: int | None,
+    sent: pa.Scalar,
     payload: pa.StructArray,
     row: int,
 ) -> str:
-    """Return the reason, and the cure, why a row has no time."""
+    """Return the reason, and the cure, why a row has no time; ``sent`` is its ``sent_times``."""
     if rule == "record":
-        if timestamp is None:
+        if not sent.is_valid:
             return "the record has no timestamp; use --timestamp=field:NAME or collected"
-        text = f"record timestamp {timestamp} ms is not {_within(timestamp * 1000, interval)}"
+        unit = "us" if pa.types.is_timestamp(sent.type) else "ms"
+        stamp = sent.cast(pa.int64()).as_py()
+        within = _within(stamp * (1 if unit == "us" else 1000), interval)
+        text = f"record timestamp {stamp} {unit} is not {within}"
         return f"{text}; mend the sender, or use --timestamp=field:NAME or collected"
+    if rule.startswith(ATTRIBUTE):
+        return _why_no_text(rule.removeprefix(ATTRIBUTE), unit, interval, sent)
     name = rule.removeprefix(FIELD)
     columns = _columns(payload.slice(row, 1), name)
     column = next((each for each in columns if each[0].is_valid), columns[-1])
@@ -98,6 +143,16 @@ def why_no_time(
     within = _within(_microseconds(column, unit)[0].as_py(), interval)
     text = f"field {name} is no time {within}: {value!r:.80}"
     return f"{text}; send RFC 3339 or a number in --timestamp_unit, or use --timestamp=record"
+
+
+def _why_no_text(name: str, unit: str | None, interval: timedelta, text: pa.StringScalar) -> str:
+    if not text.is_valid:
+        return f"attribute {name} is missing; send it, or use --timestamp=record"
+    within = _within(_of_texts(pa.array([text.as_py()]), unit)[0].as_py(), interval)
+    return (
+        f"attribute {name} is no time {within}: {text.as_py()!r:.80}; send RFC 3339 or a number in "
+        "--timestamp_unit, or use --timestamp=record"
+    )
 
 
 def _within(time: int | None, interval: timedelta) -> str:
@@ -134,6 +189,21 @@ def _of_field(columns: list[pa.Array], unit: str | None) -> pa.Int64Array:
     first, *others = columns
     times = _microseconds(first, unit)
     return pc.if_else(first.is_valid(), times, _of_field(others, unit)) if others else times
+
+
+def _of_texts(texts: pa.StringArray, unit: str | None) -> pa.Int64Array:
+    """Return the times that texts say, as instants or as numbers of a unit."""
+    times = instants_of(texts)
+    if unit is None:
+        return times
+    whole = _of_integers(_numbers(texts, _WHOLE, pa.int64()), *_PER_MICROSECOND[unit])
+    fractions = _of_fractions(_numbers(texts, _FRACTION, pa.float64()), *_PER_MICROSECOND[unit])
+    return pc.coalesce(times, whole, fractions)
+
+
+def _numbers(texts: pa.StringArray, pattern: str, type_: pa.DataType) -> pa.Array:
+    is_number = pc.match_substring_regex(texts, pattern)
+    return pc.if_else(is_number, texts, pa.scalar(None, pa.string())).cast(type_)
 
 
 def _microseconds(column: pa.Array, unit: str | None) -> pa.Int64Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batch_collection.schema.columns import METADATA_COLUMNS, PATH_KEYS
+from batch_collection.schema.columns import reserved_names
 
 __all__ = ["RowRules"]
 
@@ -14,9 +14,10 @@ class RowRules:
     """How messages become rows.
 
     ``input_format`` names a decoder (``known``) or is ``module:function``; ``row_time`` is
-    ``record``, ``field:NAME`` (dots lead into structs) or ``collected``; ``timestamp_unit`` (``s``,
-    ``ms``, ``us``, ``ns``) is that of numbers in the field; ``metadata`` is ``none``, ``position``
-    or ``full``; ``numbers`` is ``infer``, or ``double`` for all new ones.
+    ``record``, ``field:NAME`` (dots lead into structs), ``attribute:NAME`` or ``collected``;
+    ``timestamp_unit`` (``s``, ``ms``, ``us``, ``ns``) is that of numbers there; ``metadata`` is
+    ``none``, ``position`` or ``full``; ``numbers`` is ``infer``, or ``double`` for all new ones.
+    ``kind`` is the source's (``SourceSettings``).
     """
 
     input_format: str = "json"
@@ -24,8 +25,9 @@ class RowRules:
     timestamp_unit: str | None = None
     metadata: str = "position"
     numbers: str = "infer"
+    kind: str = "kafka"
 
     @property
     def reserved(self) -> frozenset[str]:
         """Names that a payload's field may not have."""
-        return METADATA_COLUMNS[self.metadata] | PATH_KEYS
+        return reserved_names(self.kind, self.metadata)

@@ -20,7 +20,7 @@ __all__ = ["REPORTS", "Chunk", "ChunkCoder"]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Messages (``MESSAGES``) or rows (``POSITION`` and ``payload``) of one attempt at a task.
+    """Messages, or rows (``position_of`` them and ``payload``), of one attempt at a task.
 
     ``last`` marks the task's end; it follows everything else and brings no rows.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from transforms.sources.contract import HEADERS
+from transforms.sources.contract import HEADERS, LEASED_MESSAGES
 
-__all__ = ["COMPRESSED", "POSITION", "read_ipc", "write_ipc"]
+__all__ = ["COMPRESSED", "LEASED_POSITION", "POSITION", "position_of", "read_ipc", "write_ipc"]
 
 
 COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -27,6 +27,16 @@ POSITION = pa.schema(
 ``row_time``: microseconds since the Unix epoch. ``index``: the row's place in its message's array,
 null where the message was no array. ``key`` and ``headers`` are null unless the metadata is
 ``full``."""
+
+LEASED_POSITION = pa.schema(
+    [*POSITION, LEASED_MESSAGES.field("id"), LEASED_MESSAGES.field("published")]
+)
+"""The same of rows made of ``LEASED_MESSAGES``, wherever they go."""
+
+
+def position_of(table: pa.Table) -> pa.Schema:
+    """Return the columns that rows have beside their payload: these rows, or those of messages."""
+    return LEASED_POSITION if "id" in table.column_names else POSITION
 
 
 def write_ipc(table: pa.Table) -> pa.Buffer:

@@ -35,6 +35,7 @@ __all__ = [
     "Slice",
     "SourceSettings",
     "Terms",
+    "message_schema",
 ]
 
 
@@ -185,6 +186,11 @@ LEASED_MESSAGES = pa.schema(
 when they were published, ``key`` and ``headers`` are their key and attributes."""
 
 
+def message_schema(table: pa.Table) -> pa.Schema:
+    """Return the schema of the messages in a table, which may have other columns, too."""
+    return LEASED_MESSAGES if "id" in table.column_names else MESSAGES
+
+
 class Pull(NamedTuple):
     """What a task takes of a leased source: what comes within ``seconds``, at most so much.
 
@@ -300,6 +306,10 @@ class SourceSettings(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """The streams to collect, each into a collection of its own."""
+
+    @property
+    def kind(self) -> str:
+        """What kind of source it is, as the log says it."""
 
     def connect(self) -> Connection:
         """Open a connection.

@@ -13,7 +13,7 @@ from batch_collection.log.entry import DeadLetterFile
 from batch_collection.log.verified import decoding, open_verified
 from transforms.decoding.row_time import within_years
 from transforms.elements.headers import headers_by
-from transforms.sources.contract import MESSAGES
+from transforms.sources.contract import message_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ _RAW_STAMP = rf"{RAW_STAMP[0]}(?P<ms>-?\d+){RAW_STAMP[1]}$"
 
 
 def read_letters(storage: Storage, file: DeadLetterFile) -> Iterator[pa.Table]:
-    """Yield the messages (``MESSAGES``) of a file of dead letters, row group by row group.
+    """Yield the messages of a file of dead letters as they were read, row group by row group.
 
     Raises:
         DamagedFileError: it is not the file that the log tells of.
@@ -60,8 +60,8 @@ def _messages(letters: pa.Table) -> pa.Table:
         raw = pc.extract_regex(letters.column("error"), _RAW_STAMP)
         stamps = letters.column("timestamp").cast(pa.int64())
         stamps = pc.coalesce(stamps, pc.struct_field(raw, "ms").cast(pa.int64()))
-    place = letters.schema.get_field_index("timestamp")
-    return letters.set_column(place, "timestamp", stamps).select(MESSAGES.names).cast(MESSAGES)
+    place, schema = letters.schema.get_field_index("timestamp"), message_schema(letters)
+    return letters.set_column(place, "timestamp", stamps).select(schema.names).cast(schema)
 
 
 def filed(letters: pa.Table, plan: Plan) -> pa.Table:

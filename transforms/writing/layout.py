@@ -24,6 +24,10 @@ __all__ = ["METADATA", "Output", "visible_rows"]
 
 METADATA = ("none", "position", "full")
 
+_ADDRESS = {"_partition": "partition", "_offset": "offset", "_timestamp": "timestamp"}
+_IDENTITY = {"_message_id": "id", "_publish_time": "published"}
+_ATTRIBUTES = pa.list_(pa.struct({"key": pa.string(), "value": pa.string()}))
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -39,10 +43,11 @@ def visible_rows(
 ) -> pa.Table:
     """Return rows as they stand in a batch file: the payload's columns, then the metadata's.
 
-    Where there are none of either, a column of nulls, ``PLACEHOLDER``, keeps the rows.
+    Rows of messages with ids show these: their addresses are the collection's own. Where there are
+    no columns of either, one of nulls, ``PLACEHOLDER``, keeps the rows.
 
     Args:
-        rows: ``POSITION`` and ``payload``.
+        rows: ``POSITION`` or ``LEASED_POSITION``, and ``payload``.
         metadata: ``none``, ``position`` or ``full``.
         indexed: whether messages hold arrays, so that a row's place in its message counts.
         form: how the collection's files look.
@@ -51,11 +56,25 @@ def visible_rows(
     columns: dict[str, Any] = dict(
         zip([f.name for f in payload.type], payload.flatten(), strict=True)
     )
+    has_ids = "id" in rows.column_names
     if metadata != "none":
-        columns |= {f"_{name}": rows.column(name) for name in ("partition", "offset", "timestamp")}
+        shown = _IDENTITY if has_ids else _ADDRESS
+        columns |= {name: rows.column(column) for name, column in shown.items()}
         if indexed:
             columns["_index"] = rows.column("index")
     if metadata == "full":
-        headers = headers_by(form, rows.select(["headers"])).column(0)
-        columns |= {"_key": rows.column("key"), "_headers": headers}
+        columns |= _texts_sent(rows) if has_ids else _bytes_sent(rows, form)
     return pa.table(columns or {PLACEHOLDER: pa.nulls(rows.num_rows, pa.bool_())})
+
+
+def _texts_sent(rows: pa.Table) -> dict[str, Any]:
+    """Return what senders of a source with ids gave beside the value: all of it is text."""
+    return {
+        "_ordering_key": rows.column("key").cast(pa.string()),
+        "_attributes": rows.column("headers").cast(_ATTRIBUTES),
+    }
+
+
+def _bytes_sent(rows: pa.Table, form: Form) -> dict[str, Any]:
+    headers = headers_by(form, rows.select(["headers"])).column(0)
+    return {"_key": rows.column("key"), "_headers": headers}

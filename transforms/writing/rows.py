@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from batch_collection.schema.arrow import from_arrow, to_arrow
 from batch_collection.schema.conforming import conform, conform_exactly
 from batch_collection.schema.types import merge
-from transforms.elements.tables import POSITION
+from transforms.elements.tables import position_of
 from transforms.writing.layout import visible_rows
 
 if TYPE_CHECKING:
@@ -38,27 +38,27 @@ ROW_GROUP_BYTES = 64 << 20
 class BatchRows:
     """The rows of a batch, wherever they are; read piece by piece, in their order.
 
-    ``kept`` are the types of columns that have other ones than the collection's: see ``apart``.
+    ``payload`` is the type of theirs. ``kept`` are the types of columns that have other ones than
+    the collection's: see ``apart``.
     """
 
     segments: tuple[Segment, ...]
-    schema: pa.Schema
+    payload: pa.StructType
     indexed: bool
     dropped: frozenset[str]
     kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, batch: Batch) -> BatchRows:
-        """Find the schema that holds all rows."""
+        """Find the type that holds all rows."""
         segments = batch.cut.segments
         sources = [segment.source for segment in segments]
         payload = batch.order.schema
         for source in sources:
             if source.schema is not None:
                 payload = merge(payload, from_arrow(source.schema.field("payload").type))
-        schema = POSITION.append(pa.field("payload", to_arrow(payload)))
         indexed = any(source.indexed for source in sources)
-        return cls(segments, schema, indexed, frozenset(batch.order.dropped))
+        return cls(segments, to_arrow(payload), indexed, frozenset(batch.order.dropped))
 
     @property
     def count(self) -> int:
@@ -66,7 +66,7 @@ class BatchRows:
         return sum(segment.rows for segment in self.segments)
 
     def apart(self) -> Iterator[BatchRows]:
-        """Yield the rows that the schema holds exactly, then those of each other segment.
+        """Yield the rows that the type holds exactly, then those of each other segment.
 
         These keep the types that they were read under.
         """
@@ -75,11 +75,10 @@ class BatchRows:
             yield replace(self, segments=tuple(compress(self.segments, fits)))
         for segment in compress(self.segments, map(operator.not_, fits)):
             own = from_arrow(_without(_payload(segment.source), self.dropped))
-            common = from_arrow(self.schema.field("payload").type)
+            common = from_arrow(self.payload)
             types = merge(own, common, widen=False)
             kept = {name: type_ for name, type_ in types.items() if type_ != common.get(name)}
-            schema = POSITION.append(pa.field("payload", to_arrow(types)))
-            yield replace(self, segments=(segment,), schema=schema, kept=kept)
+            yield replace(self, segments=(segment,), payload=to_arrow(types), kept=kept)
 
     def _fits(self, segment: Segment) -> bool:
         alone = replace(self, segments=(segment,))
@@ -96,7 +95,7 @@ class BatchRows:
         """Yield tables of one schema, each of about a row group's rows or bytes.
 
         Raises:
-            pyarrow.ArrowInvalid: the schema does not hold rows that waited: see ``apart``.
+            pyarrow.ArrowInvalid: the type does not hold rows that waited: see ``apart``.
         """
         held, rows, size = [], 0, 0
         for piece in self._pieces():
@@ -116,13 +115,12 @@ class BatchRows:
                     yield self._conformed(piece.slice(first, ROW_GROUP), into)
 
     def _conformed(self, rows: pa.Table, into: Callable[[Any, pa.StructType], Any]) -> pa.Table:
-        payload = self.schema.field("payload")
         column = rows.column("payload")
         if self.dropped:  # rows that waited may hold it
             column = conform(column, _without(column.type, self.dropped))
-        if column.type != payload.type:
-            column = into(column, payload.type)
-        return rows.select(POSITION.names).append_column(payload, column)
+        if column.type != self.payload:
+            column = into(column, self.payload)
+        return rows.select(position_of(rows).names).append_column("payload", column)
 
 
 def _payload(source: RowSource) -> pa.StructType:

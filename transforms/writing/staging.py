@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -94,7 +94,7 @@ def description(batch: Batch, output: Output) -> str:
 def bad_column(batch: Batch, output: Output) -> str | None:
     """Return the column whose type is what can't be written, if one is."""
     with suppress(Exception):  # what broke the batch may break this as well
-        for column in BatchRows.of(batch).schema.field("payload").type:
+        for column in BatchRows.of(batch).payload:
             if not _is_writable(column, batch, output):
                 return str(column.name)
     return None
@@ -183,14 +183,14 @@ def _write_carry(storage: Storage, batch: Batch, rows: BatchRows) -> _Encode:
     path = carry_path(batch.order.cycle, batch.order.shard, batch.number, new_token())
     held = 0
     sink = _sink(storage, path, rows)
-    form = batch.order.form
-    schema = headers_by(form, rows.schema.empty_table()).schema
-    with (
-        _abandoned_on_failure(sink),
-        pa.ipc.new_stream(sink, schema, options=COMPRESSED) as writer,
-    ):
-        for table in rows.groups():
-            writer.write_table(headers_by(form, table))
+    with _abandoned_on_failure(sink), ExitStack() as stream:
+        writer = None
+        for group in rows.groups():
+            table = headers_by(batch.order.form, group)
+            writer = writer or stream.enter_context(
+                pa.ipc.new_stream(sink, table.schema, options=COMPRESSED)
+            )
+            writer.write_table(table)
             held += table.num_rows
         _check_rows(path, held, rows.count)
     start, count = batch.cut.window_start, rows.count

@@ -26,17 +26,27 @@ from batch_collection.publishing.manifest import manifest_of
 from batch_collection.publishing.publish import publish, unpublished
 from batch_collection.storage.local import LocalStorage
 from batch_collection.windows import format_instant
-from tests.builders import Collector, at, dead_letter, message, tombstone
+from pipeline.showing.verdict import verdict
+from tests.builders import TOPIC, Collector, at, dead_letter, message, tombstone
 from tests.lives import LIVES, Life, Step, panes_by_window
 from tests.logs import spans
 from tests.storages import BusyStorage, file_crc32c
 
 if TYPE_CHECKING:
-    from batch_collection.log.entry import Entry
+    from batch_collection.log.entry import BatchFile, CarryFile, DeadLetterFile, Entry
     from batch_collection.storage.contract import Storage
+    from tests.builders import Message
 
 
 START = (PartitionRead(0, 7, 7), PartitionRead(1, 0, 0))
+
+
+SUBSCRIPTION = Source("pubsub", "projects/p/subscriptions/s")
+
+
+def named(id_: str, one: Message) -> Message:
+    """Return a message with an id."""
+    return replace(one, id=id_)
 
 
 @pytest.fixture
@@ -93,17 +103,25 @@ def entry_of(collector: Collector, cycle: int) -> Entry:
 
 @pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
 @pytest.mark.parametrize("metadata", ["position", "none"])
+@pytest.mark.parametrize("source", [TOPIC, SUBSCRIPTION])
 def test_a_sound_collection_has_no_findings(
-    tmp_path: Path, file_format: str, metadata: str
+    tmp_path: Path, file_format: str, metadata: str, source: Source
 ) -> None:
-    """In all formats; without metadata columns offsets can't be checked, and it says so."""
-    collector = Collector(LocalStorage(str(tmp_path)), format=file_format, metadata=metadata)
+    """In all formats; without metadata columns offsets or ids can't be checked, and it says so."""
+    collector = Collector(
+        LocalStorage(str(tmp_path)), format=file_format, metadata=metadata, source=source
+    )
     found = audit(filled(collector).storage)
 
     assert found.findings == ()
     assert (found.counts.entries, found.counts.rows, found.counts.carried_rows) == (4, 13, 1)
     assert (found.counts.messages, found.counts.dead_letters) == (15, 2)
     assert found.counts.positions_checked == (metadata == "position")
+    assert found.counts.has_ids == (source == SUBSCRIPTION)
+    place = ("offset", "_offset") if source == TOPIC else ("message id", "_message_id")
+    told = "{0}s not checked, some files have no {1}"
+    told = "every {0} in one place" if metadata == "position" else told
+    assert verdict(found)[-1].endswith(told.format(*place))
 
 
 def test_an_entry_that_is_not_published_yet_is_no_finding(collector: Collector) -> None:
@@ -424,6 +442,73 @@ def test_a_message_that_is_row_and_dead_letter_is_found(collector: Collector) ->
     collector.collect(dead_letter(1))
 
     assert any("rows of offsets 1 to 1 are in more than" in one for one in findings(collector))
+
+
+@pytest.mark.parametrize("metadata", ["position", "none"])
+def test_an_id_in_two_places_is_found(tmp_path: Path, metadata: str) -> None:
+    """Each way, at whatever address; without metadata those that wait and dead letters tell it."""
+    collector = Collector(LocalStorage(str(tmp_path)), metadata=metadata, source=SUBSCRIPTION)
+    first = collector.collect(
+        named("7", message(0, "10:30:00")),
+        named("8", message(1, "10:30:10", "10:30:20")),  # rows of an array share theirs
+        named("a", message(2, "10:32:10")),  # waits
+        named("07", dead_letter(3)),
+        named("x", message(4, "10:30:40")),
+        boundary="10:31:00",
+    )
+    again = collector.collect(
+        named("7", message(5, "10:30:00")),
+        named("a", dead_letter(6)),
+        named("07", message(7, "10:32:10")),
+        named("y", message(8, "10:30:40")),
+        named(f"{2**64}", message(9, "10:30:40")),
+        boundary="10:31:00",
+    )
+
+    found = findings(collector)
+
+    (waits,), (letters,), (before,) = again.carry, again.dead_letters, first.dead_letters
+    expected: dict[str, list[BatchFile | CarryFile | DeadLetterFile]] = {
+        "7": [first.files[0], again.files[0]],
+        "'a'": [waits, letters],
+        "'07'": [waits, before],
+    }
+    if metadata == "none":
+        del expected["7"]
+    assert len(found) == len(expected)
+    for id_, files in expected.items():
+        told = f"rows of message id {id_} are in more than one place: see "
+        (finding,) = (each for each in found if each.startswith(told))
+        assert {file.path for file in files} <= {*finding.removeprefix(told).split(", ")}
+
+
+def test_columns_that_messages_gave_are_no_positions(tmp_path: Path) -> None:
+    """Without metadata they may have any name."""
+    collector = Collector(LocalStorage(str(tmp_path)), metadata="none")
+    given = {"_partition": 7, "_offset": 7, "_message_id": "7"}
+    rows = [replace(message(each), columns=given) for each in range(4)]
+    collector.collect(*rows, boundary="10:31:00")
+
+    found = audit(collector.storage)
+
+    assert found.findings == ()
+    assert not found.counts.positions_checked
+
+
+@pytest.mark.parametrize("source", [TOPIC, SUBSCRIPTION])
+def test_rows_that_are_nowhere_are_found_by_their_number(tmp_path: Path, source: Source) -> None:
+    """Where files do not tell their positions, rows are counted, as the log says they came."""
+    metadata = "position" if source == SUBSCRIPTION else "none"
+    collector = filled(Collector(LocalStorage(str(tmp_path)), metadata=metadata, source=source))
+    entry = entry_of(collector, 1)
+    pane = entry.panes[0]
+    forge(collector, 1, panes=(replace(pane, rows=4, files=pane.files[:1]),))
+    on_disk(collector, pane.files[1].path).unlink()
+
+    found = findings(collector)
+    assert any(
+        one.startswith("partition=0: ") and "rows should be in batches" in one for one in found
+    )
 
 
 def test_a_message_that_is_nowhere_is_found(collector: Collector) -> None:

@@ -193,6 +193,8 @@ def test_metadata_comes_where_it_is_asked_for(root: Path) -> None:
     columns = {"value": [1.0], "_offset": [7], "_mine": [1]}
 
     assert list(arrays(root / "a", columns)) == ["value", "_mine"]
+    messages_gave = {"value": [1.0], "_message_id": [7]}  # which is Pub/Sub's alone
+    assert list(arrays(root / "c", messages_gave)) == ["value", "_message_id"]
     assert arrays(root / "b", columns, columns=["_offset"])["_offset"].tolist() == [7]
 
 

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 import batch_collection
+from batch_collection.errors import CollectionError
 from batch_collection.inspection.audit import audit
 from batch_collection.storage.local import LocalStorage
 from pipeline import cli
+from pipeline.options import collect as collect_options
 from pipeline.options import kafka
+from pipeline.options.flags import Parser
 from pipeline.options.sources import SOURCES
 from tests import toy_source
 from tests.builders import at
@@ -104,3 +107,28 @@ def test_without_any_the_first_says_what_is_missing(capsys: pytest.CaptureFixtur
     assert SOURCES[0] is kafka
     assert cli.main(["collect", "--output=x", "--once"]) == 2
     assert "--topics is missing" in capsys.readouterr().err
+
+
+def test_a_rule_may_name_an_attribute_where_messages_have_some(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Decoding is told the kind of source, which settles what names a column can't have."""
+    monkeypatch.setattr("pipeline.options.sources.SOURCES", [toy_source])
+    flags = [
+        *(f"--folder={tmp_path}", "--streams=stream", f"--output={tmp_path}"),
+        *("--timestamp=attribute:sent.at", "--timestamp_unit=ms"),
+    ]
+    parser = Parser()
+    collect_options.configure(parser)
+    args = parser.parse_args(flags)
+    with pytest.raises(CollectionError) as refused:
+        collect_options.check(args)
+    monkeypatch.setattr(toy_source.FolderSettings, "kind", "pubsub")
+
+    rules = collect_options.check(args).rules
+
+    assert (rules.kind, rules.row_time) == ("pubsub", "attribute:sent.at")
+    assert str(refused.value).splitlines() == [
+        "--timestamp must be record, collected or field:NAME, got 'attribute:sent.at'",
+        "--timestamp_unit goes with --timestamp=field:NAME",
+    ]

@@ -170,7 +170,10 @@ def pulls(tmp_path: Path) -> Pulls:
 def assert_all(pulls: Pulls, count: int) -> None:
     """See that each message is one row, is acknowledged, and that the audit finds nothing."""
     assert pulls.ids() == list(range(count))
-    assert audit(LocalStorage(str(pulls.path))).findings == ()
+    found = audit(LocalStorage(str(pulls.path)))
+    assert found.findings == ()
+    assert found.counts.has_ids
+    assert found.counts.positions_checked
     assert len(pulls.stream.acknowledged) == count
 
 
@@ -237,7 +240,9 @@ def test_another_subscription_is_refused(pulls: Pulls, monkeypatch: pytest.Monke
     pulls.publish(1)
     pulls.once()
     monkeypatch.setattr(MemorySource, "name", "other")
-    with pytest.raises(LogError, match="holds topic=stream, not other; use another --output"):
+    with pytest.raises(
+        LogError, match="holds subscription=stream, not other; use another --output"
+    ):
         pulls.once()
     pulls.reader.source.away = True
     with pytest.raises(SourceError, match="source=other is away"):

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
+
+import pytest
 
 from batch_collection.log.entry import CarryFile
 from batch_collection.storage.opening import open_storage
-from tests.tasks import NOON, order, rows
+from tests.tasks import NOON, order, rows, rows_with_ids
 from transforms.cutting.batch import Batch, BatchCoder
 from transforms.cutting.cut import Cut, Segment
 from transforms.cutting.waiting import Carried, InMemory
 from transforms.elements.records import unframed
 from transforms.elements.report import TaskOrder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pyarrow as pa
 
 FILE = CarryFile("carry/1/a.arrow", NOON, 9, 0, 100, "abcdefgh", indexed=True)
 CARRY = Carried(open_storage(order().collection), FILE, order().cycle)
@@ -22,9 +30,12 @@ def batch(*segments: Segment) -> Batch:
     return Batch(order(), 3, Cut(NOON, "on_time", segments))
 
 
-def test_rows_come_back_in_their_order_from_wherever_they_were() -> None:
+@pytest.mark.parametrize("built", [rows, rows_with_ids])
+def test_rows_come_back_in_their_order_from_wherever_they_were(
+    built: Callable[[Sequence[int]], pa.Table],
+) -> None:
     """Those of carry files by name, the others along with it, only those that are meant."""
-    table = rows(range(10))
+    table = built(range(10))
     before = batch(
         Segment(InMemory(table), 2, 3), Segment(CARRY, 4, 5), Segment(InMemory(table), 0, 1)
     )

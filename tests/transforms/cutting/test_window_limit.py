@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
@@ -11,7 +13,10 @@ from hypothesis import strategies as st
 
 from transforms.cutting.window_limit import TooManyWindows, WindowLimit
 from transforms.elements.plan import Plan, Task
-from transforms.sources.contract import MESSAGES, Slice
+from transforms.sources.contract import MESSAGES, Pull, Slice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -69,10 +74,18 @@ def test_a_task_without_a_bound_has_none() -> None:
     add(WindowLimit(task(1, None)), 0, list(range(10)))
 
 
+def pulling(messages: int, most: int | None, tasks: int = 1) -> Task:
+    """Build a task that pulls so many at most; its slices only say where reading stands."""
+    pull = Pull("subscription", 0, 0, messages, 1 << 20, 20)
+    reading = task(messages, most, tasks)
+    return replace(reading, slices=(Slice("subscription", 0, 0, 0),), pull=pull)
+
+
 @pytest.mark.parametrize("tasks", [1, 4])
-def test_what_fits_is_a_share_of_the_plan(tasks: int) -> None:
+@pytest.mark.parametrize("built", [task, pulling])
+def test_what_fits_is_a_share_of_the_plan(tasks: int, built: Callable[..., Task]) -> None:
     """Half of this task's messages fit: three quarters of a half of all are read instead."""
-    limit = WindowLimit(task(1000, 4, tasks))
+    limit = WindowLimit(built(1000, 4, tasks))
     add(limit, 0, *([[n % 4] for n in range(500)]))
     with pytest.raises(TooManyWindows, match=rf"more than {4 * tasks} windows; it reads at"):
         add(limit, 500, [9], [9])

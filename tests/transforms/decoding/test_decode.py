@@ -7,6 +7,7 @@ import pickle
 import re
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from tests.decoding import (
     offsets,
     rows,
     shown,
+    with_ids,
 )
 from transforms.decoding import json_rows
 from transforms.decoding.additions import objection
@@ -458,6 +460,26 @@ def test_a_field_named_like_another_column_makes_a_dead_letter(
     for name, error in zip(sorted(reserved), errors(done).values(), strict=False):
         assert error.startswith(f"field '{name}' ")
         assert "rename it" in error
+
+
+@pytest.mark.parametrize("metadata", ["position", "full", "none"])
+def test_names_are_reserved_by_what_rows_of_a_source_show(metadata: str) -> None:
+    """Kafka's rows show no id, Pub/Sub's no address: so such fields are theirs."""
+    values = [b'{"_message_id":1}', b'{"_attributes":1}', b'{"_offset":1}', b'{"_headers":1}']
+    values += [b'{"_index":1}', b'{"window_hour":1}']
+    refused = {
+        kind: {*errors(decoded(*values, kind=kind, metadata=metadata))}
+        for kind in ("kafka", "pubsub")
+    }
+
+    assert (
+        refused
+        == {
+            "none": {"kafka": {5}, "pubsub": {5}},
+            "position": {"kafka": {2, 4, 5}, "pubsub": {0, 4, 5}},
+            "full": {"kafka": {2, 3, 4, 5}, "pubsub": {0, 1, 4, 5}},
+        }[metadata]
+    )
 
 
 @pytest.mark.parametrize("name", ["_offset", "_Offset"])
@@ -959,6 +981,26 @@ def as_text(messages: pa.Table) -> pa.Table:
     return pa.table({"text": texts, "at": messages.column("offset")})
 
 
+def as_names(messages: pa.Table) -> pa.Table:
+    """Give the columns that are shown, and each message's id or else its offset."""
+    names = messages.column_names
+    last = messages.column("id" if "id" in names else "offset").cast(pa.string())
+    return pa.table({"names": [" ".join(sorted(names))] * len(messages), "of": last})
+
+
+def test_a_function_is_shown_ids_in_the_place_of_addresses() -> None:
+    """Where messages have them; all else is called the same for all sources."""
+    rules = RowRules(input_format=f"{__name__}:as_names")
+
+    plain, leased = (
+        decode(messages, Columns({}, {}), rules, NOW, MINUTE)
+        for messages in (chunk(b"x"), with_ids(chunk(b"x")))
+    )
+
+    assert rows(plain) == [{"names": "headers key offset partition timestamp value", "of": "1000"}]
+    assert rows(leased) == [{"names": "headers id key published timestamp value", "of": "id-1000"}]
+
+
 def as_words(messages: pa.Table) -> pa.Table:
     """Give each word its row, the last message's first; refuse what holds a question mark."""
     places, words = [], []
@@ -1250,6 +1292,29 @@ def test_each_message_makes_what_json_says_of_it_alone(values: list[bytes | None
     done = decoded(*values, pinned=LAW)
 
     check_against_json(values, done)
+
+
+@settings(deadline=None)  # machines pause
+@given(CHUNKS)
+def test_a_message_keeps_its_id_whatever_becomes_of_it(values: list[bytes | None]) -> None:
+    """As row, each of an array's, or dead letter; all else is as it is without ids."""
+    messages, plain = with_ids(chunk(*values)), decoded(*values, pinned=LAW)
+
+    done = decode(messages, Columns(LAW, LAW), RowRules(), NOW, MINUTE)
+
+    times = done.rows.column("row_time")
+    assert times.to_pylist() == done.rows.column("published").cast(pa.int64()).to_pylist()
+    assert times.to_pylist() == [STAMP * 1000 + place for place in offsets(done)]
+    assert [replace(each, max_time=None) for each in done.counts] == [
+        replace(each, max_time=None) for each in plain.counts
+    ]
+    assert done.schema == plain.schema
+    without = done.rows.set_column(0, plain.rows.field(0), plain.rows.column("row_time"))
+    for found, expected in ((without, plain.rows), (done.dead_letters, plain.dead_letters)):
+        found.validate(full=True)
+        places = found.column("offset").to_pylist()
+        assert found.column("id").to_pylist() == [f"id-{place}" for place in places]
+        assert found.select(expected.column_names) == expected
 
 
 @settings(deadline=None)  # machines pause

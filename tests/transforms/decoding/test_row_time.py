@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from batch_collection.errors import CollectionError
 from tests.decoding import NOW
-from transforms.decoding.row_time import limits, row_times
+from transforms.decoding.row_time import limits, row_times, sent_times
+from transforms.sources.contract import HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,3 +140,63 @@ def test_the_first_and_the_last_window_are_whole() -> None:
         assert (last + 1) % length == 0
         assert -62_135_596_800_000_000 <= first < -62_135_596_800_000_000 + length
         assert 253_402_300_799_999_999 - length < last + 1 <= 253_402_300_799_999_999
+
+
+ATTRIBUTES = st.none() | st.lists(
+    st.tuples(st.sampled_from(["at", "by", "At"]), st.sampled_from([b"1", b"2.5", b"x"]))
+)
+
+
+@given(st.lists(ATTRIBUTES), st.integers(0, 3))
+def test_an_attribute_is_found_in_its_own_message(
+    attributes: list[list[tuple[str, bytes]] | None], skipped: int
+) -> None:
+    """By its whole name, the first of them; null without it, wherever others stand."""
+    headers = pa.chunked_array([pa.array(attributes, HEADERS)] * 2).slice(skipped)
+    wanted = [
+        next((value.decode() for name, value in each or () if name == "at"), None)
+        for each in (attributes * 2)[skipped:]
+    ]
+
+    assert sent_times("attribute:at", pa.table({"headers": headers})).to_pylist() == wanted
+
+
+def attribute_times(*texts: str | None, unit: str | None = None) -> list[int | None]:
+    """Return the times that an attribute says, in microseconds."""
+    payload = pa.array([{}] * len(texts), pa.struct([]))
+    sent = pa.array(texts, pa.string())
+    return row_times("attribute:at", unit, MINUTE, NOW, sent, payload).to_pylist()
+
+
+@given(unit=UNITS, value=st.integers(-(2**63), 2**63))
+def test_a_number_in_an_attribute_is_rounded_down_exactly(unit: str, value: int) -> None:
+    """As far as 64 bits surely hold it; instants are told beside it."""
+    instant = "2026-11-22T10:30:00.5Z"
+    is_held = -(10**18) < value < 9 * 10**18
+
+    found = attribute_times(str(value), instant, None, "", f"{value} ", unit=unit)
+
+    assert found == [
+        expected(value, unit) if is_held else None,
+        *times(pa.array([{"at": instant}]), "at"),
+        *[None] * 3,
+    ]
+
+
+@given(
+    unit=UNITS,
+    whole=st.integers(-(10**12), 10**12),
+    digits=st.text("0123456789", min_size=1, max_size=9),
+)
+def test_a_fraction_in_an_attribute_is_the_double_that_it_reads_as(
+    unit: str, whole: int, digits: str
+) -> None:
+    """As a fraction in a field is."""
+    text = f"{whole}.{digits}"
+
+    assert attribute_times(text, unit=unit) == [expected(float(text), unit)]
+
+
+def test_a_number_in_an_attribute_needs_a_unit() -> None:
+    """Without one only instants are times."""
+    assert attribute_times("1763807400", "1763807400.5") == [None, None]

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import pickle
+from typing import TYPE_CHECKING
 
+import pytest
 from apache_beam import coders
 
-from tests.tasks import chunk, rows
+from tests.tasks import chunk, rows, rows_with_ids
 from transforms.elements.chunk import Chunk, ChunkCoder
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-def test_a_chunk_comes_back_as_it_was() -> None:
+    import pyarrow as pa
+
+
+@pytest.mark.parametrize("built", [rows, rows_with_ids])
+def test_a_chunk_comes_back_as_it_was(built: Callable[[Sequence[int]], pa.Table]) -> None:
     """Task, attempt and rows survive the coder."""
-    before = chunk(rows(range(100)))
+    before = chunk(built(range(100)))
     after = ChunkCoder().decode(ChunkCoder().encode(before))
     assert after == before
     assert isinstance(after, Chunk)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +24,7 @@ class KafkaSettings:
         group_id: the consumer group whose offsets say where to begin, and are committed.
     """
 
+    kind: ClassVar[str] = "kafka"
     names: tuple[str, ...]
     properties: Mapping[str, object]
     group_id: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from batch_collection.loading import extra
 from transforms.process.process import current
@@ -82,6 +82,7 @@ class SubscriptionSettings:
         remembering: for how long ids are remembered, and how many.
     """
 
+    kind: ClassVar[str] = "pubsub"
     names: tuple[str, ...]
     endpoint: str | None = None
     topic: str | None = None
