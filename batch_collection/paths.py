@@ -18,6 +18,7 @@ __all__ = [
     "DATA",
     "DEAD_LETTERS",
     "EXPIRED",
+    "IDS",
     "LOG",
     "STAGING",
     "WINDOWS",
@@ -33,6 +34,7 @@ __all__ = [
     "drafted_path",
     "entry_cycle",
     "entry_path",
+    "ids_path",
     "is_checkpoint",
     "lies_in",
     "manifest_path",
@@ -51,6 +53,7 @@ __all__ = [
 
 DATA, DEAD_LETTERS, LOG, WINDOWS = "data", "dead_letters", "log", "windows"
 CARRY, STAGING, CURSORS, EXPIRED = "carry", "staging", "cursors", "expired"
+IDS = "ids"
 _LEAVES = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)")
 _DRAFTS = f"{STAGING}/drafts"
 CHECKPOINT = f"{LOG}/checkpoint-"
@@ -171,6 +174,11 @@ def outcome_path(cycle: int, plan: str) -> str:
 def claim_path(cycle: int, plan: str, number: int) -> str:
     """Return where an attempt of a plan's task says which messages it decodes."""
     return f"{STAGING}/{cycle_name(cycle)}/claims-{plan}/{number:04d}"
+
+
+def ids_path(cycle: int, shard: int, token: str) -> str:
+    """Return the visible path of a list of message ids that a task's attempt has decoded."""
+    return f"{IDS}/{cycle_name(cycle)}-{shard:02d}-{token}.parquet"
 
 
 def manifest_path(window_start: datetime, revision: int) -> str:

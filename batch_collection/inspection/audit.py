@@ -18,6 +18,7 @@ from batch_collection.inspection.evidence import (
     carry_rows,
     dead_letter_rows,
     evidence,
+    id_rows,
     spans,
     weight,
 )
@@ -28,7 +29,7 @@ from batch_collection.inspection.stubs import check_stubs, is_folded, is_left_ov
 from batch_collection.log.entries import newest_cycle, no_collection, read_entry
 from batch_collection.log.expiry import first_kept, undisturbed
 from batch_collection.log.file_types import FileTypes
-from batch_collection.paths import DATA, DEAD_LETTERS, WINDOWS, entry_path
+from batch_collection.paths import DATA, DEAD_LETTERS, IDS, WINDOWS, entry_path
 from batch_collection.publishing.publish import unpublished
 from batch_collection.schema.columns import KINDS_WITH_IDS
 from batch_collection.storage.fetching import each
@@ -152,7 +153,7 @@ class _Auditor:
         """Settle where the audit ends, and read that entry's carry, which later ones may remove."""
         while True:
             entry = self._entry_or_none(newest)
-            findings = list(self._read_carry(entry)) if entry is not None else []
+            findings = [] if entry is None else [*self._read_carry(entry), *self._read_ids(entry)]
             later = newest_cycle(self._storage, newest) if findings else None
             if later is None or later <= newest:
                 self._last = newest
@@ -204,6 +205,8 @@ class _Auditor:
         if entry.cycle == self._last:
             self._newest = entry
             self._add_carry(entry)
+            for path in (*(file.path for file in entry.ids), *entry.ids_released):
+                self._known.add(path)
 
     def finish(self, now: datetime) -> None:
         """Check what only the whole tells: later entries may have redriven dead letters."""
@@ -387,6 +390,19 @@ class _Auditor:
             elif rows.total != file.rows:
                 yield f"{file.path} has {rows.total} rows, the log says {file.rows}"
 
+    def _read_ids(self, entry: Entry) -> Iterator[str]:
+        """Look at the newest entry's lists of ids; yield what is wrong with them."""
+        jobs = (
+            _Job(partial(evidence, self._storage, file, file.staged or file.path, id_rows))
+            for file in entry.ids
+        )
+        found = each(self._storage, _done, jobs, lambda job: job.weight)
+        for file, (rows, _, finding) in zip(entry.ids, found, strict=True):
+            if rows is None:
+                yield f"{file.path} {finding}"
+            elif rows.total != file.ids:
+                yield f"{file.path} has {rows.total} ids, the log says {file.ids}"
+
     def _add_carry(self, entry: Entry) -> None:
         for file in entry.carry:
             self._counts["carried_rows"] += file.rows
@@ -412,7 +428,7 @@ class _Auditor:
     def _check_unknown(self) -> None:
         unknown = {
             path
-            for folder in (DATA, DEAD_LETTERS, WINDOWS)
+            for folder in (DATA, DEAD_LETTERS, IDS, WINDOWS)
             for path in self._known.unknown(self._storage.list(folder))
         }
         manifests = (path for path in unknown if path.startswith(WINDOWS))

@@ -18,9 +18,11 @@ from batch_collection.storage.checksum import stream_crc32c
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batch_collection.log.entry import BatchFile, DeadLetterFile, Entry
+    from batch_collection.log.entry import BatchFile, DeadLetterFile, Entry, IdFile
     from batch_collection.log.file_types import FileTypes
     from batch_collection.storage.contract import Storage
+
+    File = BatchFile | CarryFile | DeadLetterFile | IdFile
 
 __all__ = [
     "Evidence",
@@ -29,6 +31,7 @@ __all__ = [
     "carry_rows",
     "dead_letter_rows",
     "evidence",
+    "id_rows",
     "spans",
     "weight",
 ]
@@ -63,14 +66,14 @@ class Evidence(NamedTuple):
     finding: str = ""
 
 
-def weight(file: BatchFile | DeadLetterFile | CarryFile) -> float:
+def weight(file: File) -> float:
     """Return as how many of ``AT_ONCE`` files one counts, where several are looked at together."""
     return max(1, AT_ONCE * file.bytes / _MOST_BYTES)
 
 
 def evidence(
     storage: Storage,
-    file: BatchFile | DeadLetterFile | CarryFile,
+    file: File,
     staged: str,
     read: Callable[[BinaryIO], FileRows],
 ) -> Evidence:
@@ -94,9 +97,9 @@ def evidence(
             return Evidence(None, "unreadable", f"cannot be read: {in_one_line(error)}")
 
 
-def _where(storage: Storage, file: BatchFile | DeadLetterFile | CarryFile) -> str:
+def _where(storage: Storage, file: File) -> str:
     staged = file.path if isinstance(file, CarryFile) else file.staged
-    if staged != file.path and storage.size(staged) is not None:
+    if staged not in {"", file.path} and storage.size(staged) is not None:
         return f"committed, not visible: it lies at {staged}"
     return "missing"
 
@@ -127,6 +130,12 @@ def dead_letter_rows(source: BinaryIO) -> FileRows:
     with pq.ParquetFile(source) as file:
         table = file.read(columns=["partition", "offset", "id"])
     return _positions(table, "partition", "offset", "", "id")
+
+
+def id_rows(source: BinaryIO) -> FileRows:
+    """Count the ids of a list of them."""
+    with pq.ParquetFile(source) as file:
+        return FileRows(file.metadata.num_rows, None, None, None)
 
 
 def carry_rows(source: BinaryIO) -> FileRows:

@@ -21,6 +21,7 @@ from batch_collection.paths import (
     DATA,
     DEAD_LETTERS,
     EXPIRED,
+    IDS,
     LOG,
     WINDOWS,
     entry_cycle,
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["end_of_log"]
 
 
-_OF_COLLECTIONS = tuple(f"{folder}/" for folder in (CARRY, DATA, DEAD_LETTERS, EXPIRED, WINDOWS))
+_OF_COLLECTIONS = tuple(
+    f"{folder}/" for folder in (CARRY, DATA, DEAD_LETTERS, EXPIRED, IDS, WINDOWS)
+)
 """Where nothing lies before a collection is begun."""
 
 

@@ -7,12 +7,12 @@ One entry is the whole outcome of one cycle; see "Output" in the README. Instant
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.errors import UNREADABLE, LogError
-from batch_collection.paths import CARRY, DATA, DEAD_LETTERS, STAGING, lies_in
+from batch_collection.paths import CARRY, DATA, DEAD_LETTERS, IDS, STAGING, lies_in
 from batch_collection.windows import FIRST_INSTANT, format_instant, parse_instant
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "DeadLetterFile",
     "Entry",
     "Form",
+    "IdFile",
     "Origin",
     "Pane",
     "PartitionRead",
@@ -163,6 +164,26 @@ class DeadLetterFile:
 
 
 @dataclass(frozen=True, slots=True)
+class IdFile:
+    """Ids of messages of a leased source that are durable: another delivery of one is no message.
+
+    ``staged`` is where the file waited, empty once an entry before has made it visible.
+    ``named_at`` is when the first entry with its ids was committed, of merged ones the last such
+    entry: none of them was published after that. ``acknowledged``: the source has answered for each
+    of them. ``age`` is for how many seconds was collected since it did, or else since ``named_at``.
+    """
+
+    path: str
+    staged: str
+    ids: int
+    bytes: int
+    crc32c: str
+    named_at: datetime | None = None
+    acknowledged: bool = False
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where rows without addresses came from: a pane that Beam has fired, by its place.
 
@@ -205,7 +226,10 @@ class Entry:
     published. ``redriven`` are files of dead letters whose messages were decoded again, removed
     likewise; ``became`` says, by partition, what became of those messages (``start`` and ``end``
     tell where they lay). ``backlog_from`` is when the oldest message was published that was pulled
-    from a leased source, where more waited than the cycle could take. ``row_time`` is the pinned
+    from a leased source, where more waited than the cycle could take. ``ids`` are those of messages
+    that may come again, ``ids_released`` the lists of the entry before that are needed no more and
+    are removed once this one is published; ``repeated`` messages came that were in those before.
+    ``row_time`` is the pinned
     ``--timestamp`` rule, ``start`` the ``--start`` that entry 0 was made with. ``pinned`` are the
     columns whose type a user has said anew; ``dropped`` those that are left out of rows from then
     on, with the types that they had.
@@ -238,6 +262,9 @@ class Entry:
     redriven: tuple[str, ...] = ()
     became: tuple[PartitionRead, ...] = ()
     backlog_from: datetime | None = None
+    ids: tuple[IdFile, ...] = ()
+    ids_released: tuple[str, ...] = ()
+    repeated: int = 0
     schema: dict[str, Any] = field(default_factory=dict)
     pinned: tuple[str, ...] = ()
     dropped: dict[str, Any] = field(default_factory=dict)
@@ -256,6 +283,7 @@ class Entry:
         entry's bytes.
         """
         kept = {name: getattr(self, name) for name in _KEPT}
+        kept["ids"] = tuple(replace(file, staged="") for file in self.ids)
         own = {"cycle": self.cycle + 1, "previous": previous, "reads": self.standing_reads}
         return Entry(**{**kept, **own, **changes})
 
@@ -286,7 +314,13 @@ class Entry:
     def moves(self) -> tuple[tuple[str, str], ...]:
         """The staged and the visible path of every file that publishing moves."""
         batches = tuple((file.staged, file.path) for file in self.files)
-        return batches + tuple((file.staged, file.path) for file in self.dead_letters)
+        letters = tuple((file.staged, file.path) for file in self.dead_letters)
+        return batches + letters + tuple((file.staged, file.path) for file in self.new_ids)
+
+    @property
+    def new_ids(self) -> tuple[IdFile, ...]:
+        """The lists of ids that this entry makes visible; the others are."""
+        return tuple(file for file in self.ids if file.staged)
 
     @property
     def ends(self) -> dict[int, int]:
@@ -296,13 +330,11 @@ class Entry:
     def to_json(self) -> bytes:
         """Return the entry's bytes, the same for the same entry."""
         fields = {name: getattr(self, name) for name in _names(Entry)}
-        for name in _OF_BEAM:
+        for name in _OF_SOME:
             if not fields[name]:
                 del fields[name]
         del fields["interval"]
         fields["interval_seconds"] = self.interval.total_seconds()
-        if self.backlog_from is None:  # as in entries of Kafka
-            del fields["backlog_from"]
         lines = ",\n".join(_lines(_plain(fields)))
         return f"{{\n{lines}\n}}\n".encode()
 
@@ -327,8 +359,8 @@ class Entry:
             raise LogError(message) from error
 
 
-_OF_BEAM = ("origins", "awaited")
-"""The fields that only entries of rows without addresses have."""
+_OF_SOME = ("origins", "awaited", "backlog_from", "ids", "ids_released", "repeated")
+"""The fields that only entries of rows without addresses have, or of leased sources."""
 
 _KEPT = frozenset(
     {
@@ -367,6 +399,8 @@ def _with_our_paths(entry: Entry) -> Entry:
         (STAGING, (staged for staged, _ in entry.moves)),
         (CARRY, (file.path for file in entry.carry)),
         (CARRY, entry.released),
+        (IDS, (file.path for file in entry.ids)),
+        (IDS, entry.ids_released),
     ):
         for path in paths:
             if not lies_in(path, folder):
@@ -420,6 +454,7 @@ _RECORDS: tuple[type, ...] = (
     Pane,
     CarryFile,
     DeadLetterFile,
+    IdFile,
     Origin,
     Awaited,
     Entry,
@@ -429,7 +464,7 @@ _INSTANTS = {
     record: names
     & {
         *("window_start", "window_end", "min_time", "max_time", "committed_at"),
-        *("boundary", "forgotten", "unsure", "backlog_from"),
+        *("boundary", "forgotten", "unsure", "backlog_from", "named_at"),
     }
     for record, names in _FIELDS.items()
 }
@@ -468,6 +503,7 @@ def _entry_fields(fields: dict[str, Any]) -> dict[str, Any]:
         ("carry", CarryFile),
         ("dead_letters", DeadLetterFile),
         ("became", PartitionRead),
+        ("ids", IdFile),
         ("origins", Origin),
     ):
         known[name] = tuple(record(**_known(record, item)) for item in fields.get(name, ()))
@@ -481,7 +517,7 @@ def _entry_fields(fields: dict[str, Any]) -> dict[str, Any]:
     known["open"] = {
         parse_instant(start): tuple(cycles) for start, cycles in fields.get("open", {}).items()
     }
-    for name in ("released", "redriven", "pinned"):
+    for name in ("released", "redriven", "pinned", "ids_released"):
         known[name] = tuple(fields.get(name, ()))
     if "forgotten" not in fields:  # a version wrote it that does not know what it left out
         known["unsure"] = known.get("boundary")

@@ -304,6 +304,8 @@ def _summed(before: Entry | None, entry: Entry) -> Entry:
         released=(),
         dead_letters=(),
         redriven=(),
+        ids=(),
+        ids_released=(),
         became=_joined(before.became if before else (), entry.became),
     )
 

@@ -86,7 +86,7 @@ def publish(
     known = _files_by_log(storage, entry, closed)
     in_parallel(lambda pane: _write_manifest(storage, entry, pane, expiry, known), closed)
     released = entry.released if left is None else staged.intersection(entry.released)
-    storage.delete((*released, *entry.redriven))
+    storage.delete((*released, *entry.redriven, *entry.ids_released))
     if not leave_strays:
         storage.delete(_stray(entry, staged))
 

@@ -7,7 +7,7 @@ import importlib.util
 import io
 from typing import TYPE_CHECKING, NamedTuple
 
-from batch_collection.paths import CARRY, DATA, DEAD_LETTERS, LOG, STAGING, WINDOWS
+from batch_collection.paths import CARRY, DATA, DEAD_LETTERS, IDS, LOG, STAGING, WINDOWS
 from pipeline.showing.wording import humanised_bytes
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _MEANINGS = {
     CARRY: "rows that wait for the end of their window",
     DATA: "the data set: one Parquet file a batch",
     DEAD_LETTERS: "messages of which no row could be made",
+    IDS: "messages that may come again, by their ids",
     LOG: "one entry a cycle: what was read, and where it is",
     STAGING: "not committed yet",
     WINDOWS: "one manifest a closed window",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from batch_collection.schema.types import is_changed, merge
 from transforms.committing.refusal import refusal
+from transforms.committing.remembered import ids_of
 from transforms.committing.windows import windows_of
 from transforms.decoding.additions import without_twins
 from transforms.decoding.contract import too_much
@@ -108,6 +109,8 @@ def _entry(
         dead_letters=tuple(file for task in tasks for file in task.dead_letters),
         schema=schema,
         pinned=plan.pinned,
+        backlog_from=min((t.oldest for t in tasks if t.oldest is not None), default=None),
+        **ids_of(plan, previous, tasks, committed_at),
     )
 
 

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 import orjson
 import pyarrow as pa
 
-from batch_collection.log.entry import BatchFile, CarryFile, DeadLetterFile, Origin, PartitionRead
+from batch_collection.log.entry import (
+    BatchFile,
+    CarryFile,
+    DeadLetterFile,
+    IdFile,
+    Origin,
+    PartitionRead,
+)
 from batch_collection.windows import parse_instant
 from transforms.elements.plan import Plan, Task
 from transforms.sources.contract import Pull, Remembering, Slice
@@ -32,7 +39,7 @@ _LENGTH = 4
 _NAMES: dict[str, Any] = {
     each.__name__: each
     for each in (
-        *(BatchFile, CarryFile, DeadLetterFile, Origin, PartitionRead),
+        *(BatchFile, CarryFile, DeadLetterFile, IdFile, Origin, PartitionRead),
         *(Plan, Pull, Remembering, Slice, Task, datetime, timedelta),
     )
 }

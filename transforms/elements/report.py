@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
     from datetime import datetime
 
-    from batch_collection.log.entry import BatchFile, CarryFile, DeadLetterFile, PartitionRead
+    from batch_collection.log.entry import (
+        BatchFile,
+        CarryFile,
+        DeadLetterFile,
+        IdFile,
+        PartitionRead,
+    )
     from transforms.elements.chunk import Chunk
     from transforms.elements.plan import Plan, Task
 
 __all__ = [
+    "Gathered",
     "Report",
     "TaskOrder",
     "WrittenBatch",
@@ -47,6 +54,13 @@ class WrittenBatch(NamedTuple):
     file: BatchFile
 
 
+class Gathered(NamedTuple):
+    """A staged list of the ids of some lists ``of`` the entry before, whose place it takes."""
+
+    file: IdFile
+    of: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What became of one attempt at a task, or a part of it.
@@ -58,6 +72,10 @@ class Report:
     (``cut``), ``taken`` are the carry files that were taken up. Of the dead letters ``untimed`` had
     no row time. ``commonest`` is the reason that one chunk gave most often, and how often,
     ``why_untimed`` the same of those.
+    Of what was pulled, ``claims`` hold the ids of all messages in ``reads``; ``repeated`` messages
+    were in the log before, ``left`` ones belong to another task. ``oldest`` is when the oldest of
+    all was published, where the pull has stopped at a bound. ``acknowledged`` are the lists of ids,
+    by path, for which the source has answered; ``gathered`` take the place of others.
     """
 
     plan: Plan
@@ -77,6 +95,12 @@ class Report:
     schema: dict[str, Any] = field(default_factory=dict)
     untyped: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
+    claims: tuple[IdFile, ...] = ()
+    gathered: tuple[Gathered, ...] = ()
+    acknowledged: tuple[str, ...] = ()
+    repeated: int = 0
+    left: int = 0
+    oldest: datetime | None = None
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -115,6 +139,12 @@ class Report:
             schema=merge(self.schema, other.schema),
             untyped=merge(self.untyped, other.untyped),
             failure=self.failure or other.failure,
+            claims=self.claims + other.claims,
+            gathered=self.gathered + other.gathered,
+            acknowledged=self.acknowledged + other.acknowledged,
+            repeated=self.repeated + other.repeated,
+            left=self.left + other.left,
+            oldest=min((t for t in (self.oldest, other.oldest) if t is not None), default=None),
         )
 
     @property

@@ -19,6 +19,7 @@ from batch_collection.log.entry import (
     CarryFile,
     DeadLetterFile,
     Form,
+    IdFile,
     Origin,
     PartitionRead,
 )
@@ -34,7 +35,7 @@ from transforms.elements.report import Report, TaskOrder, WrittenBatch
 from transforms.sources.contract import Pull, Remembering, Slice
 
 NAMED: tuple[type, ...] = (
-    *(BatchFile, CarryFile, DeadLetterFile, Origin, PartitionRead),
+    *(BatchFile, CarryFile, DeadLetterFile, IdFile, Origin, PartitionRead),
     *(Plan, Pull, Remembering, Slice),
 )
 NAMES = {each.__name__: each for each in (*NAMED, datetime, timedelta)}
