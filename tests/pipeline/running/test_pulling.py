@@ -30,6 +30,7 @@ from tests.toy_pulls import MemoryReader, ToyPulls, acknowledging, memory_reader
 from transforms.decoding.rules import RowRules
 from transforms.elements.observers import tell
 from transforms.process.process import new_process
+from transforms.sources.contract import Remembering
 from transforms.sources.pubsub.held import Bounds
 from transforms.sources.pubsub.settings import SubscriptionReader
 from transforms.sources.pubsub.subscription import Subscription
@@ -58,6 +59,7 @@ def rules_of(collection: Path, name: str) -> PlanRules:
         batch_size=1_000,
         max_messages=10_000,
         max_ahead=timedelta(hours=1),
+        remembering=Remembering(),
     )
 
 
