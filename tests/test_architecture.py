@@ -137,6 +137,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "process",
         "sources",
         "sources/kafka",
+        "sources/pubsub",
         "elements",
         "decoding",
         "cutting",

@@ -8,17 +8,19 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from batch_collection.log.entry import PartitionRead
+from batch_collection.storage.opening import open_storage
 from batch_collection.windows import EPOCH, format_duration, format_instant
 from pipeline.planning.pins import check_source
 from pipeline.planning.pulls import PullRules, Waits, make_pull_plan
 from transforms.elements.observers import tell
 from transforms.process.events import Note
+from transforms.sources.pubsub.releasing import releasing_of
 
 if TYPE_CHECKING:
     from batch_collection.log.entry import Entry, Source
     from pipeline.planning.planner import Asked, Planned, PlanRules
     from transforms.sources.contract import LeasedSource, Terms
-    from transforms.sources.pubsub.settings import SubscriptionReader
+    from transforms.sources.pubsub.settings import Pulling, SubscriptionReader
 
 __all__ = ["PullSurvey"]
 
@@ -54,6 +56,7 @@ class PullSurvey:
     _first: int | None = None
     _is_begun: bool = False
     _is_empty: bool = False
+    _collection: str = ""
 
     @property
     def name(self) -> str:
@@ -109,6 +112,7 @@ class PullSurvey:
         Raises:
             CollectionError: it can't be collected any more, or is another one now.
         """
+        self._collection = rules.collection
         if now - self._refreshed_at > REFRESH:
             check_source(newest, self.identity(), rules.collection)
             self._refreshed_at = now
@@ -127,8 +131,15 @@ class PullSurvey:
             self._planned_at = now
         return planned
 
-    def release(self, newest: Entry) -> None:
-        """Do nothing: what was pulled is acknowledged where it is held."""
+    def release(self, newest: Entry) -> None:  # noqa: ARG002 - the log tells it
+        """Let what is durable be acknowledged, if it is held here; workers look for themselves."""
+        if self.is_here and self._collection:
+            self._look(self.reader.pulling(self.stream, _say))
+
+    def _look(self, pulling: Pulling) -> None:
+        """Look what became of the plans so far: none is worked on while another one is made."""
+        storage = open_storage(self._collection)
+        releasing_of(pulling, self.stream, storage).look(patience=0.0)
 
     def nothing_came(self) -> None:
         """Hear that a plan has brought nothing."""
@@ -154,6 +165,7 @@ class PullSurvey:
             return None
         if self._behind_since is not None and pulling.arrivals.are_over(self._behind_since):
             self._behind_since = None
+        self._look(pulling)
         waiting = pulling.keeper.waiting()
         self.lag = waiting.messages
         held = 0.0 if waiting.since is None else pulling.clock() - waiting.since

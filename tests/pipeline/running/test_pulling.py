@@ -26,10 +26,11 @@ from pipeline.running.local import LocalDrive, run_steps
 from tests.builders import at
 from tests.collecting import Recorder, entries_of, json_of, rows_of
 from tests.leased_stream import BEGIN, LeasedStream, MemorySource
-from tests.toy_pulls import MemoryReader, ToyPulls, acknowledging, memory_reader
+from tests.pulls_in_memory import MemoryReader, memory_reader
 from transforms.decoding.rules import RowRules
 from transforms.elements.observers import tell
 from transforms.process.process import new_process
+from transforms.read_pulls import ReadPulls
 from transforms.sources.contract import Remembering
 from transforms.sources.pubsub.held import Bounds
 from transforms.sources.pubsub.settings import SubscriptionReader
@@ -99,14 +100,14 @@ class Pulls:
     def steps(self) -> CollectTasks:
         """The graph."""
         return CollectTasks(
-            ToyPulls(self.reader),
+            ReadPulls(self.reader),
             GraphOptions(RowRules(), self.interval, self.batch_size, Output()),
         )
 
     @contextmanager
     def process(self, stop: threading.Event | None = None) -> Iterator[None]:
         """Be a process that acknowledges what it has committed."""
-        with new_process(stop) as process, acknowledging(self.reader, "stream"):
+        with new_process(stop) as process:
             process.observers.append(self.recorder)
             yield
 
@@ -344,11 +345,11 @@ def test_a_real_server_is_collected_and_gone_on_with(
     pubsub: PubSubServer = request.getfixturevalue(server)
     path = pubsub.create(f"drive-{new_token()}")
     reader = SubscriptionReader(pubsub.endpoint)
-    steps = CollectTasks(ToyPulls(reader), GraphOptions(RowRules(), INTERVAL, 1_000, Output()))
+    steps = CollectTasks(ReadPulls(reader), GraphOptions(RowRules(), INTERVAL, 1_000, Output()))
     collection = tmp_path / path.rpartition("/")[2]
     for numbers in (range(5_000), range(5_000, 5_010)):
         pubsub.publish(path, [json_of({"id": number}) for number in numbers])
-        with new_process(), acknowledging(reader, path):
+        with new_process():
             source = Subscription(path, pubsub.endpoint)
             rules = rules_of(collection, source.name)
             survey = PullSurvey(source, reader, is_here=True)

@@ -95,12 +95,17 @@ class Keeper:
             self._visit()
             return self._held.take(plan, messages, nbytes)
 
-    def release(self, ids: pa.Array | pa.ChunkedArray) -> None:
-        """Note that messages are durable: those that are held are acknowledged from now on."""
+    def release(self, ids: pa.Array | pa.ChunkedArray) -> int:
+        """Note that messages are durable: those that are held are acknowledged from now on.
+
+        Returns:
+            How many are held.
+        """
         with self._changed:
             self._visit()
-            self._held.release(ids)
+            released = self._held.release(ids)
             self._changed.notify_all()
+        return released
 
     def end_plan(self, plan: str) -> int:
         """Let what a plan has taken and nobody released wait for the next one; count it."""
