@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.options import kafka
+from pipeline.options import kafka, pubsub
 from pipeline.options.flags import Parser
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from pipeline.options.flags import Flags
     from transforms.sources.contract import SourceSettings
+    from transforms.sources.pubsub.settings import SubscriptionSettings
 
 __all__ = ["SOURCES", "SourceFlags", "check_source", "configure_sources"]
 
@@ -29,11 +30,11 @@ class SourceFlags(Protocol):
     def is_asked_for(self, args: argparse.Namespace) -> bool:
         """Tell whether any of them is there that names what to collect."""
 
-    def check(self, flags: Flags) -> SourceSettings:
+    def check(self, flags: Flags) -> SourceSettings | SubscriptionSettings:
         """Turn them into settings; mistakes are noted."""
 
 
-SOURCES: list[SourceFlags] = [kafka]
+SOURCES: list[SourceFlags] = [kafka, pubsub]
 
 
 def configure_sources(group: argparse._ArgumentGroup) -> None:
@@ -42,7 +43,7 @@ def configure_sources(group: argparse._ArgumentGroup) -> None:
         source.configure(group)
 
 
-def check_source(flags: Flags) -> SourceSettings:
+def check_source(flags: Flags) -> SourceSettings | SubscriptionSettings:
     """Return the settings of the source that is asked for; without any, the first says so."""
     asked = (source for source in SOURCES if source.is_asked_for(flags.args))
     chosen = next(asked, SOURCES[0])
