@@ -34,6 +34,7 @@ from transforms.elements.observers import tell
 from transforms.process.process import new_process
 from transforms.read_pulls import ReadPulls
 from transforms.sources.pubsub.held import Bounds
+from transforms.sources.pubsub.releasing import releasing_of
 from transforms.sources.pubsub.settings import SubscriptionReader
 from transforms.sources.pubsub.subscription import Subscription
 from transforms.writing.layout import Output
@@ -248,6 +249,21 @@ def test_a_cycle_planned_again_takes_the_messages_again(
     assert next(failures, None) is None
     assert_all(pulls, 5)
     assert pulls.stream.deliveries == 5
+
+
+def test_what_a_plan_has_left_waits_when_the_next_one_is_made(pulls: Pulls) -> None:
+    """Whether or not one is due: nobody works on a plan then."""
+    pulls.publish(*range(3))
+    with pulls.process():
+        topic = pulls.open()
+        topic.plan(NOTHING_ASKED)
+        pulling = pulls.reader.pulling("stream", print)
+        while pulling.keeper.waiting().messages < 3:
+            time.sleep(0.01)
+        releasing_of(pulling, "stream", topic.storage).takes("broken", 1)
+        assert pulling.keeper.take("broken", 10, 10**9).num_rows == 3
+        topic.plan(NOTHING_ASKED)
+        assert topic.survey.lag == 3
 
 
 def test_once_of_an_empty_subscription_ends(pulls: Pulls) -> None:
