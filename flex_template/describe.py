@@ -21,12 +21,13 @@ NO_PARAMETERS = {
     "--runner": "the launcher gives it",
     "--streaming": "accepted, but collecting is continuous anyway",
 }
-_REQUIRED = {"bootstrap_servers", "topics", "output"}
+_REQUIRED = {"output"}
 _DURATION = r"([0-9]+(ms|s|m|h|d))+"
 _NUMBER = r"[0-9][0-9_,]*"
 _INSTANT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}.*"
 _REGEXES = {
     "DURATION": _DURATION,
+    "BYTES": _NUMBER,
     "N": _NUMBER,
     "N|P%": _NUMBER + r"|[0-9]+(\.[0-9]+)?%",
     "ROWS": _NUMBER,
@@ -51,8 +52,8 @@ def metadata() -> dict[str, Any]:
     ]
     return {
         "name": "Batch Collection",
-        "description": "Collects Kafka topics in batch files at regular intervals, for machine "
-        "learning.",
+        "description": "Collects Kafka topics or Pub/Sub subscriptions in batch files at regular "
+        "intervals, for machine learning.",
         "streaming": True,
         "supportsExactlyOnce": True,
         "parameters": parameters,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "entry_point", "main"]
 
 COMMANDS = {
-    "collect": "collect Kafka topics in batch files at regular intervals (the default command)",
+    "collect": "collect topics or subscriptions in batch files at regular intervals (the default)",
     "demo": "the whole path in half a minute, with an embedded broker",
     "produce": "send sample messages at regular intervals",
     "follow": "hand each committed batch to a function, in order",

@@ -124,6 +124,20 @@ class ExpiredStatus:
     entries: int
 
 
+@dataclass(frozen=True, slots=True)
+class IdsStatus:
+    """What is remembered of messages that a leased source may hand out again.
+
+    ``kept`` are all ids, ``unanswered`` those of lists whose acknowledgement is not answered whole;
+    ``repeated`` are the messages that came again in the last cycles, and were left out.
+    """
+
+    kept: int
+    unanswered: int
+    bytes: int
+    repeated: int
+
+
 class Quantiles(NamedTuple):
     """Median and 99th percentile."""
 
@@ -151,7 +165,8 @@ class Status:
     ``dead_letters_by_reason`` are those that are there; of reasons that differ in values alone
     one stands for all. ``expired`` is None if nothing was, ``lag``
     (messages by partition) if it is not asked for or, for the reason ``lag_unknown``, not known.
-    ``unpublished_files`` of the newest entry are committed, and not visible (yet).
+    ``unpublished_files`` of the newest entry are committed, and not visible (yet). ``ids`` is None
+    where none are kept, as of a source with addresses.
     """
 
     uri: str
@@ -170,6 +185,7 @@ class Status:
     expired: ExpiredStatus | None = None
     unpublished_files: int = 0
     lag_unknown: str | None = None
+    ids: IdsStatus | None = None
 
     def to_json(self) -> str:
         """Return one JSON object; instants are RFC 3339, durations seconds."""
@@ -226,6 +242,18 @@ def _status(
         lag=None if end_offsets is None else _lag(newest, end_offsets),
         expired=expired,
         unpublished_files=len(unpublished(storage, newest)),
+        ids=_ids(newest, kept[-last:]),
+    )
+
+
+def _ids(newest: Entry, last: Sequence[Entry]) -> IdsStatus | None:
+    if not newest.ids:
+        return None
+    return IdsStatus(
+        kept=sum(file.ids for file in newest.ids),
+        unanswered=sum(file.ids for file in newest.ids if not file.acknowledged),
+        bytes=sum(file.bytes for file in newest.ids),
+        repeated=sum(entry.repeated for entry in last),
     )
 
 

@@ -20,6 +20,7 @@ from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.streams import forgiven_output
 from transforms.process.events import Note
 from transforms.process.process import new_process
+from transforms.sources.pubsub.settings import SubscriptionSettings
 
 if TYPE_CHECKING:
     import threading
@@ -47,6 +48,9 @@ def run(options: CollectOptions) -> int:
 
 
 def _run(options: CollectOptions) -> int:
+    if isinstance(options.source, SubscriptionSettings):
+        for note in options.source.prepare():
+            say(note, to=sys.stderr)
     # flags and their mistakes need none of these: Beam, and Kafka's client
     if options.engine is not None:
         from pipeline.running.engine import run_on_engine  # noqa: PLC0415
@@ -77,7 +81,9 @@ def _run(options: CollectOptions) -> int:
 def _places(options: CollectOptions) -> list[Path]:
     """Return the directories of this machine that collections lie in."""
     storage = open_storage(options.output)
-    found = [storage.local_path(name) for name in options.source.names]
+    source = options.source
+    names = source.collections if isinstance(source, SubscriptionSettings) else source.names
+    found = [storage.local_path(name) for name in names]
     return [path for path in found if path is not None]
 
 

@@ -1,4 +1,4 @@
-"""``batch-collection demo``: the whole path on an embedded broker, before the user's eyes."""
+"""``batch-collection demo``: the whole path, on a broker of its own or an emulator."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from batch_collection.loading import extra
+from batch_collection.paths import new_token
 from pipeline.options.flags import Flags, Parser
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.display import is_cycle, said
@@ -26,7 +29,7 @@ from transforms.sources.samples import sample_message
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
     from rich.status import Status
@@ -48,11 +51,12 @@ _LONGEST = timedelta(minutes=1)  # the embedded broker keeps little, and drops w
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """``output`` None: a new temporary directory."""
+    """``output`` None: a new temporary directory; ``is_pubsub``: an emulator, not Kafka."""
 
     interval: timedelta
     windows: int
     output: Path | None
+    is_pubsub: bool = False
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +75,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"where the collection lies: DIR/{TOPIC} (default: a new temporary directory)",
     )
+    parser.add_argument(
+        "--pubsub",
+        action="store_true",
+        help="collect from the Pub/Sub emulator of PUBSUB_EMULATOR_HOST, instead of a Kafka of its "
+        "own",
+    )
 
 
 def check(args: argparse.Namespace) -> DemoOptions:
@@ -85,7 +95,14 @@ def check(args: argparse.Namespace) -> DemoOptions:
         interval <= _LONGEST and not interval % timedelta(seconds=1),
         f"--interval must be whole seconds, 1m at most, got {args.interval!r}",
     )
-    options = DemoOptions(interval, flags.number("windows"), flags.local("output"))
+    flags.check(
+        not args.pubsub or os.environ.get("PUBSUB_EMULATOR_HOST"),
+        "--pubsub needs an emulator; start one, as with `gcloud beta emulators pubsub start`, and "
+        "name it in PUBSUB_EMULATOR_HOST=HOST:PORT",
+    )
+    options = DemoOptions(
+        interval, flags.number("windows"), flags.local("output"), is_pubsub=args.pubsub
+    )
     flags.done()
     return options
 
@@ -111,25 +128,22 @@ def run(options: DemoOptions) -> int:
 
 def _collect(options: DemoOptions, output: Path, console: Console) -> bool:
     """Let windows close, then take what is left; return False if a signal came before."""
-    from transforms.sources.kafka.embedded import EmbeddedBroker  # noqa: PLC0415 - not needed for --help
-
     stopped = threading.Event()
 
     def stop() -> None:
         stopped.set()
         current().stop.set()
 
-    with stopped_by_signals(stop), EmbeddedBroker() as broker:
-        broker.create_topic(TOPIC)
+    stage = _pubsub() if options.is_pubsub else _kafka()
+    with stopped_by_signals(stop), stage as (words, feed, where):
         flags = [
-            f"--bootstrap_servers={broker.bootstrap_servers}",
-            f"--topics={TOPIC}",
+            *words,
             f"--interval={options.interval.seconds}s",
             f"--batch_size={BATCH_SIZE}",
             f"--output={output}",
         ]
-        with _Feed(broker.bootstrap_servers) as feed:
-            _begin(flags, console)
+        with feed:
+            _begin(where, flags, console)
             lines = _WindowLines(console, options.windows)
             _drive(flags, lines, stopped)
         if stopped.is_set():
@@ -145,11 +159,58 @@ def _collect(options: DemoOptions, output: Path, console: Console) -> bool:
     return not stopped.is_set()
 
 
-def _begin(flags: Sequence[str], console: Console) -> None:
+class _Stage(NamedTuple):
+    """Where the demo plays: flags that lead there, what sends to it, and what it is."""
+
+    flags: list[str]
+    feed: _Feed
+    where: str
+
+
+@contextmanager
+def _kafka() -> Iterator[_Stage]:
+    """Run a broker of our own."""
+    from transforms.sources.kafka.embedded import EmbeddedBroker  # noqa: PLC0415 - not needed for --help
+    from transforms.sources.kafka.producer import SendingClient  # noqa: PLC0415 - as above
+
+    with EmbeddedBroker() as broker:
+        broker.create_topic(TOPIC)
+        servers = broker.bootstrap_servers
+        feed = _Feed()
+        client = SendingClient(servers, {}, feed.count)
+        feed.send, feed.flush = partial(client.send, TOPIC), client.flush
+        flags = [f"--bootstrap_servers={servers}", f"--topics={TOPIC}"]
+        yield _Stage(flags, feed, "an embedded broker runs")
+
+
+@contextmanager
+def _pubsub() -> Iterator[_Stage]:
+    """Create a subscription in a project of its own, of an emulator."""
+    extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")  # says how it is installed
+    from transforms.sources.pubsub.publisher import Publisher  # noqa: PLC0415 - not needed for --help
+    from transforms.sources.pubsub.settings import SubscriptionSettings  # noqa: PLC0415 - as above
+
+    project = f"projects/demo-{new_token()}"
+    topic, path = f"{project}/topics/{TOPIC}", f"{project}/subscriptions/{TOPIC}"
+    with closing(Publisher()) as publisher:
+        publisher.create(topic)
+        SubscriptionSettings((path,), topic=topic).prepare()
+        feed = _Feed()
+
+        def send(value: bytes) -> None:
+            publisher.publish(topic, [value])
+            feed.count()
+
+        feed.send = send
+        where = f"the emulator at {os.environ['PUBSUB_EMULATOR_HOST']} is used"
+        yield _Stage([f"--input_subscription={path}"], feed, where)
+
+
+def _begin(where: str, flags: Sequence[str], console: Console) -> None:
     rate = f"{1 / _EVERY_SECONDS:.0f} messages a second"
     sent = f"a JSON array of {RECORDS} {{timestamp, value}}"
     head = (
-        f"an embedded broker runs; a thread sends {rate} to {TOPIC},",
+        f"{where}; a thread sends {rate} to {TOPIC},",
         f"each {sent}. Now collecting, as this would (Ctrl-C ends it):",
         "",
     )
@@ -195,12 +256,11 @@ def _drive(flags: Sequence[str], lines: _WindowLines, stopped: threading.Event) 
 class _Feed:
     """A thread that sends messages until the end of its ``with`` block; then all are delivered."""
 
-    def __init__(self, servers: str) -> None:
-        from transforms.sources.kafka.producer import SendingClient  # noqa: PLC0415 - not needed for --help
-
+    def __init__(self) -> None:
         self.messages = 0
+        self.send: Callable[[bytes], object] = lambda _: None
+        self.flush: Callable[[float], object] = lambda _: None
         self._stop = threading.Event()
-        self._client = SendingClient(servers, {}, self._count)
         self._thread = threading.Thread(target=self._send, name="demo-producer", daemon=True)
 
     def __enter__(self) -> _Feed:  # noqa: PYI034 - Python 3.10 has no Self
@@ -210,15 +270,16 @@ class _Feed:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._client.flush(_LONGEST.total_seconds())
+        self.flush(_LONGEST.total_seconds())
 
     def _send(self) -> None:
         random, due = Random(), time.monotonic()  # noqa: S311 - sample values
         while not self._stop.wait(max(due - time.monotonic(), 0)):
-            self._client.send(TOPIC, sample_message(RECORDS, time.time, random))
+            self.send(sample_message(RECORDS, time.time, random))
             due = max(due + _EVERY_SECONDS, time.monotonic() - 1)
 
-    def _count(self, _: Delivered) -> None:
+    def count(self, _: Delivered | None = None) -> None:
+        """Count a message that has arrived."""
         self.messages += 1
 
 

@@ -181,6 +181,14 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
     )
     if repeated := sum(cycle.repeated_rows for cycle in found.cycles):
         yield "perhaps repeated", f"{repeated:,} rows of panes that came with other rows before"
+    if (ids := found.ids) is not None:
+        yield (
+            "ids kept",
+            (
+                f"{ids.kept:,}, {humanised_bytes(ids.bytes)}, {ids.unanswered:,} of them not "
+                f"known to be acknowledged; {ids.repeated:,} messages came again in these cycles"
+            ),
+        )
     if totals.lost:
         yield "LOST", f"{totals.lost:,} offsets were gone before they were read"
     yield "window end to visible", _quantiles(found.latency.window_end)

@@ -30,6 +30,7 @@ from transforms.decoding.known import DECODERS
 from transforms.decoding.row_time import ATTRIBUTE, FIELD
 from transforms.decoding.rules import RowRules
 from transforms.elements.plan import DeadLetterLimit
+from transforms.sources.pubsub.settings import SubscriptionSettings
 from transforms.writing.layout import METADATA, Output
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ _SECOND = timedelta(seconds=1)
 class CollectOptions:
     """What ``collect`` was asked to do; see the flags of the same names."""
 
-    source: SourceSettings
+    source: SourceSettings | SubscriptionSettings
     start: str
     is_start_given: bool
     until: datetime | None
@@ -147,7 +148,8 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--output",
         metavar="DIR",
-        help="where collections lie: DIR/TOPIC; DIR may be gs://bucket/prefix (required)",
+        help="where collections lie: DIR/TOPIC or DIR/SUBSCRIPTION; DIR may be "
+        "gs://bucket/prefix (required)",
     )
     configure_files(group)
     configure_decoding(group)
@@ -155,7 +157,7 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
         "--shards",
         metavar="N",
         help="files an interval, each a share of the partitions, in parallel on an engine "
-        f"(default: 1, on an engine {SHARDS})",
+        f"(default: 1, of Kafka on an engine {SHARDS})",
     )
 
 
@@ -269,9 +271,10 @@ def check(args: argparse.Namespace) -> CollectOptions:
         f"--interval must be whole seconds, got {args.interval!r}",
     )
     is_direct = args.runner == DIRECT_RUNNER
-    if args.shards is None:
-        args.shards = "1" if is_direct else str(SHARDS)
     source = check_source(flags)
+    if args.shards is None:
+        is_one = is_direct or isinstance(source, SubscriptionSettings)
+        args.shards = "1" if is_one else str(SHARDS)
     options = CollectOptions(
         source=source,
         start=_start(flags),

@@ -168,8 +168,10 @@ def _defaults(
         defaults += [f"--prism_location={prism}"] if prism else []
         defaults += [] if is_loud else ["--prism_log_level=error"]
     if args.runner == DATAFLOW_RUNNER:
-        if not given.job_name and args.topics:
-            name = re.sub(r"[^a-z0-9]+", "-", f"collect-{args.topics}".lower())[:60].strip("-")
+        streams = args.topics or args.input_subscription or args.create_subscription
+        if not given.job_name and streams:
+            streams = ",".join(each.rpartition("/")[2] for each in streams.split(","))
+            name = re.sub(r"[^a-z0-9]+", "-", f"collect-{streams}".lower())[:60].strip("-")
             defaults.append(f"--job_name={name}")
         if not any(getattr(given, name, None) for name in _PACKAGES):
             defaults.append(f"--setup_file={setup_file()}")

@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 
     from pipeline.options.flags import Flags
 
-__all__ = ["check", "configure", "is_asked_for"]
+__all__ = ["KIND", "check", "configure", "is_asked_for"]
 
 
+KIND = "Kafka"
 _HERE = re.compile(r"(localhost|127\.[\d.]+|0\.0\.0\.0|\[?::1\]?)(:\d+)?")
 
 
 def configure(group: argparse._ArgumentGroup) -> None:
     """Declare the flags."""
     group.add_argument(
-        "--bootstrap_servers", metavar="HOST:PORT,...", help="Kafka brokers (required)"
+        "--bootstrap_servers",
+        metavar="HOST:PORT,...",
+        help="Kafka brokers (required, but for Pub/Sub)",
     )
     group.add_argument(
-        "--topics", metavar="A,B", help="topics, each a collection of its own (required)"
+        "--topics",
+        metavar="A,B",
+        help="Kafka topics, each a collection of its own (required, but for Pub/Sub)",
     )
     group.add_argument(
         "--group_id",

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.options import kafka
+from pipeline.options import kafka, pubsub
+from pipeline.options.flags import Parser
 
 if TYPE_CHECKING:
     import argparse
 
     from pipeline.options.flags import Flags
     from transforms.sources.contract import SourceSettings
+    from transforms.sources.pubsub.settings import SubscriptionSettings
 
 __all__ = ["SOURCES", "SourceFlags", "check_source", "configure_sources"]
 
 
 class SourceFlags(Protocol):
-    """The flags of a source: a module beside this one."""
+    """The flags of a source, whose ``KIND`` is its name: a module beside this one."""
+
+    @property
+    def KIND(self) -> str:  # noqa: N802 - a constant of a module
+        """The source's name, for people."""
 
     def configure(self, group: argparse._ArgumentGroup) -> None:
         """Declare them; values stay text until ``check``."""
@@ -24,11 +30,11 @@ class SourceFlags(Protocol):
     def is_asked_for(self, args: argparse.Namespace) -> bool:
         """Tell whether any of them is there that names what to collect."""
 
-    def check(self, flags: Flags) -> SourceSettings:
+    def check(self, flags: Flags) -> SourceSettings | SubscriptionSettings:
         """Turn them into settings; mistakes are noted."""
 
 
-SOURCES: list[SourceFlags] = [kafka]
+SOURCES: list[SourceFlags] = [kafka, pubsub]
 
 
 def configure_sources(group: argparse._ArgumentGroup) -> None:
@@ -37,7 +43,23 @@ def configure_sources(group: argparse._ArgumentGroup) -> None:
         source.configure(group)
 
 
-def check_source(flags: Flags) -> SourceSettings:
+def check_source(flags: Flags) -> SourceSettings | SubscriptionSettings:
     """Return the settings of the source that is asked for; without any, the first says so."""
     asked = (source for source in SOURCES if source.is_asked_for(flags.args))
-    return next(asked, SOURCES[0]).check(flags)
+    chosen = next(asked, SOURCES[0])
+    for other in SOURCES:
+        if other is not chosen:
+            _refuse(flags, other, chosen)
+    return chosen.check(flags)
+
+
+def _refuse(flags: Flags, other: SourceFlags, chosen: SourceFlags) -> None:
+    """Note the flags of another source than the one that is collected from."""
+    parser = Parser(add_help=False)
+    other.configure(parser.add_argument_group())
+    for action in parser._actions:  # noqa: SLF001 - argparse has no other way
+        flags.check(
+            getattr(flags.args, action.dest) == action.default,
+            f"{action.option_strings[0]} is for {other.KIND}, and these flags collect from "
+            f"{chosen.KIND}; leave one of both out",
+        )

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from batch_collection.parallel import AT_ONCE, ahead
 from batch_collection.paths import new_token
 from pipeline.graph import CollectTasks, GraphOptions
 from pipeline.planning.pins import Pins
 from pipeline.planning.planner import PlanRules
+from pipeline.planning.pull_survey import PullSurvey
 from pipeline.planning.survey import Survey
 from pipeline.planning.topic import TopicCollection, open_collection
+from transforms.read_pulls import ReadPulls
 from transforms.read_slices import ReadSlices
+from transforms.sources.pubsub.settings import SubscriptionSettings
 
 if TYPE_CHECKING:
     from pipeline.options.collect import CollectOptions
-    from transforms.sources.contract import AddressedSource, Connection
+    from transforms.sources.contract import AddressedSource, Connection, LeasedSource
+    from transforms.sources.pubsub.settings import Subscriptions
 
 __all__ = ["collect_tasks", "open_topic", "open_topics"]
 
 
-def open_topics(options: CollectOptions, connection: Connection) -> list[TopicCollection]:
+def open_topics(
+    options: CollectOptions, connection: Connection | Subscriptions
+) -> list[TopicCollection]:
     """Begin, or take up, each source's collection, some at once, as a storage is waited for."""
     sources = connection.sources(options.source.names)
-    opened = partial(open_topic, options, run_id=new_token())
+    opened = partial(open_topic, options, run_id=new_token(), is_here=True)
     return list(ahead(opened, sources, min(AT_ONCE, len(sources) - 1)))
 
 
-def open_topic(options: CollectOptions, source: AddressedSource, run_id: str) -> TopicCollection:
-    """Begin, or take up, one source's collection."""
+def open_topic(
+    options: CollectOptions,
+    source: AddressedSource | LeasedSource,
+    run_id: str,
+    *,
+    is_here: bool = False,
+) -> TopicCollection:
+    """Begin, or take up, one source's collection; ``is_here``: this process runs its tasks, too."""
     pins = Pins(
         interval=options.interval,
         row_time=options.rules.row_time,
@@ -38,23 +50,38 @@ def open_topic(options: CollectOptions, source: AddressedSource, run_id: str) ->
         schema=options.schema,
         reserved=options.rules.reserved,
     )
-    survey = Survey(source, options.until)
+    survey = _survey(options, source, is_here=is_here)
     return open_collection(survey, pins, _plan_rules(options, source.name, run_id))
+
+
+def _survey(
+    options: CollectOptions, source: AddressedSource | LeasedSource, *, is_here: bool
+) -> Survey | PullSurvey:
+    if isinstance(options.source, SubscriptionSettings):
+        return PullSurvey(cast("LeasedSource", source), options.source.reader(), is_here)
+    return Survey(cast("AddressedSource", source), options.until)
+
+
+def _reading(options: CollectOptions) -> ReadPulls | ReadSlices:
+    if isinstance(options.source, SubscriptionSettings):
+        return ReadPulls(options.source.reader())
+    return ReadSlices(options.source.reader(), options.skip_lost)
 
 
 def collect_tasks(options: CollectOptions) -> CollectTasks:
     """Return the graph, with what its steps need to know."""
-    reading = ReadSlices(options.source.reader(), options.skip_lost)
     steps = GraphOptions(
         rules=options.rules,
         interval=options.interval,
         batch_size=options.batch_size,
         output=options.files,
     )
-    return CollectTasks(reading, steps)
+    return CollectTasks(_reading(options), steps)
 
 
 def _plan_rules(options: CollectOptions, name: str, run_id: str) -> PlanRules:
+    source = options.source
+    remembering = source.remembering if isinstance(source, SubscriptionSettings) else None
     return PlanRules(
         collection=f"{options.output}/{name}",
         topic=name,
@@ -67,4 +94,5 @@ def _plan_rules(options: CollectOptions, name: str, run_id: str) -> PlanRules:
         skip_lost=options.skip_lost,
         until=options.until,
         max_dead_letters=options.max_dead_letters,
+        remembering=remembering,
     )

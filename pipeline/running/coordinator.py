@@ -18,6 +18,7 @@ from batch_collection.windows import format_duration, utc_now
 from pipeline.planning.planner import Asked
 from pipeline.planning.topic import TopicCollection, dead_letters_of
 from pipeline.running.policy import POLL, may_pass, pause_after
+from pipeline.showing.wording import stream_name
 from transforms.committing.commit import read_note
 from transforms.elements.failure import NOTHING, text_of
 from transforms.process.events import Away, Back, CycleBegan, CycleCommitted, GivenUp, Note
@@ -243,5 +244,5 @@ class Coordinator:
 
 def _where(newest: Entry) -> str:
     if newest.cause == "start":
-        return f"begins to collect {newest.source.topic}"
-    return f"goes on after cycle {newest.cycle} of {newest.source.topic}"
+        return f"begins to collect {stream_name(newest.source)}"
+    return f"goes on after cycle {newest.cycle} of {stream_name(newest.source)}"

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from pipeline.showing.lines import say, shown
+from pipeline.showing.wording import stream_name
 from transforms.process.events import (
     Away,
     Back,
@@ -61,7 +62,7 @@ def _cycle_line(event: CycleCommitted) -> str:
     read = sum(part.messages for part in entry.reads)
     dead_letters = sum(file.messages for file in entry.dead_letters)
     parts = [
-        f"{entry.committed_at:%H:%M:%S}  {entry.source.topic}  cycle {entry.cycle}",
+        f"{entry.committed_at:%H:%M:%S}  {stream_name(entry.source)}  cycle {entry.cycle}",
         f"{read:,} messages",
         f"{sum(file.rows for file in entry.files):,} rows in {_count(len(entry.files), 'file')}",
         f"{sum(file.rows for file in entry.carry):,} waiting",
@@ -81,7 +82,7 @@ def _maintenance_line(event: CycleCommitted) -> str:
     """Say in one line that a command has made an entry, behind which collecting goes on."""
     entry = event.entry
     return (
-        f"{entry.committed_at:%H:%M:%S}  {entry.source.topic}  cycle {entry.cycle}  "
+        f"{entry.committed_at:%H:%M:%S}  {stream_name(entry.source)}  cycle {entry.cycle}  "
         f"{entry.cause} by host={entry.host} pid={entry.pid}; collecting goes on after it"
     )
 

@@ -18,6 +18,7 @@ __all__ = [
     "described_source",
     "humanised_bytes",
     "humanised_duration",
+    "stream_name",
 ]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -38,8 +39,14 @@ def described_instant(instant: datetime) -> str:
 
 
 def described_source(source: Source) -> str:
-    """Write what a collection collects: ``kafka topic sensor``, ``beam``."""
-    return f"{source.kind} topic {source.topic}" if source.topic else source.kind
+    """Write what a collection collects: ``kafka topic sensor``, ``pubsub subscription ...``."""
+    stream = "subscription" if source.kind == "pubsub" else "topic"
+    return f"{source.kind} {stream} {source.topic}" if source.topic else source.kind
+
+
+def stream_name(source: Source) -> str:
+    """Return what a collection's stream is called, without a path to it."""
+    return source.topic.rpartition("/")[2]
 
 
 def humanised_bytes(count: float) -> str:

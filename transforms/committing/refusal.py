@@ -1,7 +1,7 @@
 """Which cycles are not committed although their account closes: of too many messages no rows. Pure.
 
 A wrong flag makes dead letters of all messages, and what the first entries say is kept for ever.
-Neither are those that would say nothing: pulls may bring no message.
+Neither are those of pulls that would say nothing: they may bring no message.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def refusal(
 
 
 def _nothing(plan: Plan, tasks: Sequence[Report]) -> Failure | None:
-    """Refuse an entry by which nothing was read, no window is closed and no row has moved."""
-    if plan.boundary != plan.previous_boundary:
+    """Refuse an entry of pulls that brought nothing, by which no window is closed, no row moved."""
+    if plan.remembering is None or plan.boundary != plan.previous_boundary:
         return None
     is_something = any(
         task.taken or task.batches or any(read.end > read.start for read in task.reads)

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.errors import LogError, StorageError
-from batch_collection.inspection.status import Latency, OpenWindow, status
+from batch_collection.inspection.status import IdsStatus, Latency, OpenWindow, status
+from batch_collection.log.entries import create_entry
+from batch_collection.log.entry import IdFile
 from batch_collection.log.expiry import first_cycle
 from batch_collection.paths import entry_path, is_checkpoint
 from batch_collection.publishing.expire import expire
@@ -242,3 +244,17 @@ def test_an_entry_that_is_not_published_counts(collector: Collector) -> None:
     collector.collect(dead_letter(12, "late one"), published=False)
 
     assert status(collector.storage).dead_letters_by_reason["late one"] == 1
+
+
+def test_ids_that_are_kept_are_those_of_the_newest_entry(collector: Collector) -> None:
+    """What came again is summed over the last cycles; without ids nothing is said."""
+    assert status(collector.storage).ids is None
+    for repeated, answered in ((2, True), (3, False)):
+        files = (
+            IdFile("ids/a", "", 7, 70, "0", acknowledged=True),
+            IdFile("ids/b", "", 5, 50, "0", acknowledged=answered),
+        )
+        entry = replace(collector.plan(boundary=None), ids=files, repeated=repeated)
+        collector.newest = create_entry(collector.storage, entry)
+    assert status(collector.storage).ids == IdsStatus(12, 5, 120, repeated=5)
+    assert status(collector.storage, last=1).ids == IdsStatus(12, 5, 120, repeated=3)

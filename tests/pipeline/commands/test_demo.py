@@ -22,6 +22,8 @@ from pipeline.options.flags import Parser
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tests.services.pubsub import PubSubServer
+
 ROOT = Path(__file__).parents[3]
 CLOSED = re.compile(r"\d\d:\d\d:\d\d  \d\d:\d\d:\d\d-\d\d:\d\d:\d\d +([\d,]+) +(\d+)  (\d+\.\d)")
 PRODUCED = re.compile(r"stopped producing after [\d,]+ messages of 10 rows: ([\d,]+) rows")
@@ -44,6 +46,31 @@ def number(found: re.Match[str] | None) -> int:
     """Return the number that a pattern's group holds."""
     assert found is not None
     return int(found[1].replace(",", ""))
+
+
+@pytest.mark.slow
+def test_it_plays_on_an_emulator_of_pubsub_as_well(
+    emulator: PubSubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a subscription of its own; each row produced is there once, as far as it has come.
+
+    The emulator may hold some for pulls that are over: those come a minute later, or never here.
+    """
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", emulator.endpoint.removeprefix("http://"))
+    process = started("--pubsub", "--interval=2s", "--windows=2", f"--output={tmp_path}")
+    output, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert len(CLOSED.findall(output)) >= 2
+    assert 0 < number(VERDICT.search(output)) <= number(PRODUCED.search(output))
+
+
+def test_an_emulator_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is nobody's own Pub/Sub that is filled with samples."""
+    monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
+    with pytest.raises(CollectionError, match=r"^--pubsub needs an emulator; start one"):
+        checked(["--pubsub"])
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")
+    assert checked(["--pubsub"]).is_pubsub
 
 
 def checked(flags: Sequence[str]) -> demo_command.DemoOptions:

@@ -35,6 +35,8 @@ WRONG = [
     ["nonsense"],
     ["collect", *GIVEN, "--interval=soon"],
     ["collect", *GIVEN, "--num_workers", "3", "--update"],
+    ["collect", "--input_subscription=orders", "--output=out"],
+    ["collect", *GIVEN, "--max_leased=10"],
     ["collect", *GIVEN, "--runner=Prism", "--job_name=a"],
     ["produce", *GIVEN[:2], "--every=soon"],
     ["redrive", "PATH", "--numbers=even"],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer
 
-from batch_collection.inspection.status import status
+from batch_collection.inspection.status import IdsStatus, status
 from batch_collection.paths import entry_path
 from batch_collection.publishing.expire import expire
 from batch_collection.storage.local import LocalStorage
@@ -248,3 +248,13 @@ def test_sizes_have_three_digits(count: int, text: str) -> None:
 def test_durations_have_two_units(seconds: float, text: str) -> None:
     """The highest ones."""
     assert humanised_duration(timedelta(seconds=seconds)) == text
+
+
+def test_ids_that_are_kept_are_shown(collector: Collector) -> None:
+    """Of a leased source, with what came again."""
+    found = replace(status(collector.storage), ids=IdsStatus(12_000, 300, 102_000, repeated=4))
+    (line,) = (line for line in described(found, at("10:33:10")) if "ids kept" in line)
+    assert line.split("ids kept")[1].strip() == (
+        "12,000, 102 kB, 300 of them not known to be acknowledged; 4 messages came again in these "
+        "cycles"
+    )

@@ -24,7 +24,6 @@ def check(*words: str) -> SubscriptionSettings:
     """Turn flags into settings."""
     parser = Parser()
     collect.configure(parser)
-    pubsub.configure(parser.add_argument_group())
     flags = Flags(parser.parse_args(words))
     settings = pubsub.check(flags)
     flags.done()

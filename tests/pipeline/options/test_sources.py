@@ -86,6 +86,22 @@ def test_a_collection_of_another_source_is_refused(
     assert "was collected from folder, not other; use another --output" in capsys.readouterr().err
 
 
+def test_flags_of_two_sources_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of the source that is not collected from, whichever was asked for first."""
+    assert collect(tmp_path, tmp_path / "out", "--group_id=a", "-Xacks=1") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {flag} is for Kafka, and these flags collect from folder; leave one of both out"
+        for flag in ("--group_id", "-X")
+    ]
+    assert collect(tmp_path, tmp_path / "out", "--bootstrap_servers=a:1", "--topics=a") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {flag} is for folder, and these flags collect from Kafka; leave one of both out"
+        for flag in ("--folder", "--streams")
+    ]
+
+
 def test_without_any_the_first_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     """Kafka, as before there was another."""
     assert SOURCES[0] is kafka

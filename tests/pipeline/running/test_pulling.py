@@ -33,6 +33,7 @@ from transforms.elements.failure import SCHEMA_CHANGE, Failure
 from transforms.elements.observers import tell
 from transforms.process.process import new_process
 from transforms.read_pulls import ReadPulls
+from transforms.sources.contract import Remembering
 from transforms.sources.pubsub.held import Bounds
 from transforms.sources.pubsub.releasing import releasing_of
 from transforms.sources.pubsub.settings import SubscriptionReader
@@ -62,6 +63,7 @@ def rules_of(collection: Path, name: str) -> PlanRules:
         batch_size=1_000,
         max_messages=10_000,
         max_ahead=timedelta(hours=1),
+        remembering=Remembering(),
     )
 
 
@@ -275,20 +277,21 @@ def test_once_of_an_empty_subscription_ends(pulls: Pulls) -> None:
 def test_nothing_is_closed_while_the_source_is_away(pulls: Pulls) -> None:
     """What was published then would be late; it is said once, and again when it is back."""
     pulls.publish(*range(3))
-    topic: TopicCollection
     with pulls.process():
         topic = pulls.open()
         keeper = pulls.reader.pulling("stream", pulls.recorder.notes.append).keeper
+        while not topic.survey.is_over:
+            topic.plan(NOTHING_ASKED)
+            time.sleep(0.01)
         pulls.reader.source.away = True
-        keeper.pull(1e9)
         while not pulls.recorder.notes:
+            keeper.pull(1e9)
             time.sleep(0.01)
         pulls.now = at("10:31:00")
-        drive = LocalDrive([topic], pulls.steps, once=True, clock=lambda: pulls.now)
-        assert topic.survey.plan(topic.newest, pulls.now, topic.rules, NOTHING_ASKED) is None
+        assert topic.plan(NOTHING_ASKED) is None
         assert not topic.survey.is_over
         pulls.reader.source.away = False
-        drive.run()
+        LocalDrive([topic], pulls.steps, once=True, clock=lambda: pulls.now).run()
     assert_all(pulls, 3)
     (away, *_) = pulls.recorder.notes
     assert away == "cannot pull: source=stream is away; trying again"

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from batch_collection.log.entry import CarryFile, Entry, PartitionRead, Source
 from tests.builders import first_entry
-from tests.tasks import NOON, plan
+from tests.tasks import MINUTE, NOON, plan
 from transforms.committing.refusal import FEWEST, refusal
 from transforms.decoding.row_time import row_times
 from transforms.elements.failure import NOTHING, Failure
 from transforms.elements.plan import DeadLetterLimit
 from transforms.elements.report import Report
+from transforms.sources.contract import Remembering
 
 SCHEMA = {"id": "int64", "meta": {"ts": "string"}, "all": ["int64"]}
 
@@ -167,10 +168,11 @@ def test_too_many_dead_letters_are_told_with_the_commonest_reason(
 
 def test_an_entry_that_would_say_nothing_is_not_made() -> None:
     """Pulls may bring nothing; but a boundary, an offset, a batch or carry is something."""
-    still = plan(boundary=NOON, previous_boundary=NOON)
+    still = plan(boundary=NOON, previous_boundary=NOON, remembering=Remembering())
     nothing, lost = task(0), replace(task(0), reads=(PartitionRead(0, 5, 6, lost=1),))
     waiting = CarryFile("carry/x", NOON, 1, 0, 1, "crc")
     assert refusal(still, before(), [nothing, nothing], SCHEMA) == Failure(NOTHING, "nothing came")
     for something in (task(1), lost, replace(nothing, taken=(waiting,))):
         assert refusal(still, before(), [nothing, something], SCHEMA) is None
-    assert refusal(plan(), before(), [nothing], SCHEMA) is None
+    assert refusal(replace(still, boundary=NOON + MINUTE), before(), [nothing], SCHEMA) is None
+    assert refusal(replace(still, remembering=None), before(), [nothing], SCHEMA) is None

@@ -12,6 +12,7 @@ from transforms.sources.contract import Remembering
 from transforms.sources.pubsub.arrivals import Arrivals
 from transforms.sources.pubsub.held import Bounds
 from transforms.sources.pubsub.keeper import Keeper
+from transforms.sources.pubsub.naming import collection_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,6 +89,11 @@ class SubscriptionSettings:
     topic: str | None = None
     bounds: Bounds = field(default_factory=Bounds)
     remembering: Remembering = field(default_factory=Remembering)
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """What the collections of the subscriptions are called."""
+        return tuple(map(collection_of, self.names))
 
     def prepare(self) -> list[str]:
         """Create the subscription that flags ask for, if it isn't there; return what to say of it.

@@ -16,6 +16,7 @@ from batch_collection.log.entry import Source
 from batch_collection.windows import format_duration
 from transforms.sources.contract import HEADERS, LEASED, Terms
 from transforms.sources.pubsub.client import Client, refusals, request
+from transforms.sources.pubsub.naming import collection_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +34,6 @@ _LEASE_BYTES = 4  # what Protobuf adds to each, at most
 _IN_FLIGHT = 8
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)  # before what was refused for now is told again
 _DELETED_TOPIC = "_deleted-topic_"
-_ESCAPED = str.maketrans({each: f"%{ord(each):02X}" for each in "~+%"})
 _EXPORTS = {
     "bigquery_config": "BigQuery",
     "bigtable_config": "Bigtable",
@@ -68,7 +68,7 @@ class Subscription:
     @property
     def name(self) -> str:
         """The subscription's name without its project; ``~ + %`` as in a URL."""
-        return self.path.rpartition("/")[2].translate(_ESCAPED)
+        return collection_of(self.path)
 
     def terms(self) -> Terms:
         """Ask how the subscription is set up; without the permission to, only that it is there."""
