@@ -100,6 +100,11 @@ class LeasedStream:
         with self.changed:
             return bool(self.left.keys() - self._held.keys())
 
+    @property
+    def deliveries(self) -> int:
+        """How often a message was handed out."""
+        return self._delivered
+
     def deliver(self, messages: int) -> list[Delivery]:
         """Hand out what waits, and what is held no longer."""
         with self.changed:

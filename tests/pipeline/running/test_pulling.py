@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,18 +27,21 @@ from tests.builders import at
 from tests.collecting import Recorder, entries_of, json_of, rows_of
 from tests.leased_stream import BEGIN, LeasedStream, MemorySource
 from tests.pulls_in_memory import MemoryReader, memory_reader
+from transforms.committing.settle import settle
 from transforms.decoding.rules import RowRules
+from transforms.elements.failure import SCHEMA_CHANGE, Failure
 from transforms.elements.observers import tell
 from transforms.process.process import new_process
 from transforms.read_pulls import ReadPulls
 from transforms.sources.contract import Remembering
 from transforms.sources.pubsub.held import Bounds
+from transforms.sources.pubsub.releasing import releasing_of
 from transforms.sources.pubsub.settings import SubscriptionReader
 from transforms.sources.pubsub.subscription import Subscription
 from transforms.writing.layout import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -206,6 +209,63 @@ def test_once_waits_until_nothing_comes_where_all_is_older_than_its_start(pulls:
     assert causes.count("backlog") >= 2
     assert causes[-1] == "interval"
     assert entries_of(pulls.path)[-1].boundary == at("10:30:50")
+
+
+def test_what_was_committed_but_not_acknowledged_is_known_when_it_comes_again(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between both, or answers that are lost: no row is made twice."""
+    pulls.publish(*range(5))
+    with monkeypatch.context() as patch:
+        patch.setattr(MemorySource, "acknowledge", lost)
+        pulls.once()
+    assert not pulls.stream.acknowledged
+    (named,) = entries_of(pulls.path)[-1].ids
+    assert (named.ids, named.acknowledged) == (5, False)
+    pulls.stream.clock.seconds += 500
+    pulls.publish(*range(5, 8))
+    pulls.now = at("10:30:11")
+    pulls.once(flush=True)
+    assert_all(pulls, 8)
+    assert sum(entry.repeated for entry in entries_of(pulls.path)) == 5
+
+
+def lost(source: MemorySource, leases: Sequence[str]) -> list[str]:
+    """Answer no acknowledgement."""
+    message = f"cannot acknowledge {len(leases)} messages: source={source.name} is away"
+    raise SourceError(message)
+
+
+def test_a_cycle_planned_again_takes_the_messages_again(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, without another delivery: they are held until their entry is there."""
+    pulls.publish(*range(5))
+    failures = iter([Failure(SCHEMA_CHANGE, "other types", {"id": "int64"})])
+
+    def refused(*arguments: Any) -> Any:
+        return next(failures, None) or settle(*arguments)
+
+    monkeypatch.setattr("transforms.committing.commit.settle", refused)
+    pulls.once(flush=True)
+    assert next(failures, None) is None
+    assert_all(pulls, 5)
+    assert pulls.stream.deliveries == 5
+
+
+def test_what_a_plan_has_left_waits_when_the_next_one_is_made(pulls: Pulls) -> None:
+    """Whether or not one is due: nobody works on a plan then."""
+    pulls.publish(*range(3))
+    with pulls.process():
+        topic = pulls.open()
+        topic.plan(NOTHING_ASKED)
+        pulling = pulls.reader.pulling("stream", print)
+        while pulling.keeper.waiting().messages < 3:
+            time.sleep(0.01)
+        releasing_of(pulling, "stream", topic.storage).takes("broken", 1)
+        assert pulling.keeper.take("broken", 10, 10**9).num_rows == 3
+        topic.plan(NOTHING_ASKED)
+        assert topic.survey.lag == 3
 
 
 def test_once_of_an_empty_subscription_ends(pulls: Pulls) -> None:
