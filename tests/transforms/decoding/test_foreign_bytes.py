@@ -27,7 +27,7 @@ OBJECT = '{"a":1}'
             b"\xef\xbb\xbf" + OBJECT.encode(),
             "but JSON behind a byte order mark; send UTF-8 without",
         ),
-        (gzip.compress(OBJECT.encode()), "but gzip; send it uncompressed"),
+        (gzip.compress(OBJECT.encode(), mtime=0), "but gzip; send it uncompressed"),
         (OBJECT.encode("utf-16"), "but UTF-16; send UTF-8"),
         (OBJECT.encode("utf-16-le"), "but UTF-16; send UTF-8"),
         (OBJECT.encode("utf-16-be"), "but UTF-16; send UTF-8"),
