@@ -98,7 +98,7 @@ class Client:
         options = [*_UNLIMITED, _RECONNECT]
         if self._is_plain:
             return grpc.insecure_channel(self.where, options=options)
-        transports = extra("google.pubsub_v1.services.subscriber.transports", "pubsub")
+        transports = extra("google.pubsub_v1.services.subscriber.transports", "google-cloud-pubsub")
         try:
             return transports.SubscriberGrpcTransport.create_channel(
                 self.where, options=[*options, _KEEPALIVE]
@@ -136,4 +136,4 @@ def refusals(error: grpc.RpcError) -> Mapping[str, str]:
 
 def _plain(name: str) -> Any:
     """Return the Protobuf class below one of the client's."""
-    return getattr(extra("google.pubsub_v1.types.pubsub", "pubsub"), name).pb()
+    return getattr(extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub"), name).pb()
