@@ -111,6 +111,9 @@ def tensorflow_ways(root: Path) -> dict[str, Callable[[], int]]:
         "the same, .unbatch().batch(1_024)": lambda: _lengths(
             generated(131_072).unbatch().batch(SIZE).take(500)
         ),
+        "from_generator(to_batches(131_072)).rebatch(1_024)": lambda: _lengths(
+            generated(131_072).rebatch(SIZE)
+        ),
         "from_tensor_slices(a table), .batch(1_024)": in_memory,
         "to_tf(1_024)": lambda: _lengths(view.to_tf(SIZE, columns=COLUMNS)),
         "from_generator(to_batches(32))": lambda: _lengths(generated(32).take(5_000)),

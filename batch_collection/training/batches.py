@@ -246,13 +246,13 @@ class Batches(Generic[_Cut]):
         return self.in_groups(1)
 
     def in_groups(self, count: int) -> Iterator[_Cut]:
-        """Yield ``count`` batches as one, the last group of an epoch what is left."""
+        """Yield up to ``count`` batches as one, no more than are read at once, of one epoch."""
         if not self._resumes:
             self._row, self._until = 0, self._end_after(self._epoch)
         self._resumes = False
         epoch, row, until = self._epoch, self._row, self._until
         while self.batches_an_epoch and (until is None or epoch < until):
-            for batch, end in self._cut(epoch, row, self.rules.batch_size * count):
+            for batch, end in self._cut(epoch, row, lambda: self._rows_of(count)):
                 self._epoch, self._row, self._until = epoch, end, until
                 yield batch
             epoch, row = epoch + 1, 0
@@ -339,20 +339,26 @@ class Batches(Generic[_Cut]):
         low, high = self._shard()
         return worker_range(high - low, self.rules.batch_size, *self._worker)
 
-    def _cut(self, epoch: int, row: int, size: int) -> Iterator[tuple[_Cut, int]]:
-        """Yield cuts of ``size`` rows from ``row`` of this worker on, and the row after each."""
+    def _rows_of(self, count: int) -> int:
+        """Return the rows of so many batches, or of as many as may be in memory twice."""
+        size = self.rules.batch_size
+        return size if count == 1 else size * max(min(self._block_rows() // size, count), 1)
+
+    def _cut(self, epoch: int, row: int, size: Callable[[], int]) -> Iterator[tuple[_Cut, int]]:
+        """Yield cuts of ``size()`` rows from ``row`` of this worker on, and the row after each."""
         kind = self._kind
         begin, high = self._range()
         at = begin + row
         held: list[Any] = []
-        lacking = size
+        lacking = 0
         for first, rows, made in self._blocks(epoch, at, high):
+            lacking = lacking or size()
             start, stop = max(at - first, 0), min(high - first, rows)
             while stop - start >= lacking:
                 cut = kind.cut(made, start, start + lacking)
                 start, at = start + lacking, at + lacking
                 yield kind.join([*held, cut]) if held else cut, at - begin
-                held, lacking = [], size
+                held, lacking = [], size()
             if start < stop:
                 held.append(kind.cut(made, start, stop))
                 lacking, at = lacking - (stop - start), at + stop - start

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["tensorflow_dataset"]
 
 
-_HANDED_OVER = 64 * 1024  # rows, about: each time Python is called by TensorFlow costs
+_HANDED_OVER = 128 * 1024  # rows, about: each time Python is called by TensorFlow costs
 
 
 def tensorflow_dataset(
@@ -39,7 +39,8 @@ def tensorflow_dataset(
 
     Text and bytes are ``tf.string``, instants int64 microseconds since the Unix epoch, ragged rows
     a ``tf.RaggedTensor``. A loop that comes to its end is followed by the next epoch. Many batches
-    at once are handed to TensorFlow, which cuts them.
+    at once are handed to TensorFlow, which cuts them; it reads nothing ahead, so that a loop that
+    is left has not come to its end there.
 
     Raises:
         CollectionError: no column is read, or the place to begin at is that of other batches.
@@ -70,17 +71,20 @@ def tensorflow_dataset(
     signature = {name: _signature(spec, rows) for name, spec in arrays.specs.items()}
     dataset = tf.data.Dataset.from_generator(made, output_signature=signature)
     if several > 1:
-        dataset = dataset.flat_map(
-            lambda group: tf.data.Dataset.from_tensors(group).rebatch(
-                size, drop_remainder=rules.drop_remainder
+        if rules.repeat == 1 and state is None:  # one epoch, or no batch may reach over its end
+            dataset = dataset.rebatch(size, drop_remainder=rules.drop_remainder)
+        else:
+            dataset = dataset.flat_map(
+                lambda group: tf.data.Dataset.from_tensors(group).rebatch(
+                    size, drop_remainder=rules.drop_remainder
+                )
             )
-        )
     if state is None:  # or the first loop would be shorter than the others
         endless = rules.repeat is None and batches.batches_an_epoch > 0
         count = batches.batches_an_epoch * (rules.repeat or 1)
         count = tf.data.INFINITE_CARDINALITY if endless else count
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    return dataset.prefetch(2) if rules.prefetch else dataset
+    return dataset
 
 
 def _signature(spec: Spec, rows: int | None) -> Any:

@@ -93,6 +93,7 @@ def test_ctrl_c_while_a_command_runs_is_heard() -> None:
     """It can let go of what it holds; then the exit code is the shell's."""
     program = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it may come ignored
         "from pipeline.commands import status\n"
         "def interrupted(args):\n"
         "    try:\n"

@@ -6,6 +6,7 @@ __all__ = ["told_by_bytes"]
 
 
 _FRAME = 5  # of Confluent's schema registry: a zero byte, and a schema's id
+_MOST_ID = 1 << 24  # ids are counted from 1 or 100,001; garbage is seldom so small
 _STARTS = {
     b"\x1f\x8b": "gzip; send it uncompressed, and let Kafka compress (compression.type)",
     b"\x28\xb5\x2f\xfd": "zstd; send it uncompressed, and let Kafka compress (compression.type)",
@@ -26,9 +27,9 @@ def told_by_bytes(message: bytes) -> str | None:
             return what
     if message.startswith(_WITHOUT_MARK):
         return "UTF-16; send UTF-8"
-    if message[:1] != b"\0" or len(message) <= _FRAME:
-        return None
     schema_id = int.from_bytes(message[1:_FRAME], "big")
+    if message[:1] != b"\0" or len(message) <= _FRAME or not 0 < schema_id < _MOST_ID:
+        return None
     kind = "JSON" if message[_FRAME : _FRAME + 1] in {b"{", b"["} else "Avro or Protobuf"
     return (
         f"{kind} framed for a schema registry (schema id {schema_id}); send it as JSON without the "

@@ -200,7 +200,7 @@ def test_too_many_reasons_are_not_kept(tmp_path: Path) -> None:
     """They are read from the files then, as ever."""
     collector = Collector(LocalStorage(str(tmp_path)))
     collector.start()
-    letters = [dead_letter(n, f"reason {n}") for n in range(MOST_REASONS + 1)]
+    letters = [dead_letter(n, f"reason r{n}") for n in range(MOST_REASONS + 1)]
     collector.collect(*letters)
     mend(collector.storage, 1)
 

@@ -125,6 +125,18 @@ def test_a_side_is_read_like_any_view(tmp_path: Path) -> None:
     assert "by device" in repr(parts["a"])
 
 
+def test_groups_that_begin_anywhere_have_their_rows_of_a_side(tmp_path: Path) -> None:
+    """Whatever eighth of them a group begins with: a side is remembered by a bit a row."""
+    whole = TableCollector.at(tmp_path, row_group=13).collect((0, numbered(0, 200)))
+    side = whole.split({"a": 0.5, "b": 0.5}, by="id")["a"]
+    expected = side.to_arrow(["id"]).column(0).to_pylist()
+
+    for first in range(0, len(expected), 7):
+        batches = side.to_arrow_batches(1, ["id"])
+        batches.skip(first)
+        assert [batch.column(0)[0].as_py() for batch in batches] == expected[first:]
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 9), st.none() | st.integers(0, 9))
 def test_shards_of_a_side_are_balanced(

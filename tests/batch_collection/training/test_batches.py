@@ -383,6 +383,8 @@ def test_wide_rows_are_read_few_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     assert flat(ids(batches)) == list(range(4000))
     assert max(read) <= 300
 
+    groups = view.to_arrow_batches(10).in_groups(1000)
+    assert {group.num_rows for group in groups} <= {100, *range(10, 301, 10)}
     read.clear()
     assert flat(ids(view.to_arrow_batches(64, ["id"]))) == list(range(4000))
     assert read == [100, 3900]

@@ -149,6 +149,19 @@ def test_each_loop_is_an_epoch(view: Collection) -> None:
     assert ids(view.to_tf(10, state=batches.state_dict(), skip=13, **options)) == found[14:]
 
 
+@pytest.mark.parametrize("columns", [["id"], ["id", "l"]])
+def test_a_loop_left_before_its_end_begins_again(tmp_path: Path, columns: list[str]) -> None:
+    """However near it was: nothing comes to the end of an epoch before the loop does."""
+    rows = numbered(0, 40).append_column("l", pa.array([[1]] * 40))
+    view = TableCollector.at(tmp_path).collect((0, rows))
+    dataset = view.to_tf(10, columns=columns, shuffle=1)
+    for _ in dataset.take(3):
+        pass
+    first, second = ids(dataset), ids(dataset)
+
+    assert first + second == ids(view.to_tf(10, columns=columns, shuffle=1, repeat=2))
+
+
 def test_a_step_alone_is_no_place(tmp_path: Path) -> None:
     """A collection that has grown has other rows there."""
     collector = TableCollector.at(tmp_path)

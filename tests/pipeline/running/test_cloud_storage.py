@@ -23,6 +23,7 @@ import batch_collection
 from batch_collection.inspection.audit import audit
 from batch_collection.storage.opening import open_storage
 from pipeline.cli import main
+from pipeline.running.outcome import OTHER_COLLECTOR
 from tests.builders import at
 from tests.collecting import (
     Collecting,
@@ -363,7 +364,7 @@ def test_of_two_collectors_one_wins_and_the_other_says_who_won(
         CollectorProcess([stream], output, *LIVE) as other,
     ):
         loser, winner = first_to_end(stream, one, other)
-        assert loser.end() == 1, loser.lines
+        assert loser.end() == OTHER_COLLECTOR, loser.lines
         winner.wait_for("cycle")
         winner.send(signal.SIGTERM)
         assert winner.end() == 0, winner.lines
@@ -406,7 +407,7 @@ def test_a_collector_that_slept_while_another_committed_changes_nothing_any_more
         assert (rival.returncode, "cycle" in rival.stderr) == (0, True), rival.stderr
         committed = log_of(f"{output}/{stream.name}")
         zombie.send(signal.SIGCONT)
-        assert zombie.end() == 1, zombie.lines
+        assert zombie.end() == OTHER_COLLECTOR, zombie.lines
     assert "error: another collector (host=" in zombie.lines[-1]
     assert sorted(log_of(f"{output}/{stream.name}")) == sorted(committed)
 

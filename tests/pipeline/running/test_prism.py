@@ -15,6 +15,7 @@ import batch_collection
 from batch_collection.inspection.audit import audit
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant, utc_now
+from pipeline.running.outcome import OTHER_COLLECTOR
 from tests.collecting import (
     CollectorProcess,
     Producing,
@@ -139,7 +140,7 @@ def test_a_worker_that_is_killed_costs_nothing(
 def test_of_two_collectors_the_loser_says_who_won(
     kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
 ) -> None:
-    """Its job ends with exit code 1 and one line, and what is collected stays exact."""
+    """Its job ends with an exit code of its own and one line, and what is collected stays exact."""
     stream = Stream(kafka)
     with (
         Producing(stream, a_second=500),
@@ -149,7 +150,7 @@ def test_of_two_collectors_the_loser_says_who_won(
         for _ in range(10):  # until it is the quicker one
             if run_command([stream], tmp_path, *FLAGS[:3], "--once").returncode == 0:
                 break
-        assert one.end() == 1, one.lines
+        assert one.end() == OTHER_COLLECTOR, one.lines
     assert "error: another collector (host=" in one.lines[-1]
     assert not any("Traceback" in line for line in one.lines), one.lines
     finish(stream, tmp_path, *FLAGS[:3])

@@ -27,7 +27,7 @@ OBJECT = '{"a":1}'
             b"\xef\xbb\xbf" + OBJECT.encode(),
             "but JSON behind a byte order mark; send UTF-8 without",
         ),
-        (gzip.compress(OBJECT.encode()), "but gzip; send it uncompressed"),
+        (gzip.compress(OBJECT.encode(), mtime=0), "but gzip; send it uncompressed"),
         (OBJECT.encode("utf-16"), "but UTF-16; send UTF-8"),
         (OBJECT.encode("utf-16-le"), "but UTF-16; send UTF-8"),
         (OBJECT.encode("utf-16-be"), "but UTF-16; send UTF-8"),
@@ -43,7 +43,10 @@ def test_the_cause_is_named(message: bytes, told: str) -> None:
     assert errors(done)[1].endswith("; --input_format=bytes keeps messages as they are")
 
 
-@pytest.mark.parametrize("message", [b"", b"hello", b"\0", b"\0\0\0\0\1", b"{", OBJECT.encode()])
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"hello", b"\0", b"\0\0\0\0\1", bytes(range(9)), bytes(9), b"{", OBJECT.encode()],
+)
 def test_what_tells_nothing_is_nothing_special(message: bytes) -> None:
     """The parser's own reason stays."""
     assert told_by_bytes(message) is None

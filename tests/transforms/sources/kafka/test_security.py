@@ -203,7 +203,8 @@ def test_a_mistake_is_one_line_that_names_the_flag_and_no_secret(
     began = time.monotonic()
     assert guarded.collect(listener, tmp_path, properties) == 2
     assert time.monotonic() - began < 10
-    (line,) = capfd.readouterr().err.splitlines()
+    *meanwhile, line = capfd.readouterr().err.splitlines()
+    assert all(each.endswith(" ...") for each in meanwhile), meanwhile
     assert line.startswith("error: ")
     assert told in line
     assert "--consumer_config or -X" in line
