@@ -128,13 +128,14 @@ def _configure_windows(group: argparse._ArgumentGroup) -> None:
         "--timestamp",
         metavar="RULE",
         default="record",
-        help="a row's time: record (Kafka's), field:NAME (dots lead into objects; "
-        'field:"meta.ts".x keeps a dot), or collected (arrival) (default: record)',
+        help="a row's time: record (Kafka's, or when it was published), field:NAME (dots lead into "
+        'objects; field:"meta.ts".x keeps a dot), of Pub/Sub attribute:NAME, or collected '
+        "(arrival) (default: record)",
     )
     group.add_argument(
         "--timestamp_unit",
         metavar="s|ms|us|ns",
-        help="unit of a time field of numbers (default: none, for RFC 3339 texts)",
+        help="unit of numbers in a time field or attribute (default: none, for RFC 3339 texts)",
     )
     group.add_argument(
         "--max_ahead",
@@ -179,7 +180,8 @@ def configure_files(group: argparse._ArgumentGroup) -> None:
         "--metadata",
         metavar="none|position|full",
         default="position",
-        help="columns _partition _offset _timestamp _index, with full also _key _headers "
+        help="columns _partition _offset _timestamp _index, with full also _key _headers; of "
+        "Pub/Sub _message_id _publish_time _index, with full also _ordering_key _attributes "
         "(default: position)",
     )
 
