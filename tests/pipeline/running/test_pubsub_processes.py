@@ -60,6 +60,7 @@ def publish(pubsub: PubSubServer, path: str, numbers: range) -> None:
     pubsub.publish(path, [json_of({"id": number}) for number in numbers])
 
 
+@pytest.mark.faults  # leases are waited for
 def test_what_a_killed_collector_held_comes_again_and_is_there_once(
     emulator: PubSubServer, tmp_path: Path
 ) -> None:
