@@ -16,13 +16,14 @@ import pytest
 
 from tests.builders import at
 from tests.collecting import ROOT, Collecting, Recorder, Stream, check, entries_of, sending
+from transforms.process.events import CycleCommitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from batch_collection.log.entry import Entry
-    from pipeline.planning.planner import Planned
+    from transforms.process.events import Event
 
 pytestmark = pytest.mark.slow
 
@@ -89,8 +90,12 @@ class Watcher(Recorder):
     samples: list[Sample] = field(default_factory=list)
     _spent: float = 0.0
 
-    def end(self, entry: Entry, planned: Planned, took: timedelta) -> None:  # noqa: ARG002
-        """Count the cycle."""
+    def __call__(self, event: Event, /) -> None:
+        """Count the cycle that is committed."""
+        if isinstance(event, CycleCommitted):
+            self._count(event.entry)
+
+    def _count(self, entry: Entry) -> None:
         self.cycles += 1
         if self.cycles % EVERY:
             return
