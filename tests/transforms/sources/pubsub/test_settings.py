@@ -140,6 +140,6 @@ def test_without_the_extra_it_is_said_how_to_install_it() -> None:
 def test_collections_are_called_as_subscriptions_without_their_project() -> None:
     """What some stores and shells take for something else is written as in a URL."""
     paths = ("projects/p/subscriptions/a.b-c_1", "projects/p/subscriptions/x~y+z%2")
-    settings = SubscriptionSettings(paths)
+    settings = SubscriptionSettings(paths, "http://127.0.0.1:1")  # which wants no login
     assert settings.collections == ("a.b-c_1", "x%7Ey%2Bz%252")
     assert [source.name for source in settings.connect().sources(paths)] == [*settings.collections]
