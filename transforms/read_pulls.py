@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_collection.errors import CollectionError
 from batch_collection.log.entries import read_entry
 from batch_collection.log.entry import IdFile, PartitionRead
 from batch_collection.paths import entry_path, ids_path, new_token, staged_path
 from batch_collection.storage.checksum import crc32c
 from batch_collection.storage.opening import open_storage
+from transforms.elements.attempt import attempted
 from transforms.elements.chunk import REPORTS, Chunk
-from transforms.elements.observers import clocked, tell
+from transforms.elements.observers import tell
 from transforms.elements.report import Gathered, Report, report_on
-from transforms.process.events import MessagesRead, Note
+from transforms.process.events import Note
 from transforms.process.process import current
 from transforms.sources.contract import LEASED_MESSAGES, Remembering
 from transforms.sources.pubsub.claims import claim
@@ -78,20 +78,8 @@ class _PullFn(beam.DoFn):
         if storage.size(entry_path(task.plan.cycle)) is not None:
             return
         end = Chunk(task, new_token(), LEASED_MESSAGES.empty_table(), last=True)
-        try:
-            found = _Attempt(storage, self.reader, task, end.attempt).claimed()
-            for table in clocked("read", _parts(found.messages)):
-                tell(MessagesRead(task.plan.collection, table.num_rows))
-                yield Chunk(task, end.attempt, table)
-                if end.attempt in current().abandoned:
-                    return
-        except CollectionError as error:
-            yield beam.pvalue.TaggedOutput(REPORTS, report_on(end).failed(error))
-            return
-        finally:
-            current().abandoned.discard(end.attempt)
-        yield end
-        yield beam.pvalue.TaggedOutput(REPORTS, found.report(end))
+        attempt = _Attempt(storage, self.reader, task)
+        yield from attempted(end, attempt.tables(), attempt.report)
 
 
 class _Claimed(NamedTuple):
@@ -133,7 +121,17 @@ class _Attempt:
     storage: Storage
     reader: SubscriptionReader
     task: Task
-    token: str
+    _claimed: _Claimed | None = None
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Pull and claim, and yield what is claimed in parts that are decoded at once."""
+        self._claimed = self.claimed()
+        yield from _parts(self._claimed.messages)
+
+    def report(self, end: Chunk) -> Report:
+        """Return the report on all of it."""
+        assert self._claimed is not None  # noqa: S101 - it was read
+        return self._claimed.report(end)
 
     def claimed(self) -> _Claimed:
         """Pull, drop what the log has, and claim the rest."""

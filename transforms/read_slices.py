@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING
 import apache_beam as beam
 import pyarrow as pa
 
-from batch_collection.errors import CollectionError
 from batch_collection.log.entry import PartitionRead
 from batch_collection.parallel import prefetched
 from batch_collection.paths import entry_path, new_token
 from batch_collection.storage.opening import open_storage
+from transforms.elements.attempt import attempted
 from transforms.elements.chunk import REPORTS, Chunk
-from transforms.elements.observers import clocked, tell
 from transforms.elements.report import Report, report_on
-from transforms.process.events import MessagesRead
-from transforms.process.process import current
 from transforms.sources.contract import MESSAGES, Gap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
@@ -67,24 +64,11 @@ class _ReadFn(beam.DoFn):
             return
         end = Chunk(task, new_token(), MESSAGES.empty_table(), last=True)
         tally = _Count()
-        try:
-            slices = self.reader.read(task.slices, skip_lost=self.skip_lost)
-            for found in clocked("read", prefetched(slices)):
-                if isinstance(found, Gap):
-                    tally.lost[found.partition] += found.end - found.start
-                else:
-                    tally.add(found)
-                    tell(MessagesRead(task.plan.collection, found.num_rows))
-                    yield Chunk(task, end.attempt, pa.Table.from_batches([found]))
-                if end.attempt in current().abandoned:
-                    return
-        except CollectionError as error:
-            yield beam.pvalue.TaggedOutput(REPORTS, report_on(end).failed(error))
-            return
-        finally:
-            current().abandoned.discard(end.attempt)
-        yield end
-        yield beam.pvalue.TaggedOutput(REPORTS, tally.report(end))
+        yield from attempted(end, self._tables(task, tally), tally.report)
+
+    def _tables(self, task: Task, tally: _Count) -> Iterator[pa.Table]:
+        slices = self.reader.read(task.slices, skip_lost=self.skip_lost)
+        yield from tally.counted(prefetched(slices))
 
 
 @dataclass
@@ -94,9 +78,15 @@ class _Count:
     messages: Counter[int] = field(default_factory=Counter)
     lost: Counter[int] = field(default_factory=Counter)
 
-    def add(self, found: pa.RecordBatch) -> None:
-        for partition in found.column("partition").value_counts().to_pylist():
-            self.messages[partition["values"]] += partition["counts"]
+    def counted(self, found: Iterable[pa.RecordBatch | Gap]) -> Iterator[pa.Table]:
+        """Count what comes, and yield the messages."""
+        for each in found:
+            if isinstance(each, Gap):
+                self.lost[each.partition] += each.end - each.start
+                continue
+            for partition in each.column("partition").value_counts().to_pylist():
+                self.messages[partition["values"]] += partition["counts"]
+            yield pa.Table.from_batches([each])
 
     def report(self, end: Chunk) -> Report:
         reads = tuple(
