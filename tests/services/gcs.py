@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import time
 from importlib import resources
@@ -20,6 +19,7 @@ from urllib.request import urlopen
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from tests.services.guarded import free_port
 from tests.services.made import Made, UnavailableError, run
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class FakeGcs:
     def __init__(self, program: Callable[[], Path] = bundled_server) -> None:
         """Choose the program; ``with`` starts and kills it."""
         self._program = program()
-        self.address = _free_address()
+        self.address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.address}"
         self._warden: subprocess.Popen[bytes] | None = None
 
@@ -154,9 +154,3 @@ class FakeGcs:
         with contextlib.suppress(OSError), urlopen(f"{self.url}/storage/v1/b", timeout=5):  # noqa: S310
             return True
         return False
-
-
-def _free_address() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"

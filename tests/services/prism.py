@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.services.guarded import Guarded, free_port
 from tests.services.made import Made, UnavailableError, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["PRISM", "PrismServer", "accepts", "prism_binary"]
+__all__ = ["PRISM", "PrismServer", "prism_binary"]
 
 VERSION = f"v{version('apache-beam')}"
 _MODULE = f"github.com/apache/beam/sdks/v2/go/cmd/prism@{VERSION}"
 _START_SECONDS = 30
-# Its standard input ends with the tests, whatever way they end, and then Prism is killed.
-_WARDEN = '"$@" & prism=$!; read -r _; kill -KILL $prism 2>/dev/null; wait $prism'
 
 
 def prism_binary(location: str | None = None, say: Callable[[str], None] | None = None) -> Path:
@@ -64,44 +60,13 @@ def _install(folder: Path) -> Path:
 PRISM = Made(f"go-prism-{VERSION}", "Prism", "about 2 minutes", ("go",), _install)
 
 
-class PrismServer:
+class PrismServer(Guarded):
     """A running Prism; jobs are submitted to ``endpoint``."""
 
     def __init__(self, binary: Path, folder: Path) -> None:
         """Start it and wait until it answers."""
         self.binary = binary
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.endpoint = f"localhost:{port}"
         command = [str(binary), f"--job_port={port}", "--serve_http=false"]
-        with (folder / "prism.log").open("ab") as log:
-            self._warden = subprocess.Popen(
-                ["/bin/sh", "-c", _WARDEN, "warden", *command],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + _START_SECONDS
-        while not accepts(port):
-            if time.monotonic() > deadline:
-                self.kill()
-                message = f"Prism did not start: {(folder / 'prism.log').read_text()[-1000:]}"
-                raise RuntimeError(message)
-            time.sleep(0.05)
-
-    def kill(self) -> None:
-        """Kill it, and wait until it is gone."""
-        if self._warden.stdin is not None and not self._warden.stdin.closed:
-            self._warden.stdin.close()
-        self._warden.wait()
-
-
-def accepts(port: int) -> bool:
-    """Tell whether somebody listens on this machine's port."""
-    try:
-        socket.create_connection(("localhost", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+        super().__init__("Prism", command, port, folder / "prism.log", _START_SECONDS)

@@ -6,17 +6,15 @@ They live no longer than the tests.
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.pubsub_v1.types import pubsub
 
+from tests.services.guarded import Guarded, free_port
 from tests.services.made import Made, UnavailableError, run
-from tests.services.prism import accepts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,8 +40,6 @@ func main() {
 """
 _PACKAGE = "google-cloud-cli-pubsub-emulator"
 _START_SECONDS = 60
-# Its standard input ends with the tests, whatever way they end, and then the server is killed.
-_WARDEN = '"$@" & server=$!; read -r _; kill -KILL $server 2>/dev/null; wait $server'
 
 
 def emulator_command() -> list[str]:
@@ -97,39 +93,17 @@ def _build(folder: Path) -> Path:
 PSTEST = Made(f"pstest-{_VERSION}", "pstest", "about 40 seconds", ("go",), _build)
 
 
-class PubSubServer:
+class PubSubServer(Guarded):
     """A running server; ``endpoint`` is what a source is given."""
 
     def __init__(self, command: Sequence[str], folder: Path) -> None:
         """Start it and wait until it answers."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.endpoint = f"http://127.0.0.1:{port}"
-        self._log = folder / "pubsub.log"
-        with self._log.open("ab") as log:
-            self._warden = subprocess.Popen(
-                ["/bin/sh", "-c", _WARDEN, "warden", *command, f"--port={port}"],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + _START_SECONDS
-        while not accepts(port):
-            if time.monotonic() > deadline:
-                self.kill()
-                message = f"the server did not start: {self._log.read_text()[-1000:]}"
-                raise RuntimeError(message)
-            time.sleep(0.05)
+        log = folder / "pubsub.log"
+        super().__init__("the server", [*command, f"--port={port}"], port, log, _START_SECONDS)
         limit = [("grpc.max_send_message_length", -1)]
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=limit)
-
-    def kill(self) -> None:
-        """Kill it, and wait until it is gone."""
-        if self._warden.stdin is not None and not self._warden.stdin.closed:
-            self._warden.stdin.close()
-        self._warden.wait()
 
     def create(self, name: str, **settings: Any) -> str:
         """Create a topic, and a subscription of it; return the subscription's path."""

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from tests.builders import at
 from tests.collecting import Stream, check, entries_of, run_command, sending
 from tests.services.below import outside
-from tests.services.prism import accepts
+from tests.services.guarded import accepts, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,9 +31,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 @contextlib.contextmanager
 def worker_pool(python: Path) -> Iterator[str]:
     """Start Beam's worker pool from an environment; give its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [str(python), "-m", "apache_beam.runners.worker.worker_pool_main"]
     process = subprocess.Popen(
         [*command, f"--service_port={port}"],
