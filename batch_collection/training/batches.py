@@ -204,7 +204,7 @@ class Batches(Generic[_Cut]):
             self._sequence, self._schema, self.rules, self._kind, self._view
         )
         part._worker = (index, count)
-        part._epoch, part._until = self._epoch, self._end_after(self._epoch)
+        part._begin(self._epoch)
         return part
 
     def __len__(self) -> int:
@@ -248,7 +248,7 @@ class Batches(Generic[_Cut]):
     def in_groups(self, count: int) -> Iterator[_Cut]:
         """Yield up to ``count`` batches as one, no more than are read at once, of one epoch."""
         if not self._resumes:
-            self._row, self._until = 0, self._end_after(self._epoch)
+            self._begin(self._epoch)
         self._resumes = False
         epoch, row, until = self._epoch, self._row, self._until
         while self.batches_an_epoch and (until is None or epoch < until):
@@ -280,7 +280,11 @@ class Batches(Generic[_Cut]):
         if epoch < 0:
             message = f"epoch must be at least 0, got {epoch}"
             raise CollectionError(message)
-        self._epoch, self._row, self._resumes = epoch, 0, False
+        self._begin(epoch)
+
+    def _begin(self, epoch: int) -> None:
+        self._epoch, self._row, self._until = epoch, 0, self._end_after(epoch)
+        self._resumes = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place after the last batch handed out, as plain JSON values."""

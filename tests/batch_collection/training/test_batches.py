@@ -156,6 +156,21 @@ def test_each_epoch_has_another_order_and_all_rows(view: Collection) -> None:
     assert flat(ids(again)) == epochs[2]
 
 
+def test_an_epoch_that_is_set_is_the_place_that_is_kept(view: Collection) -> None:
+    """What a state that is taken right then says, and where a loop that was left begins again."""
+    batches = view.to_arrow_batches(10, ["id"], shuffle=1)
+    batches.set_epoch(5)
+    again = view.to_arrow_batches(10, ["id"], shuffle=1)
+    again.load_state_dict(batches.state_dict())
+    assert batches.loop_epoch == again.loop_epoch == 5
+    next(iter(batches))
+    assert batches.loop_epoch == 5
+    expected = view.to_arrow_batches(10, ["id"], shuffle=1)
+    for _ in range(5):
+        flat(ids(expected))
+    assert flat(ids(again)) == flat(ids(expected))
+
+
 def test_rows_of_one_piece_are_mixed_anew_each_epoch(tmp_path: Path) -> None:
     """Though there is but one order of its pieces."""
     view = TableCollector.at(tmp_path).collect((0, numbered(0, 50)))
