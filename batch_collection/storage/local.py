@@ -16,6 +16,7 @@ from batch_collection.paths import (
     CARRY,
     DATA,
     DEAD_LETTERS,
+    IDS,
     LOG,
     STAGING,
     WINDOWS,
@@ -34,7 +35,7 @@ __all__ = ["LocalStorage", "open_directory"]
 
 
 _OURS = {CARRY, LOG, STAGING}
-_REACHED = (DATA, DEAD_LETTERS, LOG, WINDOWS)  # from staging, by rename or link
+_REACHED = (DATA, DEAD_LETTERS, IDS, LOG, WINDOWS)  # from staging, by rename or link
 _PROBE = f"{STAGING}/.probe"
 _TRIES = 10  # others may remove a draft, or a folder that is empty, between two steps of ours
 
@@ -273,15 +274,15 @@ def open_directory(path: str) -> LocalStorage:
 class _LocalSink(Sink):
     def __init__(self, file: BinaryIO, path: str, sync: Callable[[], None]) -> None:
         super().__init__()
-        self._file, self.local_path, self._sync = file, path, sync
+        self._file, self._path, self._sync = file, path, sync
 
     def write(self, content: Buffer) -> int:
-        with _failing("write", self.local_path):
+        with _failing("write", self._path):
             return self._file.write(content)
 
     def flush(self) -> None:
         if not self._file.closed:  # io's own close flushes, too
-            with _failing("write", self.local_path):
+            with _failing("write", self._path):
                 self._file.flush()
 
     def tell(self) -> int:
@@ -291,7 +292,7 @@ class _LocalSink(Sink):
         if self.closed:
             return
         try:
-            with _failing("write", self.local_path):
+            with _failing("write", self._path):
                 self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()

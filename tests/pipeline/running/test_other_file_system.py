@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from batch_collection.storage.contract import Storage
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
-FOLDERS = ["data", "dead_letters", "windows"]
+FOLDERS = ["data", "dead_letters", "ids", "windows"]
 
 
 @pytest.fixture
