@@ -354,7 +354,8 @@ class _Auditor:
         for read in entry.became:
             self._account.redriven(read, is_whole=is_told)
         if entry.dead_letters:
-            alone = replace(entry, panes=(), carry=(), schema={})  # nothing more is asked for
+            # nothing more is asked for
+            alone = replace(entry, panes=(), carry=(), ids=(), origins=(), schema={})
             self._letters |= {file.path: (alone, file) for file in entry.dead_letters}
 
     def _check_dead_letters(self, entry: Entry, file: DeadLetterFile, found: Evidence) -> None:
@@ -393,7 +394,10 @@ class _Auditor:
     def _read_ids(self, entry: Entry) -> Iterator[str]:
         """Look at the newest entry's lists of ids; yield what is wrong with them."""
         jobs = (
-            _Job(partial(evidence, self._storage, file, file.staged or file.path, id_rows))
+            _Job(
+                partial(evidence, self._storage, file, file.staged or file.path, id_rows),
+                weight(file),
+            )
             for file in entry.ids
         )
         found = each(self._storage, _done, jobs, lambda job: job.weight)

@@ -79,6 +79,11 @@ class Source:
     topic_id: str | None = None
     cluster_id: str | None = None
 
+    @property
+    def stream(self) -> str:
+        """What people call what ``topic`` names."""
+        return "subscription" if self.kind == "pubsub" else "topic"
+
 
 @dataclass(frozen=True, slots=True)
 class PartitionRead:
@@ -313,9 +318,9 @@ class Entry:
     @property
     def moves(self) -> tuple[tuple[str, str], ...]:
         """The staged and the visible path of every file that publishing moves."""
-        batches = tuple((file.staged, file.path) for file in self.files)
-        letters = tuple((file.staged, file.path) for file in self.dead_letters)
-        return batches + letters + tuple((file.staged, file.path) for file in self.new_ids)
+        files: tuple[BatchFile | DeadLetterFile | IdFile, ...]
+        files = (*self.files, *self.dead_letters, *self.new_ids)
+        return tuple((file.staged, file.path) for file in files)
 
     @property
     def new_ids(self) -> tuple[IdFile, ...]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from batch_collection.field_path import split_path
 from batch_collection.formats.known import format_of
-from batch_collection.formats.parquet import Parquet, with_nulls
+from batch_collection.formats.parquet import with_nulls
 from batch_collection.formats.told import Told
 from batch_collection.log.batch import in_parts, reading
 from batch_collection.reading.splits import leaf, leaf_at, leaf_type, skewed
@@ -173,7 +173,9 @@ class RowSequence:
         if not self.sides:
             return True
         schema = pa.schema([(path[0], self.unified.fields[path[0]])])
-        return leaf_at(self.table(batch, schema), path).null_count > 0
+        groups = tuple(range(len(self.outlines[batch].groups)))
+        rows = conformed(self._read_chosen(batch, groups, schema.names), schema)
+        return leaf_at(rows, path).null_count > 0
 
     @cached_property
     def _nulls(self) -> tuple[frozenset[str], ...]:
@@ -306,9 +308,7 @@ def _unpacked(packed: npt.NDArray[np.uint8], start: int, stop: int) -> npt.NDArr
 
 def _with_nulls(batch: Batch, outline: Outline) -> frozenset[str]:
     form = format_of(batch.path)
-    if not isinstance(form, Parquet):
-        return frozenset()
-    if outline.footer is None:
+    if outline.footer is None and form.reads_parts:
         outline = reading(batch, lambda source: form.outline(source, batch.path, batch.told))
     return with_nulls(outline)
 

@@ -70,12 +70,10 @@ class ArrayRules:
         Raises:
             CollectionError: names the option.
         """
-        for option, listed in (
-            ("columns", () if self.columns is None else self.columns),
-            ("exclude", self.exclude),
-            ("mask", self.mask),
-        ):
-            names(option, listed)
+        if self.columns is not None:
+            object.__setattr__(self, "columns", names("columns", self.columns))
+        for option in ("exclude", "mask"):
+            object.__setattr__(self, option, names(option, getattr(self, option)))
         mapping("casts", self.casts, "{'value': 'float32'}")
         mapping("fill", self.fill, "{'value': 0}")
         for name, length in mapping("lengths", self.lengths, "{'vector': 8}").items():
