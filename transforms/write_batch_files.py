@@ -12,13 +12,12 @@ import apache_beam as beam
 from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.storage.opening import open_storage
-from transforms.cutting.cut import CARRY, LATE
-from transforms.elements.observers import tell, timed
+from transforms.cutting.cut import CARRY
+from transforms.elements.observers import timed
 from transforms.elements.report import Report, add_up
-from transforms.process.events import FileStaged
 from transforms.process.process import current
 from transforms.writing.rows import BatchRows
-from transforms.writing.staging import bad_column, description, is_small, stage
+from transforms.writing.staging import bad_column, description, is_small, stage, tell_staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,10 +82,7 @@ class _Closing(NamedTuple):
         """Wait for the file; give the report, or why there is none."""
         try:
             report = self.report.wrote(**self.file.result().result())
-            for batch in report.batches:
-                file = batch.file
-                late = batch.timing == LATE
-                tell(FileStaged(self.collection, file.rows, file.bytes, is_late=late))
+            tell_staged(self.collection, report.batches)
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
             return self.report.unwritten(error, self.what)
         return report

@@ -13,7 +13,7 @@ from batch_collection.errors import LogError, WriteError
 from batch_collection.log.end import end_of_log
 from batch_collection.log.entries import append_entry
 from batch_collection.log.entry import FORMAT, FORMS, Awaited, Entry, Source
-from batch_collection.paths import new_token, of_cycle
+from batch_collection.paths import new_token
 from batch_collection.publishing.append import append
 from batch_collection.schema.arrow import to_arrow
 from batch_collection.schema.retyped import can_retype
@@ -22,12 +22,11 @@ from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_duration, utc_now
 from transforms.committing.ledger import ledger_of, place_of
 from transforms.committing.windows import (
-    OPEN_HORIZON,
     is_forgetful,
     open_horizon,
+    rebased_batch,
     windows_of,
 )
-from transforms.cutting.cut import timing_of
 from transforms.elements.observers import tell
 from transforms.process.events import CycleCommitted, PanesSkipped
 
@@ -192,20 +191,15 @@ def step_behind(newest: Entry, job: Job, reports: Iterable[PaneReport], now: dat
     boundary = max([*ends, *([newest.boundary] if newest.boundary else [])], default=None)
     mine = (Awaited(job.run, start, tuple(sorted(of))) for start, of in sorted(ended.items()))
     others = (each for each in newest.awaited if each.run != job.run)
-    horizon = (boundary or now) + OPEN_HORIZON
-    return Step(
-        cycle=newest.cycle + 1,
-        boundary=boundary,
-        previous_boundary=newest.boundary,
-        planned_at=now,
-        reports=panes,
-        awaited=tuple(
-            each
-            for each in (*others, *mine)
-            if each.window_start < horizon
-            and (boundary is None or each.window_start + newest.interval > boundary)
-        ),
+    step = Step(newest.cycle + 1, boundary, newest.boundary, now, panes, ())
+    horizon = open_horizon(step)
+    awaited = (
+        each
+        for each in (*others, *mine)
+        if each.window_start < horizon
+        and (boundary is None or each.window_start + newest.interval > boundary)
     )
+    return step._replace(awaited=tuple(awaited))
 
 
 def paned(newest: Entry, newest_digest: str, step: Step, job: Job) -> Entry | None:
@@ -262,7 +256,5 @@ def _rebased(
             )
             raise WriteError(message)
     for batch in report.batches:
-        path = of_cycle(batch.file.path, step.cycle)
-        timing = timing_of(step, batch.window_start + newest.interval)
-        file = replace(batch.file, path=path, types={**batch.file.types, **types})
-        yield batch._replace(timing=timing, file=file)
+        moved = rebased_batch(batch, step, newest)
+        yield moved._replace(file=replace(moved.file, types={**moved.file.types, **types}))

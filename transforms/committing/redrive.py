@@ -14,7 +14,7 @@ from batch_collection.schema.types import merge
 from batch_collection.storage.opening import open_storage
 from transforms.committing.commit import leave_note
 from transforms.committing.settle import settle
-from transforms.cutting.cut import timing_of
+from transforms.committing.windows import rebased_batch
 from transforms.elements.failure import OUTRUN, Failure
 from transforms.elements.report import Report, add_up
 
@@ -107,13 +107,7 @@ def _rebased(report: Report, plan: Plan, newest: Entry) -> Report:
     """Give files the names of the cycle that they come to, and panes their timing in it."""
     return replace(
         report,
-        batches=tuple(
-            batch._replace(
-                timing=timing_of(plan, batch.window_start + newest.interval),
-                file=replace(batch.file, path=of_cycle(batch.file.path, plan.cycle)),
-            )
-            for batch in report.batches
-        ),
+        batches=tuple(rebased_batch(batch, plan, newest) for batch in report.batches),
         dead_letters=tuple(
             replace(file, path=of_cycle(file.path, plan.cycle)) for file in report.dead_letters
         ),

@@ -77,5 +77,4 @@ def _with_gathered(known: dict[str, IdFile], gathered: Iterable[Gathered]) -> li
 
 
 def _is_over(file: IdFile, rules: Remembering) -> bool:
-    lasts = rules.horizon if file.acknowledged else rules.retention
-    return file.age >= lasts.total_seconds()
+    return file.age >= rules.lasts(acknowledged=file.acknowledged).total_seconds()

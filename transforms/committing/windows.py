@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from batch_collection.log.entry import Pane
+from batch_collection.paths import of_cycle
 from transforms.cutting.cut import EARLY, ON_TIME, Boundaries, timing_of
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import Entry
     from transforms.elements.report import WrittenBatch
 
-__all__ = ["OPEN_HORIZON", "Advance", "is_forgetful", "open_horizon", "windows_of"]
+__all__ = ["OPEN_HORIZON", "Advance", "is_forgetful", "open_horizon", "rebased_batch", "windows_of"]
 
 
 class Advance(Boundaries, Protocol):
@@ -46,6 +48,14 @@ def is_forgetful(plan: Advance, previous: Entry) -> bool:
         forgotten is not None
         and plan.boundary is not None
         and forgotten + previous.interval <= plan.boundary
+    )
+
+
+def rebased_batch(batch: WrittenBatch, plan: Advance, newest: Entry) -> WrittenBatch:
+    """Return a file with the name of the cycle that it comes to, and its timing in it."""
+    return batch._replace(
+        timing=timing_of(plan, batch.window_start + newest.interval),
+        file=replace(batch.file, path=of_cycle(batch.file.path, plan.cycle)),
     )
 
 

@@ -50,6 +50,8 @@ def objection(known: Schema, grown: Schema, fold: str, dropped: Schema | None = 
             "them for one; use one of them"
         )
     new = _added(known, grown)
+    if not new:
+        return None
     if fold == "ascii" and _is_named(new, lambda name: not name):
         return "a field's name is empty, and DuckDB puts another in its place; give it a name"
     if fold == "ascii" and _is_named(new, lambda name: "\0" in name):

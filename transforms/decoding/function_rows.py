@@ -19,6 +19,7 @@ from transforms.decoding.contract import (
     Piece,
     Reading,
     SchemaChange,
+    array_of,
     grow,
     halves,
     reason_of,
@@ -220,8 +221,5 @@ def check_instants(array: pa.Array, path: str) -> None:
 
 def struct_of(rows: pa.Table) -> pa.StructArray:
     """Return the rows as one struct array."""
-    columns = [
-        column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        for column in rows.columns
-    ]
+    columns = [array_of(column) for column in rows.columns]
     return pa.StructArray.from_arrays(columns, fields=list(rows.schema))

@@ -139,23 +139,14 @@ def _grown(known: Schema, type_: pa.StructType, types: Types) -> Schema:
 def _payload(array: pa.StructArray, schema: Schema) -> pa.StructArray:
     """Return rows under a schema that has all of their columns."""
     type_ = to_arrow(schema)
-    values = dict(zip([each.name for each in array.type], array.flatten(), strict=True))
-    columns = []
-    for column in type_:
-        found = values.get(column.name)
-        if found is None:
-            columns.append(pa.nulls(len(array), column.type))
-            continue
-        try:
-            columns.append(retyped(found, column.type, (column.name,)))
-        except MisfitError as error:
-            name = ".".join(step or "[]" for step in error.path)
-            _refuse(
-                f"column {name} is {column.type} and {found.type} came: {error}; {_CURE}", error
-            )
-    if not columns:
+    if not type_.num_fields:
         return pa.array([{}] * len(array), type_)
-    return pa.StructArray.from_arrays(columns, fields=list(type_))
+    try:
+        return retyped(array, type_, ())
+    except MisfitError as error:
+        name = ".".join(step or "[]" for step in error.path)
+        new, old = (each.field(str(error.path[0])).type for each in (type_, array.type))
+        _refuse(f"column {name} is {new} and {old} came: {error}; {_CURE}", error)
 
 
 def _table(times: Sequence[int], payload: pa.StructArray) -> pa.Table:

@@ -67,9 +67,7 @@ def load(message: bytes) -> Any:
     try:
         text = message.decode()
     except UnicodeDecodeError as error:
-        known = told_by_bytes(message)
-        what = f"UTF-8 at byte {error.start}" if known is None else f"JSON but {known}"
-        _refuse(f"not {what}; {_KEEP}")
+        _refuse_bytes(message, f"UTF-8 at byte {error.start}")
     if not text.strip(" \t\r\n"):
         _refuse("an empty message is no JSON; send null (a tombstone) or an object")
     try:
@@ -82,12 +80,15 @@ def load(message: bytes) -> Any:
     except Misfit:
         raise
     except (json.JSONDecodeError, RecursionError) as error:
-        known = told_by_bytes(message)
-        _refuse(
-            f"not JSON: {error}; {_KEEP}" if known is None else f"not JSON but {known}; {_KEEP}"
-        )
+        _refuse_bytes(message, f"JSON: {error}")
     except ValueError:  # Python's guard against integers that take it hours
         _refuse("an integer of thousands of digits; send it as text")
+
+
+def _refuse_bytes(message: bytes, what: str) -> NoReturn:
+    """Say what a message is not, or what its bytes tell that it is."""
+    known = told_by_bytes(message)
+    _refuse(f"not {what if known is None else f'JSON but {known}'}; {_KEEP}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

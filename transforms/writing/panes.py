@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from batch_collection.log.entry import Origin
-from batch_collection.parallel import AT_ONCE, in_parallel
+from batch_collection.parallel import AT_ONCE, ahead
 from batch_collection.windows import utc_now
 from transforms.cutting.batch import Batch
-from transforms.cutting.cut import LATE, Cutter
+from transforms.cutting.cut import Cutter
 from transforms.cutting.waiting import InMemory
 from transforms.decoding.given_rows import Types, rows_of
 from transforms.elements.observers import tell
 from transforms.elements.pane import PaneOrder
-from transforms.process.events import FileStaged, RowsDecoded
+from transforms.process.events import RowsDecoded
 from transforms.writing.rows import BatchRows
-from transforms.writing.staging import bad_column, description, stage
+from transforms.writing.staging import bad_column, description, stage, tell_staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -79,9 +79,7 @@ def stage_pane(
         for first in range(0, len(batches), AT_ONCE)
         for each in _staged(storage, batches[first : first + AT_ONCE], output)
     ]
-    for batch in written:
-        is_late = batch.timing == LATE
-        tell(FileStaged(job.collection, batch.file.rows, batch.file.bytes, is_late=is_late))
+    tell_staged(job.collection, written)
     return order.report().wrote(batches=tuple(written))
 
 
@@ -110,21 +108,16 @@ def _order(
 
 def _staged(storage: Storage, batches: Sequence[Batch], output: Output) -> list[WrittenBatch]:
     """Write some files; they become durable together."""
-    finished: dict[int, list[WrittenBatch]] = {batch.number: [] for batch in batches}
-
-    def finish(number: int, finishing: Callable[[], dict[str, Any]]) -> None:
-        finished[number] += finishing()["batches"]
-
-    closing = []
+    closing: list[Callable[[], dict[str, Any]]] = []
     for batch in batches:
         try:
-            encodes = stage(storage, batch, BatchRows.of(batch), output)
-            closing += [(batch.number, encode()) for encode in encodes]
+            closing += [encode() for encode in stage(storage, batch, BatchRows.of(batch), output)]
         except Exception as error:  # noqa: BLE001 - whatever it is, the pane is not written
             what, bad = description(batch, output), bad_column(batch, output)
             batch.order.report().unwritten(error, what, bad)
-    in_parallel(lambda each: finish(*each), closing)
-    return [_without_address(each) for files in finished.values() for each in files]
+    at_once = AT_ONCE if len(closing) > 1 else 0  # one needs no thread
+    finished = ahead(lambda finish: finish(), closing, at_once)
+    return [_without_address(batch) for each in finished for batch in each["batches"]]
 
 
 def _without_address(written: WrittenBatch) -> WrittenBatch:

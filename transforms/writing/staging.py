@@ -14,15 +14,16 @@ from batch_collection.paths import batch_path, carry_path, new_token, staged_pat
 from batch_collection.storage.checksum import ChecksumFile
 from batch_collection.storage.contract import Sink
 from batch_collection.windows import format_instant, from_microseconds
-from transforms.cutting.cut import CARRY
+from transforms.cutting.cut import CARRY, LATE
 from transforms.elements.headers import headers_by
-from transforms.elements.observers import timed
+from transforms.elements.observers import tell, timed
 from transforms.elements.report import WrittenBatch
 from transforms.elements.tables import COMPRESSED
+from transforms.process.events import FileStaged
 from transforms.writing.rows import BatchRows, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from typing_extensions import Buffer
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
     _Encode = Callable[[], _Finish]  # writes the last rows
 
-__all__ = ["bad_column", "description", "is_small", "stage"]
+__all__ = ["bad_column", "description", "is_small", "stage", "tell_staged"]
 
 _FEW_ROWS = 1_000  # no other thread begins sooner than they are encoded
 _SMALL = 1 << 20  # bytes of a file that may wait in memory until it is closed
@@ -113,6 +114,13 @@ def _is_writable(column: pa.Field, batch: Batch, output: Output) -> bool:
     except Exception:  # noqa: BLE001 - it can't, for whatever reason
         return False
     return True
+
+
+def tell_staged(collection: str, batches: Iterable[WrittenBatch]) -> None:
+    """Tell of files that are durable."""
+    for batch in batches:
+        is_late = batch.timing == LATE
+        tell(FileStaged(collection, batch.file.rows, batch.file.bytes, is_late=is_late))
 
 
 def stage(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> list[_Encode]:
