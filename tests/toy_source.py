@@ -68,8 +68,18 @@ class FolderSettings:
     """Streams below a folder."""
 
     kind: ClassVar[str] = KIND
+    remembering: ClassVar[None] = None
     names: tuple[str, ...]
     folder: Path
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """What the collections are called: as their streams."""
+        return self.names
+
+    def prepare(self) -> list[str]:
+        """Create nothing."""
+        return []
 
     def connect(self) -> FolderSettings:
         """Return itself: there is nothing to connect to."""

@@ -17,9 +17,8 @@ from batch_collection.storage.checksum import crc32c
 from batch_collection.storage.opening import open_storage
 from transforms.elements.attempt import attempted
 from transforms.elements.chunk import REPORTS, Chunk
-from transforms.elements.observers import tell
+from transforms.elements.observers import say
 from transforms.elements.report import Gathered, Report, report_on
-from transforms.process.events import Note
 from transforms.process.process import current
 from transforms.sources.contract import LEASED_MESSAGES, Remembering
 from transforms.sources.pubsub.claims import claim
@@ -137,7 +136,7 @@ class _Attempt:
         """Pull, drop what the log has, and claim the rest."""
         plan, pull = self.task.plan, self.task.pull
         assert pull is not None  # noqa: S101 - of a leased source each task has one
-        pulling = self.reader.pulling(pull.stream, _say)
+        pulling = self.reader.pulling(pull.stream, say)
         releasing = releasing_of(pulling, pull.stream, self.storage)
         releasing.look()
         before = read_entry(self.storage, plan.cycle - 1)
@@ -149,8 +148,8 @@ class _Attempt:
         if again.any():
             pulling.keeper.release(taken["id"].filter(pa.array(again)))
         fresh = taken.filter(pa.array(~again))
-        ours = np.zeros(0, bool)
-        if fresh.num_rows:
+        ours = np.ones(fresh.num_rows, bool)
+        if fresh.num_rows and plan.tasks > 1:  # else nobody could claim them, too
             ours = claim(self.storage, plan.cycle, plan.id, str(self.task.number), fresh["id"]).ours
         mine = fresh.filter(pa.array(ours))
         return _Claimed(
@@ -230,7 +229,3 @@ def _parts(messages: pa.Table) -> Iterator[pa.Table]:
     rows = max(1, min(_MOST_ROWS, fitting))
     for start in range(0, messages.num_rows, rows):
         yield messages.slice(start, rows)
-
-
-def _say(text: str) -> None:
-    tell(Note(text))

@@ -20,7 +20,6 @@ from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.streams import forgiven_output
 from transforms.process.events import Note
 from transforms.process.process import new_process
-from transforms.sources.pubsub.settings import SubscriptionSettings
 
 if TYPE_CHECKING:
     import threading
@@ -48,9 +47,8 @@ def run(options: CollectOptions) -> int:
 
 
 def _run(options: CollectOptions) -> int:
-    if isinstance(options.source, SubscriptionSettings):
-        for note in options.source.prepare():
-            say(note, to=sys.stderr)
+    for note in options.source.prepare():
+        say(note, to=sys.stderr)
     # flags and their mistakes need none of these: Beam, and Kafka's client
     if options.engine is not None:
         from pipeline.running.engine import run_on_engine  # noqa: PLC0415
@@ -81,9 +79,7 @@ def _run(options: CollectOptions) -> int:
 def _places(options: CollectOptions) -> list[Path]:
     """Return the directories of this machine that collections lie in."""
     storage = open_storage(options.output)
-    source = options.source
-    names = source.collections if isinstance(source, SubscriptionSettings) else source.names
-    found = [storage.local_path(name) for name in names]
+    found = [storage.local_path(name) for name in options.source.collections]
     return [path for path in found if path is not None]
 
 

@@ -14,7 +14,7 @@ from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant
 from pipeline.options.flags import Flags
 from pipeline.showing.lines import say
-from pipeline.showing.wording import aligned, described_instant
+from pipeline.showing.wording import aligned, counted, described_instant
 
 if TYPE_CHECKING:
     import argparse
@@ -114,7 +114,7 @@ def _described(
 ) -> Iterator[str]:
     """Write them for people: by reason, then message by message, then what to do."""
     kinds, count = grouped(reasons), sum(reasons.values())
-    yield f"{count:,} dead letter{'' if count == 1 else 's'}"
+    yield counted(count, "dead letter")
     if not count:
         return
     width = len(f"{max(kinds.values()):,}")

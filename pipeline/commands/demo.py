@@ -16,7 +16,6 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from batch_collection.loading import extra
 from batch_collection.paths import new_token
 from pipeline.options.flags import Flags, Parser
 from pipeline.running.signals import stopped_by_signals
@@ -186,9 +185,13 @@ def _kafka() -> Iterator[_Stage]:
 @contextmanager
 def _pubsub() -> Iterator[_Stage]:
     """Create a subscription in a project of its own, of an emulator."""
-    extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")  # says how it is installed
-    from transforms.sources.pubsub.publisher import Publisher  # noqa: PLC0415 - not needed for --help
-    from transforms.sources.pubsub.settings import SubscriptionSettings  # noqa: PLC0415 - as above
+    from transforms.sources.pubsub.settings import (  # noqa: PLC0415 - not needed for --help
+        SubscriptionSettings,
+        require_client,
+    )
+
+    require_client()
+    from transforms.sources.pubsub.publisher import Publisher  # noqa: PLC0415 - as above
 
     project = f"projects/demo-{new_token()}"
     topic, path = f"{project}/topics/{TOPIC}", f"{project}/subscriptions/{TOPIC}"

@@ -12,7 +12,6 @@ from random import Random
 from typing import TYPE_CHECKING, Protocol
 
 from batch_collection.errors import SourceError
-from batch_collection.loading import extra
 from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
@@ -49,8 +48,8 @@ class ProduceOptions:
     count: int | None
     partitions: int | None
     properties: dict[str, str]
-    is_pubsub: bool = False
-    endpoint: str | None = None
+    is_pubsub: bool
+    endpoint: str | None
 
 
 class _Sender(Protocol):
@@ -137,8 +136,7 @@ def check(args: argparse.Namespace) -> ProduceOptions:
     partitions = flags.number("partitions")
     is_pubsub = bool(args.topic)
     if is_pubsub:
-        _check_pubsub(flags)
-        servers, topics = "", flags.names("topic")
+        servers, topics = "", _pubsub_topics(flags)
     else:
         flags.check(not args.pubsub_endpoint, "--pubsub_endpoint goes with --topic")
         servers = flags.brokers()
@@ -158,9 +156,10 @@ def check(args: argparse.Namespace) -> ProduceOptions:
     return options
 
 
-def _check_pubsub(flags: Flags) -> None:
-    """See that topics are Pub/Sub's, and that nothing is said of Kafka."""
-    for path in flags.names("topic"):
+def _pubsub_topics(flags: Flags) -> tuple[str, ...]:
+    """Return the topics, which are Pub/Sub's, and see that nothing is said of Kafka."""
+    topics = flags.names("topic")
+    for path in topics:
         flags.check(
             _TOPIC.fullmatch(path), f"--topic must be projects/PROJECT/topics/NAME, got {path!r}"
         )
@@ -170,6 +169,7 @@ def _check_pubsub(flags: Flags) -> None:
             not getattr(flags.args, flag),
             f"{name} is for Kafka, and --topic sends to Pub/Sub; leave one of both out",
         )
+    return topics
 
 
 def run(options: ProduceOptions) -> int:
@@ -202,8 +202,10 @@ def _send_to_kafka(options: ProduceOptions, stop: threading.Event, lines: _Lines
 
 
 def _send_to_pubsub(options: ProduceOptions, stop: threading.Event, lines: _Lines) -> None:
-    extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")  # says how it is installed
-    from transforms.sources.pubsub.publisher import Publisher  # noqa: PLC0415 - as above
+    from transforms.sources.pubsub.settings import require_client  # noqa: PLC0415 - as this
+
+    require_client()
+    from transforms.sources.pubsub.publisher import Publisher  # noqa: PLC0415 - no flag needs it
 
     with closing(Publisher(options.endpoint)) as publisher:
         if options.partitions is not None:

@@ -20,6 +20,7 @@ from pipeline.options.flags import Flags
 from pipeline.options.redrive import Asked, RedriveOptions
 from pipeline.showing.lines import say
 from pipeline.showing.streams import forgiven_output
+from pipeline.showing.wording import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -96,14 +97,14 @@ def described(outcome: Outcome, *, dry_run: bool = False) -> list[str]:
     """Write an outcome for people: one line, then the reasons of what is still dead."""
     dead = outcome.still_dead.total()
     if not outcome.files:
-        of = f"none of {_count(dead, 'dead letter')} makes a row" if dead else "no dead letters"
+        of = f"none of {counted(dead, 'dead letter')} makes a row" if dead else "no dead letters"
         return [f"nothing to redrive: {of}", *_reasons(outcome)]
-    parts = [f"{_count(outcome.rows, 'row')} in {_count(len(outcome.windows), 'window')}"]
+    parts = [f"{counted(outcome.rows, 'row')} in {counted(len(outcome.windows), 'window')}"]
     parts += [f"{outcome.empty:,} empty"] if outcome.empty else []
-    parts += [f"{_count(dead, 'still dead letter')}"] if dead else []
+    parts += [f"{counted(dead, 'still dead letter')}"] if dead else []
     verb = "redrive would make of" if dry_run else "redrive:"
-    what = f"{_count(outcome.messages, 'message')} of {_count(outcome.files, 'file')}"
-    left = f"; {_count(outcome.left, 'file')} left as before" if outcome.left else ""
+    what = f"{counted(outcome.messages, 'message')} of {counted(outcome.files, 'file')}"
+    left = f"; {counted(outcome.left, 'file')} left as before" if outcome.left else ""
     return [f"{verb} {what}: {', '.join(parts)}{left}", *_reasons(outcome)]
 
 
@@ -113,7 +114,3 @@ def _reasons(outcome: Outcome) -> list[str]:
     more = len(kinds) - len(reasons)
     lines = [f"  {count:,}  {reason}" for reason, count in reasons]
     return [*lines, f"  ... and {more:,} more reasons"] if more else lines
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}" + ("" if number == 1 else "s")

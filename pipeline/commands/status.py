@@ -131,8 +131,9 @@ def described(found: Status, now: datetime) -> list[str]:
     """Write a status for people, line by line; ``now`` is the clock."""
     windows = f"windows of {format_duration(found.interval)} by row time ({found.row_time})"
     head = [found.uri, f"{described_source(found.source)}, {windows}"]
-    width = max(len(name) for name, _ in _facts(found, now))
-    facts = [f"  {name:<{width}}  {text}" for name, text in _facts(found, now)]
+    pairs = list(_facts(found, now))
+    width = max(len(name) for name, _ in pairs)
+    facts = [f"  {name:<{width}}  {text}" for name, text in pairs]
     parts = [facts, _cycles(found.cycles)]
     parts += [_open_windows(found.open_windows)] if found.open_windows else []
     parts += [_reasons(found)] if found.dead_letters_by_reason else []

@@ -30,7 +30,6 @@ from transforms.decoding.known import DECODERS
 from transforms.decoding.row_time import ATTRIBUTE, FIELD
 from transforms.decoding.rules import RowRules
 from transforms.elements.plan import DeadLetterLimit
-from transforms.sources.pubsub.settings import SubscriptionSettings
 from transforms.writing.layout import METADATA, Output
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transforms.sources.contract import SourceSettings
+    from transforms.sources.pubsub.settings import SubscriptionSettings
 
 __all__ = [
     "UNITS",
@@ -80,7 +80,7 @@ class CollectOptions:
     once: bool
     flush: bool
     max_dead_letters: DeadLetterLimit | None
-    skips_if_running: bool = False
+    skips_if_running: bool
     engine: EngineOptions | None = None
 
 
@@ -275,7 +275,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
     is_direct = args.runner == DIRECT_RUNNER
     source = check_source(flags)
     if args.shards is None:
-        is_one = is_direct or isinstance(source, SubscriptionSettings)
+        is_one = is_direct or source.remembering is not None
         args.shards = "1" if is_one else str(SHARDS)
     options = CollectOptions(
         source=source,
@@ -297,7 +297,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
         flush=args.flush,
         max_dead_letters=_dead_letter_limit(flags),
         skips_if_running=args.if_running == "skip",
-        engine=check_engine(flags),
+        engine=check_engine(flags, source.names),
     )
     flags.check(args.once or not args.flush, "--flush goes with --once")
     flags.check(

@@ -107,8 +107,11 @@ def _without(words: Sequence[str], left: Sequence[str]) -> list[str]:
     return kept
 
 
-def check_engine(flags: Flags) -> EngineOptions | None:
-    """Return what an engine is to be told; None for the DirectRunner. Mistakes are noted."""
+def check_engine(flags: Flags, streams: Sequence[str]) -> EngineOptions | None:
+    """Return what an engine is to be told; None for the DirectRunner. Mistakes are noted.
+
+    ``streams`` are collected.
+    """
     args = flags.args
     words = list(getattr(args, "beam", ()))
     if args.runner == DIRECT_RUNNER:
@@ -130,7 +133,7 @@ def check_engine(flags: Flags) -> EngineOptions | None:
     timeout = _CYCLE_TIMEOUT
     if args.cycle_timeout is not None:
         timeout = flags.duration("cycle_timeout", timedelta(seconds=1))
-    return EngineOptions(args.runner, (*words, *_defaults(args, given, words)), timeout)
+    return EngineOptions(args.runner, (*words, *_defaults(args, given, words, streams)), timeout)
 
 
 def _check_dataflow(flags: Flags, given: argparse.Namespace) -> None:
@@ -158,7 +161,10 @@ def _check_dataflow(flags: Flags, given: argparse.Namespace) -> None:
 
 
 def _defaults(
-    args: argparse.Namespace, given: argparse.Namespace, words: Sequence[str]
+    args: argparse.Namespace,
+    given: argparse.Namespace,
+    words: Sequence[str],
+    streams: Sequence[str],
 ) -> list[str]:
     """Return flags for Beam that can be told from the rest."""
     defaults = [f"--runner={args.runner}", "--streaming"]
@@ -168,10 +174,9 @@ def _defaults(
         defaults += [f"--prism_location={prism}"] if prism else []
         defaults += [] if is_loud else ["--prism_log_level=error"]
     if args.runner == DATAFLOW_RUNNER:
-        streams = args.topics or args.input_subscription or args.create_subscription
         if not given.job_name and streams:
-            streams = ",".join(each.rpartition("/")[2] for each in streams.split(","))
-            name = re.sub(r"[^a-z0-9]+", "-", f"collect-{streams}".lower())[:60].strip("-")
+            names = "-".join(each.rpartition("/")[2] for each in streams)
+            name = re.sub(r"[^a-z0-9]+", "-", f"collect-{names}".lower())[:60].strip("-")
             defaults.append(f"--job_name={name}")
         if not any(getattr(given, name, None) for name in _PACKAGES):
             defaults.append(f"--setup_file={setup_file()}")

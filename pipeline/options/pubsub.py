@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pipeline.options.flags import Flags
 
-__all__ = ["KIND", "check", "configure", "is_asked_for", "project_of"]
+__all__ = ["KIND", "check", "configure", "is_asked_for"]
 
 KIND = "Pub/Sub"
 _ID = r"[A-Za-z][A-Za-z0-9._~+%-]{2,254}"
@@ -142,17 +142,11 @@ def _created(flags: Flags) -> Iterator[str]:
             "--create_subscription=NAME, or name one that is there with --input_subscription"
         )
         return
-    project = project_of(flags, "input_topic")
+    found = _TOPIC.fullmatch(topic)
+    flags.check(found, f"--input_topic must be projects/PROJECT/topics/NAME, got {topic!r}")
     flags.check(
         re.fullmatch(_ID, name),
         f"--create_subscription must be 3 to 255 letters, digits and . _ ~ + % -, got {name!r}",
     )
+    project = found[1] if found else ""
     yield f"projects/{project}/subscriptions/{name}"
-
-
-def project_of(flags: Flags, flag: str) -> str:
-    """Return the project of a flag's topic."""
-    topic = getattr(flags.args, flag)
-    found = _TOPIC.fullmatch(topic)
-    flags.check(found, f"--{flag} must be projects/PROJECT/topics/NAME, got {topic!r}")
-    return found[1] if found else ""

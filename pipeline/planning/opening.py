@@ -80,8 +80,6 @@ def collect_tasks(options: CollectOptions) -> CollectTasks:
 
 
 def _plan_rules(options: CollectOptions, name: str, run_id: str) -> PlanRules:
-    source = options.source
-    remembering = source.remembering if isinstance(source, SubscriptionSettings) else None
     return PlanRules(
         collection=f"{options.output}/{name}",
         topic=name,
@@ -94,5 +92,5 @@ def _plan_rules(options: CollectOptions, name: str, run_id: str) -> PlanRules:
         skip_lost=options.skip_lost,
         until=options.until,
         max_dead_letters=options.max_dead_letters,
-        remembering=remembering,
+        remembering=options.source.remembering,
     )

@@ -91,7 +91,7 @@ def check_source(newest: Entry, mine: Source, uri: str) -> None:
     if source.kind != mine.kind:
         message = f"{uri} was collected from {source.kind}, not {mine.kind}; use another --output"
         raise LogError(message)
-    stream = "subscription" if mine.kind == "pubsub" else "topic"
+    stream = mine.stream
     if source.topic != mine.topic:
         message = f"{uri} holds {stream}={source.topic}, not {mine.topic}; use another --output"
         raise LogError(message)

@@ -12,8 +12,7 @@ from batch_collection.storage.opening import open_storage
 from batch_collection.windows import EPOCH, format_duration, format_instant
 from pipeline.planning.pins import check_source
 from pipeline.planning.pulls import PullRules, Waits, make_pull_plan
-from transforms.elements.observers import tell
-from transforms.process.events import Note
+from transforms.elements.observers import say
 from transforms.sources.pubsub.releasing import releasing_of
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ class PullSurvey:
     def release(self, newest: Entry) -> None:  # noqa: ARG002 - the log tells it
         """Let what is durable be acknowledged, if it is held here; workers look for themselves."""
         if self.is_here and self._collection:
-            self._look(self.reader.pulling(self.stream, _say))
+            self._look(self.reader.pulling(self.stream, say))
 
     def _look(self, pulling: Pulling) -> None:
         """Look what became of the plans so far: none is worked on while another one is made."""
@@ -156,7 +155,7 @@ class PullSurvey:
 
     def _held(self, now: datetime) -> Waits | None:
         """Say what this process holds; None while the source is away."""
-        pulling = self.reader.pulling(self.stream, _say)
+        pulling = self.reader.pulling(self.stream, say)
         pulling.keeper.pull(math.inf)
         if not self._is_begun:
             self._is_begun, self._behind_since = True, now
@@ -185,7 +184,3 @@ class PullSurvey:
         if self.goal is not None and is_through:
             return Waits(now, 0)
         return Waits(now, age=now - self._planned_at)
-
-
-def _say(text: str) -> None:
-    tell(Note(text))

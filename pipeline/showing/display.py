@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from pipeline.showing.lines import say, shown
-from pipeline.showing.wording import stream_name
+from pipeline.showing.wording import counted, stream_name
 from transforms.process.events import (
     Away,
     Back,
@@ -64,7 +64,7 @@ def _cycle_line(event: CycleCommitted) -> str:
     parts = [
         f"{entry.committed_at:%H:%M:%S}  {stream_name(entry.source)}  cycle {entry.cycle}",
         f"{read:,} messages",
-        f"{sum(file.rows for file in entry.files):,} rows in {_count(len(entry.files), 'file')}",
+        f"{sum(file.rows for file in entry.files):,} rows in {counted(len(entry.files), 'file')}",
         f"{sum(file.rows for file in entry.carry):,} waiting",
         f"{event.took.total_seconds():.1f} s",
     ]
@@ -72,7 +72,7 @@ def _cycle_line(event: CycleCommitted) -> str:
     lost = sum(part.lost for part in entry.reads)
     parts += [_windows(entry)] if any(pane.timing == "on_time" for pane in entry.panes) else []
     parts += [f"{late:,} late rows"] if late else []
-    parts += [f"{_count(dead_letters, 'DEAD LETTER')}"] if dead_letters else []
+    parts += [f"{counted(dead_letters, 'DEAD LETTER')}"] if dead_letters else []
     parts += [f"{lost:,} MESSAGES LOST"] if lost else []
     parts += [f"{left:,} behind"] if left else []
     return "  ".join(parts)
@@ -116,10 +116,6 @@ def _windows(entry: Entry) -> str:
     closed = [pane for pane in entry.panes if pane.timing == "on_time"]
     first, last = closed[0].window_start, closed[-1].window_end
     return f"closed {first:%H:%M:%S}-{last:%H:%M:%S}"
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}" + ("" if number == 1 else "S" if name.isupper() else "s")
 
 
 @dataclass

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "aligned",
+    "counted",
     "described_instant",
     "described_source",
     "humanised_bytes",
@@ -38,10 +39,14 @@ def described_instant(instant: datetime) -> str:
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def counted(number: int, name: str) -> str:
+    """Write how many there are: ``1 file``, ``2,000 files``."""
+    return f"{number:,} {name}" + ("" if number == 1 else "S" if name.isupper() else "s")
+
+
 def described_source(source: Source) -> str:
     """Write what a collection collects: ``kafka topic sensor``, ``pubsub subscription ...``."""
-    stream = "subscription" if source.kind == "pubsub" else "topic"
-    return f"{source.kind} {stream} {source.topic}" if source.topic else source.kind
+    return f"{source.kind} {source.stream} {source.topic}" if source.topic else source.kind
 
 
 def stream_name(source: Source) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from transforms.elements.metrics import count
-from transforms.process.events import Spent
+from transforms.process.events import Note, Spent
 from transforms.process.process import current
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from transforms.process.events import Event, Observer
 
-__all__ = ["OBSERVERS", "clocked", "tell", "timed"]
+__all__ = ["OBSERVERS", "clocked", "say", "tell", "timed"]
 
 _T = TypeVar("_T")
 
@@ -35,6 +35,11 @@ def tell(event: Event) -> None:
             observer(event)
         except Exception as error:  # noqa: BLE001 - whatever it is, no row depends on it
             process.kept((tell, id(observer)), partial(_log_failure, observer, error))
+
+
+def say(text: str) -> None:
+    """Tell a note."""
+    tell(Note(text))
 
 
 def _log_failure(observer: Observer, error: Exception) -> None:

@@ -218,6 +218,10 @@ class Remembering(NamedTuple):
     bytes: int = 256_000_000
     retention: timedelta = timedelta(days=7)
 
+    def lasts(self, *, acknowledged: bool) -> timedelta:
+        """Return for how long ids are remembered: see the attributes."""
+        return self.horizon if acknowledged else self.retention
+
 
 class Terms(NamedTuple):
     """What a source says of a stream that it hands out.
@@ -310,6 +314,21 @@ class SourceSettings(Protocol):
     @property
     def kind(self) -> str:
         """What kind of source it is, as the log says it."""
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """What the collections of the streams are called."""
+
+    @property
+    def remembering(self) -> Remembering | None:
+        """How long it remembers what was collected; None where messages have addresses."""
+
+    def prepare(self) -> list[str]:
+        """Create what flags ask for, if it isn't there; return what to say of it.
+
+        Raises:
+            SourceError: it can't be created.
+        """
 
     def connect(self) -> Connection:
         """Open a connection.

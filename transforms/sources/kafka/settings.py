@@ -25,9 +25,19 @@ class KafkaSettings:
     """
 
     kind: ClassVar[str] = "kafka"
+    remembering: ClassVar[None] = None
     names: tuple[str, ...]
     properties: Mapping[str, object]
     group_id: str | None = None
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """What the collections are called: as their topics."""
+        return self.names
+
+    def prepare(self) -> list[str]:
+        """Create nothing."""
+        return []
 
     def connect(self) -> KafkaCluster:
         """Open a connection; see ``SourceSettings``."""

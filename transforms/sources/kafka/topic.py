@@ -62,11 +62,14 @@ class KafkaTopic:
         if self._info.topic_id is not None:
             topic_id = self._broker.topic_id(self.name)
             self._info = self._info._replace(topic_id=topic_id)
-        return Source("kafka", self.name, self._info.topic_id, self._info.cluster_id)
+        return self._known()
 
     def refresh(self) -> Source:
         """Look for added partitions, and whether it is still the same topic."""
         self._info = self._broker.topic(self.name)
+        return self._known()
+
+    def _known(self) -> Source:
         return Source("kafka", self.name, self._info.topic_id, self._info.cluster_id)
 
     def bounds(self) -> dict[int, Bounds]:

@@ -39,7 +39,7 @@ def alike(files: Iterable[IdFile], rules: Remembering) -> list[tuple[IdFile, ...
     """
     groups: dict[tuple[bool, int, int], list[IdFile]] = defaultdict(list)
     for file in files:
-        lasts = rules.horizon if file.acknowledged else rules.retention
+        lasts = rules.lasts(acknowledged=file.acknowledged)
         if file.acknowledged or file.age >= rules.horizon.total_seconds():
             age = int(_AGES * file.age / lasts.total_seconds())
             size = max(file.ids, 1).bit_length() // 2  # the powers of four in it

@@ -11,17 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batch_collection.errors import CollectionError
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
-__all__ = ["IdRuns", "IdSet"]
+__all__ = ["IdSet"]
 
 _DECIMAL = "^(?:0|[1-9][0-9]{0,18})$"  # each such number has one text, and fits into 64 bits
-_GROWTH = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +57,12 @@ class IdSet:
 
     def contains(self, ids: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
         """Tell of each of some ids whether it is in the set."""
-        return _contained([self], ids)
+        decimal, numbers, texts = _parted(ids)
+        found = np.zeros(len(ids), bool)
+        found[decimal] = _among(numbers, self.numbers)
+        if len(self.texts) and len(texts):
+            found[~decimal] = np.asarray(pc.is_in(texts, value_set=self.texts), bool)
+        return found
 
     def strings(self) -> pa.Array:
         """Return all ids as they came: numbers in their order, then texts in theirs."""
@@ -96,74 +98,11 @@ class IdSet:
         return cls(numbers, texts), noted
 
 
-class IdRuns:
-    """Ids that grow run by run, merged so that few runs are left: a look-up asks each of them.
-
-    Each run is more than twice the next one, so an id is moved once for each doubling.
-    """
-
-    def __init__(self, most_bytes: int) -> None:
-        """Begin without ids.
-
-        Args:
-            most_bytes: how much memory they may take.
-        """
-        self._most_bytes = most_bytes
-        self._runs: list[IdSet] = []
-
-    def __len__(self) -> int:
-        """Return how many ids there are, those in two runs twice."""
-        return sum(map(len, self._runs))
-
-    @property
-    def runs(self) -> int:
-        """How many runs there are: not more than the ids doubled."""
-        return len(self._runs)
-
-    @property
-    def nbytes(self) -> int:
-        """Their bytes in memory."""
-        return sum(run.nbytes for run in self._runs)
-
-    def add(self, ids: IdSet) -> None:
-        """Add a run.
-
-        Raises:
-            CollectionError: they take more memory than they may; none is added.
-        """
-        if self.nbytes + ids.nbytes > self._most_bytes:
-            message = (
-                f"the ids of {len(self) + len(ids)} messages take "
-                f"{self.nbytes + ids.nbytes} bytes, and may take {self._most_bytes}: "
-                "remember them for a shorter time, or allow more"
-            )
-            raise CollectionError(message)
-        if len(ids):
-            self._runs.append(ids)
-        while len(self._runs) > 1 and len(self._runs[-2]) <= _GROWTH * len(self._runs[-1]):
-            self._runs[-2:] = [IdSet.union(self._runs[-2:])]
-
-    def contains(self, ids: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
-        """Tell of each of some ids whether it is in any run."""
-        return _contained(self._runs, ids)
-
-
 def _parted(ids: pa.Array | pa.ChunkedArray) -> tuple[NDArray[np.bool_], NDArray[np.uint64], Any]:
     """Return of ids which are numbers, those, and the texts that all others are."""
     decimal = pc.match_substring_regex(ids, _DECIMAL)
     numbers = np.asarray(pc.cast(ids.filter(decimal), pa.uint64()), np.uint64)
     return np.asarray(decimal, bool), numbers, ids.filter(pc.invert(decimal))
-
-
-def _contained(sets: Sequence[IdSet], ids: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Tell of each of some ids whether it is in any set."""
-    decimal, numbers, texts = _parted(ids)
-    found = np.zeros(len(ids), bool)
-    for each in sets:
-        found[decimal] |= _among(numbers, each.numbers)
-        if len(each.texts) and len(texts):
-            found[~decimal] |= np.asarray(pc.is_in(texts, value_set=each.texts), bool)
-    return found
 
 
 def _each_once(ordered: NDArray[np.uint64]) -> NDArray[np.uint64]:

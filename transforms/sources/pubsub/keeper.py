@@ -62,7 +62,7 @@ class Keeper:
         self._changed = threading.Condition()
         self._until = 0.0
         self._extend_at = self._visited = clock()
-        self._troubles: dict[str, CollectionError] = {}
+        self._troubles: set[str] = set()
         self._failure: Exception | None = None
         self._stopping = threading.Event()
         self._threads = [
@@ -228,12 +228,13 @@ class Keeper:
         except CollectionError as error:
             with self._changed:
                 is_new = name not in self._troubles
-                self._troubles[name] = error
+                self._troubles.add(name)
             if is_new:
                 self._say(f"{error}; trying again")
             return None
         with self._changed:
-            is_over = self._troubles.pop(name, None) is not None
+            is_over = name in self._troubles
+            self._troubles.discard(name)
         if is_over:
             self._say(f"source={self._source.name} answers again")
         return wait

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from transforms.sources.contract import LeasedSource
     from transforms.sources.pubsub.subscription import Subscription
 
-__all__ = ["Pulling", "SubscriptionReader", "SubscriptionSettings", "Subscriptions"]
+__all__ = [
+    "Pulling",
+    "SubscriptionReader",
+    "SubscriptionSettings",
+    "Subscriptions",
+    "require_client",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class Pulling:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionReader:
-    """What a process pulls with: a ``LeasedReader``.
+    """What a process pulls with.
 
     Attributes:
         endpoint: see ``pubsub.client.Client``.
@@ -72,7 +78,7 @@ class SubscriptionReader:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionSettings:
-    """Subscriptions of one Pub/Sub: a ``LeasedSettings``.
+    """Subscriptions of one Pub/Sub: ``SourceSettings``, but what they connect to is leased.
 
     Attributes:
         names: their paths, ``projects/PROJECT/subscriptions/NAME``.
@@ -103,13 +109,13 @@ class SubscriptionSettings:
         """
         if self.topic is None:
             return []
-        extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")
+        require_client()
         from transforms.sources.pubsub.creating import create  # noqa: PLC0415 - imports the client
 
         return [create(path, self.topic, self.endpoint) for path in self.names]
 
     def connect(self) -> Subscriptions:
-        """Open a connection; see ``LeasedSettings``."""
+        """Open a connection; see ``SourceSettings``."""
         return Subscriptions(self.endpoint)
 
     def reader(self) -> SubscriptionReader:
@@ -119,7 +125,7 @@ class SubscriptionSettings:
 
 @dataclass(slots=True)
 class Subscriptions:
-    """Subscriptions to be asked what they are: a ``LeasedConnection``."""
+    """Subscriptions to be asked what they are: a ``Connection`` to leased sources."""
 
     endpoint: str | None
     _opened: list[Subscription] = field(default_factory=list)
@@ -135,8 +141,17 @@ class Subscriptions:
             each.close()
 
 
+def require_client() -> None:
+    """Say how Pub/Sub's client is installed, if it isn't, before something imports it.
+
+    Raises:
+        CollectionError: it isn't.
+    """
+    extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")
+
+
 def _opened(path: str, endpoint: str | None) -> Subscription:
-    extra("google.pubsub_v1.types.pubsub", "google-cloud-pubsub")  # says how it is installed
+    require_client()
     from transforms.sources.pubsub.subscription import Subscription  # noqa: PLC0415 - as above
 
     return Subscription(path, endpoint)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import random
-import re
 import time
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_collection.errors import CollectionError
-from transforms.sources.pubsub.ids import IdRuns, IdSet
+from transforms.sources.pubsub.ids import IdSet
 
 MANY = 100_000
 ODD = [
@@ -71,24 +68,11 @@ def test_a_union_has_the_ids_of_all(lists: list[list[str]]) -> None:
 
 
 @given(st.lists(st.lists(IDS)), st.lists(IDS))
-def test_runs_tell_what_any_of_them_has(lists: list[list[str]], asked: list[str]) -> None:
-    """However they were merged."""
-    runs = IdRuns(most_bytes=10**6)
-    for each in lists:
-        runs.add(of(each))
+def test_a_union_tells_what_any_of_them_has(lists: list[list[str]], asked: list[str]) -> None:
+    """Of ids of all kinds, asked for in whatever order."""
+    union = IdSet.union(of(each) for each in lists)
     known = {each for every in lists for each in every}
-    assert runs.contains(strings(asked)).tolist() == [each in known for each in asked]
-
-
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=80))
-def test_runs_are_few(sizes: list[int]) -> None:
-    """Each is more than twice the next: not more of them than the ids doubled."""
-    runs, start = IdRuns(most_bytes=10**6), 0
-    for size in sizes:
-        runs.add(of([str(n) for n in range(start, start + size)]))
-        start += size
-        assert 2**runs.runs <= 2 * start
-    assert len(runs) == start
+    assert union.contains(strings(asked)).tolist() == [each in known for each in asked]
 
 
 def test_numbers_and_texts_are_told_apart() -> None:
@@ -106,27 +90,12 @@ def test_a_message_takes_few_bytes_in_a_file() -> None:
     assert len(in_a_row) / MANY < 0.1
 
 
-def test_memory_is_bounded_with_a_clear_error() -> None:
-    """What is beyond it is not added, and what was there stays."""
-    runs = IdRuns(most_bytes=8_000)
-    runs.add(of([str(n) for n in range(900)]))
-    more = of([str(n) for n in range(900, 1_001)])
-    said = "the ids of 1001 messages take 8008 bytes, and may take 8000"
-    with pytest.raises(CollectionError, match=re.escape(said)):
-        runs.add(more)
-    assert len(runs) == 900
-    assert not runs.contains(strings(["950"]))[0]
-    runs.add(of([str(n) for n in range(900, 1_000)]))
-    assert runs.nbytes == 8_000
-
-
 def test_looking_up_is_quick() -> None:
-    """A hundred thousand among three million that came in 120 runs."""
-    runs = IdRuns(most_bytes=10**9)
+    """A hundred thousand among three million, merged from 120 lists."""
     every = np.random.default_rng(0).permutation(np.arange(3_000_000, dtype=np.uint64))
-    for part in np.split(every, 120):
-        runs.add(IdSet(np.sort(part), pa.array([], pa.string())))
+    parts = (IdSet(np.sort(part), pa.array([], pa.string())) for part in np.split(every, 120))
+    merged = IdSet.union(parts)
     asked = strings([str(n) for n in every[:MANY]])
     begin = time.perf_counter()
-    assert runs.contains(asked).all()
+    assert merged.contains(asked).all()
     assert time.perf_counter() - begin < 1.0  # 0.1 s on a quiet machine
