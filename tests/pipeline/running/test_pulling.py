@@ -405,8 +405,8 @@ def test_a_real_server_is_collected_and_gone_on_with(
     reader = SubscriptionReader(pubsub.endpoint)
     steps = CollectTasks(ReadPulls(reader), GraphOptions(RowRules(), INTERVAL, 1_000, Output()))
     collection = tmp_path / path.rpartition("/")[2]
-    for numbers in (range(5_000), range(5_000, 5_010)):
-        pubsub.publish(path, [json_of({"id": number}) for number in numbers])
+
+    def collect() -> None:
         with new_process():
             source = Subscription(path, pubsub.endpoint)
             rules = rules_of(collection, source.name)
@@ -417,6 +417,12 @@ def test_a_real_server_is_collected_and_gone_on_with(
             LocalDrive([topic], steps, once=True, flush=True).run()
             assert 10 <= time.monotonic() - began < 30
             source.close()
+
+    for numbers in (range(5_000), range(5_000, 5_010)):
+        pubsub.publish(path, [json_of({"id": number}) for number in numbers])
+        collect()
+    if entries_of(collection)[-1].ends != {0: 5_010}:
+        collect()  # the emulator had handed them to a pull of the first run, which was over
     assert sorted(rows_of(collection)["id"].to_pylist()) == list(range(5_010))
     assert audit(LocalStorage(str(collection))).findings == ()
     newest = entries_of(collection)[-1]
