@@ -6,6 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from batch_collection.errors import CollectionError, ExpiredError
 from batch_collection.field_path import split_path
 from batch_collection.given import names, whole_number
 from batch_collection.loading import extra
+from batch_collection.log.batch import batches_of
 from batch_collection.log.entries import newest_entry, no_collection, read_entry
 from batch_collection.log.expiry import first_kept, undisturbed
 from batch_collection.reading.cursor import Cursor
@@ -425,10 +427,11 @@ class Collection:
         return Following(
             storage=self._storage,
             cursor=Cursor(self._storage, cursor, cursor_file),
+            items_of=partial(batches_of, self._storage),
             latest=self.newest.cycle + 1 if start == "latest" else None,
             skips=on_expired == "skip",
             wait=None if once else lambda: wait(poll.total_seconds()),
-        ).batches()
+        ).items()
 
     def _listing(self) -> pa.Table:
         """List the batches of this view; read once, and only what it shows."""

@@ -19,6 +19,8 @@ FILE = Path(__file__).parent / "metadata.json"
 NO_PARAMETERS = {
     "-X": "no name for a parameter; properties stand in the file of --consumer_config",
     "--runner": "the launcher gives it",
+    "--announce": "a collector in this process does; beside a job, batch-collection announce",
+    "--announce_secret_file": "goes with --announce",
     "--streaming": "accepted, but collecting is continuous anyway",
 }
 _REQUIRED = {"output"}

@@ -35,6 +35,8 @@ COMMANDS = {
     "demo": "the whole path in half a minute, with an embedded broker",
     "produce": "send sample messages at regular intervals",
     "follow": "hand each committed batch to a function, in order",
+    "announce": "tell others of each window that is closed and visible",
+    "wait": "end as soon as a window is closed and visible, for schedulers",
     "export": "write a collection as TFRecord or JSON lines, for other programs",
     "status": "say how a collection stands",
     "dead-letters": "show and count the messages of which no row could be made, and why",

@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "log",
     },
     "batch_collection/training": {*BASE, "field_path", "given", "schema", "reading"},
+    "batch_collection/announcing": {*BASE, "storage", "log", "publishing"},
     "batch_collection/collection": {
         *BASE,
         "field_path",
@@ -146,13 +147,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # the program
     "pipeline/graph": {"batch_collection", "transforms"},
-    "pipeline/options": {"batch_collection", "transforms"},
+    "pipeline/announcing": {"batch_collection", "transforms"},
+    "pipeline/options": {"batch_collection", "transforms", "announcing"},
     "pipeline/planning": {"batch_collection", "transforms", "graph", "options"},
     "pipeline/showing": {"batch_collection", "transforms", "planning"},
     "pipeline/running": {
         "batch_collection",
         "transforms",
         "graph",
+        "announcing",
         "options",
         "planning",
         "showing",
@@ -161,6 +164,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "batch_collection",
         "transforms",
         "graph",
+        "announcing",
         "options",
         "planning",
         "showing",

@@ -1,37 +1,57 @@
-"""Each batch of a log in order, from a remembered place on, waiting for new ones at the end."""
+"""What entries bring, in the order of the log, from a remembered place on, waiting at its end."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from batch_collection.errors import ExpiredError
-from batch_collection.log.batch import batches_of
 from batch_collection.log.entries import Chain
 from batch_collection.log.expiry import Expiry, Folded, first_kept, newest_expiry, read_stub
 from batch_collection.paths import entry_path
 from batch_collection.reading.cursor import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
+    from datetime import datetime
 
-    from batch_collection.log.batch import Batch
+    from batch_collection.log.entry import Entry
     from batch_collection.reading.cursor import Cursor
     from batch_collection.storage.contract import Storage
 
-__all__ = ["Following"]
+__all__ = ["Following", "Item"]
 
 
 _REST = 1.0
 """Seconds between two places that are remembered far away: an object takes one write a second."""
 
 
+class Item(Protocol):
+    """Something of a window that an entry brings: a batch, say."""
+
+    @property
+    def cycle(self) -> int:
+        """The entry's."""
+
+    @property
+    def number(self) -> int:
+        """Its place among what the entry brings."""
+
+    @property
+    def window_end(self) -> datetime:
+        """The end of the window that it is of."""
+
+
+_T = TypeVar("_T", bound=Item)
+
+
 @dataclass(slots=True)
-class Following:
+class Following(Generic[_T]):
     """A follower of a log.
 
     Attributes:
+        items_of: what an entry brings, numbered from 0.
         latest: where a new cursor begins: the first cycle to come; None: with what there is.
         skips: whether batches that were expired before they were read are passed over; else they
             are an error.
@@ -41,6 +61,7 @@ class Following:
 
     storage: Storage
     cursor: Cursor
+    items_of: Callable[[Entry], Sequence[_T]]
     latest: int | None
     skips: bool
     wait: Callable[[], object] | None
@@ -48,10 +69,11 @@ class Following:
     _expiry: Expiry | None = None
     _known: Expiry | None = None
     _reached: Place | None = None
+    _stored: Place | None = None
     _stored_at: float = -_REST
 
-    def batches(self) -> Generator[Batch, None, None]:
-        """Yield batch after batch; a place is remembered when the next one is asked for.
+    def items(self) -> Generator[_T, None, None]:
+        """Yield item after item; a place is remembered when the next one is asked for.
 
         Where remembering is an upload, it is put off for a second at most, but not beyond the end
         of the log or of the loop.
@@ -61,11 +83,11 @@ class Following:
             LogError: an entry does not follow the one that was read before it.
         """
         try:
-            yield from self._batches()
+            yield from self._items()
         finally:
             self._remember()
 
-    def _batches(self) -> Iterator[Batch]:
+    def _items(self) -> Iterator[_T]:
         place, chain = self._begin(), Chain(self.storage)
         while True:
             while self.storage.size(entry_path(place.cycle)) is None:
@@ -77,17 +99,20 @@ class Following:
                 if self.wait is None or self.wait():
                     return
             ((entry, _),) = chain.links(place.cycle, place.cycle)
-            batches = batches_of(self.storage, entry)
-            if place.index > len(batches):
+            items = self.items_of(entry)
+            if place.index > len(items):
                 self.cursor.refuse(
-                    f"it stands after {place.index} batches of cycle={place.cycle}, which has "
-                    f"{len(batches)}"
+                    f"it stands after {place.index} parts of cycle={place.cycle}, which has "
+                    f"{len(items)}"
                 )
-            for batch in batches[place.index :]:
-                if self._is_there(batch):
-                    yield batch
-                    self._reach(Place(batch.cycle, batch.number + 1))
-            place = Place(place.cycle + 1)
+            after = Place(place.cycle + 1)
+            for item in items[place.index :]:
+                if self._is_there(item):
+                    yield item
+                    is_last = item is items[-1]
+                    self._reach(after if is_last else Place(item.cycle, item.number + 1))
+            place = after
+            self._put_off(place)
 
     def _begin(self) -> Place:
         """Take the place up; a new cursor begins with what is left."""
@@ -122,10 +147,10 @@ class Following:
         self._reach(place)
         return place
 
-    def _is_there(self, batch: Batch) -> bool:
-        if self._expiry is None or not self._expiry.hides(batch.cycle, batch.window_end):
+    def _is_there(self, item: _T) -> bool:
+        if self._expiry is None or not self._expiry.hides(item.cycle, item.window_end):
             return True
-        if self._known is None or not self._known.hides(batch.cycle, batch.window_end):
+        if self._known is None or not self._known.hides(item.cycle, item.window_end):
             self._miss()
         return False
 
@@ -146,14 +171,16 @@ class Following:
 
     def _reach(self, place: Place) -> None:
         """Remember a place, or put it off: the next one, the end, or the wait for more has it."""
-        stub = None if self._known is None else self._known.number
-        self._reached = replace(place, stub=stub)
+        self._put_off(place)
         if not self.cursor.is_far or self.clock() - self._stored_at >= _REST:
             self._remember()
 
+    def _put_off(self, place: Place) -> None:
+        stub = None if self._known is None else self._known.number
+        self._reached = replace(place, stub=stub)
+
     def _remember(self) -> None:
         """Remember the place that was reached last, if it is not yet."""
-        place, self._reached = self._reached, None
-        if place is not None:
-            self.cursor.store(place)
-            self._stored_at = self.clock()
+        if self._reached not in {None, self._stored}:
+            self.cursor.store(self._reached)
+            self._stored, self._stored_at = self._reached, self.clock()

@@ -11,6 +11,7 @@ from batch_collection.storage.opening import open_storage
 from batch_collection.windows import utc_now
 from pipeline.options.collect import CollectOptions, check, configure
 from pipeline.options.engine import pass_on
+from pipeline.running.announcer import announced_beside
 from pipeline.running.outcome import OTHER_COLLECTOR, exit_code
 from pipeline.running.overlap import held
 from pipeline.running.signals import stopped_by_signals
@@ -73,7 +74,7 @@ def _run(options: CollectOptions) -> int:
             drive = LocalDrive(
                 topics, collect_tasks(options), once=options.once, flush=options.flush
             )
-            return _collect(drive, process.stop)
+            return _collect(drive, process.stop, options)
 
 
 def _places(options: CollectOptions) -> list[Path]:
@@ -83,7 +84,7 @@ def _places(options: CollectOptions) -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def _collect(drive: LocalDrive, stop: threading.Event) -> int:
+def _collect(drive: LocalDrive, stop: threading.Event, options: CollectOptions) -> int:
     from transforms.elements.observers import tell  # noqa: PLC0415 - imports Beam
 
     for topic in drive.topics:
@@ -92,8 +93,15 @@ def _collect(drive: LocalDrive, stop: threading.Event) -> int:
             tell(Note(f"warning: {topic.warning}"))
         for note in topic.survey.notes(topic.newest, utc_now()):
             tell(Note(note))
+    announced = announced_beside(
+        options.announce,
+        [topic.storage for topic in drive.topics],
+        lambda line: tell(Note(line)),
+        stop,
+        ends=options.once or options.until is not None,
+    )
     try:
-        with stopped_by_signals(stop.set):
+        with stopped_by_signals(stop.set), announced as failures:
             drive.run()
     except CollectionError as error:
         tell(Note(f"error: {error}"))
@@ -103,7 +111,7 @@ def _collect(drive: LocalDrive, stop: threading.Event) -> int:
     for topic in drive.topics:
         if topic.survey.is_beyond_until:
             tell(Note(_beyond_until(topic)))
-    return 0
+    return 1 if failures else 0
 
 
 def _beyond_until(topic: TopicCollection) -> str:

@@ -16,6 +16,7 @@ from batch_collection.schema.columns import KINDS_WITH_IDS
 from batch_collection.schema.files import read_schema_file
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant, parse_instant
+from pipeline.options.announcing import configure_target, target_of
 from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.engine import (
     DIRECT_RUNNER,
@@ -30,6 +31,7 @@ from transforms.decoding.known import DECODERS
 from transforms.decoding.row_time import ATTRIBUTE, FIELD
 from transforms.decoding.rules import RowRules
 from transforms.elements.plan import DeadLetterLimit
+from transforms.sources.kafka.settings import KafkaSettings
 from transforms.writing.layout import METADATA, Output
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from pipeline.announcing.target import Target
     from transforms.sources.contract import SourceSettings
     from transforms.sources.pubsub.settings import SubscriptionSettings
 
@@ -56,6 +59,7 @@ __all__ = [
 
 UNITS = ("s", "ms", "us", "ns")
 _SECOND = timedelta(seconds=1)
+_OF_CONSUMERS = frozenset({"bootstrap.servers", "group.id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class CollectOptions:
     flush: bool
     max_dead_letters: DeadLetterLimit | None
     skips_if_running: bool
+    announce: Target | None = None
     engine: EngineOptions | None = None
 
 
@@ -101,6 +106,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     _configure_windows(parser.add_argument_group("windows"))
     _configure_output(parser.add_argument_group("output"))
+    configure_target(parser.add_argument_group("announcing"), "announce", "announce_secret_file")
     _configure_running(parser.add_argument_group("running"))
 
 
@@ -297,6 +303,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
         flush=args.flush,
         max_dead_letters=_dead_letter_limit(flags),
         skips_if_running=args.if_running == "skip",
+        announce=_announce(flags, source, is_direct=is_direct),
         engine=check_engine(flags, source.names),
     )
     flags.check(args.once or not args.flush, "--flush goes with --once")
@@ -307,6 +314,21 @@ def check(args: argparse.Namespace) -> CollectOptions:
     )
     flags.done()
     return options
+
+
+def _announce(
+    flags: Flags, source: SourceSettings | SubscriptionSettings, *, is_direct: bool
+) -> Target | None:
+    """Return where this process announces closed windows; a topic is of the source's brokers."""
+    flags.check(
+        is_direct or flags.args.announce is None,
+        f"--announce needs --runner={DIRECT_RUNNER}; with --runner={flags.args.runner} leave it "
+        "out, and run batch-collection announce PATH beside the job",
+    )
+    given = source.properties if isinstance(source, KafkaSettings) and is_direct else {}
+    properties = {key: str(value) for key, value in given.items() if key not in _OF_CONSUMERS}
+    servers = str(given.get("bootstrap.servers", ""))
+    return target_of(flags, "announce", "announce_secret_file", servers, properties)
 
 
 def _check_choices(flags: Flags) -> None:

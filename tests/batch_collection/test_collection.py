@@ -394,7 +394,7 @@ def test_a_place_that_the_log_never_had_is_refused(collector: Collector, tmp_pat
         ('{"format": 1, "cycle": 1, "index": 0, "stub": -1}', "stub must be a whole number or"),
         (
             '{"format": 1, "cycle": 1, "index": 9}',
-            "it stands after 9 batches of cycle=1, which has",
+            "it stands after 9 parts of cycle=1, which has",
         ),
     ],
 )

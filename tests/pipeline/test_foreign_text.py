@@ -37,6 +37,16 @@ LOOKS: dict[str, list[list[str]]] = {
         ["PATH", f"--cursor={EVIL}", "--once"],
         ["PATH", "--cursor=a", f"--process={EVIL}:{EVIL}"],
     ],
+    "announce": [
+        ["PATH", "--to=command:true", "--once"],
+        ["PATH", f"--to=command:{EVIL}", f"--cursor={EVIL}"],
+        ["PATH", f"--to=https://{EVIL}", f"--secret_file={EVIL}"],
+    ],
+    "wait": [
+        ["PATH", "--window=2026-11-22T10:30:00Z"],
+        ["PATH", "--window=2026-11-22T10:40:00Z", "--timeout=0s"],
+        ["PATH", f"--window={EVIL}"],
+    ],
     "export": [
         ["PATH", "--to=jsonl", "--output=OUT"],
         ["PATH", "--to=jsonl", "--output=OUT2", f"--columns=nothing{EVIL}"],

@@ -121,7 +121,7 @@ def test_who_may_only_read_remembers_elsewhere(
     for _ in range(2):
         assert main([*words, "--cursor_file=place.json"]) == 0
     place = json.loads((tmp_path / "place.json").read_text())
-    assert (place["cycle"], place["index"]) == (1, 2)
+    assert (place["cycle"], place["index"]) == (2, 0)  # all of cycle 1
     assert len((tmp_path / "noted.txt").read_text().splitlines()) == 2
 
     assert main([*words, f"--cursor_file={tmp_path}/"]) == 2
@@ -161,7 +161,7 @@ def test_a_signal_ends_it_with_the_batch_remembered(
         assert process.wait(timeout=30) == 0
 
     place = json.loads((tmp_path / "collection/cursors/a.json").read_text())
-    assert (place["cycle"], place["index"]) == (1, 2)
+    assert (place["cycle"], place["index"]) == (2, 0)  # all of cycle 1
 
 
 @pytest.mark.parametrize(

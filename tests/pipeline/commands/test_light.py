@@ -46,6 +46,8 @@ RUN = [
     ["status", "PATH", "--json"],
     ["audit", "PATH"],
     ["follow", "PATH", "--cursor=a", "--once"],
+    ["announce", "PATH", "--to=command:true", "--once"],
+    ["wait", "PATH", "--closed_through=2026-11-22T10:31:00Z"],
     ["export", "PATH", "--to=jsonl", "--output=exported"],
     ["export", "PATH", "--to=tfrecord", "--output=exported"],
     ["schema", "PATH"],

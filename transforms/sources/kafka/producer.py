@@ -122,14 +122,22 @@ class SendingClient:
                 message = f"cannot create topic={topic}: {_text(error)}"
                 raise SourceError(message) from error
 
-    def send(self, topic: str, value: bytes) -> None:
+    def send(
+        self,
+        topic: str,
+        value: bytes,
+        key: bytes | None = None,
+        headers: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Hand a message over; it is sent meanwhile.
 
         Raises:
             SourceError: librdkafka doesn't take it, as it is too large, say.
         """
         try:
-            self._client.produce(topic, value, on_delivery=self._report)
+            self._client.produce(
+                topic, value, key, headers=dict(headers or {}), on_delivery=self._report
+            )
         except KafkaException as error:
             message = f"cannot send to topic={topic}: {_text(error)}, {len(value)} bytes"
             raise SourceError(message) from error

@@ -1,0 +1,1 @@
+"""When windows are closed and visible, in the order of the log."""

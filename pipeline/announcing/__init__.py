@@ -1,0 +1,1 @@
+"""Telling others that windows are closed."""
