@@ -18,6 +18,7 @@ __all__ = ["FILE", "NO_PARAMETERS", "metadata"]
 FILE = Path(__file__).parent / "metadata.json"
 NO_PARAMETERS = {
     "-X": "no name for a parameter; properties stand in the file of --consumer_config",
+    "--http": "a collector in this process serves; beside a job, batch-collection serve",
     "--runner": "the launcher gives it",
     "--announce": "a collector in this process does; beside a job, batch-collection announce",
     "--announce_secret_file": "goes with --announce",

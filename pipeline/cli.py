@@ -44,6 +44,7 @@ COMMANDS = {
     "schema": "say where a collection's columns and types are from; pin types for the future",
     "audit": "check every entry, file, row and offset of a collection; exit code 1 with findings",
     "upgrade": "let a collection of an older version hold what only the newest format may",
+    "serve": "show collections over HTTP: health, metrics, a page",
     "expire": "take old windows away: their files go, a stub that says what was there is left",
 }
 

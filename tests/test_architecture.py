@@ -148,6 +148,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the program
     "pipeline/graph": {"batch_collection", "transforms"},
     "pipeline/announcing": {"batch_collection", "transforms"},
+    "pipeline/serving": {"batch_collection", "transforms", "planning"},
     "pipeline/options": {"batch_collection", "transforms", "announcing"},
     "pipeline/planning": {"batch_collection", "transforms", "graph", "options"},
     "pipeline/showing": {"batch_collection", "transforms", "planning"},
@@ -169,6 +170,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "planning",
         "showing",
         "running",
+        "serving",
     },
     "pipeline/__init__": set(),
     "pipeline/beam_yaml": {"batch_collection", "transforms"},
@@ -199,6 +201,7 @@ MAY_NAME: dict[str, tuple[str, ...]] = {
         "transforms/decoding",
         "transforms/elements",
     ),
+    "prometheus_client": ("pipeline/serving",),
     "tensorflow": ("batch_collection/collection", "batch_collection/training"),
     "torch": ("batch_collection/training",),
 }

@@ -17,6 +17,7 @@ from batch_collection.errors import LogError
 from batch_collection.windows import utc_now
 from pipeline.commands.demo import _WindowLines
 from pipeline.running import engine, plan_cycle
+from pipeline.serving.run import Watched
 from pipeline.showing.display import LineDisplay, TerminalDisplay
 from tests.builders import at, first_entry
 from tests.collecting import Collecting, Recorder, Sending, Stream, entries_of, sending
@@ -75,6 +76,7 @@ OBSERVERS: dict[str, Callable[[], Observer]] = {
     "lines": lambda: LineDisplay(io.StringIO()),
     "terminal": lambda: TerminalDisplay(utc_now),
     "demo": lambda: _WindowLines(Console(file=io.StringIO()), 3),
+    "served": lambda: Watched(timedelta(seconds=60)),
     "engine": lambda: partial(engine._show, queue.SimpleQueue()),  # noqa: SLF001
     "engine's log": lambda: plan_cycle._log,  # noqa: SLF001
     "tests": Recorder,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from batch_collection.errors import CollectionError
@@ -24,10 +24,12 @@ from transforms.process.process import new_process
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pipeline.planning.topic import TopicCollection
     from pipeline.running.local import LocalDrive
+    from transforms.process.events import Observer
 
 __all__ = ["NEEDS", "check", "configure", "pass_on", "run"]
 
@@ -65,9 +67,11 @@ def _run(options: CollectOptions) -> int:
             say(f"skipped: another collector holds {busy[0]}", to=sys.stderr)
             return OTHER_COLLECTOR
         process = run.enter_context(new_process())
+        watched = run.enter_context(_watched(options, process.observers))
         connection = run.enter_context(closing(options.source.connect()))
         with said_meanwhile("asking the source for its topics ..."):
             topics = open_topics(options, connection)
+        watched(topics)
         run.enter_context(held(places))  # those that are there only now
         with open_display(utc_now) as display:
             process.observers.append(display)
@@ -75,6 +79,24 @@ def _run(options: CollectOptions) -> int:
                 topics, collect_tasks(options), once=options.once, flush=options.flush
             )
             return _collect(drive, process.stop, options)
+
+
+@contextmanager
+def _watched(
+    options: CollectOptions, observers: list[Observer]
+) -> Iterator[Callable[[Sequence[TopicCollection]], None]]:
+    """Serve how it goes, if that is asked for; yield what is to be told of the topics once."""
+    if options.http is None:
+        yield lambda _: None
+        return
+    from pipeline.serving.run import Watched  # noqa: PLC0415 - imports what exposes metrics
+    from pipeline.serving.server import serving  # noqa: PLC0415 - as above
+
+    watched = Watched(options.interval)
+    observers.append(watched)
+    with serving(*options.http, watched.served) as url:
+        say(f"serving how it goes at {url}", to=sys.stderr)
+        yield watched.begin
 
 
 def _places(options: CollectOptions) -> list[Path]:

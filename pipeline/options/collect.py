@@ -26,6 +26,7 @@ from pipeline.options.engine import (
     check_engine,
 )
 from pipeline.options.flags import EXACTNESS, Flags, local_path
+from pipeline.options.serving import address_of, configure_http
 from pipeline.options.sources import check_source, configure_sources
 from transforms.decoding.known import DECODERS
 from transforms.decoding.row_time import ATTRIBUTE, FIELD
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.announcing.target import Target
+    from pipeline.options.serving import Address
     from transforms.sources.contract import SourceSettings
     from transforms.sources.pubsub.settings import SubscriptionSettings
 
@@ -86,6 +88,7 @@ class CollectOptions:
     max_dead_letters: DeadLetterLimit | None
     skips_if_running: bool
     announce: Target | None = None
+    http: Address | None = None
     engine: EngineOptions | None = None
 
 
@@ -259,6 +262,7 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
         metavar="DURATION",
         help="on an engine: a cycle that takes longer is planned again (default: 5m)",
     )
+    configure_http(group)
     group.add_argument(
         "--streaming", action="store_true", help="accepted: collecting is continuous anyway"
     )
@@ -303,10 +307,16 @@ def check(args: argparse.Namespace) -> CollectOptions:
         flush=args.flush,
         max_dead_letters=_dead_letter_limit(flags),
         skips_if_running=args.if_running == "skip",
+        http=address_of(flags),
         announce=_announce(flags, source, is_direct=is_direct),
         engine=check_engine(flags, source.names),
     )
     flags.check(args.once or not args.flush, "--flush goes with --once")
+    flags.check(
+        is_direct or args.http is None,
+        f"--http is of this process; with --runner={args.runner} leave it out, and run "
+        "batch-collection serve --http=HOST:PORT beside the job",
+    )
     flags.check(
         not options.skips_if_running or (is_direct and _is_here(options.output)),
         f"--if_running=skip finds collectors of this machine, in directories of its; with "

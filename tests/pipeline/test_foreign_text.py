@@ -42,6 +42,7 @@ LOOKS: dict[str, list[list[str]]] = {
         ["PATH", f"--to=command:{EVIL}", f"--cursor={EVIL}"],
         ["PATH", f"--to=https://{EVIL}", f"--secret_file={EVIL}"],
     ],
+    "serve": [["PATH", f"--http={EVIL}"]],
     "wait": [
         ["PATH", "--window=2026-11-22T10:30:00Z"],
         ["PATH", "--window=2026-11-22T10:40:00Z", "--timeout=0s"],

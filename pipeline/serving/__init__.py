@@ -1,0 +1,1 @@
+"""How collecting goes, over HTTP: health, metrics, a page."""
