@@ -32,12 +32,14 @@ __all__ = ["COMMANDS", "entry_point", "main"]
 
 COMMANDS = {
     "collect": "collect topics or subscriptions in batch files at regular intervals (the default)",
+    "preview": "say what the first messages would become, without collecting any",
     "demo": "the whole path in half a minute, with an embedded broker",
     "produce": "send sample messages at regular intervals",
     "follow": "hand each committed batch to a function, in order",
     "announce": "tell others of each window that is closed and visible",
     "wait": "end as soon as a window is closed and visible, for schedulers",
     "export": "write a collection as TFRecord or JSON lines, for other programs",
+    "list": "list the collections in a directory, a line each",
     "status": "say how a collection stands",
     "dead-letters": "show and count the messages of which no row could be made, and why",
     "redrive": "decode dead letters again, and make rows of those that have become good",
@@ -200,7 +202,7 @@ def _parse(
 
 def _left_out(command: str) -> set[str]:
     """Return the flags of a file for ``collect`` that it may hold for another command, too."""
-    if command == "collect":
+    if command in {"collect", "preview"}:
         return set()
     from pipeline.options.collect import configure  # noqa: PLC0415 - pyarrow, seldom needed
 

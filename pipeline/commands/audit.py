@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from batch_collection.inspection.audit import audit
@@ -18,14 +20,15 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one line a finding and return 1, or the verdict and return 0.
+    """Print one line a finding, and a verdict; return 1 if there is a finding, else 0.
 
     Raises:
         CollectionError: there is no collection.
     """
     found = audit(open_storage(args.path))
-    say(*verdict(found))
+    say(*([json.dumps(asdict(found))] if args.json else verdict(found)))
     return 1 if found.findings else 0

@@ -30,6 +30,11 @@ LOOKS: dict[str, list[list[str]]] = {
         [f"--config={EVIL}", f"--start={EVIL}", f"--runner={EVIL}", f"--schema={EVIL}"],
         [f'--timestamp=field:"{EVIL}', f"--input_format={EVIL}:{EVIL}", "-X", EVIL],
     ],
+    "preview": [
+        [f"--topics=a{EVIL}", "--bootstrap_servers=127.0.0.1:1", f"--messages={EVIL}"],
+        [f"--config={EVIL}", f"--schema={EVIL}"],
+    ],
+    "list": [["PATH/.."], ["PATH", "--json"], [EVIL.replace("\udcff", "")]],
     "demo": [[f"--interval={EVIL}", f"--output=gs://{EVIL}"]],
     "produce": [[f"--topics={EVIL}", f"--every={EVIL}", f"--count={EVIL}", f"-X{EVIL}"]],
     "follow": [

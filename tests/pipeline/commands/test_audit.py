@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -42,6 +43,18 @@ def test_each_finding_is_a_line(collector: Collector, capsys: pytest.CaptureFixt
     first, last = capsys.readouterr().out.splitlines()
     assert first == f"{path} is missing"
     assert last.startswith("1 finding in 2 entries, ")
+
+
+def test_programs_get_json(collector: Collector, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same findings and counts, the same exit code."""
+    assert main(["audit", collector.storage.uri, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["findings"] == []
+    assert (found["counts"]["rows"], found["counts"]["dead_letters"]) == (2, 1)
+    (path,) = collector.storage.list("data")
+    Path(collector.storage.uri, path).unlink()
+    assert main(["audit", collector.storage.uri, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["findings"] == [f"{path} is missing"]
 
 
 def test_files_without_offsets_are_said_to_be_less_checked(

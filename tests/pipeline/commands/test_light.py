@@ -44,6 +44,7 @@ WRONG = [
 RUN = [
     ["status", "PATH"],
     ["status", "PATH", "--json"],
+    ["list", "PATH"],
     ["audit", "PATH"],
     ["follow", "PATH", "--cursor=a", "--once"],
     ["announce", "PATH", "--to=command:true", "--once"],
