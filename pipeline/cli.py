@@ -32,6 +32,7 @@ __all__ = ["COMMANDS", "entry_point", "main"]
 
 COMMANDS = {
     "collect": "collect topics or subscriptions in batch files at regular intervals (the default)",
+    "init": "print a file for collect --config, with every flag explained in it",
     "preview": "say what the first messages would become, without collecting any",
     "demo": "the whole path in half a minute, with an embedded broker",
     "produce": "send sample messages at regular intervals",

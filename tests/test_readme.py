@@ -107,7 +107,7 @@ def test_commands_queries_and_programs_run(
     for program in blocks("python"):
         exec(program, {"__name__": "readme"})  # noqa: S102 - the README's own
 
-    assert {command_of(words) for words in called} == set(cli.COMMANDS) - {"demo", "serve"}
+    assert {command_of(words) for words in called} == set(cli.COMMANDS) - {"demo", "init", "serve"}
     assert batch_collection.open(COLLECTION).rows == 400
     assert batch_collection.open(COLLECTION.parent / "own").rows == 300
     (query,) = blocks("sql")

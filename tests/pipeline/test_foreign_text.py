@@ -30,6 +30,7 @@ LOOKS: dict[str, list[list[str]]] = {
         [f"--config={EVIL}", f"--start={EVIL}", f"--runner={EVIL}", f"--schema={EVIL}"],
         [f'--timestamp=field:"{EVIL}', f"--input_format={EVIL}:{EVIL}", "-X", EVIL],
     ],
+    "init": [[f"--topics={EVIL}", f"--output={EVIL}", f"-X{EVIL}={EVIL}"]],
     "preview": [
         [f"--topics=a{EVIL}", "--bootstrap_servers=127.0.0.1:1", f"--messages={EVIL}"],
         [f"--config={EVIL}", f"--schema={EVIL}"],

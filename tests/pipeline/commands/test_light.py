@@ -45,6 +45,7 @@ RUN = [
     ["status", "PATH"],
     ["status", "PATH", "--json"],
     ["list", "PATH"],
+    ["init", *GIVEN],
     ["audit", "PATH"],
     ["follow", "PATH", "--cursor=a", "--once"],
     ["announce", "PATH", "--to=command:true", "--once"],
