@@ -7,6 +7,8 @@ TORCH :=
 TRAINING := $(VENV)/.training$(TORCH)
 IMAGE ?= REGION-docker.pkg.dev/PROJECT/REPOSITORY/batch-collection:latest
 UV := uv==0.13.9
+BUILDERS := build==1.6.1 twine==7.0.0
+SITE := mkdocs==1.6.1
 TEMPLATE ?= gs://BUCKET/templates/batch-collection.json
 
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --retries=10
@@ -19,7 +21,7 @@ WORKERS ?= 2
 PYTEST := $(VENV)/bin/python -m pytest -rs --durations=30
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check prepare bench faults format lock template clean
+.PHONY: help demo test check prepare bench faults format lock dist docs template clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +60,18 @@ lock: ## lock all that requirements*.txt need, by hashes, for each Python
 	@$(PYTHON) -m venv .cache/lock
 	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
 	@.cache/lock/bin/python requirements/lock.py .cache/lock/bin/uv
+
+dist: ## build the package for an index, and check what it says of itself: dist/
+	@$(PYTHON) -m venv .cache/dist
+	@.cache/dist/bin/python -m pip install --quiet --disable-pip-version-check $(BUILDERS)
+	@rm -rf dist build
+	@.cache/dist/bin/python -m build --outdir=dist .
+	@.cache/dist/bin/python -m twine check --strict dist/*
+
+docs: ## build the pages as a site, which needs no network to be read: .cache/site
+	@$(PYTHON) -m venv .cache/docs
+	@.cache/docs/bin/python -m pip install --quiet --disable-pip-version-check $(SITE)
+	@.cache/docs/bin/python -m mkdocs build --strict --quiet
 
 template: $(STAMP) ## describe the Flex Template's flags; says what builds it (IMAGE=..., TEMPLATE=gs://...)
 	@$(VENV)/bin/python -m flex_template.describe
