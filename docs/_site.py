@@ -1,4 +1,4 @@
-"""What the site has beside the pages: the README as the first one, and the files that they lead to."""
+"""What the site has beside the pages: the README as the first one, files that they lead to."""
 
 from __future__ import annotations
 
