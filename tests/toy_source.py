@@ -73,6 +73,11 @@ class FolderSettings:
     folder: Path
 
     @property
+    def where(self) -> str:
+        """What it is and where it is asked."""
+        return f"streams of {self.folder}"
+
+    @property
     def collections(self) -> tuple[str, ...]:
         """What the collections are called: as their streams."""
         return self.names

@@ -85,7 +85,7 @@ def run(options: PreviewOptions) -> int:
     asked, code = options.collect, 0
     assert not isinstance(asked.source, SubscriptionSettings)  # noqa: S101 - checked
     with closing(asked.source.connect()) as connection:
-        with said_meanwhile("asking the source for its topics ..."):
+        with said_meanwhile(f"waiting for {asked.source.where} ..."):
             sources = connection.sources(asked.source.names)
         for source in sources:
             found = preview(

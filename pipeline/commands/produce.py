@@ -195,7 +195,7 @@ def _send_to_kafka(options: ProduceOptions, stop: threading.Event, lines: _Lines
         lines.write(f"{place.topic}[{place.partition}]@{place.offset}")
 
     client = SendingClient(options.bootstrap_servers, options.properties, delivered)
-    with said_meanwhile("asking kafka for the topics ..."):
+    with said_meanwhile(f"waiting for kafka at {options.bootstrap_servers} ..."):
         are_there = _topics_are_there(options, client, stop)
     if are_there:
         _send_all(options, _Kafka(client), stop, lines)

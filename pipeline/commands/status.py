@@ -20,6 +20,7 @@ from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.wording import (
     aligned,
+    counted,
     described_instant,
     described_source,
     humanised_bytes,
@@ -106,7 +107,8 @@ def _with_lag(storage: Storage, last: int, config: dict[str, str]) -> Status:
         message = f"{storage.uri} was collected from {collected.kind}: no broker tells its lag"
         raise CollectionError(message)
     settings = KafkaSettings((collected.topic,), config)
-    with closing(settings.connect()) as connection, said_meanwhile("asking kafka for the lag ..."):
+    waiting = said_meanwhile(f"waiting for {settings.where}, for the lag ...")
+    with closing(settings.connect()) as connection, waiting:
         try:
             ends = _end_offsets(connection, collected)
         except CollectionError as error:
@@ -148,7 +150,8 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
     yield (
         "rows",
         (
-            f"{totals.rows:,} in {totals.files:,} files of {totals.rows_per_file:,.0f} rows, "
+            f"{totals.rows:,} in {counted(totals.files, 'file')} of "
+            f"{counted(round(totals.rows_per_file), 'row')}, "
             f"{humanised_bytes(totals.bytes)}"
         ),
     )
@@ -162,7 +165,7 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
         )
     if expired is not None:
         yield "expired", _expired(expired)
-    yield "waiting", f"{totals.waiting_rows:,} rows"
+    yield "waiting", counted(totals.waiting_rows, "row")
     yield (
         "windows",
         (
@@ -170,11 +173,11 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
             f"{len(found.open_windows):,} open" + (", expired ones included" if expired else "")
         ),
     )
-    yield "late", f"{totals.late_rows:,} rows"
+    yield "late", counted(totals.late_rows, "row")
     yield (
         "messages",
         (
-            f"{totals.messages:,}, of them {totals.dead_letters:,} dead letters"
+            f"{totals.messages:,}, of them {counted(totals.dead_letters, 'dead letter')}"
             f"{f' ({expired.dead_letters:,} expired)' if expired else ''}, "
             f"{totals.tombstones:,} tombstones, {totals.empty:,} empty"
             + (f", {totals.redriven:,} redriven" if totals.redriven else "")

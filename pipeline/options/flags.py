@@ -39,7 +39,10 @@ EXACTNESS = (
 """What a column's type means for numbers, as helps say it."""
 _logger = logging.getLogger(__name__)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
-_ADDRESS = re.compile(r"([A-Za-z_]+://)?(\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?")
+_ADDRESS = re.compile(
+    r"(?i:(?:sasl_)?(?:plaintext|ssl)://)?"
+    r"(\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?"
+)
 _MOST_PORT = 65_535
 
 

@@ -316,6 +316,10 @@ class SourceSettings(Protocol):
         """What kind of source it is, as the log says it."""
 
     @property
+    def where(self) -> str:
+        """What it is and where it is asked, for people: ``kafka at HOST:PORT``."""
+
+    @property
     def collections(self) -> tuple[str, ...]:
         """What the collections of the streams are called."""
 

@@ -30,10 +30,10 @@ kafka topic batch-topic, windows of 1m by row time (record)
 
   newest entry           cycle 3, 2026-11-22 10:32:04 UTC, 1m 6s ago
   closed up to           2026-11-22 10:32:00 UTC
-  rows                   7 in 5 files of 1 rows, SIZE
-  waiting                1 rows
+  rows                   7 in 5 files of 1 row, SIZE
+  waiting                1 row
   windows                2 closed, 0 empty, 1 open
-  late                   1 rows
+  late                   1 row
   messages               12, of them 4 dead letters, 0 tombstones, 0 empty
   window end to visible  2.0s median, 4.0s p99
   row time to visible    52.0s median, 1m 44s p99 (estimated)
@@ -161,7 +161,7 @@ def test_a_broker_that_is_away_takes_only_the_lag(
     out, err = capfd.readouterr()
     assert "newest entry           cycle 3," in out
     assert "  lag                    unknown: cannot list topics: no answer from kafka at " in out
-    assert err == "asking kafka for the lag ...\n"
+    assert err == "waiting for kafka at 127.0.0.1:1, for the lag ...\n"
 
     assert main([*words, "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
@@ -189,7 +189,7 @@ def test_what_is_expired_is_told_beside_what_is_there(
     expire(collector.storage, at("10:31:00"), at("10:34:00"))
     assert main(["status", collector.storage.uri]) == 0
     out = capsys.readouterr().out
-    assert "  rows                   4 in 3 files of 1 rows, " in out
+    assert "  rows                   4 in 3 files of 1 row, " in out
     assert "  expired                4 in 3 files, " in out
     assert "  windows                3 closed, 0 empty, 0 open, expired ones included" in out
     assert "of them 4 dead letters (4 expired), 0 tombstones" in out

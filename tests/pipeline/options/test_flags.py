@@ -197,7 +197,21 @@ def test_brokers_are_addresses_as_librdkafka_takes_them(servers: str) -> None:
 
 @pytest.mark.parametrize(
     "servers",
-    [*("://x", "a b:9092", "a:abc", "a:99999", "a:0", ",", "a:1,", "http://a/b", "::1", "a:1 b:2")],
+    [
+        *(
+            "://x",
+            "a b:9092",
+            "a:abc",
+            "a:99999",
+            "a:0",
+            ",",
+            "a:1,",
+            "http://a/b",
+            "http://a:1",
+            "::1",
+            "a:1 b:2",
+        )
+    ],
 )
 def test_what_is_no_broker_is_told_before_one_is_asked(servers: str) -> None:
     """Librdkafka would look for it for ten seconds, or ask another port."""

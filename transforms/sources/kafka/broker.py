@@ -35,8 +35,11 @@ __all__ = ["Broker", "TopicInfo"]
 _REQUEST_SECONDS = 10.0
 _FIRST_SECONDS = 3.0  # for what is asked again if the answer doesn't come
 _LAST_SECONDS = 1.0  # of a process that is asked to stop
-_PATIENCE = (0.5, 1.0, 2.0, 3.0, 4.0)  # one try each, so that a refused login shows early
-_ENOUGH_SECONDS = 2.0  # where no broker can be connected to, or one closes each connection
+# One try each, so that a refused login shows early. One that is silent may only be busy, or far
+# away, and TLS and a login take some answers: it has ten seconds. Where no broker can be connected
+# to, or one closes each connection, the first two are enough.
+_PATIENCE = (0.5, 1.0, 2.0, 3.0, 4.0)
+_ENOUGH = 2
 _DEFAULTS = {**NETWORK, "socket.timeout.ms": 10_000}  # when a silent connection is given up
 _POLL_SECONDS = 0.05
 _NAMES_SHOWN = 5
@@ -207,13 +210,13 @@ class Broker:
     def _metadata(self) -> Any:
         """List everything: asking for one topic by its name may make the broker create it."""
         self._log.forget()
-        for seconds in _PATIENCE:
+        for tries, seconds in enumerate(_PATIENCE, 1):
             try:
                 return self._client.list_topics(timeout=seconds)
             except KafkaException as error:
                 failure = error
             self._client.poll(0)
-            is_enough = seconds >= _ENOUGH_SECONDS and (self._log.hangs_up or self._log.nobody)
+            is_enough = tries >= _ENOUGH and (self._log.hangs_up or self._log.nobody)
             if self._log.refused or is_enough or current().stop.is_set():
                 break
         raise self._log.error(self._servers, "list topics", failure.args[0]) from failure

@@ -59,6 +59,8 @@ _FIXED: dict[str, object] = {
 _HANG_UP = re.compile(
     r"Disconnected: .*\(after \d{1,3}ms in state (APIVERSION_QUERY|AUTH\w*|SSL_HANDSHAKE|UP)\)"
 )
+_HTTP = f"Invalid response size {int.from_bytes(b'HTTP', 'big')}"
+_SILENCE = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT}  # noqa: SLF001 - their names
 _CONFIG = "--consumer_config or -X"
 
 _logger = logging.getLogger(__name__)
@@ -98,7 +100,9 @@ class ClientLog:
             self._refusal = "and we can't agree on TLS", "security.protocol and ssl.*"
         if code == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001
             self.nobody = True
-        if code != KafkaError._ALL_BROKERS_DOWN or not self.reason:  # noqa: SLF001
+        elif _HTTP in text:
+            self.nobody, self.reason = True, "it speaks HTTP, not Kafka's protocol"
+        else:
             self.reason = text
 
     @property
@@ -119,7 +123,8 @@ class ClientLog:
             return SourceError(f"cannot {doing}: {told}")
         if error is not None and error.code() > 0:  # the broker's own; librdkafka's are negative
             return SourceError(f"cannot {doing}: kafka at {servers} answers: {error.str()}")
-        reason = self.reason or (error.str() if error is not None else "nothing came")
+        is_told = error is not None and error.code() not in _SILENCE
+        reason = self.reason or (error.str() if error is not None and is_told else "it is silent")
         cure = "check --bootstrap_servers"
         if self.hangs_up:
             reason = f"it closes connections at once ({reason})"

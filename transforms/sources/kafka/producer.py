@@ -23,7 +23,7 @@ __all__ = ["CONNECT_TIMEOUT", "Delivered", "SendingClient"]
 
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
-_ENOUGH = timedelta(seconds=3)  # where no broker can be connected to
+_ENOUGH = timedelta(seconds=2)  # where no broker can be connected to
 _LAST_FLUSH_SECONDS = 0.7  # a signal ends the program within a second
 _TICK_SECONDS = 0.2
 _DEFAULTS: dict[str, object] = {

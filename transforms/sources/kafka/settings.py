@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from transforms.sources.kafka.config import ConsumerConfig
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -29,6 +31,14 @@ class KafkaSettings:
     names: tuple[str, ...]
     properties: Mapping[str, object]
     group_id: str | None = None
+
+    @property
+    def where(self) -> str:
+        """What it is and where it is asked."""
+        known = self.properties
+        if isinstance(known, ConsumerConfig):  # whose file is read on workers only
+            known = known.given
+        return f"kafka at {known.get('bootstrap.servers')}"
 
     @property
     def collections(self) -> tuple[str, ...]:

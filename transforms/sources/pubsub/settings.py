@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -95,6 +96,12 @@ class SubscriptionSettings:
     topic: str | None = None
     bounds: Bounds = field(default_factory=Bounds)
     remembering: Remembering = field(default_factory=Remembering)
+
+    @property
+    def where(self) -> str:
+        """What it is and where it is asked."""
+        endpoint = self.endpoint or os.environ.get("PUBSUB_EMULATOR_HOST")
+        return f"pubsub at {endpoint}" if endpoint else "pubsub"
 
     @property
     def collections(self) -> tuple[str, ...]:

@@ -143,6 +143,60 @@ def test_an_unreachable_broker_is_told_within_fifteen_seconds(
     assert capfd.readouterr().err == ""
 
 
+def test_an_address_where_no_broker_is_is_told_within_three_seconds() -> None:
+    """Nobody listens there, no machine has that name, or something else than Kafka answers."""
+    with socket.create_server(("127.0.0.1", 0)) as web, ThreadPoolExecutor(1) as threads:
+        threads.submit(_answer_as_http, web)
+        there = f"127.0.0.1:{web.getsockname()[1]}"
+        for servers, why in (
+            (NOBODY, "Connection refused"),
+            ("no-such-host.invalid:9092", "Failed to resolve 'no-such-host.invalid:9092'"),
+            (there, "it speaks HTTP, not Kafka's protocol"),
+        ):
+            broker = Broker({"bootstrap.servers": servers})
+            told, seconds = failure_of(lambda: broker.topic("any"))  # noqa: B023 - called at once
+            assert told.startswith(f"cannot list topics: no answer from kafka at {servers}: ")
+            assert why in told
+            assert told.endswith("; check --bootstrap_servers")
+            assert seconds < 3
+        web.shutdown(socket.SHUT_RDWR)
+
+
+def _answer_as_http(web: socket.socket) -> None:
+    """Answer each connection as a web server does, until it is shut down."""
+    while True:
+        try:
+            client, _ = web.accept()
+        except OSError:
+            return
+        with client:
+            client.recv(1024)
+            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.mark.slow
+def test_a_silent_broker_has_ten_seconds() -> None:
+    """It may be busy, or far away; whether it takes connections or not, it is said to be silent."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        socket.create_server(("127.0.0.1", 0), backlog=0) as full,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:  # they fill its queue: whoever comes is dropped
+            each.settimeout(0)
+            each.connect_ex(full.getsockname())
+        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in (silent, full)]
+        brokers = [Broker({"bootstrap.servers": address}) for address in addresses]
+        answers = threads.map(lambda broker: failure_of(lambda: broker.topic("any")), brokers)
+        for address, (told, seconds) in zip(addresses, answers, strict=True):
+            told_of = f"no answer from kafka at {address}: it is silent; check --bootstrap_servers"
+            assert told == f"cannot list topics: {told_of}"
+            assert 9 < seconds < 13
+        for each in waiting:
+            each.close()
+
+
 def test_a_closed_broker_answers_nothing(embedded: EmbeddedBroker) -> None:
     """After close every question is an error."""
     broker = asked(embedded)
