@@ -25,7 +25,7 @@ from pipeline.showing.lines import LogLines, say
 from pipeline.showing.streams import OutputError, delivered, hold_streams, not_delivered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import ModuleType
 
 __all__ = ["COMMANDS", "entry_point", "main"]
@@ -137,15 +137,26 @@ def _run(command: str, words: Sequence[str]) -> int:
     needs = getattr(module, "NEEDS", None)
     if needs is not None:  # what runs the graph: no help and no mistake waits for it
         _loaded(needs)
-    _raise_on_interrupt()
-    return int(module.run(options))
+    with _interrupts_raised():
+        return int(module.run(options))
 
 
-def _raise_on_interrupt() -> None:
-    """Let Ctrl-C be ``KeyboardInterrupt`` again, which ended the program while it was imported."""
+@contextlib.contextmanager
+def _interrupts_raised() -> Iterator[None]:
+    """Let Ctrl-C be ``KeyboardInterrupt`` while a command runs, whom it lets end in good order.
+
+    Before and after it ends the program as the system does: what is imported or taken apart would
+    show where.
+    """
     is_main = threading.current_thread() is threading.main_thread()
-    if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _check_folder() -> None:

@@ -89,6 +89,28 @@ def test_ctrl_c_while_the_program_is_imported_shows_no_traceback(
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
+def test_ctrl_c_while_the_program_ends_shows_no_traceback(tmp_path: Path) -> None:
+    """The system ends it: what was done is done."""
+    program = (
+        "import atexit, os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it may come ignored
+        f"sys.argv = ['batch-collection', 'status', {str(tmp_path)!r}]\n"
+        "from pipeline.__main__ import entry_point\n"
+        "from pipeline.commands import status\n"
+        "def last():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "def run(args):\n"
+        "    atexit.register(last)\n"
+        "    return 0\n"
+        "status.run = run\n"
+        "entry_point()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
 def test_ctrl_c_while_a_command_runs_is_heard() -> None:
     """It can let go of what it holds; then the exit code is the shell's."""
     program = (
