@@ -22,6 +22,7 @@ from pipeline.options.beam_flags import SWITCHES, WITH_VALUE
 from pipeline.options.config_file import placed, read_config_file
 from pipeline.options.flags import Parser, normalised, unknown_flags
 from pipeline.showing.lines import LogLines, say
+from pipeline.showing.patience import said_at_once
 from pipeline.showing.streams import OutputError, delivered, hold_streams, not_delivered
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def _run(command: str, words: Sequence[str]) -> int:
         raise CollectionError(*(placed(error, places) for error in errors))
     needs = getattr(module, "NEEDS", None)
     if needs is not None:  # what runs the graph: no help and no mistake waits for it
+        said_at_once(module.starting(options))
         _loaded(needs)
     with _interrupts_raised():
         return int(module.run(options))

@@ -33,7 +33,7 @@ from pipeline.commands import collect as collect_command
 from pipeline.options.flags import Parser
 from pipeline.planning.opening import collect_tasks, open_topics
 from pipeline.running.local import LocalDrive
-from pipeline.showing.display import is_cycle, said
+from pipeline.showing.board import is_cycle, said
 from tests.decoding import substance
 from transforms.process.events import CycleCommitted
 from transforms.process.process import new_process
@@ -477,9 +477,9 @@ class CollectorProcess:
         *flags: str,
         wrapper: Sequence[str] | None = None,
     ) -> None:
-        """Start it, or what takes the same flags in its place."""
+        """Start it, or what takes the same flags in its place; it says every cycle."""
         self._process = subprocess.Popen(
-            [*(wrapper or _COMMAND), *_flags(streams, output), *flags],
+            [*(wrapper or _COMMAND), *_flags(streams, output), *flags, "--verbose"],
             cwd=ROOT,
             env=_environment(),
             stdin=subprocess.DEVNULL,

@@ -18,6 +18,7 @@ from batch_collection.windows import utc_now
 from pipeline.commands.demo import _WindowLines
 from pipeline.running import engine, plan_cycle
 from pipeline.serving.run import Watched
+from pipeline.showing.board import Board
 from pipeline.showing.display import LineDisplay, TerminalDisplay
 from tests.builders import at, first_entry
 from tests.collecting import Collecting, Recorder, Sending, Stream, entries_of, sending
@@ -60,8 +61,8 @@ EVENTS: tuple[Event, ...] = (
     Spent("read", 12),
     FileStaged("/data/orders", rows=3, bytes=200, is_late=True),
     PanesSkipped("/data/orders", panes=2),
-    CycleCommitted(ENTRY, left=2, took=timedelta(seconds=1)),
-    CycleCommitted(first_entry(cause="pin"), left=2, took=timedelta(seconds=1)),
+    CycleCommitted("/data/orders", ENTRY, left=2, took=timedelta(seconds=1)),
+    CycleCommitted("/data/orders", first_entry(cause="pin"), left=2, took=timedelta(seconds=1)),
     Waiting(at("10:30:10"), messages=2),
     Away("orders", "no answer", is_of_source=True),
     Away("orders", "no space left", is_of_source=False),
@@ -73,8 +74,8 @@ EVENTS: tuple[Event, ...] = (
 )
 OBSERVERS: dict[str, Callable[[], Observer]] = {
     **{f"each {n}": partial(_same, each) for n, each in enumerate(observers.OBSERVERS)},
-    "lines": lambda: LineDisplay(io.StringIO()),
-    "terminal": lambda: TerminalDisplay(utc_now),
+    "lines": lambda: LineDisplay(Board(utc_now), io.StringIO()),
+    "terminal": lambda: TerminalDisplay(Board(utc_now)),
     "demo": lambda: _WindowLines(Console(file=io.StringIO()), 3),
     "served": lambda: Watched(timedelta(seconds=60)),
     "engine": lambda: partial(engine._show, queue.SimpleQueue()),  # noqa: SLF001

@@ -34,7 +34,7 @@ def exposed(root: Path) -> dict[str, str]:
     view = CollectionView("sensor", collector.storage, lambda _: entry, lambda: 1)
     served = Served(lambda: [view])
     metrics = RunMetrics(served.registry, lambda _: "sensor")
-    metrics(CycleCommitted(entry, left=0, took=timedelta(seconds=1)))
+    metrics(CycleCommitted("/data/orders", entry, left=0, took=timedelta(seconds=1)))
     metrics(Away("sensor", "no answer", is_of_source=True))
     text = generate_latest(served.registry).decode()
     families = text_string_to_metric_families(text)

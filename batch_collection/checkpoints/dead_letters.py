@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -12,8 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_collection.checkpoints.gathered import gathered
-from batch_collection.errors import DamagedFileError, in_one_line
+from batch_collection.errors import (
+    CollectionError,
+    DamagedFileError,
+    FileGoneError,
+    in_one_line,
+)
 from batch_collection.log.batch import open_published
+from batch_collection.storage.contract import PartedStorage
 from batch_collection.storage.fetching import each
 
 if TYPE_CHECKING:
@@ -23,9 +30,17 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import DeadLetterFile, Entry
     from batch_collection.storage.contract import Storage
 
-__all__ = ["entries_with_letters", "grouped", "live_dead_letters", "reason_kind", "reasons_of"]
+__all__ = [
+    "commonest_reason",
+    "entries_with_letters",
+    "grouped",
+    "live_dead_letters",
+    "reason_kind",
+    "reasons_of",
+]
 
 
+_MOST_READ = 1000  # of a file, where one reason is wanted
 _VALUE = re.compile(r"(can't hold ).*(; (?:send|give) )", re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.`])-?\d[\d.]*(?:[eE][+-]?\d+)?(?!\w)")
 _QUOTED = re.compile(r"(: )'.*'(; send RFC 3339)", re.DOTALL)
@@ -82,6 +97,30 @@ def reasons_of(storage: Storage, files: Iterable[DeadLetterFile]) -> Counter[str
     for counts in each(storage, partial(_reasons, storage), files):
         found.update(counts)
     return found
+
+
+def commonest_reason(storage: Storage, files: Iterable[DeadLetterFile]) -> str:
+    """Return what most of the first dead letters of each file say; "" if none can be read.
+
+    However many there are, a part is read: it is for a line that people glance at.
+    """
+    found: Counter[str] = Counter()
+    for file in files:
+        with suppress(CollectionError, pa.ArrowException, KeyError, OSError):
+            found.update(_first_reasons(storage, file))
+    return grouped(found).most_common(1)[0][0] if found else ""
+
+
+def _first_reasons(storage: Storage, letters: DeadLetterFile) -> list[str]:
+    """Read some reasons; of a bucket's file only the parts where they lie are fetched."""
+    names = list(dict.fromkeys([letters.path, letters.staged]))
+    if isinstance(storage, PartedStorage):
+        source = storage.open_parts(names, letters.bytes, lambda: FileGoneError(letters.path))
+    else:
+        source = open_published(storage, letters.path, letters.staged)
+    with source, pq.ParquetFile(source) as file:
+        first = next(file.iter_batches(_MOST_READ, columns=["error"]), None)
+        return [] if first is None else first.column("error").to_pylist()
 
 
 def _reasons(storage: Storage, letters: DeadLetterFile) -> Counter[str]:

@@ -19,6 +19,7 @@ from pipeline.showing.display import open_display
 from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.streams import forgiven_output
+from pipeline.showing.wording import stream_name
 from transforms.process.events import Note
 from transforms.process.process import new_process
 
@@ -31,10 +32,17 @@ if TYPE_CHECKING:
     from pipeline.running.local import LocalDrive
     from transforms.process.events import Observer
 
-__all__ = ["NEEDS", "check", "configure", "pass_on", "run"]
+__all__ = ["NEEDS", "check", "configure", "pass_on", "run", "starting"]
 
 
 NEEDS = "pipeline.running.local"
+
+
+def starting(options: CollectOptions) -> str:
+    """Say what begins to be collected, before Beam is imported."""
+    names = options.source.collections
+    what = names[0] if len(names) == 1 else f"{len(names)} collections"
+    return f"starting: {what} of {options.source.where}, into {options.output}"
 
 
 def run(options: CollectOptions) -> int:
@@ -69,11 +77,12 @@ def _run(options: CollectOptions) -> int:
         process = run.enter_context(new_process())
         watched = run.enter_context(_watched(options, process.observers))
         connection = run.enter_context(closing(options.source.connect()))
-        with said_meanwhile("asking the source for its topics ..."):
+        with said_meanwhile(f"waiting for {options.source.where} ..."):
             topics = open_topics(options, connection)
         watched(topics)
         run.enter_context(held(places))  # those that are there only now
-        with open_display(utc_now) as display:
+        names = [stream_name(topic.newest.source) for topic in topics]
+        with open_display(utc_now, names, verbose=options.verbose) as display:
             process.observers.append(display)
             drive = LocalDrive(
                 topics, collect_tasks(options), once=options.once, flush=options.flush

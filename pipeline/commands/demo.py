@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from batch_collection.paths import new_token
 from pipeline.options.flags import Flags, Parser
 from pipeline.running.signals import stopped_by_signals
-from pipeline.showing.display import is_cycle, said
+from pipeline.showing.board import is_cycle, said
+from pipeline.showing.columns import wrapped
 from pipeline.showing.lines import shown
+from pipeline.showing.patience import said_at_once
 from pipeline.showing.streams import OutputError
 from transforms.process.events import CycleCommitted, Waiting
 from transforms.process.process import current, new_process
@@ -44,6 +46,7 @@ __all__ = ["DemoOptions", "check", "configure", "run"]
 TOPIC = "batch-topic"
 RECORDS = 10
 BATCH_SIZE = 2000
+_WIDTH = 96  # of prose, for a terminal of 100
 _EVERY_SECONDS = 0.01  # 100 messages a second
 _LONGEST = timedelta(minutes=1)  # the embedded broker keeps little, and drops what is older
 
@@ -112,6 +115,7 @@ def run(options: DemoOptions) -> int:
     Raises:
         CollectionError: the directory can't be used, say.
     """
+    said_at_once("starting: a broker, or an emulator's subscription, and a collector of it")
     from rich.console import Console  # noqa: PLC0415 - not needed for --help
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -148,10 +152,8 @@ def _collect(options: DemoOptions, output: Path, console: Console) -> bool:
         if stopped.is_set():
             return False
         lines.enough = lambda: None
-        end = (
-            f"stopped producing after {feed.messages:,} messages of {RECORDS} rows: "
-            f"{feed.messages * RECORDS:,} rows; the same with --once --flush takes the rest"
-        )
+        sent = f"{feed.messages:,} messages, {feed.messages * RECORDS:,} rows"
+        end = f"stopped producing after {sent}; the same with --once --flush takes the rest"
         console.print(shown("", end))
         _drive([*flags, "--once", "--flush"], lines, stopped)
         lines.print_open()
@@ -371,7 +373,8 @@ def _show(root: Path, console: Console) -> int:
     for each in (query(root / "data"), reading(root)):
         _titled(console, f"read with {each.tool}", *each.text, "", *each.result)
     found = audit(open_storage(str(root)))
-    _titled(console, "the audit: every message in one place, every file unchanged", *verdict(found))
+    lines = [each for line in verdict(found) for each in wrapped(line, _WIDTH, _WIDTH)]
+    _titled(console, "the audit: every message in one place, every file unchanged", *lines)
     _titled(console, "with your own Kafka", *_next_commands())
     console.print(shown("", f"the files stay in {root.parent}"))
     return 1 if found.findings else 0

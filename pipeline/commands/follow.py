@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_collection.collection import open as open_collection
 from batch_collection.errors import CollectionError
 from batch_collection.loading import load_function
+from batch_collection.log.entries import read_entry
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
@@ -125,6 +126,14 @@ def _told(error: Exception, batch: Batch, args: argparse.Namespace) -> list[str]
     ]
 
 
+def _timing(batch: Batch) -> str:
+    """Say when a batch was written; the rest of an open window was not early, but flushed."""
+    with suppress(CollectionError):  # its entry was expired meanwhile
+        if batch.timing == "early" and read_entry(batch.storage, batch.cycle).cause == "flush":
+            return "flushed"
+    return batch.timing
+
+
 def _print_line(batch: Batch) -> None:
-    window = f"{batch.window_start:%Y-%m-%d %H:%M:%S}  {batch.timing:<7}"
+    window = f"{batch.window_start:%Y-%m-%d %H:%M:%S}  {_timing(batch):<7}"
     say(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}")

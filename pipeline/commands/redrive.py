@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pipeline.running.redrive import Outcome
 
-__all__ = ["NEEDS", "check", "configure", "described", "run"]
+__all__ = ["NEEDS", "check", "configure", "described", "run", "starting"]
 
 
 NEEDS = "pipeline.running.redrive"
@@ -77,6 +77,11 @@ def check(args: argparse.Namespace) -> RedriveOptions:
     )
     flags.done()
     return RedriveOptions(args.path, asked, args.dry_run)
+
+
+def starting(options: RedriveOptions) -> str:
+    """Say what begins to be redriven, before Beam is imported."""
+    return f"starting: dead letters of {options.path}"
 
 
 def run(options: RedriveOptions) -> int:

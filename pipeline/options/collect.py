@@ -89,6 +89,7 @@ class CollectOptions:
     skips_if_running: bool
     announce: Target | None = None
     http: Address | None = None
+    verbose: bool = False
     engine: EngineOptions | None = None
 
 
@@ -264,6 +265,9 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
     )
     configure_http(group)
     group.add_argument(
+        "--verbose", action="store_true", help="say cycles, too, that had nothing to do"
+    )
+    group.add_argument(
         "--streaming", action="store_true", help="accepted: collecting is continuous anyway"
     )
     configure_config_file(group, "these flags")
@@ -309,6 +313,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
         skips_if_running=args.if_running == "skip",
         http=address_of(flags),
         announce=_announce(flags, source, is_direct=is_direct),
+        verbose=args.verbose,
         engine=check_engine(flags, source.names),
     )
     flags.check(args.once or not args.flush, "--flush goes with --once")

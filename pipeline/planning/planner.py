@@ -144,7 +144,7 @@ def make_plan(
     if flush and carry != newest.carry:
         ends = firsts
     read = sum(ends.values()) - sum(firsts.values())
-    choice = Choice(cause, seen.clock, boundary, read, flush=flush)
+    choice = Choice("flush" if flush else cause, seen.clock, boundary, read, flush=flush)
     if read > len(backlog.partitions):
         choice = choice._replace(most_windows=most_windows(rules))
     plan = plan_behind(newest, rules, asked, choice)

@@ -103,6 +103,7 @@ def make_pull_plan(
     elif waits.messages is not None and (is_backlog or not waits.messages):
         most = min(most, waits.messages)  # so that it stops there, and says so
     read = min(waits.messages or 0, most)
+    cause = "flush" if flush else cause
     choice = Choice(cause, waits.clock, boundary, read or most, flush=flush)
     if most > rules.shards:
         choice = choice._replace(most_windows=most_windows(rules))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from batch_collection.checkpoints.dead_letters import commonest_reason
 from batch_collection.errors import CollectionError, OtherCollectorError, SourceError
 from batch_collection.log.end import end_of_log
 from batch_collection.log.entries import append_entry
@@ -21,6 +22,7 @@ from pipeline.planning.planner import MOST_WINDOWS, Asked, Planned, PlanRules
 from transforms.committing.commit import commit, read_failure
 from transforms.elements.failure import NOTHING, SCHEMA_CHANGE, TOO_MANY
 from transforms.elements.report import Report
+from transforms.process.events import CycleCommitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -261,6 +263,11 @@ class TopicCollection:
                     f"cycle={entry.cycle} of {self.storage.uri}; run one collector a collection"
                 )
                 raise OtherCollectorError(message)
+
+    def committed(self, entry: Entry, left: int, took: timedelta) -> CycleCommitted:
+        """Return what to tell of an entry that was taken up."""
+        reason = commonest_reason(self.storage, entry.dead_letters)
+        return CycleCommitted(self.storage.uri, entry, left, took, reason)
 
     def take_up(self) -> tuple[Entry, ...]:
         """Take up what the log has got since; see ``LogKeeper.take_up``."""

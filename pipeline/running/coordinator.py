@@ -21,7 +21,7 @@ from pipeline.running.policy import POLL, may_pass, pause_after
 from pipeline.showing.wording import stream_name
 from transforms.committing.commit import read_note
 from transforms.elements.failure import NOTHING, text_of
-from transforms.process.events import Away, Back, CycleBegan, CycleCommitted, GivenUp, Note
+from transforms.process.events import Away, Back, CycleBegan, GivenUp, Note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -164,20 +164,22 @@ class Coordinator:
             if not found or found[0].cycle != flight.after + 1:  # an old flight, or a new worker
                 found = read_since(topic.storage, flight.after, newest.cycle)
             topic.check_rivals(found)
-            events = self._committed(found, flight)
+            events = self._committed(topic, found, flight)
         letters = flight.dead_letters + dead_letters_of(found, flight.run)
         taken = flight._replace(after=newest.cycle, plan="", tries=0, left=0, dead_letters=letters)
         self._reason = ""
         trouble = topic.release()
         return taken, (*events, Note(trouble)) if trouble else events
 
-    def _committed(self, found: Sequence[Entry], flight: Flight) -> tuple[Event, ...]:
+    def _committed(
+        self, topic: TopicCollection, found: Sequence[Entry], flight: Flight
+    ) -> tuple[Event, ...]:
         """Tell of the newest cycle, and of what commands did."""
         planned_at = datetime.fromtimestamp(flight.planned_at, timezone.utc)
         commands = [entry for entry in found if entry.is_maintenance]
         cycles = [entry for entry in found if not entry.is_maintenance][-1:]
         return tuple(
-            CycleCommitted(entry, flight.left, entry.committed_at - planned_at)
+            topic.committed(entry, flight.left, entry.committed_at - planned_at)
             for entry in (*cycles, *commands)
         )
 

@@ -94,7 +94,9 @@ class CollectContinuously(beam.PTransform):
             begin
             | "Collections" >> beam.Create(starts, reshuffle=False)  # topic, run
             | "PlanCycle"
-            >> plan_cycle.PlanCycle(coordinators, raises, shared)  # tasks, of one cycle at a time
+            >> plan_cycle.PlanCycle(
+                coordinators, raises, shared, self.options.verbose
+            )  # tasks, of one cycle at a time
             | "Reshuffle" >> beam.Reshuffle()  # a task a worker
             | "CollectTasks" >> collect_tasks(self.options)  # entries' paths
         )
@@ -109,7 +111,7 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     told: queue.SimpleQueue[CollectionError] = queue.SimpleQueue()
     process = current()
     process.is_awaited = not engine.is_dataflow
-    process.observers.append(partial(_show, told))
+    process.observers.append(partial(_show, told, verbose=options.verbose))
     pipeline = beam.Pipeline(options=PipelineOptions(list(engine.flags)))
     _ = pipeline | "Collect" >> CollectContinuously(options, engine, new_token())
     try:
@@ -178,14 +180,14 @@ def _hear(
             _say(f"error: {wrong[-1]}; other topics go on")
 
 
-def _show(told: queue.SimpleQueue[CollectionError], event: Event) -> None:
+def _show(told: queue.SimpleQueue[CollectionError], event: Event, *, verbose: bool = False) -> None:
     """Show a line a cycle where the workers run in this process, as the local drive does.
 
     Of a topic that is given up, whoever waits for the job hears.
     """
     if isinstance(event, GivenUp):
         told.put(event.error)
-    elif (line := plan_cycle.line_of(event)) is not None:
+    elif (line := plan_cycle.line_of(event, verbose=verbose)) is not None:
         _say(line)
 
 

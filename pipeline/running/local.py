@@ -19,7 +19,6 @@ from transforms.process.events import (
     Away,
     Back,
     CycleBegan,
-    CycleCommitted,
     GivenUp,
     Note,
     RowsDecoded,
@@ -210,7 +209,7 @@ class LocalDrive:
                 if topic.news:
                     tell(Note(topic.news))
                 for entry in found:
-                    tell(CycleCommitted(entry, planned.left, self.clock() - began))
+                    tell(topic.committed(entry, planned.left, self.clock() - began))
                 if found:
                     self._is_back(topic)
                     if trouble := topic.release():

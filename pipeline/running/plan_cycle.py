@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -15,7 +16,7 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 
 from batch_collection.windows import microseconds
 from pipeline.running.coordinator import Coordinator, Flight
-from pipeline.showing.display import said
+from pipeline.showing.board import said
 from pipeline.showing.lines import shown
 from transforms.elements.coders import RecordCoder
 from transforms.elements.observers import tell
@@ -37,7 +38,7 @@ __all__ = ["FlightCoder", "PlanCycle", "line_of"]
 _logger = logging.getLogger(__name__)
 
 
-def line_of(event: Event) -> str | None:
+def line_of(event: Event, *, verbose: bool = False) -> str | None:
     """Say an event in one line, in the words of a job: whose source is not told apart."""
     match event:
         case Away():
@@ -46,11 +47,11 @@ def line_of(event: Event) -> str | None:
             return "it works again"
         case GivenUp():
             return f"error: {event.error}"
-    return said(event)
+    return said(event, verbose=verbose)
 
 
-def _log(event: Event) -> None:
-    line = line_of(event)
+def _log(event: Event, *, verbose: bool = False) -> None:
+    line = line_of(event, verbose=verbose)
     if line is not None:
         level = logging.ERROR if isinstance(event, GivenUp) else logging.INFO
         _logger.log(level, "%s", shown(line))
@@ -70,15 +71,17 @@ class PlanCycle(beam.PTransform):
         raises: let the job fail where nothing more can be planned, else only say so.
         shared: it collects other topics, too, which go on: this one's part of it ends, or is only
             said to be in trouble.
+        verbose: log cycles, too, that had nothing to do.
     """
 
     coordinators: Callable[[str], Coordinator]
     raises: bool = True
     shared: bool = False
+    verbose: bool = False
 
     def expand(self, starts: PCollection[tuple[str, str]]) -> PCollection[Task]:
         """Wire it."""
-        planning = beam.ParDo(_PlanFn(self.coordinators, self.raises, self.shared))
+        planning = beam.ParDo(_PlanFn(self.coordinators, self.raises, self.shared, self.verbose))
         return starts | planning.with_output_types(Task)
 
 
@@ -150,12 +153,14 @@ class _PlanFn(beam.DoFn):
     coordinators: Callable[[str], Coordinator]
     raises: bool
     shared: bool = False
+    verbose: bool = False
 
     def setup(self) -> None:
         """Log what happens, unless whoever waits for the job here shows it."""
         process = current()
-        if not process.is_awaited and _log not in process.observers:
-            process.observers.append(_log)
+        if not process.is_awaited:
+            log = partial(_log, verbose=self.verbose)
+            process.kept(_log, lambda: process.observers.append(log))
 
     @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
     def process(

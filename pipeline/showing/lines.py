@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 from batch_collection.errors import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TextIO
 
-__all__ = ["LogLines", "say", "shown"]
+    from rich.console import Console
+    from rich.text import Text
+
+__all__ = ["LogLines", "say", "say_styled", "shown", "styled"]
 
 
 def shown(*lines: str) -> str:
@@ -26,6 +30,18 @@ def say(*lines: str, to: TextIO | None = None) -> None:
         OutputError: standard output can't take them.
     """
     print(shown(*lines), file=sys.stdout if to is None else to, flush=True)
+
+
+def styled(parts: Iterable[tuple[str, str]]) -> Text:
+    """Return a line for rich, of texts that each have a style."""
+    from rich.text import Text  # noqa: PLC0415 - only for terminals
+
+    return Text.assemble(*((printable(text), style) for text, style in parts), no_wrap=True)
+
+
+def say_styled(parts: Iterable[tuple[str, str]], to: Console) -> None:
+    """Print a line on a terminal, of texts that each have a style."""
+    to.print(styled(parts), soft_wrap=True)
 
 
 class LogLines(logging.Formatter):

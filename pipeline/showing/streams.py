@@ -27,6 +27,7 @@ __all__ = [
     "delivered",
     "forgiven_output",
     "hold_streams",
+    "is_terminal",
     "not_delivered",
 ]
 
@@ -72,6 +73,11 @@ def forgiven_output() -> Iterator[None]:
     finally:
         sys.stdout.flush()
         descriptor.forgives = False
+
+
+def is_terminal() -> bool:
+    """Tell whether standard error is a terminal that can move a line."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in {"", "dumb", "unknown"}
 
 
 def delivered(code: int) -> int:

@@ -41,7 +41,7 @@ def described_instant(instant: datetime) -> str:
 
 def counted(number: int, name: str) -> str:
     """Write how many there are: ``1 file``, ``2,000 files``."""
-    return f"{number:,} {name}" + ("" if number == 1 else "S" if name.isupper() else "s")
+    return f"{number:,} {name}" + ("" if number == 1 else "s")
 
 
 def described_source(source: Source) -> str:

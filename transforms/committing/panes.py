@@ -151,7 +151,7 @@ def commit_panes(job: Job, reports: Sequence[PaneReport]) -> Entry | None:
         if entry is not None:
             ledger.take(entry)
             keep_up(storage, entry.cycle)
-            tell(CycleCommitted(entry, 0, utc_now() - began))
+            tell(CycleCommitted(job.collection, entry, 0, utc_now() - began))
     _remove(storage, job, reports, fresh)
     return entry
 

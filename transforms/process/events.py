@@ -122,14 +122,18 @@ class CycleCommitted:
     """An entry is in the log: a cycle's, or a command's behind which collecting goes on.
 
     Attributes:
+        collection: directory or URI.
         entry: all that is known of it.
         left: how many messages the cycle has left for the next one.
         took: from its plan to its commit; not of a command's, which was planned elsewhere.
+        reason: why most of its dead letters are some; empty where that is not known.
     """
 
+    collection: str
     entry: Entry
     left: int
     took: timedelta
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

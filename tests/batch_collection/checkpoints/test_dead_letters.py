@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
-from batch_collection.checkpoints.dead_letters import grouped, reason_kind
+from batch_collection.checkpoints.dead_letters import commonest_reason, grouped, reason_kind
+from tests.builders import Collector, dead_letter
 from tests.decoding import decoded, errors
+
+if TYPE_CHECKING:
+    from batch_collection.storage.contract import Storage
+
+
+def test_the_commonest_reason_is_read_from_the_files(storage: Storage) -> None:
+    """One that differs from others in values alone is their example; no file, no reason."""
+    collector = Collector(storage)
+    entry = collector.collect(
+        *(
+            dead_letter(offset, f"column id can't hold {offset}; give a type")
+            for offset in range(3)
+        ),
+        *(dead_letter(offset, "not JSON") for offset in (3, 4)),
+    )
+    assert commonest_reason(storage, entry.dead_letters) == "column id can't hold 0; give a type"
+    assert commonest_reason(storage, ()) == ""
+
+    storage.delete([file.path for file in entry.dead_letters])
+    storage.delete([file.staged for file in entry.dead_letters])
+    assert commonest_reason(storage, entry.dead_letters) == ""
 
 
 def test_reasons_that_differ_in_values_are_one_with_an_example() -> None:

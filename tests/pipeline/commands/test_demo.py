@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 CLOSED = re.compile(r"\d\d:\d\d:\d\d  \d\d:\d\d:\d\d-\d\d:\d\d:\d\d +([\d,]+) +(\d+)  (\d+\.\d)")
-PRODUCED = re.compile(r"stopped producing after [\d,]+ messages of 10 rows: ([\d,]+) rows")
+PRODUCED = re.compile(r"stopped producing after [\d,]+ messages, ([\d,]+) rows")
 RESULT = re.compile(r"(?m)^ +rows +least +most +mean\n +([\d,]+)  ")  # as wide as the values
-VERDICT = re.compile(r"(?m)^  ok: \d+ entries, \d+ files .* ([\d,]+) rows and 0 waiting")
+VERDICT = re.compile(r"(?m)^  ok: \d+ entries, \d+ files .* ([\d,]+) rows and\s+0\s+waiting")
 
 
 def started(*flags: str) -> subprocess.Popen[str]:

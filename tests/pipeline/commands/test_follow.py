@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import pytest
 import batch_collection
 from batch_collection.errors import CollectionError
 from batch_collection.loading import load_function
+from batch_collection.log.entries import append_entry
 from batch_collection.storage.local import LocalStorage
 from pipeline.cli import main
 from tests.builders import Collector, message
@@ -64,6 +66,21 @@ def test_each_batch_is_handed_to_the_function_once(collector: Collector, tmp_pat
     assert follow(collector, "--process=users_own:note") == 0
 
     assert (tmp_path / "noted.txt").read_text() == "0000000001-0000 2\n0000000001-0001 1\n"
+
+
+def test_what_flush_wrote_is_not_called_early(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What ``--batch_size`` cut is."""
+    collector = Collector(LocalStorage(str(tmp_path)), batch_size=1)
+    collector.collect(message(0))
+    entry = replace(collector.plan(message(1)), cause="flush")
+    append_entry(collector.storage, entry)
+    assert main(["follow", str(tmp_path), "--cursor=a", "--once"]) == 0
+    assert [line.split()[3] for line in capsys.readouterr().out.splitlines()] == [
+        "early",
+        "flushed",
+    ]
 
 
 @pytest.mark.parametrize("name", ["pipeline", "transforms"])

@@ -316,10 +316,10 @@ def test_once_takes_what_is_there_and_flush_lets_nothing_wait() -> None:
     now = seen({0: 11}, NOON + SECOND)
     planned = make_plan(newest, now, rules(), Asked(force=True))
     assert planned is not None
-    assert not planned.plan.flush
+    assert (planned.plan.cause, planned.plan.flush) == ("once", False)
     planned = make_plan(newest, now, rules(), Asked(force=True, flush=True))
     assert planned is not None
-    assert planned.plan.flush
+    assert (planned.plan.cause, planned.plan.flush) == ("flush", True)
     done = entry({0: 11}, NOON - MINUTE)
     assert make_plan(done, now, rules(), Asked(force=True, flush=True)) is None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRest
 from batch_collection.errors import OtherCollectorError
 from pipeline.running import plan_cycle
 from pipeline.running.coordinator import Flight, Look
-from transforms.process.events import GivenUp
+from tests.builders import first_entry
+from transforms.process.events import CycleCommitted, GivenUp
 from transforms.process.process import current
 
 if TYPE_CHECKING:
@@ -51,6 +53,21 @@ def process(
     do_fn = plan_cycle._PlanFn(lambda _: Scripted(look), raises, shared)  # type: ignore[arg-type,return-value]  # noqa: SLF001
     do_fn.setup()
     return list(do_fn.process(("topic", "run"), RestrictionTrackerView(tracker))), tracker
+
+
+def test_a_job_logs_cycles_that_did_nothing_if_asked_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """By ``--verbose``; dead letters and rows it always logs."""
+    caplog.set_level(logging.INFO)
+    entry = first_entry(cycle=3, cause="interval")
+    idle = CycleCommitted("/data/orders", entry, left=0, took=timedelta(seconds=1))
+    plan_cycle._log(idle)  # noqa: SLF001
+    assert caplog.messages == []
+    plan_cycle._log(idle, verbose=True)  # noqa: SLF001
+    assert caplog.messages == [
+        "10:30:00  batch-topic  cycle 3  0 messages  0 rows  0 files  0 waiting  1.0 s"
+    ]
 
 
 def test_a_look_puts_the_rest_off_with_what_it_remembers() -> None:

@@ -516,7 +516,7 @@ def test_ints_then_fractions_are_mended_while_the_collector_runs(
         stream.send(*sent)
         collector.wait_for("  cycle 2 ")
         stream.send(*(sending(None, number % 4, value=number / 2) for number in range(1001)))
-        collector.wait_for("DEAD LETTER")
+        collector.wait_for("dead letter")
         run("schema", path, "--pin=value=double")
         collector.wait_for("pin by host=")
         stream.send(*(sending(None, number % 4, value=number / 4) for number in range(500)))

@@ -19,7 +19,7 @@ from transforms.process.events import (
     Waiting,
 )
 
-COMMITTED = CycleCommitted(first_entry(), left=0, took=timedelta(seconds=1))
+COMMITTED = CycleCommitted("/data/orders", first_entry(), left=0, took=timedelta(seconds=1))
 WAITING = Waiting(at("10:31:00"), messages=0)
 
 

@@ -109,7 +109,7 @@ def test_a_run_counts_its_cycles_and_how_long_windows_took(view: CollectionView)
     collector = Collector(view.storage)
     collector.newest = view._look(None)  # noqa: SLF001 - whoever collects has it
     entry = collector.collect(message(5, "10:33:00"), boundary="10:34:00")
-    metrics(CycleCommitted(entry, left=0, took=timedelta(seconds=2)))
+    metrics(CycleCommitted("/data/orders", entry, left=0, took=timedelta(seconds=2)))
     metrics(Away("sensor", "no answer", is_of_source=True))
     with serving("127.0.0.1", 0, served) as url:
         values = samples(ask(url, "/metrics").text)

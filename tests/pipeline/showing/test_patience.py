@@ -6,7 +6,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from pipeline.showing.patience import said_meanwhile
+from pipeline.showing import patience
+from pipeline.showing.patience import said_at_once, said_meanwhile
 
 if TYPE_CHECKING:
     import pytest
@@ -27,6 +28,18 @@ def test_a_long_wait_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with said_meanwhile("waiting ...", seconds=0):
         assert said.wait(10)
     assert "".join(written) == "waiting ...\n"
+
+
+def test_a_terminal_is_told_what_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a line as wide as it; a log is not."""
+    monkeypatch.setenv("COLUMNS", "30")
+    said_at_once("starting: sensor of kafka at localhost:9092")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(patience, "is_terminal", lambda: True)
+    said_at_once("starting: sensor of kafka at \x1b[2J")
+    assert capsys.readouterr().err == "starting: sen...ka at \\x1b[2J\n"
 
 
 def test_a_short_wait_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:

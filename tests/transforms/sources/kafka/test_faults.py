@@ -129,7 +129,7 @@ def test_a_broker_killed_in_the_middle_of_a_cycle_costs_nothing(
         far.broker.kill()
         far.network.heal()
         far.broker.start()
-        collector.wait_for("  cycle 1  4,000 messages")
+        collector.wait_for("  cycle 1   4,000 messages")
         stop(collector)
     assert count(collector, "trying again") == 0
     far.collect_the_rest(large, tmp_path)
@@ -146,7 +146,7 @@ def test_connections_closed_in_the_middle_of_a_cycle_cost_nothing(
             far.network.close_all()
         assert count(collector, "  cycle ") == 0
         far.network.heal()
-        collector.wait_for("  cycle 1  4,000 messages")
+        collector.wait_for("  cycle 1   4,000 messages")
         stop(collector)
     assert count(collector, "trying again") == 0
     far.collect_the_rest(large, tmp_path)
@@ -157,7 +157,7 @@ def test_answers_that_come_late_are_waited_for(far: Far, tmp_path: Path) -> None
     stream = filled(far, 1000)
     far.network.delay(0.3)
     with far.collector(stream, tmp_path) as collector:
-        collector.wait_for("  cycle 1  1,000 messages")
+        collector.wait_for("  cycle 1   1,000 messages")
         stop(collector)
     assert count(collector, "trying again") == 0
     far.network.heal()
