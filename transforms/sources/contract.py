@@ -316,6 +316,10 @@ class SourceSettings(Protocol):
         """What kind of source it is, as the log says it."""
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """What workers need to install for it beside this package, as pip is told."""
+
+    @property
     def collections(self) -> tuple[str, ...]:
         """What the collections of the streams are called."""
 
