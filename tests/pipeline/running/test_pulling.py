@@ -13,6 +13,7 @@ import pytest
 
 from batch_collection.errors import LogError, SourceError
 from batch_collection.inspection.audit import audit
+from batch_collection.inspection.status import status
 from batch_collection.paths import new_token
 from batch_collection.storage.local import LocalStorage
 from batch_collection.windows import utc_now
@@ -228,6 +229,24 @@ def test_what_was_committed_but_not_acknowledged_is_known_when_it_comes_again(
     pulls.once(flush=True)
     assert_all(pulls, 8)
     assert sum(entry.repeated for entry in entries_of(pulls.path)) == 5
+
+
+def test_a_cycle_that_brings_only_what_came_before_says_so(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came again is counted, and acknowledged at last."""
+    pulls.publish(*range(5))
+    with monkeypatch.context() as patch:
+        patch.setattr(MemorySource, "acknowledge", lost)
+        pulls.once()
+    pulls.stream.clock.seconds += 500
+    pulls.once()
+    assert_all(pulls, 5)
+    newest = entries_of(pulls.path)[-1]
+    assert (newest.repeated, newest.ends) == (5, {0: 5})
+    found = status(LocalStorage(str(pulls.path))).ids
+    assert found is not None
+    assert (found.kept, found.repeated) == (5, 5)
 
 
 def lost(source: MemorySource, leases: Sequence[str]) -> list[str]:
