@@ -49,7 +49,7 @@ class PullSurvey:
     lag: int = 0
     is_beyond_until: bool = False
     _terms: Terms | None = None
-    _refreshed_at: datetime = EPOCH
+    _refreshed_at: datetime | None = None
     _planned_at: datetime = EPOCH
     _behind_since: datetime | None = None
     _first: int | None = None
@@ -112,6 +112,8 @@ class PullSurvey:
             CollectionError: it can't be collected any more, or is another one now.
         """
         self._collection = rules.collection
+        if self._refreshed_at is None:  # it was asked to open the collection
+            self._refreshed_at = now
         if now - self._refreshed_at > REFRESH:
             check_source(newest, self.identity(), rules.collection)
             self._refreshed_at = now

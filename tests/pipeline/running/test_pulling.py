@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from pipeline.running.coordinator import Look
     from tests.services.pubsub import PubSubServer
+    from transforms.sources.contract import Terms
 
 SECOND = timedelta(seconds=1)
 INTERVAL = 10 * SECOND
@@ -285,6 +286,25 @@ def test_what_a_plan_has_left_waits_when_the_next_one_is_made(pulls: Pulls) -> N
         assert pulling.keeper.take("broken", 10, 10**9).num_rows == 3
         topic.plan(NOTHING_ASKED)
         assert topic.survey.lag == 3
+
+
+def test_what_it_is_is_asked_once_at_the_start_and_seldom_later(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at a subscription is a request of its own, of which a project has few a minute."""
+    asked, ask = [], MemorySource.terms
+
+    def terms(source: MemorySource) -> Terms:
+        asked.append(pulls.now)
+        return ask(source)
+
+    monkeypatch.setattr(MemorySource, "terms", terms)
+    with pulls.process():
+        topic = pulls.open()
+        for seconds in (0, 1, 301):
+            pulls.now += seconds * SECOND
+            topic.plan(NOTHING_ASKED)
+    assert asked == [BEGIN - INTERVAL, BEGIN - INTERVAL + 302 * SECOND]
 
 
 def test_once_of_an_empty_subscription_ends(pulls: Pulls) -> None:
