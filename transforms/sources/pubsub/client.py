@@ -37,6 +37,8 @@ _LOGIN = (
     "or name a key's file in GOOGLE_APPLICATION_CREDENTIALS"
 )
 
+_NO_SUBSCRIPTION = "no such subscription; mend its name, or create it with --create_subscription"
+
 
 def request(name: str, /, **fields: object) -> Any:
     """Return a plain Protobuf message of Pub/Sub's, such as ``PullRequest``."""
@@ -88,7 +90,7 @@ class Client:
         self,
         doing: str,
         error: grpc.RpcError,
-        missing: str = "no such subscription; create it, or mend its name",
+        missing: str = _NO_SUBSCRIPTION,
         role: str = "roles/pubsub.subscriber",
     ) -> SourceError:
         """Return what to raise where a call failed, with what can be done about it.
