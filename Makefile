@@ -42,8 +42,9 @@ check: $(TRAINING) prepare ## format, lint, types, test, then the slow tests: wh
 	@$(MAKE) --no-print-directory test
 	@$(PYTEST) -m "slow and not faults"
 
-bench: $(TRAINING) ## measure: topics and pipelines collected, batches read, Cloud Storage, a long log
+bench: $(TRAINING) ## measure: topics, subscriptions and pipelines collected, batches read, Cloud Storage, a long log
 	@$(VENV)/bin/python -m bench.collecting
+	@$(VENV)/bin/python -m bench.pubsub
 	@$(VENV)/bin/python -m bench.collect_batches
 	@$(VENV)/bin/python -m bench.reading
 	@$(VENV)/bin/python -m bench.storage

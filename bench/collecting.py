@@ -37,7 +37,7 @@ from tests.services.made import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["main"]
+__all__ = ["main", "message", "python", "show_target", "target"]
 
 HERE = Path(__file__).parent
 PARTITIONS = 4
@@ -83,7 +83,7 @@ def fill(broker: KafkaBroker, messages: int) -> str:
     )
     rng = random.Random(messages)  # noqa: S311 - a fixed one is what is wanted
     for number in range(messages):
-        value, stamp = _message(number, rng), _BEGIN + number * _HOUR // messages
+        value, stamp = message(number, rng), _BEGIN + number * _HOUR // messages
         while True:
             try:
                 producer.produce(topic, value, partition=number % PARTITIONS, timestamp=stamp)
@@ -94,7 +94,8 @@ def fill(broker: KafkaBroker, messages: int) -> str:
     return topic
 
 
-def _message(number: int, rng: random.Random) -> str:
+def message(number: int, rng: random.Random) -> str:
+    """Return a message of ``BYTES`` bytes."""
     text = (
         f'{{"id":{number},"sensor":"sensor-{rng.randrange(1000):04d}","value":{rng.random():.6f},'
         f'"count":{number % 9973},"status":"ok","place":"hall-{number % 97}'
@@ -117,17 +118,17 @@ def run(way: str, servers: str, topic: str, messages: int) -> Run:
     """Collect a topic in a new process, and check what came of it."""
     with tempfile.TemporaryDirectory() as folder:
         command = ways(servers, topic, Path(folder))[way]
-        said = _python("-m", "bench.measured", sys.executable, *command)
+        said = python("-m", "bench.measured", sys.executable, *command)
         taken = Taken(**json.loads(said.splitlines()[-1]))
         files = list(Path(folder).rglob("*.parquet"))
         check(files, messages)
         if way == OURS:
-            _python("-m", "pipeline", "audit", f"{folder}/{topic}")
+            python("-m", "pipeline", "audit", f"{folder}/{topic}")
         size = sum(file.stat().st_size for file in files)
     return Run(way, messages, **taken._asdict(), files=len(files), file_bytes=size)
 
 
-def _python(*arguments: str) -> str:
+def python(*arguments: str) -> str:
     """Run Python in the project, with bytecode, as it has installed; return what it printed."""
     done = subprocess.run(  # noqa: S603 - this project's programs
         [sys.executable, *arguments],
@@ -194,9 +195,9 @@ def results(runs: Sequence[Run], messages: int) -> dict[str, Any]:
         "topic": {"partitions": PARTITIONS, "message_bytes": BYTES, "windows": WINDOWS},
         "medians": medians,
         "targets": [
-            _target(f"rows/s / those of the {LOOP}", ratios[LOOP], least=0.7),
-            _target(f"rows/s / those of the {NAIVE}", ratios[NAIVE], least=5),
-            _target("peak memory in GB", peak / 1e9, most=1),
+            target(f"rows/s / those of the {LOOP}", ratios[LOOP], least=0.7),
+            target(f"rows/s / those of the {NAIVE}", ratios[NAIVE], least=5),
+            target("peak memory in GB", peak / 1e9, most=1),
         ],
         "runs": [each.figures() for each in runs],
     }
@@ -208,9 +209,10 @@ def _medians(turns: Sequence[Run]) -> dict[str, float]:
     return {name: statistics.median(each[name] for each in figures) for name in names}
 
 
-def _target(
+def target(
     what: str, found: float, *, least: float = -math.inf, most: float = math.inf
 ) -> dict[str, Any]:
+    """Return a figure, held against what is wanted."""
     wanted = f"at least {least:g}" if least > -math.inf else f"less than {most:g}"
     return {"what": what, "wanted": wanted, "found": found, "met": least <= found < most}
 
@@ -220,9 +222,14 @@ def report(found: Mapping[str, Any]) -> None:
     print("medians")
     for way, figures in found["medians"].items():
         _show(way, figures)
-    for target in found["targets"]:
-        verdict = "met" if target["met"] else "MISSED"
-        print(f"{verdict:<7}{target['what']}: {target['found']:.3g}, {target['wanted']} is wanted")
+    for each in found["targets"]:
+        show_target(each)
+
+
+def show_target(judged: Mapping[str, Any]) -> None:
+    """Print a figure, and whether it is what is wanted."""
+    verdict = "met" if judged["met"] else "MISSED"
+    print(f"{verdict:<7}{judged['what']}: {judged['found']:.3g}, {judged['wanted']} is wanted")
 
 
 def _show(way: str, figures: Mapping[str, Any]) -> None:

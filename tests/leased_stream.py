@@ -11,6 +11,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from tests.builders import at
 from transforms.sources.contract import LEASED, Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
 __all__ = ["Clock", "Delivery", "LeasedStream", "MemorySource", "Message"]
@@ -77,6 +78,8 @@ class LeasedStream:
         self._held: dict[str, tuple[str, float]] = {}  # by id: the lease, and when it is over
         self._ids: dict[str, str] = {}  # by lease
         self._published = self._delivered = 0
+        self._over_at = 0.0  # no lease is over before
+        self._backlog: Iterator[Message] = iter(())
 
     def publish(
         self, *values: bytes, key: str | None = None, attributes: Mapping[str, str] | None = None
@@ -94,6 +97,12 @@ class LeasedStream:
             self.changed.notify_all()
             return ids
 
+    def wait_with(self, backlog: Iterator[Message]) -> None:
+        """Let more messages wait than memory holds: each is made when it is handed out."""
+        with self.changed:
+            self._backlog = backlog
+            self.changed.notify_all()
+
     @property
     def is_waiting(self) -> bool:
         """Whether there is a message that nobody holds."""
@@ -108,15 +117,24 @@ class LeasedStream:
     def deliver(self, messages: int) -> list[Delivery]:
         """Hand out what waits, and what is held no longer."""
         with self.changed:
-            for name, (_, until) in list(self._held.items()):
-                if until <= self.clock():
-                    self.hand_out_again(name)
+            if self.clock() >= self._over_at:
+                self._end_leases()
             given: list[Delivery] = []
             while self._waiting and len(given) < messages:
                 name = self._waiting.popleft()
                 if name in self.left and name not in self._held:
                     given.append(Delivery(self._lease(name), self.left[name]))
+            for message in islice(self._backlog, messages - len(given)):
+                self.left[message.id] = message
+                given.append(Delivery(self._lease(message.id), message))
             return given
+
+    def _end_leases(self) -> None:
+        now = self.clock()
+        for name, (_, until) in list(self._held.items()):
+            if until <= now:
+                self.hand_out_again(name)
+        self._over_at = min((until for _, until in self._held.values()), default=now)
 
     def hand_out_again(self, name: str) -> None:
         """Let a message come again, though somebody holds it."""
@@ -131,7 +149,7 @@ class LeasedStream:
             name = self._ids.get(lease, "")
             if self._held.get(name, ("", 0))[0] != lease:
                 return False
-            self._held[name] = lease, self.clock() + seconds
+            self._hold(name, lease, seconds)
             if seconds <= 0:
                 self.hand_out_again(name)
             return True
@@ -142,7 +160,7 @@ class LeasedStream:
             name = self._ids.get(lease, "")
             if self._held.get(name, ("", 0))[0] != lease:
                 return False
-            del self._held[name], self.left[name]
+            del self._held[name], self.left[name], self._ids[lease]
             self.acknowledged.add(name)
             return True
 
@@ -154,9 +172,14 @@ class LeasedStream:
         """Return an ack id of 184 bytes, as Google's have."""
         self._delivered += 1
         lease = (hashlib.sha256(b"%d" % self._delivered).hexdigest() * 3)[:184]
-        self._held[name] = lease, self.clock() + self.lease_seconds
+        self._hold(name, lease, self.lease_seconds)
         self._ids[lease] = name
         return lease
+
+    def _hold(self, name: str, lease: str, seconds: float) -> None:
+        until = self.clock() + seconds
+        self._held[name] = lease, until
+        self._over_at = min(self._over_at, until)
 
 
 class MemorySource:

@@ -69,6 +69,7 @@ class FolderSettings:
 
     kind: ClassVar[str] = KIND
     remembering: ClassVar[None] = None
+    packages: ClassVar[tuple[str, ...]] = ()
     names: tuple[str, ...]
     folder: Path
 

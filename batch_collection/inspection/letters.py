@@ -13,6 +13,7 @@ from batch_collection.checkpoints.dead_letters import (
 )
 from batch_collection.log.entries import newest_entry, no_collection
 from batch_collection.log.expiry import first_kept, newest_expiry
+from batch_collection.schema.columns import KINDS_WITH_IDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,12 +24,13 @@ __all__ = ["COLUMNS", "letters_of"]
 
 
 COLUMNS = ("partition", "offset", "timestamp", "key", "value", "stage", "error")
-"""What is told of a dead letter; the file's path, ``file``, comes behind it."""
+"""What is told of a dead letter; ``file``, the path, comes behind it, and of Pub/Sub what it is."""
 
 
 def letters_of(storage: Storage) -> Iterator[pa.Table]:
     """Yield dead letters, file after file in the order of the log: ``COLUMNS`` and ``file``.
 
+    Where messages have ids, ``id`` and ``subscription`` come behind them: the addresses are ours.
     Those that were redriven or expired are left out.
 
     Raises:
@@ -40,6 +42,10 @@ def letters_of(storage: Storage) -> Iterator[pa.Table]:
     if newest is None:
         raise no_collection(storage)
     entries = entries_with_letters(storage, first_kept(newest_expiry(storage)), newest.cycle)
+    source = newest.source
+    has_ids = source.kind in KINDS_WITH_IDS
     for letters in live_dead_letters(entries).values():
-        table = read_letters(storage, letters, COLUMNS)
+        table = read_letters(storage, letters, (*COLUMNS, "id") if has_ids else COLUMNS)
+        if has_ids:
+            table = table.append_column("subscription", pa.repeat(source.topic, table.num_rows))
         yield table.append_column("file", pa.repeat(letters.path, table.num_rows))

@@ -24,6 +24,7 @@ from batch_collection.checkpoints.narrowing import Narrowing
 from batch_collection.checkpoints.totals import WindowCounts, folded_sums, summed, window_counts
 from batch_collection.errors import StorageError
 from batch_collection.log.entries import newest_entry, no_collection, read_entries
+from batch_collection.log.entry import Source
 from batch_collection.log.expiry import first_kept, undisturbed
 from batch_collection.log.sums import Sums
 from batch_collection.publishing.publish import unpublished
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from batch_collection.checkpoints.checkpoint import Summary
-    from batch_collection.log.entry import BatchFile, Entry, Pane, Source
+    from batch_collection.log.entry import BatchFile, Entry, Pane
     from batch_collection.log.expiry import Expiry
     from batch_collection.storage.contract import Storage
 
@@ -409,6 +410,8 @@ def _quantiles(values: Any, weights: Any) -> Quantiles | None:
 
 def _plain(value: Any) -> Any:
     """Turn records into JSON values."""
+    if isinstance(value, Source):
+        return value.plain()
     if is_dataclass(value):
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     elif isinstance(value, Quantiles):

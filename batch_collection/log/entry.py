@@ -63,6 +63,8 @@ class Form(NamedTuple):
 FORMS = {1: Form("padded", "map", "none"), 2: Form("plain", "list", "ascii")}
 """What collections of each format are begun with."""
 
+_PUBSUB = "pubsub"
+
 MAINTENANCE = frozenset({"drop", "pin", "redrive", "upgrade"})
 """Causes of entries that read nothing from the topic: those of commands."""
 
@@ -71,7 +73,9 @@ MAINTENANCE = frozenset({"drop", "pin", "redrive", "upgrade"})
 class Source:
     """What a collection collects; ``topic_id``, ``cluster_id`` are None if the broker has none.
 
-    What came through Beam (``kind`` is ``beam``) has no ``topic``.
+    Of Pub/Sub ``topic`` is the path of the subscription, ``topic_id`` that of its topic, None if
+    nobody may look; the JSON has them as ``subscription`` and ``topic``. What came through Beam
+    (``kind`` is ``beam``) has no ``topic``.
     """
 
     kind: str
@@ -82,7 +86,20 @@ class Source:
     @property
     def stream(self) -> str:
         """What people call what ``topic`` names."""
-        return "subscription" if self.kind == "pubsub" else "topic"
+        return "subscription" if self.kind == _PUBSUB else "topic"
+
+    def plain(self) -> dict[str, str | None]:
+        """Return it as JSON values."""
+        if self.kind == _PUBSUB:
+            return {"kind": self.kind, "subscription": self.topic, "topic": self.topic_id}
+        return {name: getattr(self, name) for name in _names(Source)}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Source:
+        """Return what ``plain`` gave, in any version."""
+        if "subscription" in plain:
+            return cls(plain["kind"], plain["subscription"], plain.get("topic"))
+        return cls(**_known(cls, plain))
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,6 +459,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {_key(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Source):
+        return value.plain()
     if hasattr(value, "__dataclass_fields__"):
         fields = {name: getattr(value, name) for name in _names(type(value))}
         return {name: _plain(each) for name, each in fields.items() if each or name != "types"}
@@ -501,7 +520,7 @@ def _pane(fields: dict[str, Any]) -> Pane:
 def _entry_fields(fields: dict[str, Any]) -> dict[str, Any]:
     known = _known(Entry, fields)
     known["interval"] = timedelta(seconds=fields["interval_seconds"])
-    known["source"] = Source(**_known(Source, fields["source"]))
+    known["source"] = Source.of(fields["source"])
     known["panes"] = tuple(_pane(pane) for pane in fields.get("panes", ()))
     for name, record in (
         ("reads", PartitionRead),

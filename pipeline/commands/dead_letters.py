@@ -103,7 +103,7 @@ def _plain(letter: Mapping[str, Any]) -> dict[str, Any]:
     plain["reason"] = letter["error"]
     for name in ("key", "value"):
         try:
-            plain[name] = letter[name] and letter[name].decode()
+            plain[name] = None if letter[name] is None else letter[name].decode()
         except UnicodeDecodeError:
             plain[f"{name}_base64"] = base64.b64encode(letter[name]).decode()
     return plain
@@ -121,10 +121,12 @@ def _described(
     yield from (f"  {n:>{width},}  {reason}" for reason, n in kinds.most_common(_MOST_REASONS))
     if len(kinds) > _MOST_REASONS:
         yield f"  ... and {len(kinds) - _MOST_REASONS:,} more reasons"
-    rows = [_cells(letter) for letter in shown]
+    letters = list(shown)
+    rows = [_cells(letter) for letter in letters]
     if rows:
+        where = ("message id",) if "id" in letters[0] else ("partition", "offset")
         yield ""
-        yield from aligned([("partition", "offset", "timestamp", "value"), *rows])
+        yield from aligned([(*where, "timestamp", "value"), *rows])
     if len(rows) < count:
         yield f"  ... and {count - len(rows):,} more; --limit shows more, --json all of them"
     yield f"to decode them again: batch-collection redrive {shlex.quote(path)}"
@@ -133,9 +135,9 @@ def _described(
 def _cells(letter: Mapping[str, Any]) -> tuple[str, ...]:
     stamp, value = letter["timestamp"], letter["value"]
     more = f" and {len(value) - _MOST_SHOWN:,} bytes" if len(value) > _MOST_SHOWN else ""
+    where = (letter["id"],) if "id" in letter else (letter["partition"], letter["offset"])
     return (
-        f"{letter['partition']}",
-        f"{letter['offset']}",
+        *map(str, where),
         described_instant(stamp) if stamp else "none",
         f"{value[:_MOST_SHOWN]!r}"[1:] + more,
     )

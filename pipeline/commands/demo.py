@@ -122,7 +122,7 @@ def run(options: DemoOptions) -> int:
     output = options.output or Path(tempfile.mkdtemp(prefix="batch-collection-"))
     try:
         if _collect(options, output, console):
-            return _show(output / TOPIC, console)
+            return _show(options, output / TOPIC, console)
     except KeyboardInterrupt:
         pass
     console.print(shown("", f"stopped; what was collected is in {output / TOPIC}"))
@@ -362,7 +362,7 @@ class _WindowLines:
         self.console.print(shown(line))
 
 
-def _show(root: Path, console: Console) -> int:
+def _show(options: DemoOptions, root: Path, console: Console) -> int:
     """Show the tree, a query, the reading library, the audit's verdict, and what to do next."""
     from batch_collection.inspection.audit import audit  # noqa: PLC0415 - not needed for --help
     from batch_collection.storage.opening import open_storage  # noqa: PLC0415
@@ -375,7 +375,8 @@ def _show(root: Path, console: Console) -> int:
     found = audit(open_storage(str(root)))
     lines = [each for line in verdict(found) for each in wrapped(line, _WIDTH, _WIDTH)]
     _titled(console, "the audit: every message in one place, every file unchanged", *lines)
-    _titled(console, "with your own Kafka", *_next_commands())
+    own = "Pub/Sub" if options.is_pubsub else "Kafka"
+    _titled(console, f"with your own {own}", *_next_commands(is_pubsub=options.is_pubsub))
     console.print(shown("", f"the files stay in {root.parent}"))
     return 1 if found.findings else 0
 
@@ -385,13 +386,17 @@ def _titled(console: Console, title: str, *lines: str) -> None:
     console.print(shown(*(f"  {line}".rstrip() for line in lines)))
 
 
-def _next_commands() -> list[str]:
+def _next_commands(*, is_pubsub: bool) -> list[str]:
     program = _program()
+    where, name = "--bootstrap_servers=HOST:9092 --topics=TOPIC", "TOPIC"
+    if is_pubsub:
+        where, name = "--input_subscription=projects/PROJECT/subscriptions/NAME", "NAME"
     return [
-        f"{program} --bootstrap_servers=HOST:9092 --topics=TOPIC --output=collected",
-        f"{program} status collected/TOPIC",
-        f"{program} audit collected/TOPIC",
-        f"{program} follow collected/TOPIC --cursor=my-group --process=MODULE:FUNCTION",
+        *(["unset PUBSUB_EMULATOR_HOST"] if is_pubsub else []),
+        f"{program} {where} --output=collected",
+        f"{program} status collected/{name}",
+        f"{program} audit collected/{name}",
+        f"{program} follow collected/{name} --cursor=my-group --process=MODULE:FUNCTION",
     ]
 
 

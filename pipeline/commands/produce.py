@@ -63,37 +63,33 @@ class _Sender(Protocol):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags, in groups; values stay text until ``check``."""
     broker = parser.add_argument_group("broker")
-    broker.add_argument(
-        "--bootstrap_servers",
-        metavar="HOST:PORT,...",
-        help="Kafka's brokers (required, but for Pub/Sub)",
-    )
-    broker.add_argument(
-        "--topics", metavar="A,B", help="Kafka's topics to send to (required, but for Pub/Sub)"
-    )
-    broker.add_argument(
-        "--topic",
-        metavar="projects/P/topics/T,...",
-        help="Pub/Sub's topics to send to, instead of Kafka's",
-    )
-    broker.add_argument(
-        "--pubsub_endpoint",
-        metavar="HOST:PORT",
-        help="Pub/Sub's address, http://HOST:PORT for an emulator (default: that of "
-        "PUBSUB_EMULATOR_HOST, else Google's)",
-    )
+    _configure_kafka(broker)
+    _configure_pubsub(broker)
     broker.add_argument(
         "--create_topics",
         action="store_true",
         help="create topics that are missing (default: a missing topic is an error)",
     )
-    broker.add_argument(
+    configure_config_file(broker)
+    _configure_messages(parser.add_argument_group("messages"))
+
+
+def _configure_kafka(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--bootstrap_servers",
+        metavar="HOST:PORT,...",
+        help="Kafka's brokers (required, but for Pub/Sub)",
+    )
+    group.add_argument(
+        "--topics", metavar="A,B", help="Kafka's topics to send to (required, but for Pub/Sub)"
+    )
+    group.add_argument(
         "--partitions",
         metavar="N",
         default="4",
         help="partitions of each topic created in Kafka (default: 4)",
     )
-    broker.add_argument(
+    group.add_argument(
         "-X",
         dest="properties",
         metavar="KEY=VALUE",
@@ -101,13 +97,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="one librdkafka property of the producer (security.protocol, ...); may be repeated",
     )
-    broker.add_argument(
+    group.add_argument(
         "--consumer_config",
         metavar="FILE",
         help="file of librdkafka properties, key=value lines, as collect takes it (default: none)",
     )
-    configure_config_file(broker)
-    _configure_messages(parser.add_argument_group("messages"))
+
+
+def _configure_pubsub(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--topic",
+        metavar="projects/P/topics/T,...",
+        help="Pub/Sub's topics to send to, instead of Kafka's",
+    )
+    group.add_argument(
+        "--pubsub_endpoint",
+        metavar="HOST:PORT",
+        help="Pub/Sub's address, http://HOST:PORT for an emulator (default: that of "
+        "PUBSUB_EMULATOR_HOST, else Google's)",
+    )
 
 
 def _configure_messages(group: argparse._ArgumentGroup) -> None:
@@ -136,9 +144,10 @@ def check(args: argparse.Namespace) -> ProduceOptions:
     partitions = flags.number("partitions")
     is_pubsub = bool(args.topic)
     if is_pubsub:
+        flags.refuse(_configure_kafka, "is for Kafka, and --topic sends to Pub/Sub")
         servers, topics = "", _pubsub_topics(flags)
     else:
-        flags.check(not args.pubsub_endpoint, "--pubsub_endpoint goes with --topic")
+        flags.refuse(_configure_pubsub, "is for Pub/Sub, and --topics sends to Kafka")
         servers = flags.brokers()
         topics = flags.names("topics", "name one or more, as batch-topic")
     options = ProduceOptions(
@@ -148,7 +157,7 @@ def check(args: argparse.Namespace) -> ProduceOptions:
         every=flags.duration("every", _SHORTEST),
         count=None if args.count is None else flags.number("count"),
         partitions=partitions if args.create_topics else None,
-        properties=flags.properties(),
+        properties={} if is_pubsub else flags.properties(),
         is_pubsub=is_pubsub,
         endpoint=args.pubsub_endpoint,
     )
@@ -157,17 +166,11 @@ def check(args: argparse.Namespace) -> ProduceOptions:
 
 
 def _pubsub_topics(flags: Flags) -> tuple[str, ...]:
-    """Return the topics, which are Pub/Sub's, and see that nothing is said of Kafka."""
+    """Return the topics, which are Pub/Sub's."""
     topics = flags.names("topic")
     for path in topics:
         flags.check(
             _TOPIC.fullmatch(path), f"--topic must be projects/PROJECT/topics/NAME, got {path!r}"
-        )
-    for flag in ("bootstrap_servers", "topics", "properties"):
-        name = "-X" if flag == "properties" else f"--{flag}"
-        flags.check(
-            not getattr(flags.args, flag),
-            f"{name} is for Kafka, and --topic sends to Pub/Sub; leave one of both out",
         )
     return topics
 

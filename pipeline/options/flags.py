@@ -16,7 +16,7 @@ from batch_collection.windows import format_duration, parse_duration, parse_inst
 from transforms.sources.kafka.config import is_secret, parse_properties
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime, timedelta
 
 __all__ = [
@@ -98,6 +98,16 @@ class Flags:
 
     args: argparse.Namespace
     errors: list[str] = field(default_factory=list)
+
+    def refuse(self, configure: Callable[[argparse._ArgumentGroup], None], why: str) -> None:
+        """Note those of the flags that ``configure`` declares which somebody gave."""
+        parser = Parser(add_help=False)
+        configure(parser.add_argument_group())
+        for action in parser._actions:  # noqa: SLF001 - argparse has no other way
+            self.check(
+                getattr(self.args, action.dest) == action.default,
+                f"{action.option_strings[0]} {why}; leave one of both out",
+            )
 
     def given(self, name: str, cure: str = "") -> str:
         """Return a flag that must be there; ``cure`` says what to give."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.options import kafka, pubsub
-from pipeline.options.flags import Parser
 
 if TYPE_CHECKING:
     import argparse
@@ -49,17 +48,6 @@ def check_source(flags: Flags) -> SourceSettings | SubscriptionSettings:
     chosen = next(asked, SOURCES[0])
     for other in SOURCES:
         if other is not chosen:
-            _refuse(flags, other, chosen)
+            why = f"is for {other.KIND}, and these flags collect from {chosen.KIND}"
+            flags.refuse(other.configure, why)
     return chosen.check(flags)
-
-
-def _refuse(flags: Flags, other: SourceFlags, chosen: SourceFlags) -> None:
-    """Note the flags of another source than the one that is collected from."""
-    parser = Parser(add_help=False)
-    other.configure(parser.add_argument_group())
-    for action in parser._actions:  # noqa: SLF001 - argparse has no other way
-        flags.check(
-            getattr(flags.args, action.dest) == action.default,
-            f"{action.option_strings[0]} is for {other.KIND}, and these flags collect from "
-            f"{chosen.KIND}; leave one of both out",
-        )

@@ -7,9 +7,11 @@ import logging
 import queue
 import re
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
@@ -30,6 +32,7 @@ from transforms.process.events import GivenUp
 from transforms.process.process import current
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import timedelta
     from typing import Any
 
@@ -112,10 +115,11 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     process = current()
     process.is_awaited = not engine.is_dataflow
     process.observers.append(partial(_show, told, verbose=options.verbose))
-    pipeline = beam.Pipeline(options=PipelineOptions(list(engine.flags)))
-    _ = pipeline | "Collect" >> CollectContinuously(options, engine, new_token())
     try:
-        result = pipeline.run()
+        with _packages(options, engine) as flags:
+            pipeline = beam.Pipeline(options=PipelineOptions([*engine.flags, *flags]))
+            _ = pipeline | "Collect" >> CollectContinuously(options, engine, new_token())
+            result = pipeline.run()
     except (CollectionError, KeyboardInterrupt):
         raise
     except Exception as error:
@@ -125,6 +129,23 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
         _say(_submitted(result, pipeline.options))
         return 0
     return _waited_for(result, told, len(options.source.names))
+
+
+@contextlib.contextmanager
+def _packages(options: CollectOptions, engine: EngineOptions) -> Iterator[list[str]]:
+    """Give the flags that let Dataflow's workers install what the source needs beside our package.
+
+    Beam's own images have it, but not all that users make; where it is there nothing is installed.
+    """
+    wanted = options.source.packages
+    is_theirs = any(flag.startswith("--requirements_file") for flag in engine.flags)
+    if not wanted or is_theirs or not engine.is_dataflow:
+        yield []
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder, "requirements.txt")
+        listed.write_text("".join(f"{each}\n" for each in wanted), encoding="utf-8")
+        yield [f"--requirements_file={listed}", "--requirements_cache=skip"]
 
 
 def _waited_for(result: Any, told: queue.SimpleQueue[CollectionError], topics: int) -> int:

@@ -1,9 +1,19 @@
-"""A small Pub/Sub of our own, for what no emulator does: answers lost, and lies, on demand."""
+"""A small Pub/Sub of our own, for what no emulator does.
+
+Answers lost, and lies, on demand; a million messages that wait, published over hours:
+
+    python -m tests.services.pubsub_fake MESSAGES HOURS MINUTES
+
+says where it listens, and ends with its standard input; each so many minutes are shuffled.
+"""
 
 from __future__ import annotations
 
+import random
+import sys
 from concurrent import futures
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,12 +24,12 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from tests.leased_stream import LeasedStream
+from tests.leased_stream import Clock, LeasedStream, Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["PATH", "FakePubSub"]
+__all__ = ["PATH", "FakePubSub", "backlog"]
 
 PATH = "projects/tests-1/subscriptions/stream"
 _MOST_BYTES = 512 * 1024  # a request's, as the real service has it
@@ -149,3 +159,38 @@ class _RefusedError(Exception):
         told.Pack(ErrorInfo(reason="EXACTLY_ONCE_ACKID_FAILURE", metadata=refused))
         code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
         self.status = Status(code=code, message="Some ids are refused", details=[told])
+
+
+def backlog(
+    count: int, begin: datetime, lasted: timedelta, disorder: timedelta
+) -> Iterator[Message]:
+    """Yield messages of 100 bytes that were published evenly over a time.
+
+    They come roughly as they were published, as of Google's: each time so long as ``disorder`` is
+    shuffled.
+    """
+    rng = random.Random(count)
+    step = lasted / count
+    near = max(1, int(disorder / step))
+    for first in range(0, count, near):
+        numbers = list(range(first, min(first + near, count)))
+        rng.shuffle(numbers)
+        for number in numbers:
+            value = b'{"id":%d,"place":"hall-%d","text":"%s"}' % (number, number % 97, b"-" * 66)
+            yield Message(str(number + 1), value, begin + number * step)
+
+
+def main(messages: int, hours: float, disorder: float) -> None:
+    """Serve a backlog that ends now until standard input is closed; say how much was heard of."""
+    fake, lasted = FakePubSub(), timedelta(hours=hours)
+    fake.stream.clock = Clock(runs=True)
+    begin = datetime.now(timezone.utc) - lasted
+    fake.stream.wait_with(backlog(messages, begin, lasted, timedelta(minutes=disorder)))
+    print(fake.endpoint, flush=True)
+    sys.stdin.read()
+    print(len(fake.stream.acknowledged), flush=True)
+    fake.close()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))

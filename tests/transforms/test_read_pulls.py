@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
+import threading
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 RULES = Remembering(horizon=6 * MINUTE, retention=60 * MINUTE)
 TASKS = 2
+TIMEOUT = 300.0  # seconds, the default of --cycle_timeout
 
 
 @dataclass(frozen=True)
@@ -314,6 +317,62 @@ def test_merged_lists_hold_the_ids_of_their_parts(tmp_path: Any) -> None:
         named = [each for file in world.newest.ids for each in lists.of(file).strings().to_pylist()]
         assert sorted(named, key=int) == world.published
         assert {*world.storage.list("ids")} == {file.path for file in world.newest.ids}
+
+
+def test_more_ids_than_may_be_remembered_are_told(tmp_path: Any) -> None:
+    """With the flags that mend it; what was pulled stays held."""
+    with new_process():
+        world = World(str(tmp_path), rules=RULES._replace(bytes=20))
+        world.begin()
+        for _ in range(2):
+            world.steps(("publish", 2), ("cycle", 0, 0))
+        assert len(world.committed) == 4
+        pull = Pull(world.process(0), 0, 4, 100, 10**9, 0.0)
+        task = Task(world.plans[-1], 0, (Slice("s", 0, 4, 4),), (), pull)
+        (told,) = _PullFn(world.reader).process(task)
+        assert cast("TaggedOutput", told).value.failure.text == (
+            f"the ids of 4 messages that may come again take 32 bytes of {tmp_path}, more than "
+            "--dedupe_bytes=20: allow more, or shorten --dedupe_horizon"
+        )
+
+
+def test_where_tasks_run_what_is_durable_is_seen_without_another_task(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that gets none looks by itself, until its process ends."""
+    monkeypatch.setattr("transforms.sources.pubsub.releasing._EVERY_SECONDS", 0.01)
+    with new_process():
+        world = World(str(tmp_path))
+        world.begin()
+        world.steps(("publish", 2), ("pull", 0), ("run", 0, 0), ("run", 0, 1))
+        releasing, keeper = world.releasing(0), world.pulling(0).keeper
+        for _ in range(2):
+            releasing.watch()
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("pubsub-releasing") == 1
+        assert not keeper.unacknowledged()
+        world.commit()
+        deadline = time.monotonic() + 10
+        while keeper.unacknowledged() != {"1", "2"}:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert "pubsub-releasing" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_what_a_plan_has_that_nobody_works_on_waits_again(tmp_path: Any) -> None:
+    """After twice the time in which a cycle is to have an entry, or at once where none is."""
+    with new_process():
+        world = World(str(tmp_path))
+        world.begin()
+        world.steps(("publish", 2), ("pull", 0), ("run", 0, 0))
+        releasing, keeper = world.releasing(0), world.pulling(0).keeper
+        for seconds, waiting in ((0.0, 0), (2 * TIMEOUT - 1, 0), (1.0, 2)):
+            world.stream.clock.seconds += seconds
+            releasing.look()
+            assert keeper.waiting().messages == waiting
+        world.steps(("run", 0, 0))
+        releasing.look(patience=0.0)
+        assert keeper.waiting().messages == 2
 
 
 def test_a_server_that_counts_anew_is_told(tmp_path: Any) -> None:

@@ -53,11 +53,19 @@ def refusal(
 
 
 def _nothing(plan: Plan, tasks: Sequence[Report]) -> Failure | None:
-    """Refuse an entry of pulls that brought nothing, by which no window is closed, no row moved."""
+    """Refuse an entry of pulls that brought nothing, by which no window is closed, no row moved.
+
+    What the log has already is something: it is counted. So is what was acknowledged at the end of
+    ``--once``, behind which the log would else never hear of it.
+    """
     if plan.remembering is None or plan.boundary != plan.previous_boundary:
         return None
     is_something = any(
-        task.taken or task.batches or any(read.end > read.start for read in task.reads)
+        task.taken
+        or task.batches
+        or task.repeated
+        or (task.acknowledged and plan.cause == "once")
+        or any(read.end > read.start for read in task.reads)
         for task in tasks
     )
     return None if is_something else Failure(NOTHING, "nothing came")
@@ -74,8 +82,8 @@ def _without_time(
         return None
     reason = _reason(task.why_untimed for task in tasks)
     text = (
-        f"--timestamp={previous.row_time}: none of the {messages:,} messages of topic="
-        f"{previous.source.topic} has a row time; nothing was committed; {reason}"
+        f"--timestamp={previous.row_time}: none of the {messages:,} messages of "
+        f"{_stream(previous)} has a row time; nothing was committed; {reason}"
     )
     if previous.row_time.startswith(FIELD):
         names = [plain_path(names, schema) for names in _fields(schema)]
@@ -104,11 +112,15 @@ def _too_many(
     if not is_over:
         return None
     text = (
-        f"{dead:,} of {messages:,} messages of topic={previous.source.topic}, cycle={plan.cycle}, "
+        f"{dead:,} of {messages:,} messages of {_stream(previous)}, cycle={plan.cycle}, "
         f"became dead letters{of_run}, more than --max_dead_letters={said}; nothing of it was "
         f"committed; most often: {_reason(task.commonest for task in tasks)}"
     )
     return Failure.of(DeadLettersError(text))
+
+
+def _stream(entry: Entry) -> str:
+    return f"{entry.source.stream}={entry.source.topic}"
 
 
 def _reason(counted: Iterable[tuple[int, str]]) -> str:

@@ -320,6 +320,10 @@ class SourceSettings(Protocol):
         """What it is and where it is asked, for people: ``kafka at HOST:PORT``."""
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """What workers need to install for it beside this package, as pip is told."""
+
+    @property
     def collections(self) -> tuple[str, ...]:
         """What the collections of the streams are called."""
 

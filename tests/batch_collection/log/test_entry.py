@@ -156,6 +156,17 @@ def test_an_entry_is_plain_json(fields: dict[str, object]) -> None:
     assert fields["format"] == 1
 
 
+def test_a_subscription_is_called_one(fields: dict[str, object]) -> None:
+    """And what the first version with Pub/Sub wrote of one is read."""
+    path, topic = "projects/p/subscriptions/s", "projects/p/topics/t"
+    plain = {"kind": "pubsub", "subscription": path, "topic": topic}
+    older = {"kind": "pubsub", "topic": path, "topic_id": topic, "cluster_id": None}
+    for source in (plain, older):
+        entry = Entry.from_json(json.dumps({**fields, "source": source}).encode())
+        assert entry.source == Source("pubsub", path, topic)
+        assert json.loads(entry.to_json())["source"] == plain
+
+
 def test_unknown_fields_are_ignored(fields: dict[str, object]) -> None:
     """A reader of today reads what a later version adds."""
     expected = Entry.from_json(json.dumps(fields).encode())

@@ -62,6 +62,9 @@ def test_it_plays_on_an_emulator_of_pubsub_as_well(
     assert (process.returncode, errors) == (0, "")
     assert len(CLOSED.findall(output)) >= 2
     assert 0 < number(VERDICT.search(output)) <= number(PRODUCED.search(output))
+    hints = output.partition("with your own Pub/Sub")[2]
+    assert "unset PUBSUB_EMULATOR_HOST" in hints
+    assert "pipeline --input_subscription=projects/PROJECT/subscriptions/NAME --output" in hints
 
 
 def test_an_emulator_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -303,8 +303,16 @@ def test_messages_go_to_topics_of_pubsub(
             "-X is for Kafka, and --topic sends to Pub/Sub; leave one of both out",
         ),
         (
+            ("--topic=projects/p/topics/t", "--consumer_config=/no/such/file"),
+            "--consumer_config is for Kafka, and --topic sends to Pub/Sub; leave one of both out",
+        ),
+        (
+            ("--topic=projects/p/topics/t", "--create_topics", "--partitions=8"),
+            "--partitions is for Kafka, and --topic sends to Pub/Sub; leave one of both out",
+        ),
+        (
             ("--topics=a", "--bootstrap_servers=a:1", "--pubsub_endpoint=b:1"),
-            "--pubsub_endpoint goes with --topic",
+            "--pubsub_endpoint is for Pub/Sub, and --topics sends to Kafka; leave one of both out",
         ),
     ],
 )

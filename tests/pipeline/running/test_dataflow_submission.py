@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow  # the package is built in the source folder: not by two at once
 
 SECRET = "correct-horse"  # noqa: S105 - it opens nothing
+KAFKA = ("--bootstrap_servers=kafka.example:9092", "--topics=orders,clicks")
+SUBSCRIPTION = "projects/my-project/subscriptions/orders"
 STEPS = [
     "Collections",
     "PlanCycle",
@@ -78,8 +81,6 @@ def submit(google: FakeGoogle, *flags: str) -> subprocess.CompletedProcess[str]:
         "--region=europe-west1",
         "--temp_location=gs://bucket/tmp",
         "--output=gs://bucket/collected",
-        "--bootstrap_servers=kafka.example:9092",
-        "--topics=orders,clicks",
         f"--dataflow_endpoint={google.url}",
     )
     return subprocess.run(
@@ -101,7 +102,23 @@ def submitted(google: FakeGoogle, tmp_path_factory: pytest.TempPathFactory) -> S
     )
     login = tmp_path_factory.mktemp("login") / "kafka.properties"
     login.write_text(f"sasl.password={SECRET}\n")
-    done = submit(google, f"--consumer_config={login}", "--num_workers=3", "--group_id=lag")
+    return arrived(
+        google, *KAFKA, f"--consumer_config={login}", "--num_workers=3", "--group_id=lag"
+    )
+
+
+@pytest.fixture(scope="module")
+def subscribed(google: FakeGoogle) -> Submitted:
+    """Submit a job of Pub/Sub once."""
+    pytest.importorskip("google.cloud.dataflow_v1beta3", reason="no Dataflow extra")
+    flags = ("--max_leased=50000", "--dedupe_horizon=2h", "--shards=3")
+    return arrived(google, f"--input_subscription={SUBSCRIPTION},{SUBSCRIPTION}-2", *flags)
+
+
+def arrived(google: FakeGoogle, *flags: str) -> Submitted:
+    """Submit, and return what the service got."""
+    google.objects.clear()
+    done = submit(google, *flags)
     assert done.returncode == 0, done.stderr
     files = {name.rpartition("/")[2]: content for name, content in google.objects.items()}
     return Submitted(google.jobs[-1], files, done.stderr)
@@ -188,12 +205,17 @@ def test_no_secret_is_in_the_graph_or_the_request(submitted: Submitted) -> None:
 
 def _unpacked(submitted: Submitted) -> Iterator[bytes]:
     """Yield the functions of all steps, uncompressed."""
+    return map(cloudpickle.dumps, _functions(submitted))
+
+
+def _functions(submitted: Submitted) -> Iterator[Any]:
+    """Yield the functions of all steps."""
     for transform in submitted.graph.components.transforms.values():
         if transform.spec.urn == common_urns.primitives.PAR_DO.urn:
             payload = proto_utils.parse_Bytes(
                 transform.spec.payload, beam_runner_api_pb2.ParDoPayload
             )
-            yield cloudpickle.dumps(pickler.loads(payload.do_fn.payload)[0])
+            yield pickler.loads(payload.do_fn.payload)[0]
 
 
 def test_the_staged_package_has_all_modules_and_no_tests(submitted: Submitted) -> None:
@@ -216,7 +238,7 @@ def test_a_template_is_written_and_parses(google: FakeGoogle, tmp_path: Path) ->
     """What the launcher of a Flex Template asks for; nothing is started."""
     pytest.importorskip("google.cloud.dataflow_v1beta3", reason="no Dataflow extra")
     jobs = len(google.jobs)
-    done = submit(google, f"--template_location={tmp_path / 'template'}", "--once")
+    done = submit(google, *KAFKA, f"--template_location={tmp_path / 'template'}", "--once")
     assert done.returncode == 0, done.stderr
     assert f"template written to {tmp_path / 'template'}" in done.stderr
     template = json.loads((tmp_path / "template").read_text())
@@ -237,3 +259,41 @@ def test_secret_manager_is_asked_on_the_worker(
 
     assert SECRET.encode() not in pickle.dumps(config)
     assert read_config(name, google.url) == f"sasl.password={SECRET}\n"
+
+
+def test_a_job_of_subscriptions_brings_the_client_and_the_flags(subscribed: Submitted) -> None:
+    """Workers install what setup.py has as an extra, which Beam's own images have anyway."""
+    extra = (ROOT / "setup.py").read_text(encoding="utf-8").partition('"pubsub": ["')[2]
+    assert subscribed.files["requirements.txt"].decode() == extra.partition('"')[0] + "\n"
+    (pool,) = subscribed.job["environment"]["workerPools"]
+    packages = [package["name"] for package in pool["packages"]]
+    assert packages[:2] == ["requirements.txt", "workflow.tar.gz"]
+    assert subscribed.job["name"] == "collect-orders-orders-2"
+    (reader,) = [step.reader for step in _functions(subscribed) if hasattr(step, "reader")]
+    assert reader.bounds.messages == 50_000
+    (planning,) = [step for step in _functions(subscribed) if hasattr(step, "coordinators")]
+    options = planning.coordinators.options
+    assert options.source.remembering.horizon == timedelta(hours=2)
+    assert options.source.names == (SUBSCRIPTION, f"{SUBSCRIPTION}-2")
+    assert options.shards == 3
+
+
+def test_whoever_submits_a_job_of_subscriptions_keeps_the_login(
+    subscribed: Submitted, google: FakeGoogle
+) -> None:
+    """Workers have one of their own."""
+    key = json.loads(google.credentials.read_text())["private_key"].splitlines()[1]
+    steps = b"".join(_unpacked(subscribed))
+    everything = steps + json.dumps(subscribed.job).encode() + b"".join(subscribed.files.values())
+    assert SUBSCRIPTION.encode() in steps  # so what is in steps is seen
+    assert key.encode() not in everything
+    assert str(google.credentials).encode() not in everything
+
+
+def test_the_steps_of_subscriptions_differ_in_their_read_alone(subscribed: Submitted) -> None:
+    """It pulls, and rows go on as those of topics."""
+    names = {each.unique_name for each in subscribed.graph.components.transforms.values()}
+    steps = [step.replace("ReadSlices", "ReadPulls") for step in STEPS]
+    assert [step for step in steps if f"Collect/{step}" not in names] == []
+    assert _outputs(subscribed, "ReadPulls") == {(ChunkCoder, None)}
+    assert _outputs(subscribed, "CutBatches") == {(BatchCoder, 60)}

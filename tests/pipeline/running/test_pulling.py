@@ -13,6 +13,7 @@ import pytest
 
 from batch_collection.errors import LogError, SourceError
 from batch_collection.inspection.audit import audit
+from batch_collection.inspection.status import status
 from batch_collection.paths import new_token
 from batch_collection.storage.local import LocalStorage
 from batch_collection.windows import utc_now
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from pipeline.running.coordinator import Look
     from tests.services.pubsub import PubSubServer
+    from transforms.sources.contract import Terms
 
 SECOND = timedelta(seconds=1)
 INTERVAL = 10 * SECOND
@@ -184,10 +186,14 @@ def assert_all(pulls: Pulls, count: int) -> None:
 
 
 def test_once_collects_what_waits_and_ends(pulls: Pulls) -> None:
-    """In one cycle, whose rows wait if their window is open; a second run goes on."""
+    """In one cycle, whose rows wait if their window is open; a second run goes on.
+
+    Behind it stands what was acknowledged, or ids would be kept as long as messages may come again.
+    """
     pulls.publish(*range(5))
     pulls.once()
-    assert [entry.cause for entry in entries_of(pulls.path)] == ["start", "interval"]
+    assert [entry.cause for entry in entries_of(pulls.path)] == ["start", "interval", "once"]
+    assert [file.acknowledged for file in entries_of(pulls.path)[-1].ids] == [True]
     pulls.publish(*range(5, 8))
     pulls.now = at("10:30:11")
     pulls.once(flush=True)
@@ -230,6 +236,24 @@ def test_what_was_committed_but_not_acknowledged_is_known_when_it_comes_again(
     assert sum(entry.repeated for entry in entries_of(pulls.path)) == 5
 
 
+def test_a_cycle_that_brings_only_what_came_before_says_so(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came again is counted, and acknowledged at last."""
+    pulls.publish(*range(5))
+    with monkeypatch.context() as patch:
+        patch.setattr(MemorySource, "acknowledge", lost)
+        pulls.once()
+    pulls.stream.clock.seconds += 500
+    pulls.once()
+    assert_all(pulls, 5)
+    newest = entries_of(pulls.path)[-1]
+    assert (newest.repeated, newest.ends) == (5, {0: 5})
+    found = status(LocalStorage(str(pulls.path))).ids
+    assert found is not None
+    assert (found.kept, found.repeated) == (5, 5)
+
+
 def lost(source: MemorySource, leases: Sequence[str]) -> list[str]:
     """Answer no acknowledgement."""
     message = f"cannot acknowledge {len(leases)} messages: source={source.name} is away"
@@ -266,6 +290,25 @@ def test_what_a_plan_has_left_waits_when_the_next_one_is_made(pulls: Pulls) -> N
         assert pulling.keeper.take("broken", 10, 10**9).num_rows == 3
         topic.plan(NOTHING_ASKED)
         assert topic.survey.lag == 3
+
+
+def test_what_it_is_is_asked_once_at_the_start_and_seldom_later(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at a subscription is a request of its own, of which a project has few a minute."""
+    asked, ask = [], MemorySource.terms
+
+    def terms(source: MemorySource) -> Terms:
+        asked.append(pulls.now)
+        return ask(source)
+
+    monkeypatch.setattr(MemorySource, "terms", terms)
+    with pulls.process():
+        topic = pulls.open()
+        for seconds in (0, 1, 301):
+            pulls.now += seconds * SECOND
+            topic.plan(NOTHING_ASKED)
+    assert asked == [BEGIN - INTERVAL, BEGIN - INTERVAL + 302 * SECOND]
 
 
 def test_once_of_an_empty_subscription_ends(pulls: Pulls) -> None:
@@ -406,41 +449,24 @@ def test_a_real_server_is_collected_and_gone_on_with(
     steps = CollectTasks(ReadPulls(reader), GraphOptions(RowRules(), INTERVAL, 1_000, Output()))
     collection = tmp_path / path.rpartition("/")[2]
 
-    def collect(count: int) -> None:
+    def collect() -> None:
         with new_process():
             source = Subscription(path, pubsub.endpoint)
             rules = rules_of(collection, source.name)
             survey = PullSurvey(source, reader, is_here=True)
             topic = open_collection(survey, PINS, rules)
             assert topic.survey.notes(topic.newest, utc_now())[-1].endswith("is gone")
-            await_waiting(reader, path, count)
             began = time.monotonic()
             LocalDrive([topic], steps, once=True, flush=True).run()
             assert 10 <= time.monotonic() - began < 30
             source.close()
 
     pubsub.publish(path, [json_of({"id": number}) for number in range(5_000)])
-    collect(5_000)
-    for number in range(5_000, 5_010):  # one by one, see await_waiting
-        pubsub.publish(path, [json_of({"id": number})])
-    collect(10)
+    collect()
+    pubsub.publish(path, [json_of({"id": number}) for number in range(5_000, 5_010)])
+    collect()
     assert sorted(rows_of(collection)["id"].to_pylist()) == list(range(5_010))
     assert audit(LocalStorage(str(collection))).findings == ()
     newest = entries_of(collection)[-1]
     assert (newest.source.kind, newest.source.topic) == ("pubsub", path)
     assert newest.ends == {0: 5_010}
-
-
-def await_waiting(reader: SubscriptionReader, path: str, count: int) -> None:
-    """Pull until so many messages wait, which Google's emulator may need a while for.
-
-    It doesn't see that a pull was cancelled: one that waited when the last run ended takes the next
-    request's messages, which come again when their leases are over. Were all of them published by
-    one request, each such pull in turn would take them all.
-    """
-    keeper = reader.pulling(path, print).keeper
-    keeper.pull(60)
-    deadline = time.monotonic() + 60
-    while (found := keeper.waiting().messages) < count:
-        assert time.monotonic() < deadline, f"{found} of {count} messages came"
-        time.sleep(0.05)

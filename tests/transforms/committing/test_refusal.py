@@ -167,12 +167,16 @@ def test_too_many_dead_letters_are_told_with_the_commonest_reason(
 
 
 def test_an_entry_that_would_say_nothing_is_not_made() -> None:
-    """Pulls may bring nothing; but a boundary, an offset, a batch or carry is something."""
+    """Pulls may bring nothing; but a boundary, offset, batch, carry or repeat is something."""
     still = plan(boundary=NOON, previous_boundary=NOON, remembering=Remembering())
     nothing, lost = task(0), replace(task(0), reads=(PartitionRead(0, 5, 6, lost=1),))
     waiting = CarryFile("carry/x", NOON, 1, 0, 1, "crc")
     assert refusal(still, before(), [nothing, nothing], SCHEMA) == Failure(NOTHING, "nothing came")
-    for something in (task(1), lost, replace(nothing, taken=(waiting,))):
+    again = replace(nothing, repeated=1)
+    for something in (task(1), lost, again, replace(nothing, taken=(waiting,))):
         assert refusal(still, before(), [nothing, something], SCHEMA) is None
+    told = replace(nothing, acknowledged=("ids/x",))
+    assert refusal(still, before(), [told], SCHEMA) is not None
+    assert refusal(replace(still, cause="once"), before(), [told], SCHEMA) is None
     assert refusal(replace(still, boundary=NOON + MINUTE), before(), [nothing], SCHEMA) is None
     assert refusal(replace(still, remembering=None), before(), [nothing], SCHEMA) is None

@@ -28,6 +28,7 @@ class KafkaSettings:
 
     kind: ClassVar[str] = "kafka"
     remembering: ClassVar[None] = None
+    packages: ClassVar[tuple[str, ...]] = ()
     names: tuple[str, ...]
     properties: Mapping[str, object]
     group_id: str | None = None

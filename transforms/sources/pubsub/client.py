@@ -37,6 +37,8 @@ _LOGIN = (
     "or name a key's file in GOOGLE_APPLICATION_CREDENTIALS"
 )
 
+_NO_SUBSCRIPTION = "no such subscription; mend its name, or create it with --create_subscription"
+
 
 def request(name: str, /, **fields: object) -> Any:
     """Return a plain Protobuf message of Pub/Sub's, such as ``PullRequest``."""
@@ -66,7 +68,7 @@ class Client:
         emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
         if endpoint is None and emulator:
             endpoint = _PLAIN + emulator.removeprefix(_PLAIN)
-        self._is_plain = endpoint is not None and endpoint.startswith(_PLAIN)
+        self.is_plain = endpoint is not None and endpoint.startswith(_PLAIN)
         self.where = (endpoint or _HOST).removeprefix(_PLAIN)
         self._channel = self._opened()
         self.get = self._call("GetSubscription", "GetSubscriptionRequest", _plain("Subscription"))
@@ -88,7 +90,7 @@ class Client:
         self,
         doing: str,
         error: grpc.RpcError,
-        missing: str = "no such subscription; create it, or mend its name",
+        missing: str = _NO_SUBSCRIPTION,
         role: str = "roles/pubsub.subscriber",
     ) -> SourceError:
         """Return what to raise where a call failed, with what can be done about it.
@@ -107,7 +109,7 @@ class Client:
         elif code is grpc.StatusCode.UNAUTHENTICATED:
             told = f"pubsub at {self.where} refuses the login: {details}; {_LOGIN}"
         elif code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            setting = "PUBSUB_EMULATOR_HOST" if self._is_plain else "the network"
+            setting = "PUBSUB_EMULATOR_HOST" if self.is_plain else "the network"
             told = f"no answer from pubsub at {self.where}: {details}; check {setting}"
         else:
             told = f"pubsub at {self.where} answers {code.name}: {details}"
@@ -115,7 +117,7 @@ class Client:
 
     def _opened(self) -> grpc.Channel:
         options = [*_UNLIMITED, _RECONNECT]
-        if self._is_plain:
+        if self.is_plain:
             return grpc.insecure_channel(self.where, options=options)
         transports = extra("google.pubsub_v1.services.subscriber.transports", "google-cloud-pubsub")
         try:

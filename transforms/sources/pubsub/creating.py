@@ -59,10 +59,7 @@ def _created(client: Client, path: str, topic: str) -> str:
             return f"subscription={path} is there already; it is taken as it is"
         doing, missing = f"create subscription={path}", f"no topic={topic}; mend --input_topic"
         raise client.error(doing, error, missing, "roles/pubsub.editor") from error
-    return (
-        f"created subscription={path} of topic={topic}: what was published before is not in it, "
-        "and from now on it keeps what is not collected for 7 days"
-    )
+    return f"created subscription={path} of topic={topic}: what was published before is not in it"
 
 
 def _check_topic(client: Client, path: str, topic: str) -> None:

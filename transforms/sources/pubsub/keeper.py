@@ -23,7 +23,7 @@ _TRIES = 3  # a lease is extended when a third of it is over: two may fail
 _ALONE_SECONDS = 300
 _LONGEST_PAUSE = 30.0
 _TICK_SECONDS = 1.0
-_EMPTY_SECONDS = 0.2  # a server may answer at once that it has nothing
+_EMPTY_SECONDS = 0.5  # a server may answer at once that it has nothing
 
 
 class Keeper:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Releasing", "releasing_of"]
 
-_PATIENCE_SECONDS = 600.0
+_PATIENCE_SECONDS = 600.0  # twice the default of --cycle_timeout; another one costs work alone
 _EVERY_SECONDS = 5.0
 
 

@@ -91,6 +91,7 @@ class SubscriptionSettings:
     """
 
     kind: ClassVar[str] = "pubsub"
+    packages: ClassVar[tuple[str, ...]] = ("google-cloud-pubsub>=2.30",)  # as in setup.py
     names: tuple[str, ...]
     endpoint: str | None = None
     topic: str | None = None
