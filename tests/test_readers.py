@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 SECOND = timedelta(seconds=1)
 RECIPES = next(block for block in blocks("python") if "read_parquet_schema" in block)
-"""How the README reads columns that some files lack."""
+"""How docs/format.md reads columns that some files lack."""
 
 
 class Seen(NamedTuple):
@@ -347,7 +347,7 @@ def some_columns(draw: st.DrawFn) -> pa.Schema:
 def test_recipes_for_columns_that_come_and_go_give_what_the_collection_gives(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Whatever each shard and window has, ``_index`` too: those of the README, as they stand."""
+    """Whatever each shard and window has, ``_index`` too: those of docs/format.md, as they stand."""
     root = tmp_path_factory.mktemp("recipes")
     collector, number = TableCollector.at(root / "collected" / "sensor"), 0
     for minute in range(data.draw(st.integers(1, 3))):
@@ -364,7 +364,7 @@ def test_recipes_for_columns_that_come_and_go_give_what_the_collection_gives(
         patch.chdir(root)
         pq.write_table(view.schema.empty_table(), "schema.parquet")
         scope: dict[str, Any] = {}
-        exec(RECIPES, scope)  # noqa: S102 - the README's own
+        exec(RECIPES, scope)  # noqa: S102 - the page's own
         found = {
             "pyarrow": scope["table"],
             "polars": scope["frame"].collect().to_arrow(),

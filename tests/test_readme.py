@@ -1,4 +1,4 @@
-"""The README tells the truth: its flags, commands and programs, the tests that it names."""
+"""The README and its pages tell the truth: flags, commands, programs, the tests that they name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {  # in the order in which a reader would run them
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("docs/commands.md", "docs/format.md", "docs/guarantees.md", "README.md")
+}
+FLAGS = (ROOT / "docs" / "flags.md").read_text(encoding="utf-8")
+TEXT = "\n".join(PAGES.values())
 ENDING = {  # what lets a command of the README come to its end here
     "produce": ["--every=1ms", "--count=40"],
     "collect": ["--once", "-Xsecurity.protocol=PLAINTEXT"],
@@ -33,17 +38,12 @@ COLLECTION = Path("collected", "sensor")
 
 
 def blocks(kind: str) -> list[str]:
-    """Return the README's blocks of a language."""
-    return re.findall(rf"(?ms)^```{kind}\n(.*?)^```$", README)
-
-
-def section(title: str) -> str:
-    """Return a section of the README."""
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    """Return the pages' blocks of a language."""
+    return re.findall(rf"(?ms)^```{kind}\n(.*?)^```$", TEXT)
 
 
 def commands() -> list[list[str]]:
-    """Return the arguments of each batch-collection that the README calls."""
+    """Return the arguments of each batch-collection that the pages call."""
     lines = "".join(blocks("sh")).splitlines()
     return [shlex.split(each)[1:] for each in lines if each.startswith("batch-collection ")]
 
@@ -62,7 +62,7 @@ def test_the_table_has_every_flag_of_collect_and_no_other() -> None:
     """With the default that the help gives."""
     parser = Parser()
     configure(parser)
-    rows = re.findall(r"(?m)^\| `(-[^`]*)` \| (.*?) \|", section("Flags of collect"))
+    rows = re.findall(r"(?m)^\| `(-[^`]*)` \| (.*?) \|", FLAGS)
     actions = {action.option_strings[0]: action for action in parser._actions}  # noqa: SLF001
 
     assert [flag for flag, _ in rows] == [flag for flag in actions if flag != "-h"]
@@ -74,7 +74,7 @@ def test_the_table_has_every_flag_of_collect_and_no_other() -> None:
 
 def test_tests_and_targets_that_are_named_are_there() -> None:
     """A guarantee whose test is gone is none."""
-    named = set(re.findall(r"`(test_\w+)`", section("Guarantees")))
+    named = set(re.findall(r"`(test_\w+)`", PAGES["docs/guarantees.md"]))
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
     targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
 
@@ -93,7 +93,7 @@ def test_the_pipeline_in_yaml_is_the_example() -> None:
 def test_commands_queries_and_programs_run(
     embedded: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of them in the README's order, on a broker of the test's own."""
+    """All of them in their order, on a broker of the test's own."""
     embedded.create_topic("sensor")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

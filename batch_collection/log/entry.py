@@ -1,6 +1,6 @@
 """The records of a log entry, and their JSON.
 
-One entry is the whole outcome of one cycle; see "Output" in the README. Instants are aware UTC
+One entry is the whole outcome of one cycle; see docs/format.md. Instants are aware UTC
 ``datetime``s here and RFC 3339 in the JSON; paths are relative to the collection.
 """
 

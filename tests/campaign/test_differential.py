@@ -170,7 +170,7 @@ def canonical(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def by_others(collection: Collection, data: Path) -> dict[str, Rows]:
-    """Read files as README says that others do."""
+    """Read files as docs/format.md says that others do."""
     schema, files = collection.schema, f"{data}/**/*.parquet"
     with duckdb.connect() as connection:
         united = connection.sql(f"FROM read_parquet('{files}', union_by_name=true)")

@@ -1,7 +1,7 @@
 """Which rows make which batch: the count trigger, the windows' ends and the carry, exactly.
 
 Pure: rows are segments of known length, wherever they are; nothing here looks into them. See "How
-it works" in the README, and "Cutting and writing" under the decisions in CONTRIBUTING.
+it works" in docs/, and "Cutting and writing" under the decisions in CONTRIBUTING.
 """
 
 from __future__ import annotations
