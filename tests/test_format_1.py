@@ -146,7 +146,7 @@ def test_all_of_it_is_read(old: Old) -> None:
 
 
 def test_files_are_read_by_others(old: Old) -> None:
-    """DuckDB reads ``data/`` of each format, pyarrow and Polars Parquet, as docs/format.md says how."""
+    """DuckDB reads ``data/`` of each format, pyarrow and Polars Parquet, as docs/ says how."""
     data, rows = old.path / "data", old.visible
     sums = (len(rows), sum(row["id"] for row in rows.values()), sum(at for _, at, _ in rows))
     read = "read_parquet" if old.name == "parquet" else "read_json"

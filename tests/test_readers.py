@@ -347,7 +347,7 @@ def some_columns(draw: st.DrawFn) -> pa.Schema:
 def test_recipes_for_columns_that_come_and_go_give_what_the_collection_gives(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Whatever each shard and window has, ``_index`` too: those of docs/format.md, as they stand."""
+    """Whatever each shard and window has, ``_index`` too: those of the page, as they stand."""
     root = tmp_path_factory.mktemp("recipes")
     collector, number = TableCollector.at(root / "collected" / "sensor"), 0
     for minute in range(data.draw(st.integers(1, 3))):
