@@ -22,7 +22,7 @@ from tests.builders import at
 from transforms.sources.contract import LEASED, Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
 __all__ = ["Clock", "Delivery", "LeasedStream", "MemorySource", "Message"]
@@ -32,14 +32,14 @@ BEGIN = at("10:30:00")
 
 @dataclass
 class Clock:
-    """Seconds that go forward when they are told to, or by themselves."""
+    """Seconds that go forward when they are told to, and by themselves, so many a second."""
 
     seconds: float = 0.0
-    runs: bool = False
+    rate: float = 0.0
 
     def __call__(self) -> float:
         """Return the time."""
-        return self.seconds + (time.monotonic() if self.runs else 0.0)
+        return self.seconds + self.rate * time.monotonic()
 
 
 class Message(NamedTuple):
@@ -63,10 +63,12 @@ class Delivery(NamedTuple):
 class LeasedStream:
     """Messages, who holds them until when, and what was acknowledged.
 
-    As with Pub/Sub, a lease that is over counts until its message is handed out again.
+    As with Pub/Sub, a lease that is over counts until its message is handed out again. ``stamp``
+    says when the n-th message was published.
     """
 
     clock: Clock = field(default_factory=Clock)
+    stamp: Callable[[int], datetime] = lambda number: BEGIN + timedelta(milliseconds=number)
     lease_seconds: float = 10.0
     acknowledged: set[str] = field(default_factory=set)
     left: dict[str, Message] = field(default_factory=dict)
@@ -90,7 +92,7 @@ class LeasedStream:
             for value in values:
                 self._published += 1
                 name = str(self._published)
-                stamp = BEGIN + timedelta(milliseconds=self._published)
+                stamp = self.stamp(self._published)
                 self.left[name] = Message(name, value, stamp, key, attributes)
                 self._waiting.append(name)
                 ids.append(name)
@@ -142,6 +144,12 @@ class LeasedStream:
             del self._held[name]
             self._waiting.append(name)
             self.changed.notify_all()
+
+    def lapse(self) -> None:
+        """Let all messages come again that somebody holds."""
+        with self.changed:
+            for name in list(self._held):
+                self.hand_out_again(name)
 
     def extend(self, lease: str, seconds: float) -> bool:
         """Hold a message for so long; whether the lease is the last one."""

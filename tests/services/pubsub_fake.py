@@ -14,6 +14,7 @@ import sys
 from concurrent import futures
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -29,11 +30,32 @@ from tests.leased_stream import Clock, LeasedStream, Message
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["PATH", "FakePubSub", "backlog"]
+__all__ = ["PATH", "FakePubSub", "Fault", "backlog"]
 
 PATH = "projects/tests-1/subscriptions/stream"
 _MOST_BYTES = 512 * 1024  # a request's, as the real service has it
 _PULL_SECONDS = 0.3
+
+
+class Fault(Enum):
+    """What may become of a call, beside a status code, which it answers without doing anything."""
+
+    LOST = auto()
+    """All is done, and no answer comes."""
+    LATE = auto()
+    """All is done, and the answer comes behind the client's deadline."""
+    IDLE = auto()
+    """It is answered as if all was well, and nothing is done."""
+    LAPSE = auto()
+    """Before it is worked off all leases are over, whatever they were extended to."""
+    REFUSED = auto()
+    """The first half of its ids is refused for now, as of exactly-once delivery."""
+
+
+_UNHEARD = {
+    Fault.LOST: grpc.StatusCode.UNAVAILABLE,
+    Fault.LATE: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
 
 
 @dataclass
@@ -41,18 +63,16 @@ class Faults:
     """What goes wrong.
 
     Attributes:
-        codes: by method, what it answers without doing anything; used up.
-        lost: by method, how many answers are lost, though all was done.
-        is_deaf: acknowledgements are answered and not heard.
+        calls: by method, what becomes of the next calls, one after another; None: they are well.
         is_exactly_once: acknowledgements and extensions of what is over are refused.
         transient: how many acknowledgements are refused for now.
+        doubled: which part of messages is handed out again at once, though somebody has them.
     """
 
-    codes: dict[str, list[grpc.StatusCode]] = field(default_factory=dict)
-    lost: dict[str, int] = field(default_factory=dict)
-    is_deaf: bool = False
+    calls: dict[str, Iterator[grpc.StatusCode | Fault | None]] = field(default_factory=dict)
     is_exactly_once: bool = False
     transient: int = 0
+    doubled: float = 0.0
 
 
 class FakePubSub(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types
@@ -66,6 +86,7 @@ class FakePubSub(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
         self.stream, self.faults = LeasedStream(), Faults()
         self.settings = pubsub.Subscription.pb()(name=PATH, topic="projects/p/topics/t")
         self.requests: list[tuple[str, int]] = []
+        self._chance = random.Random(0)
         self._methods: dict[str, tuple[Any, Callable[[Any], Any]]] = {
             "GetSubscription": (pubsub.GetSubscriptionRequest, lambda _: self.settings),
             "Pull": (pubsub.PullRequest, self._pull),
@@ -89,19 +110,25 @@ class FakePubSub(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
 
         def answered(asked: Any, context: grpc.ServicerContext) -> Any:
             self.requests.append((name, asked.ByteSize()))
-            if planned := self.faults.codes.get(name):
-                context.abort(planned.pop(0), "as planned")
+            fault = next(self.faults.calls.get(name, iter(())), None)
+            if isinstance(fault, grpc.StatusCode):
+                context.abort(fault, "as planned")
             if asked.subscription != PATH:
                 context.abort(grpc.StatusCode.NOT_FOUND, "Resource not found")
             if asked.ByteSize() > _MOST_BYTES:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Request payload size exceeds")
+            if fault is Fault.IDLE:
+                return Empty()  # the same bytes as of every message without content
+            if fault is Fault.LAPSE:
+                self.stream.lapse()
+            if fault is Fault.REFUSED:
+                self.faults.transient = len(asked.ack_ids) // 2
             try:
                 answer = do(asked)
             except _RefusedError as error:
                 context.abort_with_status(rpc_status.to_status(error.status))
-            if self.faults.lost.get(name):
-                self.faults.lost[name] -= 1
-                context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
+            if fault in _UNHEARD:
+                context.abort(_UNHEARD[fault], "the answer is lost")
             return answer
 
         return grpc.unary_unary_rpc_method_handler(
@@ -117,6 +144,9 @@ class FakePubSub(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
                 self.stream.changed.wait(_PULL_SECONDS)
                 given = self.stream.deliver(asked.max_messages)
         answer = pubsub.PullResponse.pb()()
+        for _, message in given:
+            if self._chance.random() < self.faults.doubled:
+                self.stream.hand_out_again(message.id)
         for lease, message in given:
             received = answer.received_messages.add(ack_id=lease)
             received.message.message_id, received.message.data = message.id, message.value
@@ -134,8 +164,7 @@ class FakePubSub(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
         return Empty()
 
     def _acknowledge(self, asked: Any) -> Empty:
-        if not self.faults.is_deaf:
-            self._each(asked.ack_ids, self.stream.acknowledge)
+        self._each(asked.ack_ids, self.stream.acknowledge)
         return Empty()
 
     def _each(self, leases: Iterator[str], do: Callable[[str], bool]) -> None:
@@ -183,7 +212,7 @@ def backlog(
 def main(messages: int, hours: float, disorder: float) -> None:
     """Serve a backlog that ends now until standard input is closed; say how much was heard of."""
     fake, lasted = FakePubSub(), timedelta(hours=hours)
-    fake.stream.clock = Clock(runs=True)
+    fake.stream.clock = Clock(rate=1)
     begin = datetime.now(timezone.utc) - lasted
     fake.stream.wait_with(backlog(messages, begin, lasted, timedelta(minutes=disorder)))
     print(fake.endpoint, flush=True)

@@ -175,8 +175,7 @@ class World:
         elif kind == "crash":
             self.crashes[args[0]] += 1
         elif kind == "again":
-            for name in [each for each in self.stream.left if self.stream.held_until(each)]:
-                self.stream.hand_out_again(name)
+            self.stream.lapse()
         elif kind == "run":
             self.run(*args)
         elif kind == "race":

@@ -5,6 +5,7 @@ What is told where no answer comes, or a bad one, is said here, too.
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,28 @@ _UNLIMITED = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_metadata_size", 4 * 1024 * 1024),  # refusals name their ids there
+]
+# of many requests that tell of leases a few may fail; whoever waits for all of them would never end
+_SENT_AGAIN = {
+    "methodConfig": [
+        {
+            "name": [
+                {"service": "google.pubsub.v1.Subscriber", "method": "Acknowledge"},
+                {"service": "google.pubsub.v1.Subscriber", "method": "ModifyAckDeadline"},
+            ],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "ABORTED"],
+            },
+        }
+    ]
+}
+_RETRIES = [
+    ("grpc.service_config", json.dumps(_SENT_AGAIN)),
+    ("grpc.per_rpc_retry_buffer_size", 1 << 20),  # a larger request is not sent again
 ]
 _KEEPALIVE = ("grpc.keepalive_time_ms", 30_000)  # an emulator hangs up on who asks that often
 _LOGIN = (
@@ -116,7 +139,7 @@ class Client:
         return SourceError(f"cannot {doing}: {told}")
 
     def _opened(self) -> grpc.Channel:
-        options = [*_UNLIMITED, _RECONNECT]
+        options = [*_UNLIMITED, *_RETRIES, _RECONNECT]
         if self.is_plain:
             return grpc.insecure_channel(self.where, options=options)
         transports = extra("google.pubsub_v1.services.subscriber.transports", "google-cloud-pubsub")

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from batch_collection.errors import SourceError
 from tests.leased_stream import LeasedStream, MemorySource
-from tests.services.pubsub_fake import PATH, FakePubSub
+from tests.services.pubsub_fake import PATH, FakePubSub, Fault
 from transforms.sources.pubsub.held import Bounds
 from transforms.sources.pubsub.keeper import Keeper
 from transforms.sources.pubsub.subscription import Subscription
@@ -382,7 +382,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[tuple[str, str, Callable[.
     """Give a subscription's path, its server, and what publishes to it."""
     if request.param == "fake":
         fake = FakePubSub()
-        fake.stream.clock.runs = True  # what was handed out to a pull that is given up comes again
+        fake.stream.clock.rate = 1  # what was handed out to a pull that is given up comes again
         yield PATH, fake.endpoint, fake.stream.publish
         fake.close()
         return
@@ -430,10 +430,12 @@ def test_through_lost_answers_lies_and_doubled_deliveries_each_message_counts_on
     for number in itertools.count():
         fake.stream.clock.seconds += 1
         is_bad = number < 60
-        fake.faults.is_deaf = is_bad and number % 3 == 0
         if is_bad and number % 20 == 10:
-            fake.faults.lost = {"Pull": 1, "Acknowledge": 1}
-            fake.faults.codes["ModifyAckDeadline"] = [grpc.StatusCode.UNAVAILABLE]
+            for method in ("Pull", "Acknowledge"):
+                fake.faults.calls[method] = iter([Fault.LOST])
+            fake.faults.calls["ModifyAckDeadline"] = iter([grpc.StatusCode.UNAVAILABLE])
+        elif is_bad and number % 3 == 0:
+            fake.faults.calls["Acknowledge"] = iter([Fault.IDLE])
         for name in chance.sample(published, 150) if is_bad else ():
             with fake.stream.changed:
                 if fake.stream.held_until(name) is not None:

@@ -10,11 +10,13 @@ import sys
 import time
 import uuid
 from datetime import timedelta
+from itertools import cycle, repeat
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from google.pubsub_v1.types import pubsub
+from grpc import StatusCode
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -22,7 +24,7 @@ from batch_collection.errors import CollectionError, SourceError
 from batch_collection.log.entry import Source
 from batch_collection.windows import EPOCH
 from tests.builders import at
-from tests.services.pubsub_fake import PATH, FakePubSub
+from tests.services.pubsub_fake import PATH, FakePubSub, Fault
 from transforms.sources.contract import LEASED
 from transforms.sources.pubsub.client import Client
 from transforms.sources.pubsub.subscription import Subscription, as_table, parts, terms_of
@@ -187,9 +189,9 @@ def test_without_the_permission_to_look_nothing_is_checked(
 ) -> None:
     """A subscriber has none; that it may consume is seen all the same."""
     fake.settings = settings(detached=True)
-    fake.faults.codes["GetSubscription"] = [grpc.StatusCode.PERMISSION_DENIED] * 2
+    fake.faults.calls["GetSubscription"] = repeat(StatusCode.PERMISSION_DENIED, 2)
     assert source.terms() == (Source("pubsub", PATH), None, ())
-    fake.faults.codes["ModifyAckDeadline"] = [grpc.StatusCode.PERMISSION_DENIED]
+    fake.faults.calls["ModifyAckDeadline"] = repeat(StatusCode.PERMISSION_DENIED, 1)
     with pytest.raises(SourceError, match=re.escape("grant roles/pubsub.subscriber")) as error:
         source.terms()
     assert PATH in str(error.value)
@@ -274,24 +276,38 @@ def test_what_is_always_refused_for_now_is_an_error_in_the_end(
         source.acknowledge(leases_of(source, 2))
 
 
-def test_a_lost_answer_is_an_error_and_telling_again_is_none(
+def test_a_request_without_an_answer_is_sent_again(fake: FakePubSub, source: Subscription) -> None:
+    """What was heard is heard, and of exactly-once delivery over; an error only in the end."""
+    fake.faults.is_exactly_once, fake.faults.calls["Acknowledge"] = True, iter([Fault.LOST])
+    fake.stream.publish(b"x", b"y")
+    first, second = leases_of(source, 2)
+    assert source.acknowledge([first]) == [first]
+    assert fake.stream.acknowledged == {"1"}
+    fake.faults.calls["Acknowledge"] = repeat(StatusCode.UNAVAILABLE)
+    with pytest.raises(SourceError, match=re.escape("no answer from pubsub at 127.0.0.1")):
+        source.acknowledge([second])
+    assert [name for name, _ in fake.requests].count("Acknowledge") == 2 + 5
+
+
+def test_some_requests_that_fail_are_no_error_of_all(
     fake: FakePubSub, source: Subscription
 ) -> None:
-    """What was heard is heard, and of exactly-once delivery over."""
-    fake.faults.is_exactly_once, fake.faults.lost = True, {"Acknowledge": 1}
-    fake.stream.publish(b"x")
-    leases = leases_of(source, 1)
-    with pytest.raises(SourceError, match=re.escape("no answer from pubsub at 127.0.0.1")):
-        source.acknowledge(leases)
-    assert source.acknowledge(leases) == leases
-    assert fake.stream.acknowledged == {"1"}
+    """Each third does, so that never all of them get through at once; the largest there are."""
+    leases = [f"{number:01000}" for number in range(4_000)]
+    for method in ("Acknowledge", "ModifyAckDeadline"):
+        fake.faults.calls[method] = cycle([None, StatusCode.UNAVAILABLE, None])
+    source.acknowledge(leases)
+    source.extend(leases, 60)
+    sizes = [size for name, size in fake.requests if name == "Acknowledge"]
+    assert max(sizes) > 400_000
+    assert 10 < len(sizes) < 20
 
 
 def test_messages_of_a_lost_answer_come_again_when_their_lease_is_over(
     fake: FakePubSub, source: Subscription
 ) -> None:
     """Nobody holds them meanwhile, and nobody else gets them."""
-    fake.faults.lost = {"Pull": 1}
+    fake.faults.calls["Pull"] = iter([Fault.LOST])
     fake.stream.publish(b"x")
     with pytest.raises(SourceError, match="the answer is lost"):
         source.pull(1)
@@ -304,7 +320,7 @@ def test_an_acknowledgement_that_is_answered_need_not_have_been_heard(
     fake: FakePubSub, source: Subscription
 ) -> None:
     """So nothing may rest on it: the message comes again."""
-    fake.faults.is_deaf = True
+    fake.faults.calls["Acknowledge"] = iter([Fault.IDLE])
     fake.stream.publish(b"x")
     assert source.acknowledge(leases_of(source, 1)) == []
     fake.stream.clock.seconds += 11
