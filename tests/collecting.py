@@ -562,6 +562,9 @@ def run_command(
 
 
 def _flags(streams: Sequence[Stream], output: Path | str) -> list[str]:
+    """Return the flags of topics; without any the source is the caller's own."""
+    if not streams:
+        return [f"--output={output}"]
     return [
         f"--bootstrap_servers={streams[0].broker.bootstrap_servers}",
         f"--topics={','.join(stream.name for stream in streams)}",
