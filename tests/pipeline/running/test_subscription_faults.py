@@ -79,13 +79,13 @@ def cases(short: Sequence[str]) -> list[ParameterSet]:
 def workers(tmp_path: Path) -> Iterator[Workers]:
     """Start a server and what collects from it."""
     with Workers.of(tmp_path) as workers:
-        workers.publish(6_000)
         yield workers
 
 
 @pytest.mark.parametrize("name", cases(SHORT))
 def test_each_message_is_one_row_through_any_fault(workers: Workers, name: str) -> None:
     """And is acknowledged in the end; all ack ids have 184 bytes."""
+    workers.publish(6_000)
     workers.fake.faults = FAULTS[name]()
     workers.collect_here()
     workers.check()
@@ -94,6 +94,7 @@ def test_each_message_is_one_row_through_any_fault(workers: Workers, name: str) 
 @pytest.mark.parametrize("name", cases(SHARED))
 def test_each_message_is_one_row_of_one_of_two_tasks(workers: Workers, name: str) -> None:
     """Who may both have pulled it, in one cycle or in two."""
+    workers.publish(3_000)  # one worker can hold all of them, the other those that come again
     workers.fake.faults = FAULTS[name]()
     workers.collect(shards=2)
     workers.check()
