@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -82,6 +83,7 @@ class World:
     crashes: list[int] = field(default_factory=lambda: [0, 0])
     most: int = 100
     rules: Remembering = RULES
+    stopped: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
         self.storage = LocalStorage(self.folder)
@@ -143,7 +145,7 @@ class World:
         tried = [self.attempts.get((asked.id, which), []) for which in range(TASKS)]
         previous, digest = read_link(self.storage, asked.cycle - 1)
         reports = [attempt.report for each in tried for attempt in each]
-        clock = at("10:31:00") + asked.cycle * MINUTE
+        clock = at("10:31:00") + asked.cycle * MINUTE + self.stopped
         settled = settle(asked, previous, digest, reports, clock)
         if isinstance(settled, Failure):
             leave_note(self.storage, asked, settled)
@@ -167,6 +169,9 @@ class World:
         elif kind == "acknowledge":
             self.releasing(args[0]).look(args[1])
             self.pulling(args[0]).keeper.acknowledge()
+        elif kind == "stop":
+            self.steps(("crash", 0), ("crash", 1), ("lapse",))
+            self.stopped += timedelta(hours=10)
         elif kind == "lapse":
             self.stream.clock.seconds += 500
         elif kind == "give_up":
@@ -224,6 +229,7 @@ STEPS = st.one_of(
     st.tuples(st.just("pull"), PROCESS),
     st.tuples(st.just("acknowledge"), PROCESS, st.sampled_from([0.0, 600.0])),
     st.just(("lapse",)),
+    st.just(("stop",)),
     st.tuples(st.just("give_up"), PROCESS),
     st.tuples(st.just("crash"), PROCESS),
     st.tuples(st.just("run"), PROCESS, st.integers(0, 1), BACK),
@@ -241,9 +247,16 @@ LOST: list[tuple[Any, ...]] = [
     *[("run", 0, 0, -1), ("commit", -1), ("acknowledge", 1, 0.0)],
 ]
 """A task's report is lost, and what another one has left for it is in no batch."""
+UNHEARD: list[tuple[Any, ...]] = [
+    *[("pull", 0), ("run", 0, 0), ("run", 0, 1), ("commit",), ("again",), ("pull", 1)],
+    *[("acknowledge", 0, 0.0), ("publish", 1), ("cycle", 0, 0), ("stop",), ("publish", 1)],
+    *[("pull", 0), ("run", 0, 0), ("run", 0, 1), ("commit",)],
+]
+"""What was acknowledged by leases that were over comes again after ten hours, and not at once."""
 
 
 @example(LOST, 100)
+@example(UNHEARD, 1)
 @given(st.lists(STEPS, max_size=40), st.sampled_from([3, 100]))
 @settings(deadline=None, max_examples=100)
 def test_each_message_is_in_one_batch_and_acknowledged_once_it_is(
