@@ -57,7 +57,6 @@ __all__ = [
 ]
 
 _REQUEST = 500
-_FAST = 40
 _INTERVAL = timedelta(seconds=1)
 _CLOCKS: dict[str, Clock] = {}
 
@@ -218,15 +217,15 @@ class Workers:
 
     @classmethod
     @contextmanager
-    def of(cls, output: Path) -> Iterator[Workers]:
-        """Start a server; who tries again waits a fiftieth of the time."""
+    def of(cls, output: Path, rate: float = 40) -> Iterator[Workers]:
+        """Start a server whose clock goes so much faster; who tries again hardly waits."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("transforms.sources.pubsub.keeper._TICK_SECONDS", 0.02)
             patch.setattr("transforms.sources.pubsub.keeper._LONGEST_PAUSE", 0.1)
             patch.setattr("transforms.sources.pubsub.releasing._EVERY_SECONDS", 0.1)
             patch.setattr("transforms.sources.pubsub.subscription._PAUSES", (0.01, 0.02))
             fake = FakePubSub()
-            fake.stream.clock.rate = _FAST
+            fake.stream.clock.rate = rate
             _CLOCKS[fake.endpoint] = fake.stream.clock
             yield cls(fake, output)
             fake.close()
@@ -271,10 +270,10 @@ class Workers:
         with self._ending() as stop, new_process(stop):
             LocalDrive([self.open(is_here=True)], self.steps).run()
 
-    def collect(self, shards: int = 1) -> None:
-        """Collect as an engine whose tasks run in processes of their own does."""
+    def collect(self, shards: int = 1, job: Callable[[], tuple[Task, ...]] | None = None) -> None:
+        """Collect as an engine whose tasks run in processes of their own does, or go on with it."""
         with self._ending() as stop, new_process(stop):
-            job = self.job(shards)
+            job = job or self.job(shards)
             while not stop.is_set():
                 tasks = [self.by(f"worker-{task.number}", task) for task in job()]
                 for task in tasks:  # all of them pull before one of them takes anything

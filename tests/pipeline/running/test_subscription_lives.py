@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import repeat
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from grpc import StatusCode
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from batch_collection.inspection.audit import audit
 from batch_collection.paths import entry_path
 from batch_collection.storage.local import LocalStorage
 from batch_collection.windows import utc_now
 from pipeline.running.local import run_steps
-from tests.collecting import entries_of
+from tests.collecting import dead_letters_of, entries_of, rows_of
 from tests.services.pubsub_fake import Fault, Faults
 from tests.subscribed import Workers
 from transforms.process.process import new_process
@@ -25,7 +32,6 @@ from transforms.read_pulls import ReadPulls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from transforms.elements.plan import Task
 
@@ -133,3 +139,111 @@ def test_ten_hours_between_commit_and_acknowledgement_are_no_matter(
             run_steps([workers.by("worker-1", each) for each in job()], workers.steps)
     workers.collect()
     workers.check()
+
+
+WORKER = st.integers(0, 2)
+STEPS = st.one_of(
+    st.tuples(st.just("publish"), st.integers(1, 300), st.booleans()),
+    st.just(("lapse",)),
+    st.tuples(st.just("crash"), WORKER),
+    st.tuples(st.just("cycle"), WORKER, WORKER, st.sampled_from(["well", "twice", "lost"])),
+)
+
+
+@dataclass
+class Law:
+    """Workers that a story happens to, and what must be true behind each step of it."""
+
+    workers: Workers
+    crashes: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    bad: int = 0
+
+    def __post_init__(self) -> None:
+        self.job = self.workers.job(shards=2)
+
+    def step(self, step: tuple[Any, ...]) -> None:
+        """Let something happen."""
+        kind, *args = step
+        stream = self.workers.fake.stream
+        if kind == "publish":
+            count, is_bad = args
+            if is_bad:
+                self.bad += count
+                stream.publish(*[b"{"] * count)
+            else:
+                self.workers.publish(count)
+        elif kind == "lapse":
+            stream.lapse()
+        elif kind == "crash":
+            self.crash(*args)
+        else:
+            self.cycle(*args)
+        acknowledged = {*stream.acknowledged}
+        found = Counter(self.durable())
+        assert max(found.values(), default=1) == 1, "twice"
+        assert acknowledged <= found.keys(), "acknowledged, not durable"
+
+    def cycle(self, one: int, other: int, how: str) -> None:
+        """Let two workers, or one, work a cycle off: well, one task twice, or in vain."""
+        tasks = [
+            self.workers.by(self.named(worker), task)
+            for worker, task in zip((one, other), next_tasks(self.job), strict=True)
+        ]
+        for task in tasks:
+            self.workers.pulling(task).keeper.pull(20)
+        if how != "well":
+            read_alone(self.workers, tasks[0])
+            self.workers.fake.stream.lapse()
+        if how != "lost":
+            run_steps(tasks, self.workers.steps)
+
+    def named(self, worker: int) -> str:
+        """Name a worker as it is since its last crash."""
+        return f"worker-{worker}-{self.crashes[worker]}"
+
+    def crash(self, worker: int) -> None:
+        """Let a worker be gone, which can tell nobody of it."""
+        calls = self.workers.fake.faults.calls
+        for method in ("Acknowledge", "ModifyAckDeadline"):
+            calls[method] = repeat(StatusCode.NOT_FOUND)
+        self.workers.reader.pulling(self.named(worker), print).keeper.stop()
+        calls.clear()
+        self.crashes[worker] += 1
+
+    def durable(self) -> list[str]:
+        """Return the ids of all rows, waiting ones too, and of all dead letters."""
+        path = self.workers.output / "stream"
+        if not path.exists():
+            return []
+        rows = rows_of(path)
+        letters = [each["id"] for each in dead_letters_of(path).values()]
+        return letters + (rows["_message_id"].to_pylist() if rows.num_rows else [])
+
+    def finish(self) -> None:
+        """Go on without trouble until nothing is left."""
+        self.workers.collect(job=self.job)
+        stream = self.workers.fake.stream
+        assert not stream.left
+        count = self.workers.published + self.bad
+        assert sorted(map(int, self.durable())) == [*range(1, count + 1)]
+        assert len(stream.acknowledged) == count
+        assert audit(LocalStorage(str(self.workers.output / "stream"))).findings == ()
+
+
+@pytest.mark.parametrize(
+    "examples", [3, pytest.param(60, marks=[pytest.mark.faults, pytest.mark.timeout(1800)])]
+)
+def test_each_message_is_in_one_batch_carry_or_dead_letter(examples: int) -> None:
+    """And none is acknowledged before, whatever happened to whom."""
+
+    @given(st.lists(STEPS, min_size=3, max_size=8))
+    @settings(deadline=None, max_examples=examples)
+    def holds(steps: list[tuple[Any, ...]]) -> None:
+        with TemporaryDirectory() as folder, Workers.of(Path(folder), rate=400) as workers:
+            with new_process():
+                law = Law(workers)
+                for step in (("publish", 100, False), *steps):
+                    law.step(step)
+            law.finish()
+
+    holds()
