@@ -112,6 +112,12 @@ class LeasedStream:
             return bool(self.left.keys() - self._held.keys())
 
     @property
+    def next_lapse(self) -> float | None:
+        """When the first lease is over, None if nobody holds anything."""
+        with self.changed:
+            return min((until for _, until in self._held.values()), default=None)
+
+    @property
     def deliveries(self) -> int:
         """How often a message was handed out."""
         return self._delivered
