@@ -106,7 +106,8 @@ class Faked:
         self.server.stream.publish(*(json_of({"id": number}) for number in numbers))
 
     def lapse(self) -> None:
-        """Let all leases be over."""
+        """Let all leases be over, once no pull of a dead process can take the messages again."""
+        time.sleep(self.visible_seconds)
         self.server.stream.lapse()
 
 

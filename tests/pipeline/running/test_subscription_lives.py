@@ -126,7 +126,9 @@ def test_a_commit_may_take_longer_than_leases(
     assert came_again == 0 if minutes == 3 else came_again >= 1_000
 
 
-@pytest.mark.parametrize("fault", [StatusCode.NOT_FOUND, Fault.IDLE])
+@pytest.mark.parametrize(
+    "fault", [Fault.IDLE, pytest.param(StatusCode.NOT_FOUND, marks=[pytest.mark.faults])]
+)
 def test_ten_hours_between_commit_and_acknowledgement_are_no_matter(
     workers: Workers, monkeypatch: pytest.MonkeyPatch, fault: StatusCode | Fault
 ) -> None:
