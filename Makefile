@@ -45,6 +45,7 @@ check: $(TRAINING) prepare ## format, lint, types, test, then the slow tests: wh
 bench: $(TRAINING) ## measure: topics, subscriptions and pipelines collected, batches read, Cloud Storage, a long log
 	@$(VENV)/bin/python -m bench.collecting
 	@$(VENV)/bin/python -m bench.pubsub
+	@$(VENV)/bin/python -m bench.kafka_readers
 	@$(VENV)/bin/python -m bench.collect_batches
 	@$(VENV)/bin/python -m bench.reading
 	@$(VENV)/bin/python -m bench.storage
