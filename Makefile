@@ -45,6 +45,7 @@ check: $(TRAINING) prepare ## format, lint, types, test, then the slow tests: wh
 bench: $(TRAINING) ## measure: topics, subscriptions and pipelines collected, batches read, Cloud Storage, a long log
 	@$(VENV)/bin/python -m bench.collecting
 	@$(VENV)/bin/python -m bench.pubsub
+	@$(VENV)/bin/python -m bench.kafka_readers
 	@$(VENV)/bin/python -m bench.collect_batches
 	@$(VENV)/bin/python -m bench.reading
 	@$(VENV)/bin/python -m bench.storage
@@ -66,7 +67,7 @@ dist: ## build the package for an index, and check what it says of itself: dist/
 	@$(PYTHON) -m venv .cache/dist
 	@.cache/dist/bin/python -m pip install --quiet --disable-pip-version-check $(BUILDERS)
 	@rm -rf dist build
-	@.cache/dist/bin/python -m build --outdir=dist .
+	@BATCH_COLLECTION_PURE=1 .cache/dist/bin/python -m build --outdir=dist .
 	@.cache/dist/bin/python -m twine check --strict dist/*
 
 docs: ## build the pages as a site, which needs no network to be read: .cache/site
@@ -84,7 +85,7 @@ template: $(STAMP) ## describe the Flex Template's flags; says what builds it (I
 	@echo "  --parameters=bootstrap_servers=HOST:9092,topics=TOPIC,output=gs://BUCKET/collected"
 
 clean: ## remove the set-up and all caches
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache transforms/sources/kafka/gather.*so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(TRAINING): $(STAMP) requirements-training.txt requirements-torch.txt $(wildcard requirements/*.txt)
@@ -92,7 +93,7 @@ $(TRAINING): $(STAMP) requirements-training.txt requirements-torch.txt $(wildcar
 	@$(call install,$(if $(TORCH),-torch,-training),-r requirements-training.txt $(if $(TORCH),-r requirements-torch.txt))
 	@touch $@
 
-$(STAMP): requirements.txt requirements-dev.txt $(wildcard requirements/*.txt) setup.py
+$(STAMP): requirements.txt requirements-dev.txt $(wildcard requirements/*.txt) setup.py transforms/sources/kafka/gather.c
 	@command -v $(PYTHON) > /dev/null || \
 	  { echo "no $(PYTHON) here; install Python 3.10 or newer, or name it: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

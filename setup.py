@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -52,6 +53,18 @@ EXTRAS = {
     "dev": ["batch-collection[bench,test]", "mypy>=2.0", "ruff>=0.17"],
 }
 
+# The columnar reader of Kafka: where it can't be compiled, the portable one reads. One build serves
+# all versions of Python (gather.c names the limited API), and nothing is linked.
+GATHER = Extension(
+    "transforms.sources.kafka.gather",
+    ["transforms/sources/kafka/gather.c"],
+    extra_compile_args=["-std=c11", "-O3"],
+    optional=True,
+    py_limited_api=True,
+)
+# of `make dist`: one wheel for all machines, which has the portable reader alone
+IS_PURE = "BATCH_COLLECTION_PURE" in os.environ
+
 
 def version() -> str:
     """Return the version, read as text: an import would need what is not installed yet."""
@@ -92,7 +105,8 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=["batch_collection*", "pipeline*", "transforms*"]),
-    package_data={"": ["py.typed"], "pipeline.serving": ["page.html"]},
+    package_data={"": ["py.typed", "*.pyi"], "pipeline.serving": ["page.html"]},
+    ext_modules=[] if IS_PURE else [GATHER],
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["batch-collection = pipeline.__main__:entry_point"]},

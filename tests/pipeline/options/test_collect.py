@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline import cli
+from pipeline.options import kafka
 from pipeline.options.collect import CollectOptions, check, configure
 from pipeline.options.flags import Parser, normalised
 from tests import toy_decoder
 from transforms.decoding.known import DECODERS
 from transforms.elements.plan import DeadLetterLimit
+from transforms.sources.kafka.reader_name import READERS
+from transforms.sources.kafka.settings import KafkaSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +77,31 @@ def test_no_other_limit_is_taken(capsys: pytest.CaptureFixture[str], word: str) 
     (line,) = errors(capsys, *NEEDED, f"--max_dead_letters={word}")
     told = f"must be a number as 1000, or a share from 0% to 100%, got {word!r}"
     assert line == f"error: --max_dead_letters {told}"
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_the_reader_is_what_was_asked_for(monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    """By itself it is chosen where messages are read."""
+    monkeypatch.setattr(kafka, "is_built", lambda: True)
+    source = options(f"--reader={reader}").source
+    assert isinstance(source, KafkaSettings)
+    assert source.by == reader
+    assert options().source == options("--reader=auto").source
+
+
+def test_a_reader_that_was_not_built_is_refused_here_and_not_for_an_engine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything starts; an engine's workers build their own."""
+    monkeypatch.setattr(kafka, "is_built", lambda: False)
+    (line,) = errors(capsys, *NEEDED, "--reader=columnar")
+    assert line == (
+        "error: --reader=columnar was not built here; install this again with a C compiler (cc) "
+        "on PATH, or use auto"
+    )
+    source = options("--reader=columnar", "--runner=PrismRunner").source
+    assert isinstance(source, KafkaSettings)
+    assert source.by == "columnar"
 
 
 def test_compression_defaults_to_the_format_s_first() -> None:

@@ -53,6 +53,24 @@ def worker_pool(python: Path) -> Iterator[str]:
         process.wait()
 
 
+def test_workers_build_the_columnar_reader_from_the_staged_package(
+    worker_python: Path, tmp_path: Path
+) -> None:
+    """With a compiler there; its source is staged, what was compiled here is not."""
+    if shutil.which("cc") is None:
+        pytest.skip("cc is not installed")
+    asked = "from transforms.sources.kafka.columnar import why_not; print(repr(why_not()))"
+    done = subprocess.run(
+        [str(worker_python), "-c", asked],
+        cwd=tmp_path,
+        env=outside(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "''"
+
+
 def test_workers_of_the_staged_package_alone_collect_a_topic(
     kafka: KafkaBroker, prism: PrismServer, worker_python: Path, tmp_path: Path
 ) -> None:

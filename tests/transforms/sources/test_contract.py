@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from itertools import product, starmap
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pytest
@@ -15,6 +16,7 @@ from batch_collection.log.entry import PartitionRead
 from tests import toy_source
 from tests.builders import at, first_entry
 from tests.collecting import Sending, Stream
+from tests.services.extension import needed
 from transforms.sources.contract import MESSAGES, Bounds, Gap, Slice
 from transforms.sources.kafka.settings import KafkaSettings
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transforms.sources.contract import AddressedSource, Reader, SourceSettings
+    from transforms.sources.kafka.reader_name import ReaderName
 
 SECOND = timedelta(seconds=1)
 BEGIN = at("10:30:00")
@@ -67,6 +70,7 @@ class _Folder:
 @dataclass
 class _Topic:
     stream: Stream
+    reader: ReaderName
 
     @property
     def name(self) -> str:
@@ -74,7 +78,7 @@ class _Topic:
 
     def settings(self) -> SourceSettings:
         servers = {"bootstrap.servers": self.stream.broker.bootstrap_servers, "group.id": self.name}
-        return KafkaSettings((self.name,), servers, self.name)
+        return KafkaSettings((self.name,), servers, self.name, self.reader)
 
     def put(self, partition: int, *messages: tuple[datetime, bytes | None]) -> None:
         self.stream.send(*(Sending(value, stamp, partition) for stamp, value in messages))
@@ -83,12 +87,20 @@ class _Topic:
         self.stream.delete_before(partition, first)
 
 
-@pytest.fixture(params=["folder", "embedded", pytest.param("kafka", marks=pytest.mark.integration)])
+def _of_kafka(broker: str, reader: ReaderName) -> Any:
+    marks = [pytest.mark.integration] if broker == "kafka" else []
+    return pytest.param((broker, reader), id=f"{broker}-{reader}", marks=marks)
+
+
+@pytest.fixture(
+    params=["folder", *starmap(_of_kafka, product(("embedded", "kafka"), ("columnar", "portable")))]
+)
 def stream(request: pytest.FixtureRequest, tmp_path: Path) -> Harness:
-    """Give a stream of each source there is."""
+    """Give a stream of each source there is, and of each reader."""
     if request.param == "folder":
         return _Folder(tmp_path)
-    return _Topic(Stream(request.getfixturevalue(request.param), partitions=4))
+    broker, reader = request.param
+    return _Topic(Stream(request.getfixturevalue(broker), partitions=4), needed(reader))
 
 
 def numbered(count: int, start: int = 0) -> list[tuple[datetime, bytes | None]]:

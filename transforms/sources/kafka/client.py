@@ -8,15 +8,18 @@ import logging
 import re
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from batch_collection.errors import SourceError
 from transforms.process.process import current
+from transforms.sources.kafka.portable import PortableIntake
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from transforms.sources.kafka.intake import Intake
 
 __all__ = [
     "NETWORK",
@@ -150,13 +153,19 @@ class ReadingClient:
         self.is_receiving = False
         self._received: dict[str, int] = {}  # bytes of whole answers, by broker
         self._servers = config.get("bootstrap.servers")
-        callbacks = {"error_cb": self.log.failed, "stats_cb": self._count}
-        settings = {**_DEFAULTS, **config, **_FIXED, **callbacks}
         try:
-            self.consumer = Consumer(settings, logger=self.log)
+            self.consumer = self._consumer_of({**_DEFAULTS, **config, **_FIXED})
         except KafkaException as error:
             message = f"bad kafka settings: {error.args[0].str()}; mend --consumer_config or -X"
             raise SourceError(message) from error
+
+    def _consumer_of(self, settings: Mapping[str, object]) -> Consumer:
+        callbacks = {"error_cb": self.log.failed, "stats_cb": self.count}
+        return Consumer({**settings, **callbacks}, logger=self.log)
+
+    def intake(self) -> Intake:
+        """Return what takes messages from it, for one read."""
+        return PortableIntake(self.consumer)
 
     def error(self, doing: str, error: KafkaError | None = None) -> SourceError:
         """Return what to raise where this consumer failed, with the best reason known."""
@@ -171,7 +180,7 @@ class ReadingClient:
         with suppress(KafkaException):
             self.consumer.list_topics(topic, timeout=_LEARN_SECONDS)
 
-    def _count(self, statistics: str) -> None:
+    def count(self, statistics: str) -> None:
         """Compare statistics with the last ones: bytes came, but no whole answer."""
         brokers = json.loads(statistics)["brokers"]
         self.is_receiving = any(
@@ -182,12 +191,15 @@ class ReadingClient:
         self._received = {name: broker["rxbytes"] for name, broker in brokers.items()}
 
 
+_Key: TypeAlias = "tuple[type[ReadingClient], tuple[tuple[str, object], ...]]"
+
+
 class IdleConsumers:
     """Consumers that nobody reads with just now, by their settings."""
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._clients: dict[tuple[tuple[str, object], ...], list[ReadingClient]] = {}
+        self._clients: dict[_Key, list[ReadingClient]] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -195,16 +207,18 @@ class IdleConsumers:
         with self._lock:
             return sum(map(len, self._clients.values()))
 
-    def taken(self, config: Mapping[str, object]) -> ReadingClient | None:
+    def taken(
+        self, config: Mapping[str, object], kind: type[ReadingClient]
+    ) -> ReadingClient | None:
         """Take one with these settings out; None: there is none."""
         with self._lock:
-            kept = self._clients.get(_key(config))
+            kept = self._clients.get(_key(config, kind))
             return kept.pop() if kept else None
 
     def add(self, config: Mapping[str, object], client: ReadingClient) -> None:
         """Keep one for the next read."""
         with self._lock:
-            self._clients.setdefault(_key(config), []).append(client)
+            self._clients.setdefault(_key(config, type(client)), []).append(client)
 
     def close(self) -> None:
         """Close them; those that are lent are closed or kept when they come back."""
@@ -220,23 +234,26 @@ def idle_consumers() -> IdleConsumers:
     return current().kept(IdleConsumers, IdleConsumers, IdleConsumers.close)
 
 
-def _key(config: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
-    return tuple(sorted(config.items(), key=lambda item: item[0]))
+def _key(config: Mapping[str, object], kind: type[ReadingClient]) -> _Key:
+    return kind, tuple(sorted(config.items(), key=lambda item: item[0]))
 
 
 @contextmanager
-def consumer_lent(config: Mapping[str, object], what: str) -> Iterator[ReadingClient]:
+def consumer_lent(
+    config: Mapping[str, object], what: str, kind: type[ReadingClient]
+) -> Iterator[ReadingClient]:
     """Lend a consumer with these settings to one caller; after an error it is closed, not kept.
 
     Args:
         config: librdkafka's settings.
         what: what it is to read, for errors.
+        kind: which client it is to be.
 
     Raises:
         SourceError: librdkafka refuses the settings, or raised while the consumer was lent.
     """
     idle = idle_consumers()
-    client = idle.taken(config) or ReadingClient(config)
+    client = idle.taken(config, kind) or kind(config)
     client.log.forget()
     try:
         yield client

@@ -7,37 +7,31 @@ which no message ever comes.
 
 from __future__ import annotations
 
-import gc
 import time
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-from confluent_kafka import (
-    TIMESTAMP_NOT_AVAILABLE,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from batch_collection.errors import DataLossError, SourceError, StoppedError
 from transforms.process.process import current
-from transforms.sources.contract import MESSAGES, Gap
+from transforms.sources.contract import Gap
 from transforms.sources.kafka.client import consumer_lent, listed
+from transforms.sources.kafka.columnar import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
-    from confluent_kafka._types import HeadersType
+    import pyarrow as pa
 
     from transforms.sources.contract import Slice
     from transforms.sources.kafka.client import ReadingClient
+    from transforms.sources.kafka.intake import Event, Intake, Taken
+    from transforms.sources.kafka.reader_name import ReaderName
 
-__all__ = ["UNREADABLE", "KafkaReader", "read_slices"]
+__all__ = ["KafkaReader", "read_slices"]
 
 
 _OUT_OF_RANGE = (
@@ -53,9 +47,6 @@ _PASSING = (
     KafkaError.OFFSET_NOT_AVAILABLE,
     KafkaError.REQUEST_TIMED_OUT,
 )
-UNREADABLE = "(header names are not UTF-8)"
-"""The one header, without a value, of a message whose headers can't be had."""
-
 _WAIT_SECONDS = 0.2
 _FIRST_REQUEST = 1  # it doubles; the size of messages is not known yet
 _MOST_REQUESTED = 2_000  # their objects stay in a CPU's cache, and their memory is used again
@@ -64,15 +55,21 @@ _SPARED = 9  # times that a broker which answers may stay silent for the whole s
 
 @dataclass(frozen=True, slots=True)
 class KafkaReader:
-    """A ``Reader`` of Kafka topics, of librdkafka's settings alone."""
+    """A ``Reader`` of Kafka topics, of librdkafka's settings alone.
+
+    Attributes:
+        config: the settings.
+        reader: which one it is; what it gives is the same.
+    """
 
     config: Mapping[str, object]
+    reader: ReaderName = "auto"
 
     def read(
         self, slices: Sequence[Slice], *, skip_lost: bool
     ) -> Generator[pa.RecordBatch | Gap, None, None]:
         """Read slices of one topic; see ``read_slices``."""
-        return read_slices(self.config, slices, skip_lost=skip_lost)
+        return read_slices(self.config, slices, skip_lost=skip_lost, reader=self.reader)
 
 
 def read_slices(
@@ -80,6 +77,7 @@ def read_slices(
     slices: Sequence[Slice],
     *,
     skip_lost: bool,
+    reader: ReaderName = "auto",
     chunk_messages: int = 40_000,
     chunk_bytes: int = 16 << 20,
     stall: timedelta = timedelta(seconds=30),
@@ -95,12 +93,14 @@ def read_slices(
         config: librdkafka's settings; those that correctness rests on are replaced.
         slices: at most one a partition; an empty one is skipped.
         skip_lost: yield a ``Gap`` for deleted messages instead of raising.
+        reader: columnar, portable, or the first of them that can be had; the same comes.
         chunk_messages: a batch holds no more messages than this.
         chunk_bytes: a batch of more than one message holds about this many bytes at most.
         stall: how long the source may stay silent; ten times this if it answers, but sends no
             message, or is in the midst of a long answer.
 
     Raises:
+        CollectionError: the reader that is asked for can't be had.
         DataLossError: messages of a slice were deleted before they were read.
         SourceError: the source was silent for ``stall``, or says that it can't be read.
         StoppedError: this process is to stop.
@@ -114,8 +114,9 @@ def read_slices(
     ):
         message = f"slices must be of one topic and one a partition, got {wanted}"
         raise ValueError(message)
-    with consumer_lent(config, f"topic={wanted[0].topic}") as client:
-        reading = _Reading(client, wanted, chunk_messages, chunk_bytes)
+    lent = consumer_lent(config, f"topic={wanted[0].topic}", client_of(reader))
+    with lent as client, closing(client.intake()) as intake:
+        reading = _Reading(client, intake, wanted, _Pace(chunk_messages, chunk_bytes))
         yield from reading.run(stall.total_seconds(), skip_lost=skip_lost)
 
 
@@ -123,66 +124,51 @@ class _Reading:
     """How far each partition of one call is."""
 
     def __init__(
-        self, client: ReadingClient, slices: Sequence[Slice], chunk_messages: int, chunk_bytes: int
+        self, client: ReadingClient, intake: Intake, slices: Sequence[Slice], pace: _Pace
     ) -> None:
-        self._client, self._topic = client, slices[0].topic
+        self._client, self._intake, self._pace = client, intake, pace
+        self._topic = slices[0].topic
         self._ends = {each.partition: each.end for each in slices}
         self._positions = {each.partition: each.first for each in slices}  # of those not done
         self._gone: set[int] = set()  # partitions whose position the broker doesn't have
-        self._chunk = _Chunk(chunk_messages, chunk_bytes)
 
     def run(self, stall: float, *, skip_lost: bool) -> Iterator[pa.RecordBatch | Gap]:
         """Read until no partition is left; ``stall`` in seconds."""
         self._client.learn(self._topic)
-        self._client.consumer.incremental_assign(self._places(self._positions))
+        self._assign(self._positions)
         silence = _Silence(self._client, self._topic, stall)
         while self._positions:
             _stop_if_asked(self._topic)
             before = dict(self._positions)
-            with _uncollected():
-                ready = self._read()
-            if ready or not self._positions:
-                yield from self._chunk.take()
+            if self._read() or not self._positions:
+                yield from self._batch()
             for partition in sorted(self._gone):
                 gap = self._gap(partition)
                 if gap is not None and not skip_lost:
                     raise DataLossError(_loss(self._topic, gap))
                 if gap is not None:
-                    yield from self._chunk.take()
+                    yield from self._batch()
                     yield gap
             silence.watch(self._positions, progress=before != self._positions)
 
     def _read(self) -> bool:
-        """Take what has come; return whether the chunk is to be handed on."""
+        """Take what has come; return whether what is kept is to be handed on."""
         left = sum(self._ends[each] - position for each, position in self._positions.items())
-        wanted = self._chunk.request(left)
-        messages = self._client.consumer.consume(wanted, _WAIT_SECONDS)
-        timed_out = len(messages) < wanted
-        if any(map(Message.error, messages)):
-            events = [message for message in messages if message.error() is not None]
-            messages = [message for message in messages if message.error() is None]
-        else:
-            events = []
-        if messages:
-            self._take(messages)
-        for event in events:
+        wanted = self._pace.request(left)
+        taken = self._intake.take(wanted, _WAIT_SECONDS)
+        self._pace.note(taken)
+        for partition, position in taken.positions.items():
+            self._advance(partition, position)
+        for event in taken.events:
             self._heed(event)
-        return timed_out or self._chunk.full
+        return taken.came < wanted or self._pace.is_full
 
-    def _take(self, messages: list[Message]) -> None:
-        """Move the positions past the messages and keep those that lie in a slice."""
-        partitions, offsets = _places_of(messages)
-        last = dict(zip(partitions, offsets, strict=True))  # the highest: offsets rise
-        if not all(offset < self._end_if_open(each) for each, offset in last.items()):
-            messages = [
-                message
-                for message, partition, offset in zip(messages, partitions, offsets, strict=True)
-                if self._positions.get(partition, offset + 1) <= offset < self._ends[partition]
-            ]
-            partitions, offsets = _places_of(messages)
-        self._chunk.add(messages, partitions, offsets)
-        for partition, offset in last.items():
-            self._advance(partition, offset + 1)
+    def _batch(self) -> Iterator[pa.RecordBatch]:
+        """Yield what is kept as one batch, if anything is."""
+        batch = self._intake.batch()
+        if batch is not None:
+            yield batch
+        self._pace.forget()
 
     def _end_if_open(self, partition: int | None) -> int:
         return self._ends[partition] if partition in self._positions else 0
@@ -197,11 +183,9 @@ class _Reading:
             self._gone.discard(partition)
             self._client.consumer.incremental_unassign([TopicPartition(self._topic, partition)])
 
-    def _heed(self, event: Message) -> None:
+    def _heed(self, event: Event) -> None:
         """Act on what came instead of a message."""
-        error, partition, offset = event.error(), event.partition(), event.offset()
-        if error is None:
-            return
+        error, partition, offset = event
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
             if offset is not None and offset >= self._end_if_open(partition):
                 self._advance(partition, offset)
@@ -228,28 +212,31 @@ class _Reading:
         present = low if position < low else position if position <= high else end
         self._client.consumer.incremental_unassign([place])
         self._positions[partition] = min(present, end)
-        self._client.consumer.incremental_assign(self._places([partition]))
+        self._assign([partition])
         if position < present:
             self._advance(partition, min(present, end))
             return Gap(partition, position, min(present, end))
         return None
 
-    def _places(self, partitions: Iterable[int]) -> list[TopicPartition]:
-        return [TopicPartition(self._topic, each, self._positions[each]) for each in partitions]
+    def _assign(self, partitions: Iterable[int]) -> None:
+        """Let partitions be fetched from their positions on."""
+        places = [TopicPartition(self._topic, each, self._positions[each]) for each in partitions]
+        for each in places:
+            self._intake.expect(each.partition, each.offset, self._ends[each.partition])
+        self._client.consumer.incremental_assign(places)
 
 
-class _Chunk:
-    """Messages gathered until they make a record batch."""
+class _Pace:
+    """How many messages to ask for at once, and when those that are kept make a record batch."""
 
     def __init__(self, most_messages: int, most_bytes: int) -> None:
         self._most_messages, self._most_bytes = most_messages, most_bytes
-        self._batches: list[pa.RecordBatch] = []
         self._messages = self._bytes = 0
         self._request = _FIRST_REQUEST
-        self._average = 0.0  # bytes a message, of the last batch
+        self._average = 0.0  # bytes a message, of the last that came
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether another message of average size has no place."""
         return (
             self._messages >= self._most_messages or self._bytes + self._average > self._most_bytes
@@ -260,26 +247,19 @@ class _Chunk:
         room = (self._most_bytes - self._bytes) / max(self._average, 1.0)
         return int(max(1, min(self._request, self._most_messages - self._messages, room, left)))
 
-    def add(self, messages: list[Message], partitions: list[int], offsets: list[int]) -> None:
-        """Gather messages; the more come, the more are asked for next time."""
+    def note(self, taken: Taken) -> None:
+        """Take note of what came; the more come, the more are asked for next time."""
+        messages, size = taken.messages - self._messages, taken.bytes - self._bytes
+        self._messages, self._bytes = taken.messages, taken.bytes
         if not messages:
             return
-        batch = _batch(messages, partitions, offsets)
-        self._batches.append(batch)
-        self._messages += len(messages)
-        self._bytes += batch.nbytes
-        self._average = batch.nbytes / len(messages)
-        if len(messages) >= self._request:
+        self._average = size / messages
+        if messages >= self._request:
             self._request = min(2 * self._request, _MOST_REQUESTED)
 
-    def take(self) -> Iterator[pa.RecordBatch]:
-        """Yield what was gathered as one batch, if anything was."""
-        batches = self._batches
-        self._batches, self._messages, self._bytes = [], 0, 0
-        if len(batches) > 1:
-            yield pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
-        elif batches:
-            yield batches[0]
+    def forget(self) -> None:
+        """Begin the next record batch."""
+        self._messages = self._bytes = 0
 
 
 class _Silence:
@@ -323,64 +303,6 @@ class _Silence:
         except KafkaException:
             return False
         return True
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Hold Python's cycle collector off: messages make no cycles, and it halves the speed."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def _places_of(messages: list[Message]) -> tuple[list[int], list[int]]:
-    """Return the partitions and the offsets of messages; only an error's may be None."""
-    partitions = cast("list[int]", list(map(Message.partition, messages)))
-    return partitions, cast("list[int]", list(map(Message.offset, messages)))
-
-
-def _headers(messages: list[Message]) -> list[HeadersType | None]:
-    """Return the messages' headers, each asked for once.
-
-    confluent-kafka 2.16 fails over a name that isn't UTF-8; asked again, it returns a broken list.
-    """
-    found: list[HeadersType | None] = []
-    waiting = iter(messages)
-    while len(found) < len(messages):
-        try:
-            found.extend(map(Message.headers, waiting))
-        except (SystemError, UnicodeDecodeError):  # what came before is in the list
-            found.append([(UNREADABLE, None)])
-    return found
-
-
-def _batch(messages: list[Message], partitions: list[int], offsets: list[int]) -> pa.RecordBatch:
-    """Turn messages into columns; no Python runs per message but confluent-kafka's getters."""
-    stamped = list(map(Message.timestamp, messages))
-    stamps: list[int | None] = list(map(itemgetter(1), stamped))
-    if TIMESTAMP_NOT_AVAILABLE in map(itemgetter(0), stamped):
-        stamps = [None if kind == TIMESTAMP_NOT_AVAILABLE else stamp for kind, stamp in stamped]
-    columns: tuple[Sequence[Any], ...] = (
-        partitions,
-        offsets,
-        stamps,
-        list(map(Message.value, messages)),
-        list(map(Message.key, messages)),
-        _headers(messages),
-    )
-    arrays = [
-        # most messages have no headers, and building a map costs twice what a value does
-        pa.nulls(len(messages), field.type)
-        if field.name == "headers" and not any(column)
-        else pa.array(column, field.type)
-        for column, field in zip(columns, MESSAGES, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=MESSAGES)
 
 
 def _loss(topic: str, gap: Gap) -> str:

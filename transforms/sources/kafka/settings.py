@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transforms.sources.kafka.reader import KafkaReader
+    from transforms.sources.kafka.reader_name import ReaderName
     from transforms.sources.kafka.topic import KafkaCluster
 
 __all__ = ["KafkaSettings"]
@@ -24,6 +25,7 @@ class KafkaSettings:
         names: the topics.
         properties: librdkafka's; a ``ConsumerConfig`` reads those of a file where it is used.
         group_id: the consumer group whose offsets say where to begin, and are committed.
+        by: the reader.
     """
 
     kind: ClassVar[str] = "kafka"
@@ -32,6 +34,7 @@ class KafkaSettings:
     names: tuple[str, ...]
     properties: Mapping[str, object]
     group_id: str | None = None
+    by: ReaderName = "auto"
 
     @property
     def where(self) -> str:
@@ -60,4 +63,4 @@ class KafkaSettings:
         """Return what workers read with."""
         from transforms.sources.kafka.reader import KafkaReader  # noqa: PLC0415 - as above
 
-        return KafkaReader(self.properties)
+        return KafkaReader(self.properties, self.by)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from transforms.sources.kafka.reader_name import ReaderName
+
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 MB = 1 << 20
@@ -192,18 +194,20 @@ def test_a_source_that_is_away_is_waited_for_at_rest(far: Far, tmp_path: Path, f
     far.collect_the_rest(stream, tmp_path)
 
 
-def read_slowly(far: Far, stream: Stream, stall: timedelta) -> list[int]:
+def read_slowly(far: Far, stream: Stream, stall: timedelta, reader: ReaderName) -> list[int]:
     """Read a topic's first partition; return the offsets."""
     config = {"bootstrap.servers": far.network.address}
     slices = [Slice(stream.name, 0, 0, 1000)]
     offsets: list[int] = []
-    for batch in read_slices(config, slices, skip_lost=False, stall=stall):
+    for batch in read_slices(config, slices, skip_lost=False, stall=stall, reader=reader):
         assert isinstance(batch, pa.RecordBatch)
         offsets += batch.column("offset").to_pylist()
     return offsets
 
 
-def test_a_read_that_is_cut_is_given_up_and_done_again(far: Far, large: Stream) -> None:
+def test_a_read_that_is_cut_is_given_up_and_done_again(
+    far: Far, large: Stream, reader: ReaderName
+) -> None:
     """After the stall, not after the minutes that a half-open connection takes to be noticed."""
 
     def cut_in_its_middle() -> None:
@@ -215,17 +219,20 @@ def test_a_read_that_is_cut_is_given_up_and_done_again(far: Far, large: Stream) 
     cut.start()
     began = time.monotonic()
     with pytest.raises(SourceError, match="partition=0, silent for 2s: no answer"):
-        read_slowly(far, large, timedelta(seconds=2))
+        read_slowly(far, large, timedelta(seconds=2), reader)
     assert time.monotonic() - began < 15
     cut.join()
     far.network.heal()
-    assert read_slowly(far, large, timedelta(seconds=2)) == list(range(1000))
+    assert read_slowly(far, large, timedelta(seconds=2), reader) == list(range(1000))
 
 
-def test_a_slow_answer_is_no_silence(far: Far, large: Stream) -> None:
+@pytest.mark.parametrize(
+    "reader", ["columnar", pytest.param("portable", marks=pytest.mark.faults)], indirect=True
+)
+def test_a_slow_answer_is_no_silence(far: Far, large: Stream, reader: ReaderName) -> None:
     """A fetch that takes several times the stall brings its messages, however often it is late."""
     far.network.throttle(80 << 10)
     done = threading.Timer(12, far.network.heal)
     done.start()
-    assert read_slowly(far, large, timedelta(seconds=5)) == list(range(1000))
+    assert read_slowly(far, large, timedelta(seconds=5), reader) == list(range(1000))
     done.join()

@@ -107,10 +107,10 @@ def read_of(collecting: Collecting) -> PartitionRead:
     return entries_of(collecting.path)[-1].reads[0]
 
 
-def test_aborted_messages_are_holes(kafka: KafkaBroker, tmp_path: Path) -> None:
+def test_aborted_messages_are_holes(kafka: KafkaBroker, tmp_path: Path, reader_flag: str) -> None:
     """Between committed ones, and as the last ones of a slice; markers are holes, too."""
     stream = Stream(kafka, partitions=1)
-    collecting = Collecting.of(stream, tmp_path, INTERVAL)
+    collecting = Collecting.of(stream, tmp_path, INTERVAL, reader_flag)
     stream.send(*numbered(1, 2))
     for number, is_kept in enumerate((False, True, False)):
         transaction = Transaction(stream)
@@ -123,11 +123,11 @@ def test_aborted_messages_are_holes(kafka: KafkaBroker, tmp_path: Path) -> None:
 
 
 def test_an_open_transaction_holds_back_what_lies_behind_it(
-    kafka: KafkaBroker, tmp_path: Path
+    kafka: KafkaBroker, tmp_path: Path, reader_flag: str
 ) -> None:
     """A cycle ends before it; when it is committed, the next one goes on there, with late panes."""
     stream = Stream(kafka, partitions=1)
-    collecting = Collecting.of(stream, tmp_path, INTERVAL)
+    collecting = Collecting.of(stream, tmp_path, INTERVAL, reader_flag)
     stream.send(*numbered(1, 2, 3))
     transaction = Transaction(stream)
     transaction.send(*numbered(4, 5))
@@ -144,7 +144,9 @@ def test_an_open_transaction_holds_back_what_lies_behind_it(
     check(collecting.path, stream.produced)
 
 
-def test_a_compacted_topic_is_what_compaction_left(kafka: KafkaBroker, tmp_path: Path) -> None:
+def test_a_compacted_topic_is_what_compaction_left(
+    kafka: KafkaBroker, tmp_path: Path, reader_flag: str
+) -> None:
     """The last message of each key; holes are no loss, and the audit agrees."""
     settings = {"cleanup_policy": "compact", "segment_ms": 100, "min_cleanable_dirty_ratio": 0.0001}
     stream = Stream(kafka, 1, settings)
@@ -161,7 +163,7 @@ def test_a_compacted_topic_is_what_compaction_left(kafka: KafkaBroker, tmp_path:
         time.sleep(0.1)
         found = read_from_kafka(config, [Slice(stream.name, 0, 0, 100)], skip_lost=False)
         left = sum(each.num_rows for each in found if isinstance(each, pa.RecordBatch))
-    collecting = Collecting.of(stream, tmp_path, INTERVAL)
+    collecting = Collecting.of(stream, tmp_path, INTERVAL, reader_flag)
     collecting.once(at("10:45:12"))
     rows = payloads_of(rows_of(collecting.path))
     assert [place[1] for place in sorted(rows) if place[1] < 100] == list(range(90, 100))
@@ -204,13 +206,13 @@ LITTLE_AHEAD = ("-Xqueued.max.messages.kbytes=1", "-Xfetch.message.max.bytes=100
 
 @pytest.mark.parametrize("deleted", [deleted_before_the_read, deleted_in_the_read])
 def test_messages_deleted_under_the_reader_are_an_error_or_a_recorded_gap(
-    kafka: KafkaBroker, tmp_path: Path, deleted: Any
+    kafka: KafkaBroker, tmp_path: Path, deleted: Any, reader_flag: str
 ) -> None:
     """Which messages are lost is told; the rest is collected, once."""
     stream = Stream(kafka, partitions=1)
     for number in range(400):
         stream.send(sending(at("10:30:05"), id=number, pad="x" * 1000))
-    collecting = Collecting.of(stream, tmp_path, INTERVAL, *LITTLE_AHEAD)
+    collecting = Collecting.of(stream, tmp_path, INTERVAL, reader_flag, *LITTLE_AHEAD)
     told = rf"topic={stream.name}, partition=0, offsets \d+ to 199; --on_data_loss=skip"
     with deleted(stream, 200), pytest.raises(DataLossError, match=told):
         collecting.once(at("10:30:12"))
@@ -228,12 +230,14 @@ def test_messages_deleted_under_the_reader_are_an_error_or_a_recorded_gap(
     assert audit(LocalStorage(str(collecting.path))).findings == ()
 
 
-def test_the_brokers_own_timestamps_are_row_times(kafka: KafkaBroker, tmp_path: Path) -> None:
+def test_the_brokers_own_timestamps_are_row_times(
+    kafka: KafkaBroker, tmp_path: Path, reader_flag: str
+) -> None:
     """With LogAppendTime a row belongs to the window in which it arrived, whatever it says."""
     stream = Stream(kafka, 1, {"message_timestamp_type": "LogAppendTime"})
     before = utc_now()
     stream.send(*numbered(1, 2, 3))
-    collecting = Collecting.of(stream, tmp_path, INTERVAL)
+    collecting = Collecting.of(stream, tmp_path, INTERVAL, reader_flag)
     collecting.once(utc_now() + timedelta(seconds=12), "--flush")
     check(collecting.path, stream.produced)
     (start,) = files_by_window(collecting.path)
@@ -242,7 +246,9 @@ def test_the_brokers_own_timestamps_are_row_times(kafka: KafkaBroker, tmp_path: 
     assert all(before - timedelta(seconds=1) <= stamp <= utc_now() for stamp in stamps)
 
 
-def test_keys_headers_and_nulls_come_to_their_columns(kafka: KafkaBroker, tmp_path: Path) -> None:
+def test_keys_headers_and_nulls_come_to_their_columns(
+    kafka: KafkaBroker, tmp_path: Path, reader_flag: str
+) -> None:
     """With ``--metadata=full``; a null value is a tombstone, counted and without a row."""
     stream = Stream(kafka, partitions=1)
     stamp = at("10:30:05")
@@ -253,7 +259,7 @@ def test_keys_headers_and_nulls_come_to_their_columns(kafka: KafkaBroker, tmp_pa
         Sending(json_of({"id": 3}), stamp, key=b""),
         Sending(None, stamp),
     )
-    collecting = Collecting.of(stream, tmp_path, INTERVAL, "--metadata=full")
+    collecting = Collecting.of(stream, tmp_path, INTERVAL, reader_flag, "--metadata=full")
     collecting.once(at("10:30:17"))
     rows = rows_of(collecting.path).select(["id", "_offset", "_key", "_headers"]).to_pylist()
     assert [tuple(row.values()) for row in rows] == [
@@ -266,12 +272,12 @@ def test_keys_headers_and_nulls_come_to_their_columns(kafka: KafkaBroker, tmp_pa
 
 
 def test_a_topic_created_again_under_a_running_collector_stops_it(
-    kafka: KafkaBroker, tmp_path: Path
+    kafka: KafkaBroker, tmp_path: Path, reader_flag: str
 ) -> None:
     """Before it reads of the new one, although that has the offsets that it would read next."""
     stream = Stream(kafka, partitions=1)
     stream.send(*numbered(*range(10)))
-    collecting = Collecting.of(stream, tmp_path, INTERVAL)
+    collecting = Collecting.of(stream, tmp_path, INTERVAL, reader_flag)
     admin = kafka.admin()
 
     def arrive(now: datetime) -> None:

@@ -10,6 +10,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,15 +23,20 @@ from tests.services.mock_cluster import librdkafka
 from transforms.process.process import current
 from transforms.sources.contract import MESSAGES, Gap, Slice
 from transforms.sources.kafka import client as kafka_client
+from transforms.sources.kafka import reader as kafka_reader
 from transforms.sources.kafka.broker import Broker
 from transforms.sources.kafka.client import idle_consumers
-from transforms.sources.kafka.reader import UNREADABLE, read_slices
+from transforms.sources.kafka.intake import UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from transforms.sources.kafka.embedded import EmbeddedBroker
+    from transforms.sources.kafka.reader_name import ReaderName
+
+    ReadSlices = Callable[..., Generator[pa.RecordBatch | Gap, None, None]]
+    Read = Callable[..., tuple[list[dict[str, Any]], list[Gap]]]
 
     AnyBroker = KafkaBroker | EmbeddedBroker
 
@@ -70,18 +76,29 @@ def values(count: int, start: int = 0) -> list[bytes]:
     return [b'{"number": %d}' % number for number in range(start, start + count)]
 
 
-def read(
-    broker: AnyBroker, *slices: Slice, **options: Any
-) -> tuple[list[dict[str, Any]], list[Gap]]:
-    """Read slices to their rows and gaps, checking what holds for every batch."""
-    found = list(read_slices(config(broker), slices, **{"skip_lost": False, **options}))
-    batches = [each for each in found if isinstance(each, pa.RecordBatch)]
-    for batch in batches:
-        batch.validate(full=True)
-        assert batch.schema == MESSAGES
-        assert batch.num_rows > 0
-    rows = [row for batch in batches for row in batch.to_pylist()]
-    return rows, [each for each in found if isinstance(each, Gap)]
+@pytest.fixture
+def read_slices(reader: ReaderName) -> ReadSlices:
+    """Give each reader in turn."""
+    return partial(kafka_reader.read_slices, reader=reader)
+
+
+@pytest.fixture
+def read(read_slices: ReadSlices) -> Read:
+    """Give what reads slices to their rows and gaps, checking what holds for every batch."""
+
+    def read(
+        broker: AnyBroker, *slices: Slice, **options: Any
+    ) -> tuple[list[dict[str, Any]], list[Gap]]:
+        found = list(read_slices(config(broker), slices, **{"skip_lost": False, **options}))
+        batches = [each for each in found if isinstance(each, pa.RecordBatch)]
+        for batch in batches:
+            batch.validate(full=True)
+            assert batch.schema == MESSAGES
+            assert batch.num_rows > 0
+        rows = [row for batch in batches for row in batch.to_pylist()]
+        return rows, [each for each in found if isinstance(each, Gap)]
+
+    return read
 
 
 def offsets(rows: list[dict[str, Any]], partition: int = 0) -> list[int]:
@@ -104,7 +121,7 @@ def wait_for_end(broker: KafkaBroker, name: str, end: int) -> None:
         assert time.monotonic() < deadline
 
 
-def test_a_slice_gives_exactly_its_offsets(embedded: EmbeddedBroker) -> None:
+def test_a_slice_gives_exactly_its_offsets(embedded: EmbeddedBroker, read: Read) -> None:
     """Messages before the start and from the end on are not read."""
     name = topic(embedded)
     produce(embedded, name, values(100))
@@ -114,7 +131,9 @@ def test_a_slice_gives_exactly_its_offsets(embedded: EmbeddedBroker) -> None:
     assert gaps == []
 
 
-def test_an_empty_slice_is_skipped(embedded: EmbeddedBroker) -> None:
+def test_an_empty_slice_is_skipped(
+    embedded: EmbeddedBroker, read: Read, read_slices: ReadSlices
+) -> None:
     """A slice whose start is its end asks nothing of the broker."""
     name = topic(embedded)
     produce(embedded, name, values(5), partition=1)
@@ -126,7 +145,9 @@ def test_an_empty_slice_is_skipped(embedded: EmbeddedBroker) -> None:
     )
 
 
-def test_chunks_hold_no_more_messages_than_asked(embedded: EmbeddedBroker) -> None:
+def test_chunks_hold_no_more_messages_than_asked(
+    embedded: EmbeddedBroker, read_slices: ReadSlices
+) -> None:
     """The limit of messages holds for every batch, and what fits is put together."""
     name = topic(embedded)
     produce(embedded, name, values(1000))
@@ -138,14 +159,16 @@ def test_chunks_hold_no_more_messages_than_asked(embedded: EmbeddedBroker) -> No
     assert max(sizes) <= 300
 
 
-def test_two_slices_of_one_partition_are_refused(embedded: EmbeddedBroker) -> None:
+def test_two_slices_of_one_partition_are_refused(
+    embedded: EmbeddedBroker, read_slices: ReadSlices
+) -> None:
     """A position belongs to one slice only."""
     slices = [Slice("any", 0, 0, 5), Slice("any", 0, 5, 9)]
     with pytest.raises(ValueError, match="one a partition"):
         list(read_slices(config(embedded), slices, skip_lost=False))
 
 
-def test_a_consumer_is_kept_for_the_next_read(embedded: EmbeddedBroker) -> None:
+def test_a_consumer_is_kept_for_the_next_read(embedded: EmbeddedBroker, read: Read) -> None:
     """Reads of different topics one after the other share a consumer and don't mix."""
     first, second = topic(embedded), topic(embedded)
     produce(embedded, first, values(3000))
@@ -157,7 +180,7 @@ def test_a_consumer_is_kept_for_the_next_read(embedded: EmbeddedBroker) -> None:
     assert len(idle_consumers()) == 1
 
 
-def test_a_topic_is_read_at_once_the_first_time_too(embedded: EmbeddedBroker) -> None:
+def test_a_topic_is_read_at_once_the_first_time_too(embedded: EmbeddedBroker, read: Read) -> None:
     """A consumer that does not know it yet asks: librdkafka's own look comes once a second."""
     names = [topic(embedded) for _ in range(10)]
     for name in names:
@@ -170,7 +193,7 @@ def test_a_topic_is_read_at_once_the_first_time_too(embedded: EmbeddedBroker) ->
     assert time.monotonic() - began < 3  # it was 9
 
 
-def test_threads_read_at_the_same_time(embedded: EmbeddedBroker) -> None:
+def test_threads_read_at_the_same_time(embedded: EmbeddedBroker, read: Read) -> None:
     """Every thread has a consumer of its own while it reads."""
     name = topic(embedded)
     for partition in range(4):
@@ -183,7 +206,9 @@ def test_threads_read_at_the_same_time(embedded: EmbeddedBroker) -> None:
         assert list(threads.map(one, range(4))) == [list(range(2000))] * 4
 
 
-def test_a_read_that_is_given_up_leaves_no_consumer(embedded: EmbeddedBroker) -> None:
+def test_a_read_that_is_given_up_leaves_no_consumer(
+    embedded: EmbeddedBroker, read_slices: ReadSlices
+) -> None:
     """A consumer whose read didn't end well is closed, not kept."""
     name = topic(embedded)
     produce(embedded, name, values(100))
@@ -195,7 +220,7 @@ def test_a_read_that_is_given_up_leaves_no_consumer(embedded: EmbeddedBroker) ->
     assert len(idle_consumers()) == 0
 
 
-def test_headers_keys_and_nulls_arrive_as_they_are(embedded: EmbeddedBroker) -> None:
+def test_headers_keys_and_nulls_arrive_as_they_are(embedded: EmbeddedBroker, read: Read) -> None:
     """Arbitrary bytes, null values, null keys and repeated header names survive."""
     name = topic(embedded)
     headers: list[Any] = [("trace", b"\xff\x00"), ("none", None), ("trace", b"2"), ("empty", b"")]
@@ -230,7 +255,7 @@ def produce_raw_header(broker: AnyBroker, topic: str, header: bytes) -> None:
     library.rd_kafka_destroy(client)
 
 
-def test_a_header_name_that_is_not_text_stops_nothing(embedded: EmbeddedBroker) -> None:
+def test_a_header_name_that_is_not_text_stops_nothing(embedded: EmbeddedBroker, read: Read) -> None:
     """The message is read, its headers are marked; those around it keep theirs."""
     name = topic(embedded)
     produce(embedded, name, values(1))
@@ -242,7 +267,9 @@ def test_a_header_name_that_is_not_text_stops_nothing(embedded: EmbeddedBroker) 
     assert [row["value"] for row in rows] == [*values(1), b"x", b"x"]
 
 
-def test_an_interrupt_ends_a_waiting_read_within_a_second(embedded: EmbeddedBroker) -> None:
+def test_an_interrupt_ends_a_waiting_read_within_a_second(
+    embedded: EmbeddedBroker, read: Read
+) -> None:
     """A read that waits for messages that don't come stops when asked to."""
     name = topic(embedded)
     asked_at: list[float] = []
@@ -259,7 +286,9 @@ def test_an_interrupt_ends_a_waiting_read_within_a_second(embedded: EmbeddedBrok
     timer.join()
 
 
-def test_a_source_that_is_away_raises_after_the_stall(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_source_that_is_away_raises_after_the_stall(
+    capfd: pytest.CaptureFixture[str], read_slices: ReadSlices
+) -> None:
     """The error says why in one line, and librdkafka writes nothing to the terminal."""
     began = time.monotonic()
     away = {"bootstrap.servers": NOBODY}
@@ -274,7 +303,9 @@ def test_a_source_that_is_away_raises_after_the_stall(capfd: pytest.CaptureFixtu
     assert capfd.readouterr().err == ""
 
 
-def test_a_source_that_answers_is_given_ten_times_the_stall(embedded: EmbeddedBroker) -> None:
+def test_a_source_that_answers_is_given_ten_times_the_stall(
+    embedded: EmbeddedBroker, read: Read
+) -> None:
     """Silence may be a long row of aborted messages; but it isn't waited out without end."""
     name = topic(embedded)
     produce(embedded, name, values(5))
@@ -286,7 +317,7 @@ def test_a_source_that_answers_is_given_ten_times_the_stall(embedded: EmbeddedBr
     assert 3 <= time.monotonic() - began < 10
 
 
-def test_settings_librdkafka_does_not_know_are_an_error() -> None:
+def test_settings_librdkafka_does_not_know_are_an_error(read_slices: ReadSlices) -> None:
     """A misspelt property is named."""
     wrong = {"bootstrap.servers": NOBODY, "no.such.property": "1"}
     with pytest.raises(SourceError, match=re.escape("no.such.property")):
@@ -294,7 +325,7 @@ def test_settings_librdkafka_does_not_know_are_an_error() -> None:
 
 
 @pytest.mark.integration
-def test_interleaved_partitions_are_read_exactly(kafka: KafkaBroker) -> None:
+def test_interleaved_partitions_are_read_exactly(kafka: KafkaBroker, read: Read) -> None:
     """Slices of several partitions give all their messages once, in order, in full chunks."""
     name = topic(kafka, 5)
     client = producer(kafka, compression_type="lz4")
@@ -314,7 +345,9 @@ def test_interleaved_partitions_are_read_exactly(kafka: KafkaBroker) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("behind", [0, 5])
-def test_a_slice_may_end_in_an_aborted_transaction(kafka: KafkaBroker, behind: int) -> None:
+def test_a_slice_may_end_in_an_aborted_transaction(
+    kafka: KafkaBroker, behind: int, read: Read
+) -> None:
     """No message comes for the last offsets, whether or not others follow them."""
     name = topic(kafka, 1)
     produce(kafka, name, values(10))
@@ -333,7 +366,7 @@ def test_a_slice_may_end_in_an_aborted_transaction(kafka: KafkaBroker, behind: i
 
 
 @pytest.mark.integration
-def test_an_open_transaction_is_not_read_into(kafka: KafkaBroker) -> None:
+def test_an_open_transaction_is_not_read_into(kafka: KafkaBroker, read: Read) -> None:
     """The end stays before an open transaction, and a slice up to it ends."""
     name = topic(kafka, 1)
     produce(kafka, name, values(10))
@@ -350,7 +383,7 @@ def test_an_open_transaction_is_not_read_into(kafka: KafkaBroker) -> None:
 
 
 @pytest.mark.integration
-def test_a_slice_may_end_in_a_hole_of_compaction(kafka: KafkaBroker) -> None:
+def test_a_slice_may_end_in_a_hole_of_compaction(kafka: KafkaBroker, read: Read) -> None:
     """Offsets that compaction removed are holes, also as a slice's last ones."""
     name = topic(
         kafka, 1, cleanup_policy="compact", segment_ms=100, min_cleanable_dirty_ratio=0.0001
@@ -374,7 +407,7 @@ def test_a_slice_may_end_in_a_hole_of_compaction(kafka: KafkaBroker) -> None:
 
 
 @pytest.mark.integration
-def test_deleted_messages_are_an_error_that_names_the_cure(kafka: KafkaBroker) -> None:
+def test_deleted_messages_are_an_error_that_names_the_cure(kafka: KafkaBroker, read: Read) -> None:
     """Topic, partition and range are named; nothing is jumped over in silence."""
     name = topic(kafka, 1)
     produce(kafka, name, values(100))
@@ -385,7 +418,7 @@ def test_deleted_messages_are_an_error_that_names_the_cure(kafka: KafkaBroker) -
 
 
 @pytest.mark.integration
-def test_a_skipped_loss_is_a_gap_clipped_to_the_slice(kafka: KafkaBroker) -> None:
+def test_a_skipped_loss_is_a_gap_clipped_to_the_slice(kafka: KafkaBroker, read: Read) -> None:
     """What is left is read, what is gone is told, and other partitions don't mind."""
     name = topic(kafka, 2)
     produce(kafka, name, values(100))
@@ -400,7 +433,9 @@ def test_a_skipped_loss_is_a_gap_clipped_to_the_slice(kafka: KafkaBroker) -> Non
 
 
 @pytest.mark.integration
-def test_what_was_lost_when_the_plan_was_made_is_not_lost_again(kafka: KafkaBroker) -> None:
+def test_what_was_lost_when_the_plan_was_made_is_not_lost_again(
+    kafka: KafkaBroker, read: Read
+) -> None:
     """The plan has counted it; the slice is read from its first offset that was there."""
     name = topic(kafka, 1)
     produce(kafka, name, values(100))
@@ -411,7 +446,7 @@ def test_what_was_lost_when_the_plan_was_made_is_not_lost_again(kafka: KafkaBrok
 
 
 @pytest.mark.integration
-def test_offsets_beyond_the_end_of_a_topic_are_lost(kafka: KafkaBroker) -> None:
+def test_offsets_beyond_the_end_of_a_topic_are_lost(kafka: KafkaBroker, read: Read) -> None:
     """A topic that is shorter than the plan knew (created again, say) has lost the rest."""
     name = topic(kafka, 1)
     produce(kafka, name, values(10))
@@ -420,7 +455,7 @@ def test_offsets_beyond_the_end_of_a_topic_are_lost(kafka: KafkaBroker) -> None:
 
 
 @pytest.mark.integration
-def test_log_append_time_is_the_timestamp(kafka: KafkaBroker) -> None:
+def test_log_append_time_is_the_timestamp(kafka: KafkaBroker, read: Read) -> None:
     """Where the broker stamps records, its stamp is what is read."""
     name = topic(kafka, 1, message_timestamp_type="LogAppendTime")
     before = int(time.time() * 1000)
@@ -432,7 +467,9 @@ def test_log_append_time_is_the_timestamp(kafka: KafkaBroker) -> None:
 
 
 @pytest.mark.integration
-def test_messages_of_ten_megabytes_come_one_at_a_time(kafka: KafkaBroker) -> None:
+def test_messages_of_ten_megabytes_come_one_at_a_time(
+    kafka: KafkaBroker, read_slices: ReadSlices
+) -> None:
     """A chunk of 16 MiB holds one such message, whole."""
     name = topic(kafka, 1, max_message_bytes=20 << 20)
     noise = random.Random(1).randbytes(10 << 20)
@@ -449,7 +486,7 @@ def test_messages_of_ten_megabytes_come_one_at_a_time(kafka: KafkaBroker) -> Non
 
 
 @pytest.mark.integration
-def test_a_topic_that_is_gone_is_an_error(kafka: KafkaBroker) -> None:
+def test_a_topic_that_is_gone_is_an_error(kafka: KafkaBroker, read: Read) -> None:
     """A partition the broker doesn't know is named, not waited for without end."""
     name = topic(kafka, 1)
     produce(kafka, name, values(10))
@@ -458,7 +495,9 @@ def test_a_topic_that_is_gone_is_an_error(kafka: KafkaBroker) -> None:
 
 
 @pytest.mark.integration
-def test_a_refused_login_is_told_at_once_and_without_the_password(kafka: KafkaBroker) -> None:
+def test_a_refused_login_is_told_at_once_and_without_the_password(
+    kafka: KafkaBroker, read_slices: ReadSlices
+) -> None:
     """A wrong password isn't waited out, and isn't printed."""
     login = {
         "bootstrap.servers": kafka.sasl_servers,
@@ -479,7 +518,7 @@ def test_a_refused_login_is_told_at_once_and_without_the_password(kafka: KafkaBr
 @pytest.mark.slow
 @pytest.mark.integration
 def test_a_broker_killed_in_the_middle_of_a_read_costs_nothing(
-    tmp_path: Path, kafka: KafkaBroker
+    tmp_path: Path, kafka: KafkaBroker, read_slices: ReadSlices
 ) -> None:
     """After kill -9 and a restart the read goes on: every message once, in order."""
     assert kafka.bootstrap_servers  # the fixture skips where there is no real broker

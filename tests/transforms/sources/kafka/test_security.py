@@ -30,10 +30,10 @@ class Guarded(NamedTuple):
     folder: Path
     stream: Stream
 
-    def collect(self, listener: str, output: Path, properties: dict[str, str]) -> int:
+    def collect(self, listener: str, output: Path, properties: dict[str, str], *flags: str) -> int:
         """Collect all there is by a listener; return the exit code."""
         words = [f"-X{name}={value}" for name, value in properties.items()]
-        return self.collect_with(listener, output, *words)
+        return self.collect_with(listener, output, *words, *flags)
 
     def collect_with(self, listener: str, output: Path, *words: str) -> int:
         """Collect with these words on the command line."""
@@ -139,10 +139,12 @@ def good(guarded: Guarded) -> dict[str, tuple[str, dict[str, str]]]:
 @pytest.mark.parametrize(
     "way", ["tls", "mutual tls", "plain", "scram-256", "plain, tls", "scram-512, tls"]
 )
-def test_a_guarded_topic_is_collected(guarded: Guarded, tmp_path: Path, way: str) -> None:
+def test_a_guarded_topic_is_collected(
+    guarded: Guarded, tmp_path: Path, way: str, reader_flag: str
+) -> None:
     """With properties of -X: certificates verified, and users known."""
     listener, properties = good(guarded)[way]
-    assert guarded.collect(listener, tmp_path, properties) == 0
+    assert guarded.collect(listener, tmp_path, properties, reader_flag) == 0
     check(tmp_path / guarded.stream.name, guarded.stream.produced)
 
 
