@@ -15,6 +15,7 @@ from batch_collection.paths import entry_path, new_token
 from batch_collection.storage.opening import open_storage
 from transforms.elements.attempt import attempted
 from transforms.elements.chunk import REPORTS, Chunk
+from transforms.elements.partitions import Partitions
 from transforms.elements.report import Report, report_on
 from transforms.sources.contract import MESSAGES, Gap
 
@@ -84,8 +85,7 @@ class _Count:
             if isinstance(each, Gap):
                 self.lost[each.partition] += each.end - each.start
                 continue
-            for partition in each.column("partition").value_counts().to_pylist():
-                self.messages[partition["values"]] += partition["counts"]
+            self.messages.update(Partitions.of(each.column("partition")).counts())
             yield pa.Table.from_batches([each])
 
     def report(self, end: Chunk) -> Report:

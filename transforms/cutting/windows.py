@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from itertools import pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_collection.windows import microseconds
+from transforms.elements.partitions import run_starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["split_ahead", "split_by_window"]
 
+_WORTH_A_SLICE = 256
+"""Rows that a run of one window must have on average: fewer are sorted, which copies all of them,
+but has no price a run."""
+
 
 def split_by_window(rows: pa.Table, interval: timedelta) -> Iterator[tuple[int, pa.Table]]:
     """Yield each window's start (microseconds since the Unix epoch) and its rows in their order."""
@@ -27,12 +34,16 @@ def split_by_window(rows: pa.Table, interval: timedelta) -> Iterator[tuple[int, 
         return
     length = microseconds(interval)
     starts = rows.column("row_time").to_numpy() // length * length
-    if np.any(starts[1:] < starts[:-1]):
+    runs = run_starts(starts)
+    if len(runs) * _WORTH_A_SLICE > rows.num_rows and np.any(np.diff(starts[runs]) < 0):
         order = np.argsort(starts, kind="stable")
         starts, rows = starts[order], rows.take(pa.array(order))
-    borders = [0, *(np.flatnonzero(np.diff(starts)) + 1).tolist(), rows.num_rows]
-    for first, end in pairwise(borders):
-        yield int(starts[first]), rows.slice(first, end - first)
+        runs = run_starts(starts)
+    parts: dict[int, list[pa.Table]] = defaultdict(list)
+    for first, end in pairwise([*runs.tolist(), rows.num_rows]):
+        parts[int(starts[first])].append(rows.slice(first, end - first))
+    for start, tables in sorted(parts.items(), key=itemgetter(0)):
+        yield start, tables[0] if len(tables) == 1 else pa.concat_tables(tables)
 
 
 def split_ahead(rows: pa.Table, start: datetime, order: Order) -> Iterator[tuple[pa.Table, bool]]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batch_collection.errors import CollectionError, printable
 from batch_collection.log.entry import PartitionRead
@@ -18,7 +17,8 @@ from batch_collection.windows import from_microseconds
 from transforms.decoding.additions import folded
 from transforms.decoding.contract import Piece, SchemaChange, array_of
 from transforms.decoding.known import decoder_named
-from transforms.decoding.row_time import row_times, sent_times, why_no_time, within_years
+from transforms.decoding.row_time import kept_within_years, row_times, sent_times, why_no_time
+from transforms.elements.partitions import Partitions
 from transforms.elements.tables import POSITION, position_of
 from transforms.sources.contract import MESSAGES, message_schema
 
@@ -121,16 +121,20 @@ def _decode(
 ) -> Decoded:
     reading = decoder_named(rules.input_format)(table, columns, rules)
     faults = {number: _fault("decode", reason) for number, reason in reading.faults.items()}
-    piece = _joined(reading)
+    pieces = _in_order(reading)
+    read = np.concatenate([piece.read for piece in pieces])
     live = table.num_rows - table.column("value").null_count
-    if len(piece.read) + len(faults) != live:
-        message = f"{live} messages became {len(piece.read)} read and {len(faults)} dead letters"
+    if len(read) + len(faults) != live:
+        message = f"{live} messages became {len(read)} read and {len(faults)} dead letters"
         raise RuntimeError(message)
-    rows, untimed = _rows(piece, table, rules, planned_at, interval)
     without_rows = np.ones(table.num_rows, np.bool_)
-    without_rows[piece.messages] = False
-    empty = piece.read[without_rows[piece.read]]
-    faults |= untimed
+    tables = []
+    for piece in pieces:
+        rows, untimed = _rows(piece, table, rules, planned_at, interval)
+        without_rows[piece.messages] = False
+        tables.append(rows)
+        faults |= untimed
+    rows, empty = pa.concat_tables(tables), read[without_rows[read]]
     return Decoded(
         rows,
         _dead_letters(table, faults),
@@ -140,26 +144,31 @@ def _decode(
     )
 
 
-def _joined(reading: Reading) -> Piece:
-    """Return all pieces as one, rows in the order of their messages."""
+_FEW_ROWS = 2_000  # of a piece: joined to others, since each has a price of its own
+
+
+def _in_order(reading: Reading) -> list[Piece]:
+    """Return the pieces in the order of their messages; as one, where that takes or is worth it."""
     type_ = to_arrow(reading.schema)
-    pieces = [replace(piece, payload=conform(piece.payload, type_)) for piece in reading.pieces]
-    if len(pieces) == 1:
-        return pieces[0]
     none = np.zeros(0, np.int64)
+    pieces = [replace(piece, payload=conform(piece.payload, type_)) for piece in reading.pieces]
+    pieces.sort(key=lambda piece: int(piece.read[0]) if len(piece.read) else 0)
     if not pieces:
-        return Piece(none, none, None, pa.array([], type_))
-    read = np.sort(np.concatenate([piece.read for piece in pieces]), kind="stable")  # runs
+        return [Piece(none, none, None, pa.array([], type_))]
     messages = np.concatenate([piece.messages for piece in pieces])
+    is_ordered = bool(np.all(messages[1:] >= messages[:-1]))
+    if is_ordered and len(messages) >= _FEW_ROWS * (len(pieces) - 1):
+        return pieces
+    read = np.sort(np.concatenate([piece.read for piece in pieces]), kind="stable")  # runs
     index = None
     if any(piece.index is not None for piece in pieces):
         index = np.concatenate([_index(piece) for piece in pieces])
     payload = pa.concat_arrays([piece.payload for piece in pieces])
-    if np.all(messages[1:] >= messages[:-1]):
-        return Piece(read, messages, index, payload)
+    if is_ordered:
+        return [Piece(read, messages, index, payload)]
     order = np.argsort(messages, kind="stable")
     index = None if index is None else index[order]
-    return Piece(read, messages[order], index, payload.take(pa.array(order)))
+    return [Piece(read, messages[order], index, payload.take(pa.array(order)))]
 
 
 _NO_INDEX = -1
@@ -180,7 +189,7 @@ def _rows(
         rules.row_time, rules.timestamp_unit, interval, planned_at, sent, piece.payload
     )
     faults: dict[int, _Fault] = {}
-    for row in np.flatnonzero(times.is_null().to_numpy(zero_copy_only=False)):
+    for row in np.flatnonzero(_true(times.is_null())) if times.null_count else ():
         number = int(piece.messages[row])
         if number not in faults:
             reason = why_no_time(
@@ -207,8 +216,6 @@ def _position(piece: Piece, table: pa.Table, rules: RowRules, times: pa.Array) -
     def of(name: str) -> pa.Array:
         return _of_rows(table.column(name), piece)
 
-    stamps = of("timestamp")
-    within = within_years(stamps)
     index = pa.nulls(len(times), pa.int32())
     if piece.index is not None:
         index = pa.array(piece.index, mask=piece.index == _NO_INDEX)
@@ -216,7 +223,7 @@ def _position(piece: Piece, table: pa.Table, rules: RowRules, times: pa.Array) -
         times,
         of("partition"),
         of("offset"),
-        pc.if_else(within, stamps, pa.scalar(None, pa.int64())).cast(pa.timestamp("ms", "UTC")),
+        kept_within_years(of("timestamp")).cast(pa.timestamp("ms", "UTC")),
         index,
         *(
             of(name)
@@ -230,9 +237,10 @@ def _position(piece: Piece, table: pa.Table, rules: RowRules, times: pa.Array) -
 
 def _of_rows(of_messages: pa.ChunkedArray, piece: Piece) -> pa.Array:
     """Return what messages have as many times as they make rows."""
-    column = array_of(of_messages)
-    is_whole = len(piece.messages) == len(column) and piece.index is None
-    return column if is_whole else column.take(pa.array(piece.messages))
+    column, messages = array_of(of_messages), piece.messages
+    if len(messages) and piece.index is None and messages[-1] - messages[0] == len(messages) - 1:
+        return column.slice(messages[0], len(messages))
+    return column.take(pa.array(messages))
 
 
 def _dead_letters(table: pa.Table, faults: dict[int, _Fault]) -> pa.Table:
@@ -244,29 +252,32 @@ def _dead_letters(table: pa.Table, faults: dict[int, _Fault]) -> pa.Table:
     return letters.cast(pa.schema([*schema, *_FAULT]))
 
 
+def _true(mask: pa.BooleanArray) -> npt.NDArray[np.bool_]:
+    return mask.to_numpy(zero_copy_only=False)
+
+
 def _counts(
     table: pa.Table, rows: pa.Table, dead: list[int], empty: npt.NDArray[np.int64]
 ) -> tuple[PartitionRead, ...]:
-    partitions = array_of(table.column("partition")).to_numpy()
+    of_messages = Partitions.of(table.column("partition"))
     offsets = array_of(table.column("offset")).to_numpy()
-    nulls = array_of(table.column("value")).is_null().to_numpy(zero_copy_only=False)
-    of_rows = array_of(rows.column("partition")).to_numpy()
-    times = array_of(rows.column("row_time")).to_numpy()
-    counts = []
-    for partition in sorted(pc.unique(table.column("partition")).to_pylist()):
-        mine = partitions == partition
-        its_times = times[of_rows == partition]
-        counts.append(
-            PartitionRead(
-                partition=partition,
-                start=int(offsets[mine].min()),
-                end=int(offsets[mine].max()) + 1,
-                messages=int(mine.sum()),
-                rows=len(its_times),
-                dead_letters=int(mine[dead].sum()),
-                tombstones=int((mine & nulls).sum()),
-                empty=int(mine[empty].sum()),
-                max_time=from_microseconds(int(its_times.max())) if len(its_times) else None,
-            )
+    starts, last = of_messages.least(offsets), of_messages.most(offsets)
+    messages, letters = of_messages.counts(), of_messages.count(np.array(dead, np.int64))
+    tombstones = of_messages.count(np.flatnonzero(_true(array_of(table.column("value")).is_null())))
+    without_rows = of_messages.count(empty)
+    of_rows = Partitions.of(rows.column("partition"))
+    made, times = of_rows.counts(), of_rows.most(rows.column("row_time").to_numpy())
+    return tuple(
+        PartitionRead(
+            partition=partition,
+            start=start,
+            end=last[partition] + 1,
+            messages=messages[partition],
+            rows=made.get(partition, 0),
+            dead_letters=letters[partition],
+            tombstones=tombstones[partition],
+            empty=without_rows[partition],
+            max_time=from_microseconds(times[partition]) if partition in times else None,
         )
-    return tuple(counts)
+        for partition, start in starts.items()
+    )

@@ -135,16 +135,14 @@ class _Reader:
 
     def _by_kind(self) -> Iterator[npt.NDArray[np.int64]]:
         """Yield the messages that can only be objects, arrays, and neither, by their first byte."""
-        first = pc.binary_slice(self.values, 0, 1)
-        kinds = np.full(len(self.values), b" ", "S1")
-        for kind in (b"{", b"["):
-            kinds[_true(pc.equal(first, kind))] = kind
         live = _true(self.values.is_valid())
-        for number in np.flatnonzero(live & (kinds == b" ")):
-            kinds[number] = self._bytes(number).lstrip(b" \t\r\n")[:1]
+        kinds = _first_bytes(self.values, self._lengths)
+        objects, arrays = kinds == ord("{"), kinds == ord("[")
+        for number in np.flatnonzero(live & ~objects & ~arrays):
+            first = self._bytes(number).lstrip(b" \t\r\n")[:1]
+            objects[number], arrays[number] = first == b"{", first == b"["
         live &= ~self._too_deep()
-        objects, arrays = live & (kinds == b"{"), live & (kinds == b"[")
-        for chosen in (objects, arrays, live & ~objects & ~arrays):
+        for chosen in (live & objects, live & arrays, live & ~objects & ~arrays):
             yield np.flatnonzero(chosen)
 
     def _too_deep(self) -> npt.NDArray[np.bool_]:
@@ -219,7 +217,7 @@ class _Reader:
             return [self._sifted(numbers)]
         if len(numbers) > 1:
             return [_Part(each) for each in np.array_split(numbers, _PARTS)]
-        return self._sifted_alone(numbers, error)
+        return self._sifted_alone(part, error)
 
     def _sifted(self, numbers: npt.NDArray[np.int64]) -> _Part:
         """Look closely at the first messages; return all but the bad."""
@@ -229,11 +227,12 @@ class _Reader:
         rest = numbers[looked_at:]
         return _Part(np.concatenate([good, rest]), looked_at=True, vetted=not len(rest))
 
-    def _sifted_alone(self, numbers: npt.NDArray[np.int64], error: pa.ArrowInvalid) -> list[_Part]:
+    def _sifted_alone(self, part: _Part, error: pa.ArrowInvalid) -> list[_Part]:
         """Look once more at a message that failed alone: more types may be known by now."""
+        numbers = part.numbers
         before = self._bytes(numbers[0])
         if self._close_look(numbers):
-            if self._bytes(numbers[0]) != before:
+            if not part.vetted or self._bytes(numbers[0]) != before:
                 return [_Part(numbers, looked_at=True, vetted=True)]
             self.faults[int(numbers[0])] = reason_of(error)
         return []
@@ -444,6 +443,16 @@ def _framed(values: pa.Array) -> pa.Buffer:
     fringed = pa.concat_arrays([_NOTHING, values, _NOTHING])
     joined = pc.binary_join(pa.ListArray.from_arrays([0, len(fringed)], fringed), end + begin)
     return joined.buffers()[2][len(end) : -len(begin)]
+
+
+def _first_bytes(values: pa.Array, lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+    """Return the first byte of each value, 0 where there is none."""
+    _, offsets, content = values.buffers()
+    if not lengths.any():
+        return np.zeros(len(values), np.uint8)
+    starts = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values)]
+    found = np.frombuffer(content, np.uint8)[np.where(lengths, starts, starts[lengths.argmax()])]
+    return np.where(lengths, found, 0).astype(np.uint8)
 
 
 def _at_once(numbers: npt.NDArray[np.int64]) -> int:

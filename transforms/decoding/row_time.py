@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ATTRIBUTE",
     "FIELD",
+    "kept_within_years",
     "limits",
     "row_times",
     "sent_times",
@@ -58,6 +59,20 @@ def within_years(milliseconds: pa.Int64Array) -> pa.BooleanArray:
     """Tell which milliseconds since the Unix epoch lie in the years 1 to 9999."""
     first, last = FIRST // 1000, LAST // 1000
     return pc.and_(pc.greater_equal(milliseconds, first), pc.less_equal(milliseconds, last))
+
+
+def kept_within_years(milliseconds: pa.Int64Array) -> pa.Int64Array:
+    """Return milliseconds since the Unix epoch, null where they are beyond the years 1 to 9999."""
+    return _kept(milliseconds, FIRST // 1000, LAST // 1000)
+
+
+def _kept(numbers: pa.Int64Array, first: int, last: int) -> pa.Int64Array:
+    """Return numbers, null where they are beyond; not copied if none is."""
+    found = pc.min_max(numbers).as_py()
+    if found["min"] is None or first <= found["min"] <= found["max"] <= last:
+        return numbers
+    within = pc.and_(pc.greater_equal(numbers, first), pc.less_equal(numbers, last))
+    return pc.if_else(within, numbers, pa.scalar(None, pa.int64()))
 
 
 def sent_times(rule: str, messages: pa.Table) -> pa.ChunkedArray:
@@ -108,9 +123,7 @@ def row_times(
         times = _of_texts(sent, unit)
     else:
         times = _of_field(_columns(payload, rule.removeprefix(FIELD)), unit)
-    first, last = limits(interval)
-    within = pc.and_(pc.greater_equal(times, first), pc.less_equal(times, last))
-    return pc.if_else(within, times, pa.scalar(None, pa.int64()))
+    return _kept(times, *limits(interval))
 
 
 def why_no_time(
@@ -225,10 +238,11 @@ def _of_integers(column: pa.Array, factor: int, divisor: int) -> pa.Int64Array:
         column = pc.if_else(pc.less_equal(column, pa.scalar(_INT64_MAX, pa.uint64())), column, None)
     numbers = column.cast(pa.int64())
     least, most = -(2**63 // factor), _INT64_MAX // factor
-    bearable = pc.and_(pc.greater_equal(numbers, least), pc.less_equal(numbers, most))
-    numbers = pc.if_else(bearable, numbers, pa.scalar(None, pa.int64()))
-    micros = numbers.fill_null(0).to_numpy() * factor // divisor
-    return pa.array(micros, mask=_missing(numbers))
+    numbers = _kept(numbers, least, most)
+    micros = numbers.fill_null(0).to_numpy() * factor
+    if divisor > 1:
+        micros //= divisor
+    return pa.array(micros, mask=_missing(numbers) if numbers.null_count else None)
 
 
 def _of_fractions(column: pa.Array, factor: int, divisor: int) -> pa.Int64Array:

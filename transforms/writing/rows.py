@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from batch_collection.schema.arrow import from_arrow, to_arrow
 from batch_collection.schema.conforming import conform, conform_exactly
 from batch_collection.schema.types import merge
+from transforms.elements.partitions import Partitions
 from transforms.elements.tables import position_of
 from transforms.writing.layout import visible_rows
 
@@ -146,15 +147,11 @@ class Summary:
         times = pc.min_max(rows.column("row_time")).as_py()
         self.min_time = min(self.min_time, times["min"])
         self.max_time = max(self.max_time, times["max"])
-        partitions = pc.min_max(rows.column("partition")).as_py()
-        if partitions["min"] == partitions["max"]:
-            found = pc.min_max(rows.column("offset")).as_py()
-            self._note(partitions["min"], found["min"], found["max"], rows.num_rows)
-            return rows
-        aggregates = [("offset", "min"), ("offset", "max"), ("offset", "count")]
-        groups = rows.select(["partition", "offset"]).group_by("partition").aggregate(aggregates)
-        for row in groups.to_pylist():
-            self._note(row["partition"], row["offset_min"], row["offset_max"], row["offset_count"])
+        partitions = Partitions.of(rows.column("partition"))
+        offsets = rows.column("offset").to_numpy()
+        first, last = partitions.least(offsets), partitions.most(offsets)
+        for partition, count in partitions.counts().items():
+            self._note(partition, first[partition], last[partition], count)
         return rows
 
     def _note(self, partition: int, first: int, last: int, count: int) -> None:

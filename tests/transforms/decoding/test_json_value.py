@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batch_collection.log.entry import CarryFile, DeadLetterFile, Entry
@@ -157,6 +157,7 @@ def collected(split: Split) -> tuple[dict[str, Any], list[list[Decoded]]]:
 
 @settings(deadline=None)  # machines pause
 @given(SPLITS)
+@example([[[b'[{"c": 1}, {"c": [1]}]', b'[{"c": [1, [1]]}]', b'[{"c": null}]']]])
 def test_it_makes_no_difference_how_what_has_no_type_is_cut_into_chunks_and_tasks(
     split: Split,
 ) -> None:
