@@ -37,7 +37,7 @@ __all__ = ["ENCODERS", "MOST_CLOSING", "WriteBatchFiles"]
 MOST_CLOSING = 8
 """Files of a process that are becoming durable at once."""
 ENCODERS = min(os.cpu_count() or 1, 4)
-"""Files of a process whose last row group is being encoded at once."""
+"""Files of a process whose last block of rows is being encoded at once."""
 
 
 @dataclass(eq=False)
@@ -47,10 +47,10 @@ class WriteBatchFiles(beam.PTransform):
     In: ``Batch`` in its window. Out: one report an attempt, as its ``Order`` makes it, when the
     bundle ends, in the window of its last batch. A file's window is the Beam window of its batch.
     It is durable when its report is given; nobody reads it before the commit. Threads encode the
-    last row group of each file, as many at once as there are CPUs, and let the storage make it
-    durable; meanwhile the next file is written, and chunks are read and decoded. Memory:
-    ``ENCODERS`` row groups and one, and of ``MOST_CLOSING`` files what their storage has not taken
-    yet (``gcs_upload.PART``).
+    last block of each file (``BatchRows``), which most have no other than, as many at once as there
+    are CPUs, and let the storage make it durable; meanwhile the next file is written, and chunks
+    are read and decoded. Memory: ``ENCODERS`` blocks and one, and of ``MOST_CLOSING`` files what
+    their storage has not taken yet (``gcs_upload.PART``).
 
     Attributes:
         reports: the class of the orders' reports.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_collection.errors import DamagedFileError
@@ -20,15 +22,27 @@ from batch_collection.formats.told import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from typing_extensions import Buffer
 
     from batch_collection.formats.contract import BatchWriter, WritableFile
 
 __all__ = ["Parquet", "with_nulls"]
 
 
+ROW_GROUP = 16 * 1024
+"""About how many rows a row group has: a shuffle reads whole ones, so few rows mix better."""
+
+_UNHASHED = (pa.types.is_nested, pa.types.is_dictionary, pa.types.is_float16)  # by pyarrow
+_SAMPLE = 4_096  # rows of a file's first table, as far as they are
+_SAMPLE_BYTES = 4 << 20
+_WORTH_A_DICTIONARY = 0.5  # distinct values a row, at most
+_AT_ONCE = 1 << 20  # bytes handed on: pyarrow writes each page by itself
+
+
 class Parquet:
-    """Apache Parquet; each written table becomes a row group."""
+    """Apache Parquet; each written table becomes row groups of about ``ROW_GROUP`` rows."""
 
     name = "parquet"
     endings: Mapping[str, str] = MappingProxyType(  # the codec stands in the file
@@ -130,17 +144,79 @@ def _twice(fields: Iterable[pa.Field], above: str = "") -> set[str]:
 
 class _ParquetWriter:
     def __init__(self, sink: WritableFile, schema: pa.Schema, compression: str) -> None:
+        self._sink, self._schema, self._compression = _Gathering(sink), schema, compression
         self._footers: list[pq.FileMetaData] = []
-        self._writer = _Unforced(
-            sink, schema, compression=compression, metadata_collector=self._footers
-        )
+        self._writer: pq.ParquetWriter | None = None
 
     def write(self, rows: pa.Table) -> None:
-        self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
+        groups = max(round(rows.num_rows / ROW_GROUP), 1)
+        self._begun(rows).write_table(rows, row_group_size=-(-rows.num_rows // groups) or 1)
 
     def close(self) -> int:
-        self._writer.close()
+        self._begun(self._schema.empty_table()).close()
+        self._sink.flush()
         return int(self._footers[0].num_rows)
+
+    def _begun(self, rows: pa.Table) -> pq.ParquetWriter:
+        """Return the writer, made for the first rows: the others are taken to be like them."""
+        if self._writer is None:
+            self._writer = _Unforced(
+                self._sink,
+                self._schema,
+                compression=self._compression,
+                use_dictionary=sorted(_repetitive(rows)),
+                metadata_collector=self._footers,
+            )
+        return self._writer
+
+
+def _repetitive(rows: pa.Table) -> Iterator[str]:
+    """Yield the paths of leaves whose values come again and again, so that a dictionary pays."""
+    rows = rows.slice(0, min(_SAMPLE, _SAMPLE_BYTES * rows.num_rows // max(rows.nbytes, 1)))
+    for path, values in _leaves(zip(rows.column_names, rows.columns, strict=True)):
+        if len(values) and len(values.unique()) <= _WORTH_A_DICTIONARY * len(values):
+            yield path
+
+
+def _leaves(columns: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield the columns of plain values, however deep, by the names that Parquet has for them."""
+    for path, column in columns:
+        if pa.types.is_struct(column.type):
+            names = (f"{path}.{field.name}" for field in column.type)
+            yield from _leaves(zip(names, column.flatten(), strict=True))
+        elif pa.types.is_list(column.type):
+            yield from _leaves([(f"{path}.list.element", pc.list_flatten(column))])
+        elif not any(test(column.type) for test in _UNHASHED):
+            yield path, column
+
+
+class _Gathering(io.RawIOBase):
+    """Hands on what is written in large parts, and never closes what is behind."""
+
+    def __init__(self, sink: WritableFile) -> None:
+        self._sink, self._parts, self._gathered, self._bytes = sink, list[bytes](), 0, 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Buffer) -> int:
+        part = bytes(content)
+        self._parts.append(part)
+        self._bytes, self._gathered = self._bytes + len(part), self._gathered + len(part)
+        if self._gathered >= _AT_ONCE:
+            self.flush()
+        return len(part)
+
+    def flush(self) -> None:
+        parts, self._parts, self._gathered = self._parts, [], 0
+        if parts:
+            self._sink.write(b"".join(parts))
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def close(self) -> None:
+        """Leave the sink open: closing it makes a file durable."""
 
 
 class _Unforced(pq.ParquetWriter):  # type: ignore[misc]

@@ -48,7 +48,7 @@ from transforms.write_batch_files import ENCODERS, MOST_CLOSING, WriteBatchFiles
 from transforms.writing import rows as rows_of_batches
 from transforms.writing import staging
 from transforms.writing.layout import Output, visible_rows
-from transforms.writing.rows import ROW_GROUP
+from transforms.writing.rows import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,9 +156,9 @@ def test_rows_without_columns_come_before_others(tmp_path: Path, name: str) -> N
     of = task(plan(tmp_path, schema={}))
     nothing = pa.array([{}] * 3, pa.struct([]))
     early = rows([0] * 3).set_column(len(POSITION), "payload", nothing)
-    for limit in (ROW_GROUP, 2):
+    for limit in (BLOCK, 2):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rows_of_batches, "ROW_GROUP", limit)
+            patch.setattr(rows_of_batches, "BLOCK", limit)
             (report,) = write(
                 [chunk(early, of), chunk(rows([7]), of), end(of)], Output(name, "none", "none")
             )
@@ -580,7 +580,7 @@ def test_carry_of_several_record_batches_is_cut_in_the_middle(
 def test_row_groups_of_large_rows_are_bounded_by_bytes(tmp_path: Path) -> None:
     """A row of megabytes does not make a row group of terabytes."""
     of = task(plan(tmp_path, schema={"value": "string"}))
-    large = [rows([0], payload={"value": ["x" * (20 << 20)]}) for _ in range(8)]
+    large = [rows([0], payload={"value": ["x" * (5 << 20)]}) for _ in range(8)]
     (report,) = write([*(chunk(table, of) for table in large), end(of)])
     file = pq.ParquetFile(tmp_path / report.batches[0].file.staged)
     assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [4, 4]

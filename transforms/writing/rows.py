@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
     _Encode = Callable[[], _Finish]  # writes the last rows
 
-__all__ = ["ROW_GROUP", "BatchRows", "Summary"]
+__all__ = ["BLOCK", "BatchRows", "Summary"]
 
-ROW_GROUP = 128 * 1024
-ROW_GROUP_BYTES = 64 << 20
-"""Rows and bytes of a row group, and so what of a batch is in memory beside what already was."""
+BLOCK = 128 * 1024
+BLOCK_BYTES = 16 << 20
+"""Rows and bytes of a block, and so what of a batch is in memory beside what already was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class BatchRows:
     def _fits(self, segment: Segment) -> bool:
         alone = replace(self, segments=(segment,))
         try:
-            return all(table.num_rows for table in alone.groups())
+            return all(table.num_rows for table in alone.blocks())
         except pa.ArrowInvalid:
             return False
 
@@ -92,8 +92,8 @@ class BatchRows:
         """Return rows as they stand in the file."""
         return visible_rows(rows, metadata, indexed=self.indexed, form=form)
 
-    def groups(self) -> Iterator[pa.Table]:
-        """Yield tables of one schema, each of about a row group's rows or bytes.
+    def blocks(self) -> Iterator[pa.Table]:
+        """Yield tables of one schema, each of about a block's rows or bytes.
 
         Raises:
             pyarrow.ArrowInvalid: the type does not hold rows that waited: see ``apart``.
@@ -102,7 +102,7 @@ class BatchRows:
         for piece in self._pieces():
             held.append(piece)
             rows, size = rows + piece.num_rows, size + piece.nbytes
-            if rows >= ROW_GROUP or size >= ROW_GROUP_BYTES:
+            if rows >= BLOCK or size >= BLOCK_BYTES:
                 yield pa.concat_tables(held)
                 held, rows, size = [], 0, 0
         if held:
@@ -112,8 +112,8 @@ class BatchRows:
         for source, start, rows in self.segments:
             into = conform_exactly if source.schema is None else conform
             for piece in source.pieces(start, rows):
-                for first in range(0, piece.num_rows, ROW_GROUP):
-                    yield self._conformed(piece.slice(first, ROW_GROUP), into)
+                for first in range(0, piece.num_rows, BLOCK):
+                    yield self._conformed(piece.slice(first, BLOCK), into)
 
     def _conformed(self, rows: pa.Table, into: Callable[[Any, pa.StructType], Any]) -> pa.Table:
         column = rows.column("payload")

@@ -139,7 +139,7 @@ def stage(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> li
 
 
 def _write_batch(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> _Encode:
-    """Write rows of a batch up to the last row group; return what writes that."""
+    """Write rows of a batch up to the last block; return what writes that."""
     file_format = format_named(output.format, batch.order.format)
     cycle, shard = batch.order.cycle, batch.order.shard
     start = batch.cut.window_start
@@ -150,14 +150,14 @@ def _write_batch(storage: Storage, batch: Batch, rows: BatchRows, output: Output
     summary = Summary()
     sink = _sink(storage, staged, rows)
     with _abandoned_on_failure(sink):
-        groups = (
-            rows.visible(summary.add(table), output.metadata, form) for table in rows.groups()
+        blocks = (
+            rows.visible(summary.add(table), output.metadata, form) for table in rows.blocks()
         )
-        last = [next(groups)]
+        last = [next(blocks)]
         writer = file_format.writer(sink, last[0].schema, output.compression)
-        for group in groups:
+        for block in blocks:
             writer.write(last.pop())
-            last.append(group)
+            last.append(block)
     # what finishes a file must not hold its rows
     count, timing, number = rows.count, batch.cut.timing, batch.number
     types = rows.kept if batch.order.format > 1 else {}
@@ -193,8 +193,8 @@ def _write_carry(storage: Storage, batch: Batch, rows: BatchRows) -> _Encode:
     sink = _sink(storage, path, rows)
     with _abandoned_on_failure(sink), ExitStack() as stream:
         writer = None
-        for group in rows.groups():
-            table = headers_by(batch.order.form, group)
+        for block in rows.blocks():
+            table = headers_by(batch.order.form, block)
             writer = writer or stream.enter_context(
                 pa.ipc.new_stream(sink, table.schema, options=COMPRESSED)
             )

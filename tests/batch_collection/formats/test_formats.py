@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -160,6 +161,69 @@ def test_json_lines_are_plain_json() -> None:
         "t": "2026-11-22T10:30:00Z",
         "n": None,
     }
+
+
+def footer(rows: pa.Table) -> pq.FileMetaData:
+    """Write rows at once as Parquet; return what the footer says."""
+    writer = FORMATS["parquet"].writer(sink := io.BytesIO(), rows.schema, "zstd")
+    writer.write(rows)
+    writer.close()
+    return pq.ParquetFile(sink).metadata
+
+
+@pytest.mark.parametrize(
+    ("rows", "groups"),
+    [(0, [0]), (1, [1]), (24_000, [24_000]), (33_333, [16_667, 16_666]), (49_152, [16_384] * 3)],
+)
+def test_a_long_table_is_row_groups_of_about_16384_rows(rows: int, groups: list[int]) -> None:
+    """A shuffle reads whole ones; none is a remainder of few rows."""
+    table = pa.table({"a": pa.array(range(rows), pa.int64())})
+    found = footer(table)
+
+    assert [found.row_group(n).num_rows for n in range(found.num_row_groups)] == groups
+
+
+def test_only_what_repeats_has_a_dictionary() -> None:
+    """However deep, whatever the type: its values would be written twice."""
+    many = [f"text {number}" for number in range(1000)]
+    few = [number % 3 for number in range(1000)]
+    rows = pa.table(
+        {
+            "a": many,
+            "b": few,
+            "c": [{"d": [number], "e": [text]} for number, text in zip(few, many, strict=True)],
+            "f": pa.nulls(1000),
+        }
+    )
+
+    group = footer(rows).row_group(0)
+    leaves = [group.column(n) for n in range(group.num_columns)]
+    assert {leaf.path_in_schema for leaf in leaves if leaf.has_dictionary_page} == {
+        "b",
+        "c.d.list.element",
+        "f",
+    }
+
+
+def test_large_files_are_handed_on_while_they_are_written() -> None:
+    """A file does not wait in memory until it is whole; what is behind is not closed."""
+
+    class Sink(io.BytesIO):
+        parts: ClassVar[list[int]] = []
+
+        def write(self, content: Any) -> int:
+            self.parts.append(len(content))
+            return super().write(content)
+
+    rows = pa.table({"a": [os.urandom(1 << 19) for _ in range(8)]})
+    writer = FORMATS["parquet"].writer(sink := Sink(), rows.schema, "none")
+    for number in range(8):
+        writer.write(rows.slice(number, 1))
+
+    assert 3 << 20 <= sum(Sink.parts) <= 5 << 20
+    assert writer.close() == 8
+    assert max(Sink.parts) < 2 << 20
+    assert pq.read_table(io.BytesIO(sink.getvalue())).equals(rows)
 
 
 def test_a_written_table_is_one_row_group() -> None:
