@@ -139,7 +139,7 @@ class _CutFn(beam.DoFn):
             if not isinstance(segment.source, InMemory):
                 return segment
             rows = segment.source.table.slice(segment.start, segment.rows)
-            return Segment(spill.spill(InMemory(rows)), 0, segment.rows)
+            return Segment(spill.spill(InMemory(rows)), 0, segment.rows, segment.size)
 
         for key, cutting in list(self._cutting.items()):
             try:

@@ -162,7 +162,8 @@ class Pane:
 class CarryFile:
     """Rows of one window that wait for their batch, written by shard ``shard``.
 
-    ``indexed``: some come from messages that hold arrays.
+    ``indexed``: some come from messages that hold arrays. ``size``: the bytes of its rows, where
+    batches end by bytes (``--target_bytes``).
     """
 
     path: str
@@ -172,6 +173,7 @@ class CarryFile:
     bytes: int
     crc32c: str
     indexed: bool = False
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,8 +465,12 @@ def _plain(value: Any) -> Any:
         return value.plain()
     if hasattr(value, "__dataclass_fields__"):
         fields = {name: getattr(value, name) for name in _names(type(value))}
-        return {name: _plain(each) for name, each in fields.items() if each or name != "types"}
+        return {name: _plain(each) for name, each in fields.items() if each or name not in _RARE}
     return value
+
+
+_RARE = {"types", "size"}
+"""Fields that are left out where there is nothing to say: most collections never have it."""
 
 
 def _key(key: Any) -> str:

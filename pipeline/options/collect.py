@@ -78,6 +78,8 @@ class CollectOptions:
     grace: timedelta
     max_ahead: timedelta
     max_messages: int
+    target_bytes: int | None
+    max_bytes: int | None
     shards: int
     rules: RowRules
     schema: dict[str, Any]
@@ -127,6 +129,12 @@ def _configure_windows(group: argparse._ArgumentGroup) -> None:
         default="1000000",
         help="most rows of a file; a cycle begins early when so many messages wait "
         "(default: 1000000)",
+    )
+    group.add_argument(
+        "--target_bytes",
+        metavar="BYTES",
+        help="a batch also ends before its rows would have more bytes than this, counted as "
+        "values, uncompressed (default: none)",
     )
     group.add_argument(
         "--grace",
@@ -252,6 +260,12 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
         "(default: 2000000)",
     )
     group.add_argument(
+        "--max_bytes_per_cycle",
+        metavar="BYTES",
+        help="most bytes of the messages of one cycle; with more of them it is planned again with "
+        "fewer messages (default: none)",
+    )
+    group.add_argument(
         "--runner",
         metavar="RUNNER",
         default=DIRECT_RUNNER,
@@ -302,6 +316,8 @@ def check(args: argparse.Namespace) -> CollectOptions:
         grace=flags.duration("grace", timedelta(0)),
         max_ahead=flags.duration("max_ahead", timedelta(0)),
         max_messages=flags.number("max_messages_per_cycle"),
+        target_bytes=flags.number_if_given("target_bytes"),
+        max_bytes=flags.number_if_given("max_bytes_per_cycle"),
         shards=flags.number("shards"),
         rules=_rules(flags, source.kind),
         schema=schema_of(flags),

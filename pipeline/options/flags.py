@@ -156,6 +156,10 @@ class Flags:
             return least
         return int(text)
 
+    def number_if_given(self, name: str) -> int | None:
+        """Return a whole number, None if the flag isn't there."""
+        return None if getattr(self.args, name) is None else self.number(name)
+
     def duration(self, name: str, least: timedelta) -> timedelta:
         """Return a duration."""
         text = getattr(self.args, name)

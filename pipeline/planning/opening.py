@@ -93,4 +93,6 @@ def _plan_rules(options: CollectOptions, name: str, run_id: str) -> PlanRules:
         until=options.until,
         max_dead_letters=options.max_dead_letters,
         remembering=options.source.remembering,
+        target_bytes=options.target_bytes,
+        max_bytes=options.max_bytes,
     )

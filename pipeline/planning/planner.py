@@ -36,6 +36,7 @@ __all__ = [
     "latest",
     "leaving",
     "make_plan",
+    "most_bytes",
     "most_messages",
     "most_windows",
     "plan_behind",
@@ -65,6 +66,8 @@ class PlanRules:
     until: datetime | None = None
     max_dead_letters: DeadLetterLimit | None = None
     remembering: Remembering | None = None
+    target_bytes: int | None = None
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ def make_plan(
     read = sum(ends.values()) - sum(firsts.values())
     choice = Choice("flush" if flush else cause, seen.clock, boundary, read, flush=flush)
     if read > len(backlog.partitions):
-        choice = choice._replace(most_windows=most_windows(rules))
+        choice = choice._replace(most_windows=most_windows(rules), most_bytes=most_bytes(rules))
     plan = plan_behind(newest, rules, asked, choice)
     slices = [Slice(rules.topic, p, starts[p], ends[p], lost[p]) for p in sorted(starts)]
     tasks = tuple(_task(plan, number, slices, carry) for number in range(rules.shards))
@@ -162,6 +165,7 @@ class Choice(NamedTuple):
     messages: int
     flush: bool
     most_windows: int | None = None
+    most_bytes: int | None = None
 
 
 def plan_behind(newest: Entry, rules: PlanRules, asked: Asked, choice: Choice) -> Plan:
@@ -185,6 +189,7 @@ def plan_behind(newest: Entry, rules: PlanRules, asked: Asked, choice: Choice) -
         max_dead_letters=limit and limit._replace(before=asked.dead_letters),
         previous=asked.previous,
         remembering=rules.remembering,
+        target_bytes=rules.target_bytes,
         **choice._asdict(),
     )
 
@@ -198,6 +203,11 @@ def most_messages(rules: PlanRules, asked: Asked) -> int:
 def most_windows(rules: PlanRules) -> int:
     """Return of how many windows a task's rows may be."""
     return max(MOST_WINDOWS // rules.shards, 1)
+
+
+def most_bytes(rules: PlanRules) -> int | None:
+    """Return how many bytes a task's messages may have; None: any."""
+    return None if rules.max_bytes is None else max(rules.max_bytes // rules.shards, 1)
 
 
 def leaving(

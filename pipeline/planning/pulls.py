@@ -22,6 +22,7 @@ from pipeline.planning.planner import (
     is_overdue,
     latest,
     leaving,
+    most_bytes,
     most_messages,
     most_windows,
     plan_behind,
@@ -108,7 +109,7 @@ def make_pull_plan(
     cause = "flush" if flush else cause
     choice = Choice(cause, waits.clock, boundary, read or most, flush=flush)
     if most > rules.shards:
-        choice = choice._replace(most_windows=most_windows(rules))
+        choice = choice._replace(most_windows=most_windows(rules), most_bytes=most_bytes(rules))
     plan = plan_behind(newest, rules, asked, choice)
     each = pulls._replace(
         messages=-(-min(most, pulls.messages) // plan.tasks), bytes=pulls.bytes // plan.tasks

@@ -47,6 +47,10 @@ def dead_letters_of(entries: Iterable[Entry], run: str) -> int:
     return sum(read.dead_letters for entry in own for read in entry.reads)
 
 
+_CYCLES_WITHIN = 8
+"""Cycles within a bound of bytes before one reads twice as much, which may be in vain."""
+
+
 def _has_room(entry: Entry) -> bool:
     """Tell whether a cycle could have read twice as much and stay within the bound of windows."""
     carried = sum(staged_cycle(file.path) == entry.cycle for file in entry.carry)
@@ -102,7 +106,8 @@ class TopicCollection:
         log: where its log stands.
         warning: what a user should know of how it was found; empty if all is well.
         dead_letters: how many this run has committed.
-        limit: how many messages a cycle reads at most, where more were of too many windows.
+        limit: how many messages a cycle reads at most, where more were of too many windows, or had
+            too many bytes.
         news: why the last cycle was planned again, where a user should know.
     """
 
@@ -117,6 +122,7 @@ class TopicCollection:
     limit: int | None = None
     news: str = ""
     _tries: int = 0
+    _within: int = 0
     _is_told: bool = True
 
     @property
@@ -244,7 +250,7 @@ class TopicCollection:
             self.survey.nothing_came()
             return True
         if failure.kind == TOO_MANY:
-            self.limit = failure.limit
+            self.limit, self._within = failure.limit, 0
             return True
         if failure.kind == SCHEMA_CHANGE and tries < MOST_REPLANS:
             self._schema = failure.schema
@@ -274,12 +280,19 @@ class TopicCollection:
         """Take up what the log has got since; see ``LogKeeper.take_up``."""
         return self._taken(self.log.take_up())
 
+    @property
+    def _may_read_more(self) -> bool:
+        """Whether to try it; no entry tells how near cycles come to a bound of bytes."""
+        return self.rules.max_bytes is None or self._within >= _CYCLES_WITHIN
+
     def _taken(self, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
         """Go on from entries that were taken up."""
         if entries:
             self.dead_letters += dead_letters_of(entries, self.rules.run)
             self._tries = 0
-            if self.limit is not None and _has_room(self.newest):
+            self._within += len(entries)
+            if self.limit is not None and _has_room(self.newest) and self._may_read_more:
+                self._within = 0
                 self.limit = 2 * self.limit if 2 * self.limit < self.rules.max_messages else None
             self._schema = self.pins.schema_over(self.newest)
         return entries

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
@@ -748,3 +749,21 @@ def test_a_file_that_does_not_become_durable_is_a_failure(
     assert failure.kind == "StorageError"
     assert failure.text == f"cannot write {slow.begun[0]}: gone"
     assert sum(len(report.batches) for report in reports) == 1
+
+
+def test_batches_end_by_bytes_whether_rows_come_or_have_waited(tmp_path: Path) -> None:
+    """In memory, spilled or carried; the log tells the bytes of what waits, uncompressed."""
+    schema = {"value": "string"}
+    texts = {"value": [f"{number:010}" for number in range(11)]}
+    for limit, folder in ((MEMORY_LIMIT, "memory"), (1, "spilled")):
+        asked = plan(tmp_path / folder, schema=schema, boundary=None, target_bytes=45)
+        of = task(asked)
+        parts = [rows([0] * 11, payload=texts).slice(first, 3) for first in range(0, 11, 3)]
+        (report,) = write([*(chunk(part, of) for part in parts), end(of)], memory_limit=limit)
+        assert [batch.file.rows for batch in report.batches] == [4, 4]
+        assert [(file.rows, file.size) for file in report.carried] == [(3, 30)]
+        later = task(replace(asked, cycle=2, flush=True), carry=report.carried)
+        (report,) = write(
+            [chunk(rows([0] * 2, payload={"value": ["x" * 10] * 2}), later), end(later)]
+        )
+        assert [batch.file.rows for batch in report.batches] == [4, 1]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_collection.log.entry import CarryFile
+    from transforms.cutting.waiting import RowSource
     from transforms.elements.order import Order
 
 __all__ = ["Batch", "BatchCoder"]
@@ -41,6 +42,7 @@ class _Part(NamedTuple):
     rows: int
     carry: CarryFile | None = None
     bytes: int = 0
+    size: int = 0
 
 
 class _Head(NamedTuple):
@@ -91,8 +93,8 @@ def _rows(segment: Segment) -> pa.Buffer:
 
 def _part(segment: Segment, table: pa.Buffer) -> _Part:
     if isinstance(segment.source, Carried):
-        return _Part(segment.start, segment.rows, segment.source.file)
-    return _Part(0, segment.rows, bytes=table.size)
+        return _Part(segment.start, segment.rows, segment.source.file, size=segment.size)
+    return _Part(0, segment.rows, bytes=table.size, size=segment.size)
 
 
 def _segments(order: Order, parts: Iterable[_Part], rows: pa.Buffer) -> Iterator[Segment]:
@@ -101,7 +103,8 @@ def _segments(order: Order, parts: Iterable[_Part], rows: pa.Buffer) -> Iterator
     for part in parts:
         end = start + part.bytes
         if part.carry is not None:
-            yield Segment(Carried(storage, part.carry, order.cycle), part.start, part.rows)
+            source: RowSource = Carried(storage, part.carry, order.cycle)
         else:
-            yield Segment(InMemory(read_ipc(rows[start:end])), part.start, part.rows)
+            source = InMemory(read_ipc(rows[start:end]))
+        yield Segment(source, part.start, part.rows, part.size)
         start = end

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from transforms.cutting.row_bytes import fitting
 from transforms.cutting.waiting import Carried
 
 if TYPE_CHECKING:
@@ -36,11 +37,18 @@ EARLY, ON_TIME, LATE, CARRY = "early", "on_time", "late", "carry"
 
 
 class Segment(NamedTuple):
-    """Rows ``[start, start + rows)`` of a source."""
+    """Rows ``[start, start + rows)`` of a source; their bytes, if batches end by bytes."""
 
     source: RowSource
     start: int
     rows: int
+    size: int = 0
+
+    def split(self, rows: int) -> tuple[Segment, Segment]:
+        """Return the first rows, and the rest."""
+        size = int(self.source.sizes(self.start, rows).sum()) if self.size else 0
+        rest = (self.start + rows, self.rows - rows, self.size - size)
+        return Segment(self.source, self.start, rows, size), Segment(self.source, *rest)
 
 
 class Cut(NamedTuple):
@@ -84,6 +92,8 @@ class Cutter:
     Guarantees: each row fed, and each row of carry taken up, is in exactly one cut; a batch has at
     most ``batch_size`` rows, and exactly that many unless it is the last of its window's; a window
     that is due leaves no carry; a window and shard has at most ``batch_size - 1`` rows of carry.
+    With ``target_bytes`` a batch also ends before the row with which it would have more bytes than
+    that (``row_bytes``), so only one of a single row has, and carry never.
     """
 
     order: Order
@@ -95,8 +105,7 @@ class Cutter:
         """Put the carry in front of what comes."""
         for carried in self.carry:
             window = self._window(carried.file.window_start)
-            window.carried.append(Segment(carried, 0, carried.rows))
-            window.rows += carried.rows
+            window.put(window.carried, self._segment(carried))
 
     def add(self, window_start: datetime, source: RowSource, *, ahead: bool = False) -> list[Cut]:
         """Take rows of one window in; return the full batches that they complete.
@@ -104,9 +113,7 @@ class Cutter:
         Those that are ``ahead`` (their times are after the order's ``ahead_limit``) do not wait.
         """
         window = self._window(window_start)
-        segments = window.ahead if ahead else window.fresh
-        segments.append(Segment(source, 0, source.rows))
-        window.rows += source.rows
+        window.put(window.ahead if ahead else window.fresh, self._segment(source))
         return self._full_batches(window_start, window)
 
     def finish(self) -> list[Cut]:
@@ -137,10 +144,15 @@ class Cutter:
         return self._waiting.setdefault(start, _Window())
 
     def _full_batches(self, start: datetime, window: _Window) -> list[Cut]:
-        cuts = []
-        while window.rows >= self.order.batch_size:
-            cuts.append(self._cut(start, self._timing(start), window.take(self.order.batch_size)))
+        cuts, most, target = [], self.order.batch_size, self.order.target_bytes
+        while window.rows >= most or (target is not None and window.size > target):
+            cuts.append(self._cut(start, self._timing(start), window.take(most, target)))
         return cuts
+
+    def _segment(self, source: RowSource) -> Segment:
+        if self.order.target_bytes is None:
+            return Segment(source, 0, source.rows)
+        return Segment(source, 0, source.rows, int(source.sizes(0, source.rows).sum()))
 
     def _cut(self, start: datetime, timing: str, segments: tuple[Segment, ...]) -> Cut:
         carry = (s.source.file for s in segments if isinstance(s.source, Carried))
@@ -166,27 +178,47 @@ class _Window:
     fresh: list[Segment] = field(default_factory=list)
     ahead: list[Segment] = field(default_factory=list)
     rows: int = 0
+    size: int = 0
 
-    def take(self, rows: int) -> tuple[Segment, ...]:
-        """Remove ``rows`` rows from the front."""
-        self.rows -= rows
-        taken = []
-        while rows:
-            segments = self.carried or self.fresh or self.ahead
-            first = segments.pop(0)
-            if first.rows > rows:
-                rest = Segment(first.source, first.start + rows, first.rows - rows)
+    def put(self, segments: list[Segment], segment: Segment) -> None:
+        """Put rows behind those that are there."""
+        segments.append(segment)
+        self.rows += segment.rows
+        self.size += segment.size
+
+    def take(self, rows: int, room: int | None = None) -> tuple[Segment, ...]:
+        """Remove rows from the front: so many, but no more than have room, or a single one."""
+        taken: list[Segment] = []
+        while rows and (segments := self.carried or self.fresh or self.ahead):
+            count = self._fitting(segments[0], rows, room)
+            if not count and taken:
+                break
+            first, rest = segments.pop(0).split(count or 1)
+            if rest.rows:
                 segments.insert(0, rest)
-                first = Segment(first.source, first.start, rows)
             taken.append(first)
             rows -= first.rows
+            room = None if room is None else room - first.size
+        self._took(taken)
         return tuple(taken)
+
+    @staticmethod
+    def _fitting(segment: Segment, rows: int, room: int | None) -> int:
+        count = min(rows, segment.rows)
+        if room is None or (count == segment.rows and segment.size <= room):
+            return count
+        return fitting(segment.source.sizes(segment.start, count), room)
 
     def take_ahead(self) -> tuple[Segment, ...]:
         """Remove the rows that may not wait, all of them."""
         taken, self.ahead = tuple(self.ahead), []
-        self.rows -= sum(segment.rows for segment in taken)
+        self._took(taken)
         return taken
+
+    def _took(self, taken: Iterable[Segment]) -> None:
+        for segment in taken:
+            self.rows -= segment.rows
+            self.size -= segment.size
 
     def take_carry(self) -> tuple[Segment, ...]:
         """Remove what must be written as carry: this cycle's rows, and older ones to merge.

@@ -13,11 +13,15 @@ import pyarrow as pa
 from batch_collection.errors import DamagedFileError, FileGoneError
 from batch_collection.log.entries import newest_cycle
 from batch_collection.log.verified import decoding, open_verified
+from transforms.cutting.row_bytes import row_bytes, spread
 from transforms.elements.headers import headers_as_list
 from transforms.elements.tables import read_ipc, write_ipc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
 
     from batch_collection.log.entry import CarryFile
     from batch_collection.log.verified import Verified
@@ -43,6 +47,9 @@ class RowSource(Protocol):
 
     def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
         """Yield the rows ``[start, start + rows)``, in tables of one schema."""
+
+    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
+        """Return the bytes of each of these rows (``row_bytes``), always the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,10 @@ class InMemory:
         """Yield the rows ``[start, start + rows)``."""
         yield self.table.slice(start, rows)
 
+    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
+        """Count the bytes of rows."""
+        return row_bytes(self.table.column("payload").slice(start, rows))
+
 
 @dataclass(frozen=True, slots=True)
 class Spilled:
@@ -85,6 +96,11 @@ class Spilled:
     def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
         """Yield the rows ``[start, start + rows)``, read back."""
         yield self.file.read(self.start, self.size).slice(start, rows)
+
+    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
+        """Count the bytes of rows, read back."""
+        (table,) = self.pieces(start, rows)
+        return InMemory(table).sizes(0, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +148,11 @@ class Carried:
                 start, rows = max(start - batch.num_rows, 0), rows - piece.num_rows
                 if piece.num_rows:
                     yield headers_as_list(pa.Table.from_batches([piece]))
+
+    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
+        """Spread what the log says of all rows over them; it may tell the file's bytes only."""
+        total = self.file.size or self.file.bytes
+        return spread(total, self.file.rows)[start : start + rows]
 
     def _next(self, reader: pa.RecordBatchStreamReader) -> pa.RecordBatch | None:
         """Return the next record batch, None at the end: ``write_batch_files`` counts the rows."""

@@ -45,7 +45,8 @@ class Order(ABC):
     """One attempt at rows of a collection that are to become batch files.
 
     They are staged in ``collection``, a directory or URI, below ``cycle``; ``shard`` is part of
-    their names. Windows are one ``interval`` long, batches have at most ``batch_size`` rows.
+    their names. Windows are one ``interval`` long, batches have at most ``batch_size`` rows, and
+    end by ``target_bytes``, too, if they are given (``Cutter``).
     Windows that end at or before ``boundary`` are due, at or before ``previous_boundary`` late
     (None: nothing is). Rows of others may wait, but not those whose times are after
     ``ahead_limit``, and with ``flush`` none. ``schema`` holds the payload's types, rows may bring
@@ -67,6 +68,7 @@ class Order(ABC):
     dropped: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
     form: Form = FORMS[FORMAT]
+    target_bytes: int | None = None
 
     @abstractmethod
     def report(self) -> FileReport:

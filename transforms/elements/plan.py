@@ -36,17 +36,18 @@ class Plan:
     ``collection`` is the directory or URI that it writes to. ``cause`` is ``"interval"``,
     ``"count"``, ``"backlog"``, ``"once"``, ``"flush"`` or ``"redrive"``. ``planned_at`` is the
     clock when planning, the row time of ``--timestamp=collected``. Windows are one ``interval``
-    long, batches have at most ``batch_size`` rows. ``boundary`` is B: windows that end at or before
-    it are due. ``previous_boundary`` is the last entry's: windows that end at or before it are late
-    (``None``: nothing is). Rows whose times are after ``ahead_limit`` do not wait, with ``flush``
-    no rows do. ``schema`` is the pinned payload schema (``batch_collection.schema``), ``pinned``
-    the columns whose type ``--schema`` says anew.
-    ``dropped`` are the columns that are left out of rows, with the types that they had.
-    ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's. With more dead
-    letters than ``max_dead_letters`` it comes to no entry, nor behind another entry than that with
-    the digest ``previous`` (empty: behind any). It reads ``messages``; a task whose rows
-    are of more than ``most_windows`` ends the plan: see ``WindowLimit``. With None there is no
-    bound: it reads as little as can be. ``remembering`` says how long ids of pulled messages are.
+    long, batches have at most ``batch_size`` rows and, if given, end by ``target_bytes``
+    (``Cutter``). ``boundary`` is B: windows that end at or before it are due. ``previous_boundary``
+    is the last entry's: windows that end at or before it are late (``None``: nothing is). Rows
+    whose times are after ``ahead_limit`` do not wait, with ``flush`` no rows do. ``schema`` is the
+    pinned payload schema (``batch_collection.schema``), ``pinned`` the columns whose type
+    ``--schema`` says anew. ``dropped`` are the columns that are left out of rows, with the types
+    that they had. ``tasks`` is how many tasks it has. ``format`` and ``form`` are the collection's.
+    With more dead letters than ``max_dead_letters`` it comes to no entry, nor behind another entry
+    than that with the digest ``previous`` (empty: behind any). It reads ``messages``; a task whose
+    rows are of more than ``most_windows``, or whose messages of more than ``most_bytes``, ends the
+    plan: see ``WindowLimit``. With None there is no bound: it reads as little as can be, or
+    ``most_bytes`` was not given. ``remembering`` says how long ids of pulled messages are.
 
     A plan lives as long as what works it off: a local run, or a job and the versions that it is
     updated to. The log keeps of it what an entry says, and a note beside staged files its failure.
@@ -75,6 +76,8 @@ class Plan:
     messages: int = 0
     most_windows: int | None = None
     remembering: Remembering | None = None
+    target_bytes: int | None = None
+    most_bytes: int | None = None
 
     @staticmethod
     def kind_of(fields: Mapping[str, Any]) -> type[Plan]:

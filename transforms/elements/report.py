@@ -213,6 +213,7 @@ def order_of(task: Task, attempt: str) -> TaskOrder:
         dropped=plan.dropped,
         format=plan.format,
         form=plan.form,
+        target_bytes=plan.target_bytes,
         plan=plan,
     )
 

@@ -109,7 +109,7 @@ class BatchRows:
             yield pa.concat_tables(held)
 
     def _pieces(self) -> Iterator[pa.Table]:
-        for source, start, rows in self.segments:
+        for source, start, rows, _ in self.segments:
             into = conform_exactly if source.schema is None else conform
             for piece in source.pieces(start, rows):
                 for first in range(0, piece.num_rows, BLOCK):

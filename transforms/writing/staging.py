@@ -203,10 +203,11 @@ def _write_carry(storage: Storage, batch: Batch, rows: BatchRows) -> _Encode:
         _check_rows(path, held, rows.count)
     start, count = batch.cut.window_start, rows.count
     shard, indexed = batch.order.shard, rows.indexed
+    size = sum(segment.size for segment in rows.segments)
 
     def finish() -> dict[str, Any]:
         sink.close()
-        place = CarryFile(path, start, count, shard, sink.bytes, sink.crc32c, indexed)
+        place = CarryFile(path, start, count, shard, sink.bytes, sink.crc32c, indexed, size)
         return {"carried": (place,)}
 
     return lambda: finish

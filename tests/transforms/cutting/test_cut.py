@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from transforms.cutting.waiting import Carried
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy.typing as npt
     import pyarrow as pa
 
     from transforms.elements.order import Order
@@ -33,6 +35,7 @@ class Rows(NamedTuple):
     names: tuple[str, ...]
     schema: None = None
     indexed: bool = False
+    bytes: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -42,6 +45,21 @@ class Rows(NamedTuple):
     def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
         """Fail: cutting is arithmetic."""
         raise AssertionError(start, rows)
+
+    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
+        """Return the bytes of each."""
+        return np.array(self.bytes[start : start + rows], np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted(Carried):
+    """Rows that waited, of which each row's bytes are known."""
+
+    held: tuple[int, ...] = ()
+
+    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
+        """Return the bytes of each."""
+        return np.array(self.held[start : start + rows], np.int64)
 
 
 def order(
@@ -159,6 +177,7 @@ class World:
     batch_size: int
     carry: dict[str, Carried] = field(default_factory=dict)
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     written: list[tuple[int, Cut, tuple[str, ...]]] = field(default_factory=list)
     carried_rows: int = 0
 
@@ -234,6 +253,68 @@ def test_every_row_is_in_one_batch_or_in_the_carry(data: st.DataObject) -> None:
             assert all(cut.rows == world.batch_size for cut in pane[:-1])
             assert pane[-1].rows <= world.batch_size
             assert len({cut.timing for cut in pane}) == 1
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    cycles=st.lists(st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=8))),
+    target=st.integers(1, 20),
+    most=st.integers(1, 10),
+)
+def test_a_batch_ends_by_bytes_just_where_the_next_row_has_no_room(
+    cycles: list[list[list[int]]], target: int, most: int
+) -> None:
+    """Whatever pieces rows come in; a row larger than that is alone. What waits never has more."""
+    sizes = [size for cycle in cycles for piece in cycle for size in piece]
+    expected, room = [list[int]()], target
+    for size in sizes:
+        if expected[-1] and (size > room or len(expected[-1]) == most):
+            expected.append([])
+            room = target
+        expected[-1].append(size)
+        room -= size
+    found, waiting = list[list[int]](), list[Carried]()
+    names = dict[str, list[int]]()
+
+    def bytes_of(segment: Segment) -> list[int]:
+        source = segment.source
+        has = names[source.file.path] if isinstance(source, Carried) else source.sizes(0, 99)
+        return list(has)[segment.start : segment.start + segment.rows]
+
+    for number, cycle in enumerate(cycles):
+        asked = order(NOON, batch_size=most, target_bytes=target, flush=number == len(cycles) - 1)
+        cutter = Cutter(asked, waiting)
+        pieces = [Rows(("",) * len(piece), bytes=tuple(piece)) for piece in cycle]
+        cuts = [cut for piece in pieces for cut in cutter.add(NOON, piece)] + cutter.finish()
+        taken = {file.path for file in cutter.taken}
+        waiting = [each for each in waiting if each.file.path not in taken]
+        for cut in cuts:
+            held = [size for segment in cut.segments for size in bytes_of(segment)]
+            assert [sum(bytes_of(segment)) for segment in cut.segments] == [
+                segment.size for segment in cut.segments
+            ]
+            if cut.timing == CARRY:
+                assert sum(held) <= target
+                path = f"carry/{number}"
+                names[path] = held
+                file = CarryFile(path, NOON, cut.rows, 0, 1, "0", size=sum(held))
+                waiting.append(Counted(open_storage("collected"), file, 1, held=tuple(held)))
+            else:
+                found.append(held)
+    assert not waiting
+    assert found == [batch for batch in expected if batch]
+
+
+@given(total=st.integers(0, 10**12), rows=st.integers(1, 50), cut=st.integers(0, 50))
+def test_the_bytes_of_a_file_are_spread_over_its_rows(total: int, rows: int, cut: int) -> None:
+    """However they are cut, parts add up to what the log says, evenly."""
+    waits = Carried(
+        open_storage("collected"), CarryFile("carry/a", NOON, rows, 0, 1, "0", size=total), 1
+    )
+    sizes = waits.sizes(0, rows)
+    parts = (waits.sizes(0, cut).sum(), waits.sizes(cut, rows).sum())
+    assert sum(parts) == sizes.sum() == (total or 1)
+    assert sizes.max() - sizes.min() <= 1
 
 
 def test_carry_is_merged_geometrically() -> None:

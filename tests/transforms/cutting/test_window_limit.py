@@ -122,3 +122,29 @@ def test_the_bound_is_met_where_counting_one_by_one_meets_it(data: st.DataObject
     except TooManyWindows as error:
         told = error.limit
     assert told == (None if fits == len(minutes) else max(fits * 3 // 4, 1))
+
+
+@given(
+    sizes=st.lists(st.integers(0, 20), min_size=1, max_size=20),
+    most=st.integers(1, 60),
+    count=st.integers(1, 7),
+)
+def test_messages_of_too_many_bytes_end_a_plan_where_they_have_no_room(
+    sizes: list[int], most: int, count: int
+) -> None:
+    """In whatever chunks they come; tombstones have none."""
+    asked = task(len(sizes), None)
+    limit = WindowLimit(replace(asked, plan=replace(asked.plan, most_bytes=most)))
+    fits = next((n for n in range(len(sizes)) if sum(sizes[: n + 1]) > most), None)
+    told, text = None, ""
+    try:
+        for first in range(0, len(sizes), count):
+            values = [b"x" * size or None for size in sizes[first : first + count]]
+            offsets = list(range(first, first + len(values)))
+            columns = [[0] * len(values), offsets, offsets, values, *[[None] * len(values)] * 2]
+            arrays = [pa.array(c, f.type) for c, f in zip(columns, MESSAGES, strict=True)]
+            limit.add(pa.Table.from_arrays(arrays, schema=MESSAGES), pa.table({"row_time": []}))
+    except TooManyWindows as error:
+        told, text = error.limit, str(error)
+    assert text.startswith(f"its messages have more than {most} bytes; it reads") or told is None
+    assert told == (None if fits is None else max(fits * 3 // 4, 1))

@@ -39,7 +39,7 @@ def test_what_asks_for_another_plan_has_its_kind() -> None:
     """With what to plan by; it is no error."""
     change = Failure.of(SchemaChange({"a": "double"}))
     assert (change.kind, change.schema) == (SCHEMA_CHANGE, {"a": "double"})
-    many = Failure.of(TooManyWindows(task(plan(messages=8, most_windows=2)), 0))
+    many = Failure.of(TooManyWindows(task(plan(messages=8, most_windows=2)), 0, "rows of more"))
     assert (many.kind, many.limit) == (TOO_MANY, 1)
     for kind in (SCHEMA_CHANGE, TOO_MANY, OUTRUN):
         assert Failure(kind, "x").error_class is None

@@ -183,13 +183,13 @@ WIRE = {
     Slice: "topic partition start end lost",
     Plan: "collection cycle run id cause planned_at interval batch_size boundary previous_boundary "
     "ahead_limit schema tasks flush pinned dropped format form max_dead_letters previous messages "
-    "most_windows",
+    "most_windows target_bytes most_bytes",
     RedrivePlan: "letters behind",
     TaskOrder: "collection cycle shard attempt interval batch_size boundary previous_boundary "
-    "ahead_limit schema flush dropped format form plan",
+    "ahead_limit schema flush dropped format form target_bytes plan",
     Form: "layout headers fold",
     DeadLetterLimit: "most percent before",
-    CarryFile: "path window_start rows shard bytes crc32c indexed",
+    CarryFile: "path window_start rows shard bytes crc32c indexed size",
     DeadLetterFile: "path staged messages bytes crc32c",
     Report: "plan task attempt read reads decoded cut taken batches carried dead_letters untimed "
     "why_untimed commonest schema untyped failure",

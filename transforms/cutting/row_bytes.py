@@ -1,0 +1,57 @@
+"""How many bytes rows have: the same, whatever chunk, memory or file they are in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["fitting", "row_bytes", "spread"]
+
+
+def row_bytes(payload: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return the bytes of the values of each row: of text its UTF-8, of a number as many as it has.
+
+    Neither offsets nor nulls count, nor how the rows are compressed.
+    """
+    if not len(payload):
+        return np.zeros(0, np.int64)
+    return np.concatenate([_bytes_of(chunk) for chunk in payload.chunks])
+
+
+def _bytes_of(array: Any) -> npt.NDArray[np.int64]:
+    is_ = pa.types
+    if is_.is_struct(array.type):
+        total = np.zeros(len(array), np.int64)
+        for child in array.flatten():
+            total += _bytes_of(child)
+        return total
+    if is_.is_list(array.type):
+        ends = np.concatenate(([0], np.cumsum(_bytes_of(array.values))))
+        offsets = array.offsets.to_numpy()
+        return np.where(_valid(array), ends[offsets[1:]] - ends[offsets[:-1]], 0)
+    if is_.is_string(array.type) or is_.is_binary(array.type):
+        offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset :]
+        lengths = np.diff(offsets[: len(array) + 1]).astype(np.int64)
+        return np.where(_valid(array), lengths, 0)
+    if is_.is_null(array.type):
+        return np.zeros(len(array), np.int64)
+    return np.where(_valid(array), max(array.type.bit_width // 8, 1), 0)
+
+
+def _valid(array: pa.Array) -> Any:
+    return array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else True
+
+
+def spread(total: int, rows: int) -> npt.NDArray[np.int64]:
+    """Return whole numbers, as even as can be, that add up to a total."""
+    return np.diff(np.arange(rows + 1) * total // max(rows, 1))
+
+
+def fitting(sizes: npt.NDArray[np.int64], room: int) -> int:
+    """Return how many rows, the first first, have no more bytes than there is room for."""
+    return int(np.searchsorted(np.cumsum(sizes), room, side="right"))
