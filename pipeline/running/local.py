@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -15,6 +15,7 @@ from batch_collection.windows import utc_now
 from pipeline.planning.planner import Asked
 from pipeline.running.policy import POLL, may_pass, pause_after
 from transforms.elements.observers import tell
+from transforms.elements.plan import Task
 from transforms.process.events import (
     Away,
     Back,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from pipeline.graph import CollectTasks
     from pipeline.planning.planner import Planned
     from pipeline.planning.topic import TopicCollection
-    from transforms.elements.plan import Task
     from transforms.process.events import Event
 
 __all__ = ["LocalDrive", "run_steps"]
@@ -85,21 +85,60 @@ def run_steps(tasks: Sequence[Task], steps: beam.PTransform) -> None:
     """Run steps once over some tasks, in this process.
 
     The DirectRunner is three runners, and which one it picks depends on the graph; this is the one
-    it uses for batch.
+    it uses for batch. The graph is put together once a process, which takes Beam longer than a
+    small cycle does; so tasks are no part of it.
 
     Raises:
         CollectionError: a step can't go on, the disk is full for example.
     """
+    process = current()
+    graph = process.kept((_Graph, id(steps)), lambda: _Graph(steps))
+    process.kept(_given, list[Task])[:] = tasks
     log = logging.getLogger("apache_beam.runners.common")
     log.addFilter(_is_not_said_anyhow)
     try:
-        with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
-            _ = pipeline | "Tasks" >> beam.Create(tasks, reshuffle=False) | steps
+        graph.work_off()
     except CollectionError as error:
         # Beam raises the error again with the step's name behind its text
         raise type(error)(str(error).partition(" [while running")[0]) from error
     finally:
         log.removeFilter(_is_not_said_anyhow)
+
+
+def _given(_: bytes) -> Sequence[Task]:
+    """Return the tasks that are to be worked off now."""
+    return tuple(current().kept(_given, list[Any]))
+
+
+class _Graph(FnApiRunner):
+    """Some steps behind the tasks that are given, to be run again and again."""
+
+    def __init__(self, steps: beam.PTransform) -> None:
+        super().__init__()
+        self._steps = steps  # alive, so that nothing else gets its id
+        self._graph: Any = None
+
+    def run_via_runner_api(self, pipeline_proto: Any, options: PipelineOptions) -> Any:
+        """Keep what Beam has made of the graph: a run changes it."""
+        self._graph = pipeline_proto
+        return FnApiRunner().run_via_runner_api(_copy(pipeline_proto), options)
+
+    def work_off(self) -> None:
+        """Run it once."""
+        options = PipelineOptions([])
+        if self._graph is not None:
+            runner = FnApiRunner()
+            runner.run_via_runner_api(_copy(self._graph), options).wait_until_finish()
+            return
+        with beam.Pipeline(runner=self, options=options) as pipeline:
+            tasks = (
+                pipeline | beam.Impulse() | "Tasks" >> beam.FlatMap(_given).with_output_types(Task)
+            )
+            _ = tasks | self._steps
+
+
+def _copy(proto: Any) -> Any:
+    return type(proto).FromString(proto.SerializeToString())
 
 
 def _is_not_said_anyhow(record: logging.LogRecord) -> bool:

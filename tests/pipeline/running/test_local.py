@@ -6,12 +6,14 @@ import io
 import re
 import signal
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import apache_beam as beam
 import pyarrow as pa
 import pytest
 
 from batch_collection.errors import (
+    CollectionError,
     DamagedFileError,
     FileGoneError,
     LogError,
@@ -22,8 +24,9 @@ from batch_collection.formats.known import FORMATS
 from batch_collection.formats.parquet import Parquet
 from batch_collection.paths import entry_path
 from batch_collection.storage.local import LocalStorage
-from pipeline.running.local import _Pause
+from pipeline.running.local import _Pause, run_steps
 from pipeline.running.signals import stopped_by_signals
+from tests import tasks
 from tests.builders import at
 from tests.collecting import (
     Collecting,
@@ -36,12 +39,13 @@ from tests.collecting import (
 )
 from tests.damage import DAMAGES, damage
 from tests.services.mock_cluster import MockCluster
-from transforms.process.process import current
+from transforms.process.process import current, new_process
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from transforms.elements.plan import Task
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
 SECOND = timedelta(seconds=1)
@@ -268,3 +272,45 @@ def test_a_clock_that_is_set_back_ends_a_pause() -> None:
     pause = _Pause(at("10:30:00"), tries=1, is_of_source=True)
     held = [clock for clock in range(-3, 4) if pause.holds(at("10:30:00") + clock * SECOND)]
     assert held == [0, 1]
+
+
+class _Steps(beam.PTransform):
+    """Notes the tasks that come, and how often it is put together."""
+
+    expanded = 0
+    seen: ClassVar[list[int]] = []
+
+    def expand(self, tasks: Any) -> Any:
+        """Count, and note."""
+        _Steps.expanded += 1
+        return tasks | beam.Map(_noted)
+
+
+def _noted(task: Task) -> None:
+    _Steps.seen.append(task.number)
+
+
+def test_the_graph_is_put_together_once_and_run_with_other_tasks_each_time() -> None:
+    """Beam takes longer for that than for a small cycle; another run has a graph of its own."""
+    steps = _Steps()
+    with new_process():
+        for numbers in ((1, 2), (3,), (4, 5)):
+            run_steps([tasks.task(number=number) for number in numbers], steps)
+    assert (_Steps.expanded, _Steps.seen) == (1, [1, 2, 3, 4, 5])
+    with new_process():
+        run_steps([tasks.task(number=6)], steps)
+    assert (_Steps.expanded, _Steps.seen[5:]) == (2, [6])
+
+
+def test_what_a_step_raises_is_one_line_each_time() -> None:
+    """Whether the graph is new or not."""
+    steps = beam.Map(_failed)
+    with new_process():
+        for _ in range(2):
+            with pytest.raises(CollectionError, match=r"^the disk is full$"):
+                run_steps([tasks.task()], steps)
+
+
+def _failed(_: Task) -> None:
+    message = "the disk is full"
+    raise CollectionError(message)
