@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
@@ -63,6 +65,7 @@ __all__ = ["parse", "read_json"]
 _CLOSE_LOOK = 64  # messages
 _CLOSE_LOOK_BYTES = 1 << 20
 _PARTS = 8
+_FEW_FAILURES = 4  # of a chunk: of more, what is no JSON is looked for in all of a part
 _MOST_BYTES = 1 << 28  # its blocks are below 2 GiB
 _MOST_MESSAGES = 50_000  # pyarrow's parser stops at 100,000 rows a block
 _PARSERS = min(os.cpu_count() or 1, 4)
@@ -94,10 +97,12 @@ def read_json(messages: pa.Table, columns: Columns, rules: RowRules) -> Reading:
 class _Part:
     """Messages that are still to be read.
 
-    ``looked_at``: those in front were looked at closely; ``vetted``: all were, and found good.
+    ``screened``: none is left that is no JSON; ``looked_at``: those in front were looked at
+    closely; ``vetted``: all were, and found good.
     """
 
     numbers: npt.NDArray[np.int64]
+    screened: bool = False
     looked_at: bool = False
     vetted: bool = False
 
@@ -120,6 +125,7 @@ class _Reader:
             to_arrow({**self._shape, **self.columns.dropped}),
         )
         self._is_changed = False
+        self._failures = 0
         self._rewritten: dict[int, bytes] = {}  # messages as their columns hold them
         self._lengths = pc.binary_length(self.values).fill_null(0).to_numpy()
 
@@ -150,8 +156,7 @@ class _Reader:
         deep = np.zeros(len(self.values), np.bool_)
         if self._lengths.max(initial=0) <= 2 * MAX_DEPTH:  # can't nest deeper than Arrow bears
             return deep
-        brackets = [pc.count_substring(self.values, kind) for kind in ("{", "[")]
-        for number in np.flatnonzero(_true(pc.greater(pc.add(*brackets), MAX_DEPTH))):
+        for number in np.flatnonzero(_brackets(self.values) > MAX_DEPTH):
             levels = depth(self._bytes(number))
             if levels > MAX_DEPTH:
                 deep[number] = True
@@ -206,18 +211,35 @@ class _Reader:
         pyarrow names the row of most errors. It is only a hint: a message with two documents
         shifts it.
         """
-        numbers = part.numbers
+        numbers, of = part.numbers, partial(_Part, screened=part.screened)
+        self._failures += 1
+        if self._failures > _FEW_FAILURES and not part.screened and len(numbers) > 1:
+            return [self._screened(numbers)]
         row = _ROW.search(str(error))
         stumbled = int(row[1]) if row else len(numbers)
         if stumbled < len(numbers) and len(numbers) > _CLOSE_LOOK:
             seen = stumbled + _CLOSE_LOOK // 2
             rest = np.array_split(numbers[seen:], _PARTS)
-            return [_Part(each) for each in (numbers[:stumbled], numbers[stumbled:seen], *rest)]
+            return [of(each) for each in (numbers[:stumbled], numbers[stumbled:seen], *rest)]
         if not part.looked_at:
-            return [self._sifted(numbers)]
+            return [replace(self._sifted(numbers), screened=part.screened)]
         if len(numbers) > 1:
-            return [_Part(each) for each in np.array_split(numbers, _PARTS)]
+            return [of(each) for each in np.array_split(numbers, _PARTS)]
         return self._sifted_alone(part, error)
+
+    def _screened(self, numbers: npt.NDArray[np.int64]) -> _Part:
+        """Return all but those that are no JSON: where one is bad, many are, and it is quick."""
+        good = np.ones(len(numbers), np.bool_)
+        for place, number in enumerate(numbers.tolist()):
+            try:
+                orjson.loads(self._bytes(number))
+            except orjson.JSONDecodeError:
+                try:
+                    load(self._bytes(number))  # whose word counts
+                except Misfit as misfit:
+                    self.faults[number] = str(misfit)
+                    good[place] = False
+        return _Part(numbers[good], screened=True)
 
     def _sifted(self, numbers: npt.NDArray[np.int64]) -> _Part:
         """Look closely at the first messages; return all but the bad."""
@@ -443,6 +465,18 @@ def _framed(values: pa.Array) -> pa.Buffer:
     fringed = pa.concat_arrays([_NOTHING, values, _NOTHING])
     joined = pc.binary_join(pa.ListArray.from_arrays([0, len(fringed)], fringed), end + begin)
     return joined.buffers()[2][len(end) : -len(begin)]
+
+
+_OPENING = 0xDF  # what { and [ have in common; no other byte has it
+
+
+def _brackets(values: pa.Array) -> npt.NDArray[np.int64]:
+    """Count the opening brackets in each value, of which there are some: also those in strings."""
+    _, offsets, content = values.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    text = np.frombuffer(content, np.uint8)[bounds[0] : bounds[-1]]
+    places = np.flatnonzero(text & _OPENING == ord("["))
+    return np.diff(np.searchsorted(places, bounds - bounds[0]))
 
 
 def _first_bytes(values: pa.Array, lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:

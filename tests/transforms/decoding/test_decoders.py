@@ -13,6 +13,7 @@ from batch_collection.schema.arrow import to_arrow
 from batch_collection.schema.conforming import conform
 from tests import toy_decoder
 from tests.decoding import chunk, decoded, errors, rows
+from transforms.decoding import json_rows
 from transforms.decoding.contract import Columns, SchemaChange
 from transforms.decoding.known import DECODERS, decoder_named
 from transforms.decoding.rules import RowRules
@@ -166,3 +167,22 @@ def test_a_decoder_from_outside_decodes() -> None:
     assert rows(done) == [{"name": "x", "amount": 1}, {"name": "y", "amount": 2}]
     assert errors(done)[2].startswith("no CSV: ")
     assert (done.counts[0].tombstones, done.counts[0].empty) == (1, 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    values=st.lists(
+        st.sampled_from([*FRAGMENTS, b"NaN", b'{"a":1e999}', b'"\\ud800"']), max_size=40
+    )
+)
+def test_many_bad_messages_are_told_like_few(values: list[bytes]) -> None:
+    """What is no JSON is looked for first, then: rows and reasons are the same."""
+
+    def read(few: int) -> tuple[Any, ...]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(json_rows, "_FEW_FAILURES", few)
+            patch.setattr(json_rows, "_CLOSE_LOOK", 2)
+            done = decoded(*values, pinned={"a": "int64"})
+        return errors(done), rows(done), done.schema
+
+    assert read(0) == read(10**9)
