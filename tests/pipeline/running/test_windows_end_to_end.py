@@ -964,3 +964,46 @@ def test_files_that_a_reader_took_away_do_not_stop_the_next_run(
 
     assert [(pane.window_start, pane.rows) for pane in entry.panes] == [(at("10:30:20"), 10)]
     assert rows_of(collecting.path).num_rows == 10
+
+
+def test_messages_of_many_bytes_are_read_in_cycles_of_few(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """No offset tells of bytes: a cycle with too many is planned again; files end by bytes, too."""
+    stream = Stream(embedded)
+    texts = [sending(at("10:30:00"), n % 4, id=n, text="x" * 9_980) for n in range(80)]
+    stream.send(*texts)
+    collecting = Collecting.of(
+        stream, tmp_path, "--max_bytes_per_cycle=200_000", "--target_bytes=50_000"
+    )
+
+    collecting.once(at("10:32:12"))
+
+    check(collecting.path, stream.produced)
+    entries = entries_of(collecting.path)
+    cycles = [sum(read.messages for read in entry.reads) for entry in entries[1:]]
+    assert max(cycles) <= 20
+    assert len(cycles) < 20
+    files = [file.rows for entry in entries for file in entry.files]
+    assert max(files) <= 5
+    assert sum(files) == 80
+
+
+def test_twice_as_many_messages_are_tried_every_eighth_cycle_where_bytes_are_bounded(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Large messages pass; a cycle that is read in vain costs as much as one that is not."""
+    stream = Stream(embedded)
+    stream.send(*(sending(at("10:30:00"), 0, id=n, text="x" * 9_980) for n in range(8)))
+    stream.send(*(sending(at("10:30:00"), 0, id=n) for n in range(8, 100)))
+    collecting = Collecting.of(stream, tmp_path, "--max_bytes_per_cycle=41_000")
+
+    collecting.once(at("10:32:12"))
+
+    check(collecting.path, stream.produced)
+    cycles = [
+        sum(read.messages for read in entry.reads) for entry in entries_of(collecting.path)[1:]
+    ]
+    assert max(cycles[:8]) == cycles[0] < cycles[8] <= 2 * cycles[0]
+    in_vain = [line for line in collecting.recorder.notes if "have more than 41,000 bytes" in line]
+    assert len(in_vain) == 1, collecting.recorder.notes
