@@ -23,7 +23,8 @@ from batch_collection.log.batch import batches_of
 from batch_collection.log.entries import newest_entry, no_collection, read_entry
 from batch_collection.log.expiry import first_kept, undisturbed
 from batch_collection.reading.cursor import Cursor
-from batch_collection.reading.dataset import dataset_of, filterable
+from batch_collection.reading.dataset import dataset_of, rows_of
+from batch_collection.reading.filters import Filter
 from batch_collection.reading.following import Following
 from batch_collection.reading.row_sequence import RowSequence
 from batch_collection.reading.splits import leaf_type, sides
@@ -82,6 +83,9 @@ class Collection:
     Iterating yields its batches in the order of the log. All that reads rows gives them in the
     order of their windows, a window's files as one sequence: the same rows in the same order for
     the same cycle, whatever is collected meanwhile.
+
+    Batches are files, and whole: a view of some of their rows, one side of a split or what a filter
+    leaves, is read by rows only. It has windows, and their rows.
     """
 
     def __init__(
@@ -90,9 +94,10 @@ class Collection:
         newest: Entry,
         narrowing: Narrowing | None = None,
         sides: tuple[Side, ...] = (),
+        filters: tuple[Filter, ...] = (),
     ) -> None:
         """Show what the log of ``storage`` names up to ``newest``: some windows, some rows."""
-        self._storage, self.newest, self._sides = storage, newest, sides
+        self._storage, self.newest, self._sides, self._filters = storage, newest, sides, filters
         self._narrowing = narrowing or Narrowing()
         self._listed: pa.Table | None = None
         self._expiry: Expiry | None = None  # that the batches were listed under
@@ -100,12 +105,26 @@ class Collection:
         self.known_outlines: dict[str, Outline] = {}
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield all batches."""
-        return batches_in(self._storage, self._listing())
+        """Yield all batches.
+
+        Raises:
+            CollectionError: this view has only some rows of them.
+        """
+        self._check_whole_files()
+        return self._batches()
 
     def __len__(self) -> int:
-        """Return how many batches there are."""
+        """Return how many batches there are.
+
+        Raises:
+            CollectionError: this view has only some rows of them.
+        """
+        self._check_whole_files()
         return int(self._listing().num_rows)
+
+    def __bool__(self) -> bool:
+        """Be true, whatever there is."""
+        return True
 
     def __repr__(self) -> str:
         """Name the collection and where the view ends."""
@@ -113,8 +132,8 @@ class Collection:
 
     @property
     def rows(self) -> int:
-        """How many rows there are; of one side of a split, its keys are read for that."""
-        if self.sides:
+        """How many rows there are; of a split or a filter, its columns are read for that."""
+        if self._is_part:
             return sum(self._sequence().rows)
         return pc.sum(self._listing().column("rows")).as_py() or 0
 
@@ -135,15 +154,25 @@ class Collection:
         return self._sides
 
     def windows(self) -> tuple[Window, ...]:
-        """Return the windows that have batches, by time."""
-        by_start: dict[datetime, list[Batch]] = {}
-        for batch in self:
-            by_start.setdefault(batch.window_start, []).append(batch)
-        return tuple(self._window(batches) for _, batches in sorted(by_start.items()))
+        """Return the windows that have batches, by time.
+
+        Of a split or a filter, ``rows`` are those of the view, none perhaps; ``batches`` are whole.
+        """
+        batches = self._in_order()
+        rows = self._sequence().rows_of_batches if self._is_part else [one.rows for one in batches]
+        by_start: dict[datetime, list[tuple[Batch, int]]] = {}
+        for batch, count in zip(batches, rows, strict=True):
+            by_start.setdefault(batch.window_start, []).append((batch, count))
+        return tuple(map(self._window, by_start.values()))
 
     def in_window_order(self) -> tuple[Batch, ...]:
-        """Return the batches by window, those of one window as the log has them."""
-        return tuple(sorted(self, key=lambda one: (one.window_start, one.cycle, one.number)))
+        """Return the batches by window, those of one window as the log has them.
+
+        Raises:
+            CollectionError: this view has only some rows of them.
+        """
+        self._check_whole_files()
+        return self._in_order()
 
     # narrower views
 
@@ -162,7 +191,7 @@ class Collection:
         narrowing = self._narrowing
         if narrowing.boundary is not None:  # less was closed then
             narrowing = narrowing.closed(entry.boundary or EPOCH)
-        found = Collection(self._storage, entry, narrowing, self.sides)
+        found = Collection(self._storage, entry, narrowing, self.sides, self._filters)
         found.known_outlines = self.known_outlines
         return found
 
@@ -173,11 +202,24 @@ class Collection:
 
         Text is RFC 3339: ``2026-11-22T10:00Z``.
         """
-        return self._narrowed(self._narrowing.between(_instant(start), _instant(end)), self.sides)
+        return self._narrowed(self._narrowing.between(_instant(start), _instant(end)))
 
     def complete(self) -> Collection:
         """Return the closed windows: all of their rows that were in time are there."""
-        return self._narrowed(self._narrowing.closed(self.newest.boundary or EPOCH), self.sides)
+        return self._narrowed(self._narrowing.closed(self.newest.boundary or EPOCH))
+
+    def where(self, where: pc.Expression) -> Collection:
+        """Return the rows for which an expression holds, as ``pc.field("value") > 1``.
+
+        The columns that it names are read once for that, of the row groups whose statistics let it
+        hold. It does not hold for null. A column that some files lack is null there.
+
+        Raises:
+            CollectionError: it is no question about the columns of this view.
+        """
+        found = self._narrowed(self._narrowing, filters=(*self._filters, Filter.of(where)))
+        found._sequence()  # noqa: SLF001 - one of this class
+        return found
 
     def split(
         self, fractions: Mapping[str, float], by: str | Sequence[str], salt: str = ""
@@ -201,7 +243,7 @@ class Collection:
             self._check_key(key)
         salt += "+" * len(self.sides)  # else a part would be split just where it was before
         return {
-            name: self._narrowed(self._narrowing, (*self.sides, side))
+            name: self._narrowed(self._narrowing, sides=(*self.sides, side))
             for name, side in sides(fractions, keys, salt).items()
         }
 
@@ -252,13 +294,9 @@ class Collection:
             CollectionError: no file has such a column, or two files give one column types that no
                 type holds exactly.
         """
-        sequence, schema = self._sequence(), self._schema(columns)
-        wanted = schema if where is None else filterable(sequence, schema, where)
-        if where is not None and not sequence.sides:
-            return dataset_of(sequence, wanted).to_table(columns=schema.names, filter=where)
-        tables = sequence.tables(wanted)
-        rows = pa.concat_tables([wanted.empty_table(), *tables])
-        return rows if where is None else rows.filter(where).select(schema.names)
+        if where is not None:
+            return self.where(where).to_arrow(columns)
+        return rows_of(self._sequence(), self._schema(columns))
 
     def to_pandas(
         self, columns: Sequence[str] | None = None, where: pc.Expression | None = None
@@ -274,11 +312,13 @@ class Collection:
     def to_polars(self) -> pl.LazyFrame:
         """Return rows as a Polars lazy frame, which reads what its query needs.
 
+        Some rows of files, of a split or a filter, are read at once, with all columns.
+
         Raises:
             CollectionError: as ``scan``, or Polars is not installed.
         """
         polars = extra("polars")
-        if self.sides:
+        if self._is_part:
             return polars.from_arrow(self.to_arrow()).lazy()
         return polars.scan_pyarrow_dataset(self.scan())
 
@@ -287,18 +327,20 @@ class Collection:
     ) -> duckdb.DuckDBPyRelation:
         """Return rows as a DuckDB relation, which reads what its query needs.
 
+        Some rows of files, of a split or a filter, are read at once, with all columns.
+
         Raises:
             CollectionError: as ``scan``, or DuckDB is not installed.
         """
         module = extra("duckdb")
-        source = self.to_arrow() if self.sides else self.scan()
+        source = self.to_arrow() if self._is_part else self.scan()
         return (connection or module).from_arrow(source)
 
     def scan(self, columns: Sequence[str] | None = None) -> ds.Dataset:
         """Return exactly the files of this view as a ``pyarrow.dataset`` of these columns.
 
         Raises:
-            CollectionError: as ``to_arrow``; or this is one side of a split, which no file is.
+            CollectionError: as ``to_arrow``; or this view has only some rows of its files.
         """
         return dataset_of(self._sequence(), self._schema(columns))
 
@@ -418,7 +460,7 @@ class Collection:
         if start not in {"earliest", "latest"}:
             message = f"start must be earliest or latest, got {start!r}"
             raise CollectionError(message)
-        if self._narrowing != Narrowing() or self.sides:
+        if self._narrowing != Narrowing() or self._is_part:
             message = f"{self!r} is only a part of the log; follow what open() returned"
             raise CollectionError(message)
         if on_expired not in {"fail", "skip"}:
@@ -448,9 +490,37 @@ class Collection:
         found = listing(self._storage, first, self.newest.cycle, self._narrowing)
         return found if expiry is None else found.filter(~hidden(expiry))
 
-    def _narrowed(self, narrowing: Narrowing, sides: tuple[Side, ...]) -> Collection:
+    def _batches(self) -> Iterator[Batch]:
+        return batches_in(self._storage, self._listing())
+
+    def _in_order(self) -> tuple[Batch, ...]:
+        order = lambda one: (one.window_start, one.cycle, one.number)  # noqa: E731
+        return tuple(sorted(self._batches(), key=order))
+
+    @property
+    def _is_part(self) -> bool:
+        """Whether this view has only some rows of its files."""
+        return bool(self._sides or self._filters)
+
+    def _check_whole_files(self) -> None:
+        if self._is_part:
+            message = (
+                f"{self!r} has some rows of its batches, which are whole; read rows, with "
+                "to_arrow_batches and the like, or batches of the view before split and where"
+            )
+            raise CollectionError(message)
+
+    def _narrowed(
+        self,
+        narrowing: Narrowing,
+        *,
+        sides: tuple[Side, ...] | None = None,
+        filters: tuple[Filter, ...] | None = None,
+    ) -> Collection:
         """Return a narrower view, which need not read again what this one has read."""
-        found = Collection(self._storage, self.newest, narrowing, sides)
+        sides = self._sides if sides is None else sides
+        filters = self._filters if filters is None else filters
+        found = Collection(self._storage, self.newest, narrowing, sides, filters)
         found.known_outlines = self.known_outlines
         if self._listed is not None:
             found._listed = self._listed.filter(narrowing.windows)
@@ -460,11 +530,13 @@ class Collection:
     def _sequence(self) -> RowSequence:
         if self._rows is None:
             self._rows = RowSequence.of(
-                self.in_window_order(),
-                self.sides,
+                self._in_order(),
+                self._sides,
+                tuple(self._distinct().values()),
                 self.known_outlines,
                 snapshot=self.whole().in_window_order,
                 newest=self.newest,
+                where=self._storage.uri,
             )
         return self._rows
 
@@ -481,7 +553,12 @@ class Collection:
 
     def _shown(self) -> str:
         """Say what this view is narrowed to, nothing for the whole."""
-        return str(self._narrowing) + "".join(f", {side}" for side in self.sides)
+        words = [*self._sides, *(f"where {each}" for each in self._distinct().values())]
+        return str(self._narrowing) + "".join(f", {each}" for each in words)
+
+    def _distinct(self) -> dict[str, Filter]:
+        """Return filters by their keys: the same ones in whatever order they were given."""
+        return dict(sorted((each.key, each) for each in self._filters))
 
     def _view(self) -> dict[str, Any]:
         """Name this view, as a saved place needs it."""
@@ -493,17 +570,19 @@ class Collection:
             "plan": self.newest.plan,
             "rows": self._shown().removeprefix(", ") or "all",
             "expired": None if is_whole else str(expiry),
+            "where": " & ".join(self._distinct()) or None,
         }
 
-    def _window(self, batches: list[Batch]) -> Window:
+    def _window(self, counted: list[tuple[Batch, int]]) -> Window:
+        batches = tuple(batch for batch, _ in counted)
         start, end = batches[0].window_start, batches[0].window_end
         boundary = self.newest.boundary
         return Window(
             start=start,
             end=end,
-            rows=sum(batch.rows for batch in batches),
+            rows=sum(rows for _, rows in counted),
             is_closed=boundary is not None and end <= boundary,
-            batches=tuple(batches),
+            batches=batches,
         )
 
 

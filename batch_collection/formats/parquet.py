@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from batch_collection.errors import DamagedFileError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from batch_collection.formats.contract import BatchWriter, WritableFile
 
-__all__ = ["Parquet", "with_nulls"]
+__all__ = ["Parquet", "matching_groups", "with_nulls"]
 
 
 ROW_GROUP = 16 * 1024
@@ -110,6 +111,19 @@ def with_nulls(outline: Outline) -> frozenset[str]:
         and leaf.max_definition_level
         and any(_nulls(footer, group, number) for group in range(footer.num_row_groups))
     )
+
+
+def matching_groups(outline: Outline, where: pc.Expression, schema: pa.Schema) -> tuple[int, ...]:
+    """Return the row groups whose statistics leave it open that ``where`` holds for some row.
+
+    Statistics do not tell of NaN. ``schema`` are the columns that are named, as they are read.
+    """
+    if outline.footer is None:
+        return tuple(range(len(outline.groups)))
+    footer = pa.BufferOutputStream()
+    outline.footer.write_metadata_file(footer)
+    file = ds.ParquetFileFormat().make_fragment(footer.getvalue())
+    return tuple(group.id for group in file.subset(filter=where, schema=schema).row_groups)
 
 
 def _nulls(footer: pq.FileMetaData, group: int, leaf: int) -> int:

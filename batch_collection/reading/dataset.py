@@ -6,11 +6,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from batch_collection.errors import CollectionError, in_one_line
+from batch_collection.errors import CollectionError
 from batch_collection.formats.known import format_of
 from batch_collection.formats.parquet import Parquet
 from batch_collection.log.batch import opened
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from batch_collection.log.batch import Batch
     from batch_collection.reading.row_sequence import RowSequence
 
-__all__ = ["dataset_of", "filterable"]
+__all__ = ["dataset_of", "rows_of"]
 
 
 def dataset_of(sequence: RowSequence, schema: pa.Schema) -> ds.Dataset:
@@ -32,14 +31,18 @@ def dataset_of(sequence: RowSequence, schema: pa.Schema) -> ds.Dataset:
     are files that hold a column under a type that pyarrow would not say, or filter, as we do.
 
     Raises:
-        CollectionError: the sequence is one side of a split, which no file is.
+        CollectionError: the sequence has only some rows of its files.
     """
-    if sequence.sides:
+    if sequence.is_part:
         message = (
-            "one side of a split is no set of files that could be scanned; use to_arrow, "
-            "to_arrow_batches, to_pandas, to_polars or to_duckdb"
+            "one side of a split, or what a filter leaves, is no set of files that could be "
+            "scanned; use to_arrow, to_arrow_batches, to_pandas, to_polars or to_duckdb"
         )
         raise CollectionError(message)
+    return _files(sequence, schema)
+
+
+def _files(sequence: RowSequence, schema: pa.Schema) -> ds.Dataset:
     parts: list[ds.Dataset] = []
     for is_scanned, group in groupby(
         range(len(sequence.batches)), lambda batch: _is_scanned(sequence, batch, schema)
@@ -53,41 +56,21 @@ def dataset_of(sequence: RowSequence, schema: pa.Schema) -> ds.Dataset:
     return ds.UnionDataset(schema, parts) if parts else _scanned([], schema)
 
 
-def filterable(sequence: RowSequence, schema: pa.Schema, where: pc.Expression) -> pa.Schema:
-    """Return the columns of ``schema``, and those besides that a filter may name.
+def rows_of(sequence: RowSequence, schema: pa.Schema) -> pa.Table:
+    """Return all rows of a sequence, these columns only.
 
-    A column whose type was changed is left out where it can be: not all of it may be readable.
+    Where a filter can leave row groups out, Arrow scans the files.
 
     Raises:
-        CollectionError: it is no filter of these columns.
+        CollectionError: the filter can't be worked out.
     """
-    if not isinstance(where, pc.Expression):
-        message = f"where must be an expression, as pc.field('value') > 1, got {where!r}"
-        raise CollectionError(message)
-    usable = sequence.unified.usable()
-    for name in sorted(_retyped(sequence, usable) - set(schema.names)):
-        without = usable.remove(usable.get_field_index(name))
-        try:
-            ds.dataset(without.empty_table()).to_table(filter=where)
-        except pa.ArrowException:
-            continue
-        usable = without
-    try:
-        ds.dataset(usable.empty_table()).to_table(filter=where)
-    except pa.ArrowException as error:
-        message = f"cannot filter where {where}: {in_one_line(error)}"
-        raise CollectionError(message) from error
-    return usable
-
-
-def _retyped(sequence: RowSequence, schema: pa.Schema) -> set[str]:
-    """Return the columns that some file holds under a type of another kind."""
-    return {
-        each.name
-        for outline in sequence.outlines
-        for each in outline.schema
-        if each.name in schema.names and not is_plain_cast(each.type, schema.field(each.name).type)
-    }
+    condition = sequence.condition
+    if condition is None or sequence.sides or not condition.by_ranges:
+        return pa.concat_tables([schema.empty_table(), *sequence.tables(schema)])
+    others = [each for each in condition.schema if each.name not in schema.names]
+    files = _files(sequence, pa.schema([*schema, *others]))
+    with condition.told():
+        return files.to_table(columns=schema.names, filter=condition.expression)
 
 
 def _is_scanned(sequence: RowSequence, batch: int, schema: pa.Schema) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,11 +14,13 @@ import pyarrow as pa
 
 from batch_collection.field_path import split_path
 from batch_collection.formats.known import format_of
-from batch_collection.formats.parquet import with_nulls
+from batch_collection.formats.parquet import matching_groups, with_nulls
 from batch_collection.formats.told import Told
 from batch_collection.log.batch import in_parts, reading
+from batch_collection.reading.filters import Condition
 from batch_collection.reading.splits import leaf, leaf_at, leaf_type, skewed
 from batch_collection.schema.arrow import to_arrow
+from batch_collection.schema.retyped import is_plain_cast
 from batch_collection.schema.unified import Unified, conformed, unified
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from batch_collection.formats.told import Outline, Types
     from batch_collection.log.batch import Batch
     from batch_collection.log.entry import Entry
+    from batch_collection.reading.filters import Filter
     from batch_collection.reading.order import Slice
     from batch_collection.reading.splits import Side
 
@@ -49,7 +52,7 @@ class Piece(NamedTuple):
 class _Run(NamedTuple):
     """Groups of one file that follow one another, and the rows wanted of them: from, and how many.
 
-    Both count rows that are on the sides of the split.
+    Both count only rows that count.
     """
 
     batch: int
@@ -58,37 +61,52 @@ class _Run(NamedTuple):
     rows: int
 
 
+class _Judged(NamedTuple):
+    """A bit for each row of a file: whether it counts. For ``holding`` rows the filter holds."""
+
+    packed: npt.NDArray[np.uint8]
+    holding: int
+
+
 @dataclass(frozen=True)
 class RowSequence:
-    """The rows of ``batches``, in that order, that are on all ``sides``; all others do not count.
+    """The rows of ``batches``, in that order; ``outlines`` tells of each what can be read alone.
 
-    ``outlines`` tells of each file what can be read alone.
+    Rows that are not on all ``sides``, or for which the ``condition`` does not hold, do not count.
     """
 
     batches: tuple[Batch, ...]
     outlines: tuple[Outline, ...]
     sides: tuple[Side, ...]
     unified: Unified
+    condition: Condition | None = None
 
     @classmethod
     def of(
         cls,
         batches: tuple[Batch, ...],
         sides: tuple[Side, ...],
+        filters: tuple[Filter, ...],
         known: dict[str, Outline],
         *,
         snapshot: Callable[[], tuple[Batch, ...]],
         newest: Entry,
+        where: str,
     ) -> RowSequence:
         """Return that of a view; the files' footers are read, their rows are not.
 
         Args:
             batches: What the view shows, in the order of its rows.
             sides: The sides of splits that it is narrowed to.
+            filters: Those that it is narrowed by. They may name what only the log knows of.
             known: Outlines by path, which learns those that are read.
             snapshot: Gives all batches: an empty view has the columns of all, an empty snapshot
                 those of the log.
             newest: The entry where the view ends.
+            where: Names the collection.
+
+        Raises:
+            CollectionError: a filter makes no sense.
         """
         found = outlines(batches, known)
         typed = found or outlines(snapshot(), known)
@@ -97,7 +115,14 @@ class RowSequence:
         if not typed:
             columns = {each.name: each.type for each in to_arrow(newest.schema)}
             together = Unified(columns, payload=frozenset(columns))
-        return cls(batches, found, sides, together)
+        logged = {each.name: each.type for each in to_arrow(newest.schema)}
+        nameable = replace(together, fields={**logged, **together.fields})
+        return cls(batches, found, sides, together, Condition.of(filters, nameable, where))
+
+    @property
+    def is_part(self) -> bool:
+        """Whether some rows of the files may not count."""
+        return bool(self.sides or self.condition)
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
@@ -110,35 +135,63 @@ class RowSequence:
 
     @cached_property
     def rows(self) -> tuple[int, ...]:
-        """How many rows each piece has; with sides their keys are read for that, once.
+        """How many rows each piece has; what tells whether they count is read for that, once.
 
-        It is a warning if they are far from the fractions that were asked for.
+        It is a warning if those on sides are far from the fractions that were asked for.
         """
-        if not self.sides:
+        if not self.is_part:
             return tuple(rows for outline in self.outlines for rows in outline.groups)
         found: list[int] = []
-        for outline, packed in zip(self.outlines, self._packed, strict=True):
+        for outline, one in zip(self.outlines, self._judged, strict=True):
             ends = list(accumulate(outline.groups))
             for end, rows in zip(ends, outline.groups, strict=True):
-                found.append(int(np.count_nonzero(_unpacked(packed, end - rows, end))))
-        skew = skewed(self.sides, sum(found), sum(batch.rows for batch in self.batches))
+                found.append(int(np.count_nonzero(_unpacked(one.packed, end - rows, end))))
+        skew = skewed(self.sides, sum(found), sum(one.holding for one in self._judged))
         if skew is not None:
             warnings.warn(skew, stacklevel=2)
         return tuple(found)
 
-    @cached_property
-    def _packed(self) -> tuple[npt.NDArray[np.uint8], ...]:
-        """Of each file a bit a row: whether it is on all sides. So keys are read but once."""
-        with ThreadPoolExecutor(2) as pool:
-            return tuple(pool.map(self._told_by_keys, range(len(self.batches))))
+    @property
+    def rows_of_batches(self) -> list[int]:
+        """How many rows of each file count."""
+        found = [0] * len(self.batches)
+        for piece, rows in zip(self.pieces, self.rows, strict=True):
+            found[piece.batch] += rows
+        return found
 
-    def _told_by_keys(self, batch: int) -> npt.NDArray[np.uint8]:
-        return np.packbits(self._chosen(self._read_with_keys(batch, [])))
+    @cached_property
+    def _judged(self) -> tuple[_Judged, ...]:
+        """Of each file which rows count. So keys, and what a filter names, are read but once."""
+        with ThreadPoolExecutor(2) as pool:
+            return tuple(pool.map(self._judge, range(len(self.batches))))
+
+    def _judge(self, batch: int) -> _Judged:
+        groups = self._matching(batch)
+        chosen, holding = self._chosen(self._read_to_judge(batch, groups, []))
+        counts = self.outlines[batch].groups
+        if len(groups) < len(counts):
+            ends = list(accumulate(counts))
+            every = np.zeros(sum(counts), np.bool_)
+            places = [np.arange(ends[group] - counts[group], ends[group]) for group in groups]
+            every[np.concatenate([np.zeros(0, np.int64), *places])] = chosen
+            chosen = every
+        return _Judged(np.packbits(chosen), holding)
+
+    def _matching(self, batch: int) -> tuple[int, ...]:
+        """Return the groups of a file that may have rows for which the condition holds."""
+        outline, condition = self.outlines[batch], self.condition
+        if condition is not None and condition.by_ranges:
+            types = {each.name: each.type for each in condition.schema}
+            there = [each for each in outline.schema if each.name in types]
+            if there and all(is_plain_cast(each.type, types[each.name]) for each in there):
+                told = _with_footer(self.batches[batch], outline)
+                return matching_groups(told, condition.expression, condition.schema)
+        return tuple(range(len(outline.groups)))
 
     def first_with_null(self, path: tuple[str, ...]) -> str | None:
         """Return the first file that is known to have a null in a column, or in a field of one.
 
-        It is known from schemas and footers. Rows are read only where they have sides, and only
+        It is known from schemas and footers. Rows are read only where some do not count, and only
         those of files with nulls.
         """
         for batch, one in enumerate(self.batches):
@@ -147,7 +200,7 @@ class RowSequence:
         return None
 
     def load(self, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
-        """Read rows, those columns only; ``slices`` count rows that are on all sides."""
+        """Read rows, those columns only; ``slices`` count only those that count."""
         tables = [self._load(run, schema) for run in self._runs(slices)]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
@@ -169,8 +222,8 @@ class RowSequence:
         return ".".join(path) in self._nulls[batch]
 
     def _has_null(self, batch: int, path: tuple[str, ...]) -> bool:
-        """Look into the rows where some of them are on other sides."""
-        if not self.sides:
+        """Look into the rows where some of them do not count."""
+        if not self.is_part:
             return True
         schema = pa.schema([(path[0], self.unified.fields[path[0]])])
         groups = tuple(range(len(self.outlines[batch].groups)))
@@ -205,26 +258,32 @@ class RowSequence:
     def _read_chosen(
         self, batch: int, groups: tuple[int, ...] | None, columns: list[str]
     ) -> pa.Table:
-        if not self.sides:
+        if not self.is_part:
             return self._read(batch, groups, columns)
         if groups is None:
-            rows = self._read_with_keys(batch, columns)
-            return rows.filter(pa.array(self._chosen(rows)))
+            rows = self._read_to_judge(batch, self._matching(batch), columns)
+            return rows.filter(pa.array(self._chosen(rows)[0]))
         counts = self.outlines[batch].groups
         start, rows = sum(counts[: groups[0]]), self._read(batch, groups, columns)
         stop = start + sum(counts[group] for group in groups)
-        return rows.filter(pa.array(_unpacked(self._packed[batch], start, stop)))
+        return rows.filter(pa.array(_unpacked(self._judged[batch].packed, start, stop)))
 
-    def _read_with_keys(self, batch: int, columns: list[str]) -> pa.Table:
-        """Read a file: the columns asked for, and keys; those that it lacks are null."""
+    def _read_to_judge(self, batch: int, groups: tuple[int, ...], columns: list[str]) -> pa.Table:
+        """Read groups of a file: the columns asked for, and those that tell whether rows count.
+
+        Columns that it lacks are null.
+        """
         keys = [name for side in self.sides for name in side.by]
         top = [split_path(name, self.unified.fields.__contains__)[0] for name in keys]
-        rows = self._read(
-            batch, None, list(dict.fromkeys([*columns, *top])), set(keys) - {*columns}
-        )
-        lacking = [name for name in top if name not in rows.column_names]
-        for name in dict.fromkeys(lacking):
-            rows = rows.append_column(name, pa.nulls(rows.num_rows, self.unified.fields[name]))
+        types = {name: self.unified.fields[name] for name in top}
+        named = () if self.condition is None else self.condition.schema
+        types |= {each.name: each.type for each in named}
+        is_all = len(groups) == len(self.outlines[batch].groups)
+        names = list(dict.fromkeys([*columns, *types]))
+        coded = set(keys).difference(columns, (each.name for each in named))
+        rows = self._read(batch, None if is_all else groups, names, coded)
+        for name in [name for name in types if name not in rows.column_names]:
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, types[name]))
         return rows
 
     def _read(
@@ -248,11 +307,15 @@ class RowSequence:
 
         return reading(one, read)
 
-    def _chosen(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
+    def _chosen(self, rows: pa.Table) -> tuple[npt.NDArray[np.bool_], int]:
+        """Tell of each row whether it counts, and for how many the condition holds."""
         chosen = np.ones(rows.num_rows, np.bool_)
+        if self.condition is not None:
+            chosen &= self.condition.holds(rows)
+        holding = int(np.count_nonzero(chosen))
         for side in self.sides:
             chosen &= side.chosen(self._keyed(rows, side.by))
-        return chosen
+        return chosen, holding
 
     def _keyed(self, rows: pa.Table, keys: Sequence[str]) -> pa.Table:
         """Return rows whose keys have the type that they were collected under.
@@ -307,10 +370,15 @@ def _unpacked(packed: npt.NDArray[np.uint8], start: int, stop: int) -> npt.NDArr
 
 
 def _with_nulls(batch: Batch, outline: Outline) -> frozenset[str]:
+    return with_nulls(_with_footer(batch, outline))
+
+
+def _with_footer(batch: Batch, outline: Outline) -> Outline:
+    """Read the footer again, where it was not kept."""
     form = format_of(batch.path)
     if outline.footer is None and form.reads_parts:
-        outline = reading(batch, lambda source: form.outline(source, batch.path, batch.told))
-    return with_nulls(outline)
+        return reading(batch, lambda source: form.outline(source, batch.path, batch.told))
+    return outline
 
 
 def _types(schema: pa.Schema) -> Types:
