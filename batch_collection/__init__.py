@@ -7,7 +7,7 @@ Example:
 
 from __future__ import annotations
 
-from batch_collection.collection import Collection, Window, open  # noqa: A004
+from batch_collection.collection import Collection, Window, open, open_spec  # noqa: A004
 from batch_collection.errors import (
     AlreadyExistsError,
     CollectionError,
@@ -32,6 +32,7 @@ __all__ = [
     "Window",
     "__version__",
     "open",
+    "open_spec",
 ]
 
 __version__ = "0.1.0"

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,6 +38,7 @@ from batch_collection.training.batches import (
     check_names,
     numpy_batches,
 )
+from batch_collection.view_spec import ViewSpec, fingerprint_of
 from batch_collection.windows import EPOCH, format_instant, parse_instant
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ if TYPE_CHECKING:
     from batch_collection.log.expiry import Expiry
     from batch_collection.reading.splits import Side
     from batch_collection.storage.contract import Storage
-    from batch_collection.training.batches import Batches
+    from batch_collection.training.batches import Batches, Columns
     from batch_collection.training.to_torch import TorchBatches
 
-__all__ = ["Collection", "Window", "open"]
+__all__ = ["Collection", "Window", "open", "open_spec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,26 @@ class Collection:
         """
         self._check_whole_files()
         return self._in_order()
+
+    def fingerprint(self) -> str:
+        """Return a hash that is the same for the same rows, whoever asks, and no other's.
+
+        It is of the files that the log names, of what splits and filters leave of them, and of the
+        types of columns; not of what was collected elsewhere, nor of how windows were chosen.
+        Footers are read for it, no rows.
+        """
+        return fingerprint_of(self._sequence(), self._sides, self._filters)
+
+    def spec(self) -> dict[str, Any]:
+        """Return what this view is as plain JSON values, for ``open_spec``."""
+        return ViewSpec(
+            self._storage.uri,
+            self.newest.cycle,
+            self._narrowing,
+            self._sides,
+            tuple(self._distinct().values()),
+            self.fingerprint(),
+        ).as_json()
 
     # narrower views
 
@@ -361,23 +382,36 @@ class Collection:
         rules = BatchRules(batch_size, **options)
         return arrow_batches(self._sequence(), self._schema(columns), rules, self._view())
 
+    @overload
     def to_numpy_batches(
-        self, batch_size: int, **options: Unpack[ArrayOptions]
-    ) -> Batches[dict[str, npt.NDArray[Any]]]:
+        self, batch_size: int, *, label: None = None, **options: Unpack[ArrayOptions]
+    ) -> Batches[Columns]: ...
+
+    @overload
+    def to_numpy_batches(
+        self, batch_size: int, *, label: str, **options: Unpack[ArrayOptions]
+    ) -> Batches[tuple[Columns, npt.NDArray[Any]]]: ...
+
+    def to_numpy_batches(
+        self, batch_size: int, *, label: str | None = None, **options: Unpack[ArrayOptions]
+    ) -> Batches[Any]:
         """Return batches as dicts: column -> array; options as ``BatchRules``, ``ArrayRules``.
 
         Text and bytes are arrays of objects, instants ``datetime64[us]``, lists of any length
-        arrays of arrays.
+        arrays of arrays. With a ``label``, a column, a batch is ``(features, label)``: a dict of
+        the others, and its array.
 
         Raises:
             CollectionError: as ``to_arrow``, an option makes no sense, or no array can hold a
                 column; while reading: a null or a value does not fit in.
         """
         sequence = self._sequence()
-        arrays, left = arrays_of(sequence, options, self._storage.uri)
+        arrays, left = arrays_of(sequence, options, self._storage.uri, label)
         return numpy_batches(sequence, arrays, BatchRules(batch_size, **left), self._view())
 
-    def to_torch(self, batch_size: int, **options: Unpack[ArrayOptions]) -> TorchBatches:
+    def to_torch(
+        self, batch_size: int, *, label: str | None = None, **options: Unpack[ArrayOptions]
+    ) -> TorchBatches:
         """Return batches as an ``IterableDataset`` of dicts: column -> tensor.
 
         Options as ``to_numpy_batches``. Text and bytes are lists, instants int64 microseconds.
@@ -388,12 +422,14 @@ class Collection:
         """
         extra("torch")
         module = extra("batch_collection.training.to_torch", "torch")
-        return module.TorchBatches(self.to_numpy_batches(batch_size, **options))
+        batches: Batches[Any] = self.to_numpy_batches(batch_size, label=label, **options)
+        return module.TorchBatches(batches)
 
     def to_tf(
         self,
         batch_size: int,
         *,
+        label: str | None = None,
         state: Mapping[str, Any] | None = None,
         skip: int = 0,
         **options: Unpack[ArrayOptions],
@@ -404,6 +440,7 @@ class Collection:
 
         Args:
             batch_size: The rows of each batch.
+            label: A column; a batch is ``(features, label)`` then, as ``keras.Model.fit`` takes it.
             state: A place to begin at: the ``state_dict`` of ``to_numpy_batches`` with the same
                 options, kept when a run began.
             skip: Begin so many batches later, over all epochs, to take the run up in the middle.
@@ -416,7 +453,7 @@ class Collection:
         extra("tensorflow")
         module = extra("batch_collection.training.to_tensorflow", "tensorflow")
         sequence = self._sequence()
-        arrays, left = arrays_of(sequence, options, self._storage.uri)
+        arrays, left = arrays_of(sequence, options, self._storage.uri, label)
         rules = BatchRules(batch_size, **left)
         return module.tensorflow_dataset(
             sequence, arrays, rules, state=state, skip=skip, view=self._view()
@@ -600,6 +637,34 @@ def open(path: str | os.PathLike[str] | Storage) -> Collection:  # noqa: A001 - 
     if newest is None:
         raise no_collection(storage)
     return Collection(storage, newest)
+
+
+def open_spec(
+    spec: Mapping[str, Any], path: str | os.PathLike[str] | Storage | None = None
+) -> Collection:
+    """Open the very view that ``spec()`` was asked of: the same rows in the same order.
+
+    Args:
+        spec: What it returned.
+        path: Where the collection is now; None: where it was.
+
+    Raises:
+        CollectionError: it is no spec, or its rows are not all there any more.
+        LogError: there is no such collection, or it has no such cycle.
+    """
+    wanted = ViewSpec.parse(spec)
+    entry = open(wanted.collection if path is None else path).at(wanted.cycle)
+    view = Collection(
+        entry._storage,  # noqa: SLF001 - beside it
+        entry.newest,
+        wanted.narrowing,
+        wanted.sides,
+        wanted.filters,
+    )
+    if view.fingerprint() != wanted.fingerprint:
+        message = f"{view!r} has other rows than its spec: some were expired, or it was made anew"
+        raise CollectionError(message)
+    return view
 
 
 def _instant(given: datetime | str | None) -> datetime | None:

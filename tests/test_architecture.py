@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "batch_collection/training": {*BASE, "field_path", "given", "schema", "reading"},
     "batch_collection/announcing": {*BASE, "storage", "log", "publishing"},
+    "batch_collection/view_spec": {"errors", "windows", "log", "checkpoints", "reading"},
     "batch_collection/collection": {
         *BASE,
         "field_path",
@@ -58,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "checkpoints",
         "reading",
         "training",
+        "view_spec",
     },
     "batch_collection/exporting": {*BASE, "schema", "formats", "collection"},
     "batch_collection/inspection": {

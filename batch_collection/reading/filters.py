@@ -57,6 +57,16 @@ class Filter:
             raise CollectionError(message) from error
         return cls(given, content)
 
+    @classmethod
+    def read(cls, content: bytes) -> Filter:
+        """Take what ``content`` was.
+
+        Raises:
+            ValueError: it is nothing of Arrow's.
+        """
+        expression = pc.Expression._deserialize(pa.py_buffer(content))  # noqa: SLF001 - as pickle does
+        return cls(expression, content)
+
     @property
     def key(self) -> str:
         """Its text, and a hash: text leaves out types, and the middle of long lists."""

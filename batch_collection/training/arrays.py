@@ -54,6 +54,7 @@ class ArrayRules:
         lengths: How long the lists of a column are made: cut, or zeros added. Without it they keep
             their lengths.
         time_zone: Instants become the wall-clock time of this zone; without it they are UTC.
+        label: A column that is read besides, and is handed out apart from the others.
     """
 
     columns: Sequence[str] | None = None
@@ -63,6 +64,7 @@ class ArrayRules:
     mask: Sequence[str] = ()
     lengths: Mapping[str, int] = field(default_factory=dict)
     time_zone: str | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense.
@@ -82,6 +84,15 @@ class ArrayRules:
                 raise CollectionError(message)
         if self.time_zone is not None:
             _check_zone(self.time_zone)
+        if self.label is not None and not isinstance(self.label, str):
+            message = f"label must be the name of a column, got {self.label!r}"
+            raise CollectionError(message)
+        if self.label in self.mask:
+            message = (
+                f"mask names the label {self.label}: features would tell of it; leave its nulls "
+                f"out with where(pc.field({self.label!r}).is_valid()), or use fill"
+            )
+            raise CollectionError(message)
 
 
 class Spec(NamedTuple):
@@ -118,6 +129,8 @@ class Arrays:
         listed = rules.columns
         if listed is None:
             listed = [name for name in known.fields if name not in NOT_PAYLOAD - known.payload]
+        if rules.label is not None and rules.label not in listed:
+            listed = [*listed, rules.label]
         paths = {name: split_path(name, known.fields.__contains__) for name in listed}
         out = {name: split_path(name, known.fields.__contains__) for name in rules.exclude}
         tops = [path[0] for path in paths.values() if path[:1] not in out.values()]
@@ -163,6 +176,16 @@ class Arrays:
                 raise CollectionError(message) from error
         return arrays | masks
 
+    def labelled(self, arrays: Mapping[str, Any]) -> Any:
+        """Return ``(features, label)``, the arrays as they are without a label.
+
+        What stands for arrays, by their names, is parted just so.
+        """
+        label = self._rules.label
+        if label is None:
+            return arrays
+        return {name: each for name, each in arrays.items() if name != label}, arrays[label]
+
     def check_nulls(self, first_with_null: Callable[[tuple[str, ...]], str | None]) -> None:
         """Refuse nulls for which nothing is to stand: at once, not when they are read.
 
@@ -206,6 +229,10 @@ class Arrays:
     def _check_names(self) -> None:
         """Refuse rules for what isn't there: a slip of the pen must not be taken for consent."""
         known_names = {column.name for column in self._columns}
+        label = self._rules.label
+        if label is not None and label not in known_names:
+            message = f"label must be one column that is read, not a struct; {label} is none"
+            raise CollectionError(message)
         lists = {column.name for column in self._columns if pa.types.is_list(column.type)}
         filled = known_names | {f"{name}[]" for name in lists}
         for rule, known in (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,7 @@ __all__ = [
     "BatchOptions",
     "BatchRules",
     "Batches",
+    "Columns",
     "arrays_of",
     "arrow_batches",
     "check_names",
@@ -51,6 +52,9 @@ BLOCK_BYTES = 32 << 20
 _PAIR = 2
 
 _Cut = TypeVar("_Cut")
+
+Columns: TypeAlias = "dict[str, npt.NDArray[Any]]"
+"""Arrays by column; all have as many rows."""
 
 
 class BatchOptions(TypedDict, total=False):
@@ -172,11 +176,15 @@ class _Rows(Protocol):
 
 
 class _Kind(NamedTuple):
-    """What rows are made into, in an order or as they are; how that is cut, how cuts are joined."""
+    """What rows are made into, in an order or as they are; how that is cut, how cuts are joined.
+
+    ``handed`` makes of a cut what is handed out.
+    """
 
     made: Callable[[pa.Table, npt.NDArray[np.int64] | None], Any]
     cut: Callable[[Any, int, int], Any]
     join: Callable[[list[Any]], Any]
+    handed: Callable[[Any], Any]
 
 
 class Batches(Generic[_Cut]):
@@ -254,7 +262,7 @@ class Batches(Generic[_Cut]):
         while self.batches_an_epoch and (until is None or epoch < until):
             for batch, end in self._cut(epoch, row, lambda: self._rows_of(count)):
                 self._epoch, self._row, self._until = epoch, end, until
-                yield batch
+                yield self._kind.handed(batch)
             epoch, row = epoch + 1, 0
         self._epoch, self._row, self._until = epoch, 0, self._end_after(epoch)
 
@@ -437,19 +445,26 @@ def arrow_batches(
     Raises:
         CollectionError: there is no column to order by.
     """
-    kind = _Kind(_ordered_table, _cut_table, pa.concat_tables)
+    kind = _Kind(_ordered_table, _cut_table, pa.concat_tables, lambda cut: cut)
     return Batches(_ordered(sequence, rules), schema, rules, kind, view)
 
 
 def numpy_batches(
-    sequence: RowSequence, arrays: Arrays, rules: BatchRules, view: Any
-) -> Batches[dict[str, npt.NDArray[Any]]]:
+    sequence: RowSequence,
+    arrays: Arrays,
+    rules: BatchRules,
+    view: Any,
+    *,
+    handed: Callable[[Columns], Any] | None = None,
+) -> Batches[Any]:
     """Return batches of arrays; those within one block share its memory.
+
+    With a label they are ``(features, label)``, or what ``handed`` makes of each.
 
     Raises:
         CollectionError: there is no column to order by.
     """
-    kind = _Kind(arrays.of, _cut_arrays, _join_arrays)
+    kind = _Kind(arrays.of, _cut_arrays, _join_arrays, handed or arrays.labelled)
     return Batches(_ordered(sequence, rules), arrays.schema, rules, kind, view)
 
 
@@ -458,7 +473,7 @@ def _ordered(sequence: RowSequence, rules: BatchRules) -> _Rows:
 
 
 def arrays_of(
-    sequence: RowSequence, options: Mapping[str, Any], where: str
+    sequence: RowSequence, options: Mapping[str, Any], where: str, label: str | None
 ) -> tuple[Arrays, dict[str, Any]]:
     """Settle the columns that options ask for; return what is left of these: how to cut.
 
@@ -468,7 +483,8 @@ def arrays_of(
     """
     check_names(options, ArrayOptions)
     names = {each.name for each in fields(ArrayRules)}
-    rules = ArrayRules(**{name: value for name, value in options.items() if name in names})
+    given = {name: value for name, value in options.items() if name in names}
+    rules = ArrayRules(**given, label=label)
     left = {name: value for name, value in options.items() if name not in names}
     arrays = Arrays(rules, sequence.unified, where)
     arrays.check_nulls(sequence.first_with_null)
@@ -483,11 +499,9 @@ def _cut_table(rows: pa.Table, start: int, stop: int) -> pa.Table:
     return rows.slice(start, stop - start)
 
 
-def _cut_arrays(
-    rows: dict[str, npt.NDArray[Any]], start: int, stop: int
-) -> dict[str, npt.NDArray[Any]]:
+def _cut_arrays(rows: Columns, start: int, stop: int) -> Columns:
     return {name: column[start:stop] for name, column in rows.items()}
 
 
-def _join_arrays(cuts: list[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+def _join_arrays(cuts: list[Columns]) -> Columns:
     return {name: np.concatenate([cut[name] for cut in cuts]) for name in cuts[0]}

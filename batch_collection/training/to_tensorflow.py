@@ -37,6 +37,8 @@ def tensorflow_dataset(
 ) -> tf.data.Dataset:
     """Return batches as dicts: column -> tensor, their types and shapes known without reading.
 
+    With a label they are ``(features, label)``.
+
     Text and bytes are ``tf.string``, instants int64 microseconds since the Unix epoch, ragged rows
     a ``tf.RaggedTensor``. A loop that comes to its end is followed by the next epoch. Many batches
     at once are handed to TensorFlow, which cuts them; it reads nothing ahead, so that a loop that
@@ -58,26 +60,29 @@ def tensorflow_dataset(
     size = rules.batch_size
     ragged = any(spec.ragged for spec in arrays.specs.values())
     several = 1 if ragged else max(_HANDED_OVER // size, 1)
-    batches = numpy_batches(sequence, arrays, rules, view)
+    batches = numpy_batches(sequence, arrays, rules, view, handed=dict)
     if state is not None:
         batches.load_state_dict(state)
         batches.skip(skip)
 
-    def made() -> Iterator[dict[str, Any]]:
+    def made() -> Iterator[Any]:
         for batch in batches.in_groups(several):
-            yield {name: _value(column, arrays.specs[name]) for name, column in batch.items()}
+            values = {name: _value(each, arrays.specs[name]) for name, each in batch.items()}
+            yield arrays.labelled(values)
 
     rows = None if several > 1 or not rules.drop_remainder else size
-    signature = {name: _signature(spec, rows) for name, spec in arrays.specs.items()}
+    signature = arrays.labelled(
+        {name: _signature(spec, rows) for name, spec in arrays.specs.items()}
+    )
     dataset = tf.data.Dataset.from_generator(made, output_signature=signature)
     if several > 1:
         if rules.repeat == 1 and state is None:  # one epoch, or no batch may reach over its end
             dataset = dataset.rebatch(size, drop_remainder=rules.drop_remainder)
         else:
             dataset = dataset.flat_map(
-                lambda group: tf.data.Dataset.from_tensors(group).rebatch(
-                    size, drop_remainder=rules.drop_remainder
-                )
+                lambda *group: tf.data.Dataset.from_tensors(
+                    group if len(group) > 1 else group[0]  # features and their label, or columns
+                ).rebatch(size, drop_remainder=rules.drop_remainder)
             )
     if state is None:  # or the first loop would be shorter than the others
         endless = rules.repeat is None and batches.batches_an_epoch > 0

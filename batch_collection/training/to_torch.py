@@ -23,8 +23,6 @@ from batch_collection.training.loader_loops import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import numpy.typing as npt
-
     from batch_collection.training.batches import Batches
 
 __all__ = ["TorchBatches"]
@@ -36,17 +34,19 @@ _UNSIGNED = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}
 class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where it is missing
     """Batches as dicts of tensors: column -> tensor; text and bytes are lists, as are ragged rows.
 
+    With a label they are ``(features, label)``.
+
     Instants are int64 microseconds since the Unix epoch. ``DataLoader(batches, batch_size=None)``
     takes them as they are; threads read ahead, so that it needs no workers. With ``num_workers``
     each worker reads its part of the batches, which are the same ones whatever their number, and
     all of them the same epoch.
     """
 
-    def __init__(self, batches: Batches[dict[str, npt.NDArray[Any]]]) -> None:
+    def __init__(self, batches: Batches[Any]) -> None:
         """Turn ``batches`` into tensors."""
         super().__init__()
         self.batches = batches
-        self._parts: dict[int, Batches[dict[str, npt.NDArray[Any]]]] = {}  # of workers, in them
+        self._parts: dict[int, Batches[Any]] = {}  # of workers, in them
         self._begun: Counter[int] = Counter()
         self._words = torch.zeros(MOST_WORKERS, dtype=torch.int64).share_memory_()
         _ = batches.batches_an_epoch  # a split's keys are read here, not in every worker
@@ -60,7 +60,7 @@ class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where 
         """Return the number of batches of one loop over all workers."""
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[Any]:
         """Yield batches; in a loader's worker, those of its part.
 
         Raises:
@@ -111,7 +111,7 @@ class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where 
         index, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         self._say(index, Loop(ALONE, workers, part.loop_epoch, done=False))
 
-    def _alone(self) -> Iterator[dict[str, Any]]:
+    def _alone(self) -> Iterator[Any]:
         batches = self.batches
         if not batches.resumes:
             batches.set_epoch(next_epoch(self._words.tolist(), batches.rules.repeat or 0))
@@ -119,9 +119,7 @@ class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where 
         yield from map(_tensors, batches)
         self._say(0, Loop(ALONE, 1, batches.loop_epoch, done=False))
 
-    def _in_worker(
-        self, part: Batches[dict[str, npt.NDArray[Any]]], worker: Any, name: int
-    ) -> Iterator[dict[str, Any]]:
+    def _in_worker(self, part: Batches[Any], worker: Any, name: int) -> Iterator[Any]:
         loop = begun(
             self._words.tolist(),
             worker.id,
@@ -136,7 +134,7 @@ class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where 
         yield from map(_tensors, part)
         self._say(worker.id, loop._replace(done=True))
 
-    def _part(self, worker: Any) -> Batches[dict[str, npt.NDArray[Any]]]:
+    def _part(self, worker: Any) -> Batches[Any]:
         if self.batches.resumes and not self.batches.at_loop_start:
             message = (
                 "a place within an epoch was loaded into batches that workers read; "
@@ -151,11 +149,15 @@ class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where 
         self._words[worker] = word(loop)
 
 
-def _tensors(batch: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
+def _tensors(batch: Any) -> Any:
+    """Turn columns into tensors, or features and their label."""
+    if isinstance(batch, tuple):
+        features, label = batch
+        return _tensors(features), _tensor(label)
     return {name: _tensor(column) for name, column in batch.items()}
 
 
-def _tensor(column: npt.NDArray[Any]) -> Any:
+def _tensor(column: np.ndarray[Any, Any]) -> Any:
     if column.dtype == object:
         return [_tensor(row) if isinstance(row, np.ndarray) else row for row in column]
     if column.dtype.kind == "M":

@@ -373,3 +373,46 @@ def test_rules_for_what_is_not_there_are_refused(
 
     with pytest.raises(CollectionError, match=re.escape(expected)):
         view.to_numpy_batches(1, **options)
+
+
+def test_a_label_is_handed_out_beside_its_features(tmp_path: Path) -> None:
+    """Of each batch, shuffled or not, whether it is among the columns asked for or not."""
+    rows = pa.table(
+        {
+            "x": pa.array(range(10), pa.int64()),
+            "place": [{"y": float(i)} for i in range(10)],
+            "_offset": pa.array(range(10), pa.int64()),
+        }
+    )
+    view = TableCollector.at(tmp_path, row_group=4).collect((0, rows))
+
+    for options in ({}, {"columns": ["x"]}, {"columns": ["x", "place.y"], "shuffle": 1}):
+        features, labels = zip(*view.to_numpy_batches(3, label="place.y", **options), strict=True)
+        assert [list(each) for each in features] == [["x"]] * 4
+        assert [each["x"].tolist() for each in features] == [each.tolist() for each in labels]
+    (batch,) = view.to_numpy_batches(10, label="_offset", casts={"_offset": "float32"})
+    assert list(batch[0]) == ["x", "place.y"]
+    assert batch[1].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "z"}, "has a column z"),
+        ({"label": "place"}, "label must be one column that is read, not a struct; place is none"),
+        ({"label": "x", "exclude": ["x"]}, "label must be one column that is read, not a struct;"),
+        ({"label": ["x"]}, "label must be the name of a column, got ['x']"),
+        ({"label": "x", "mask": ["x"]}, "mask names the label x: features would tell of it"),
+    ],
+)
+def test_a_label_that_makes_no_sense_is_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    """When batches are asked for."""
+    rows = pa.table({"x": [1], "place": [{"y": 1}]})
+    view = TableCollector.at(tmp_path).collect((0, rows))
+
+    with pytest.raises(CollectionError) as caught:
+        view.to_numpy_batches(3, **options)
+
+    assert message in str(caught.value)

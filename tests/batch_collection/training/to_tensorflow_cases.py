@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -270,3 +271,24 @@ def test_an_example_is_what_tensorflow_reads(features: dict[str, list[Any]]) -> 
         for name, feature in read.items()
     }
     assert found == features
+
+
+@pytest.mark.parametrize("options", [{}, {"repeat": 2}, {"lengths": {}}])
+def test_features_and_their_label_are_what_fit_takes(
+    view: Collection, options: dict[str, Any]
+) -> None:
+    """A pair of which all is known before it is read."""
+    dataset = view.to_tf(10, label="id", **options)
+    features, label = dataset.element_spec
+
+    assert (list(features), label) == (["device"], tf.TensorSpec((None,), tf.int64))
+    found = [row for _, ids in dataset for row in ids.numpy().tolist()]
+    assert found == list(range(103)) * options.get("repeat", 1)
+
+
+def test_a_filter_holds_for_what_tensorflow_reads(view: Collection) -> None:
+    """And for how many batches it says there are."""
+    dataset = view.where(pc.field("id") > 80).to_tf(10, columns=["id"])
+
+    assert ids(dataset) == [[*range(81, 91)], [*range(91, 101)], [101, 102]]
+    assert len(dataset) == 3

@@ -185,3 +185,12 @@ def line(minute: int) -> pa.Table:
     rng = np.random.default_rng(minute)
     x = rng.normal(size=500)
     return pa.table({"x": x, "y": 3 * x + 1 + 0.1 * rng.normal(size=500)})
+
+
+def test_features_and_their_label_are_tensors(view: Collection) -> None:
+    """Through a loader with workers, too."""
+    for workers in (0, 2):
+        loader = DataLoader(view.to_torch(10, label="id"), batch_size=None, num_workers=workers)
+        pairs = list(loader)
+        assert all(list(features) == ["device"] for features, _ in pairs)
+        assert sorted(row for _, label in pairs for row in label.tolist()) == list(range(103))
