@@ -38,11 +38,12 @@ from batch_collection.training.batches import (
     check_names,
     numpy_batches,
 )
+from batch_collection.training.followed import Followed
 from batch_collection.view_spec import ViewSpec, fingerprint_of
-from batch_collection.windows import EPOCH, format_instant, parse_instant
+from batch_collection.windows import EPOCH, format_instant, parse_duration, parse_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import duckdb
     import numpy.typing as npt
@@ -124,8 +125,8 @@ class Collection:
         return int(self._listing().num_rows)
 
     def __bool__(self) -> bool:
-        """Be true, whatever there is."""
-        return True
+        """Return whether there are batches, whatever rows of them."""
+        return bool(self._listing().num_rows)
 
     def __repr__(self) -> str:
         """Name the collection and where the view ends."""
@@ -228,6 +229,30 @@ class Collection:
     def complete(self) -> Collection:
         """Return the closed windows: all of their rows that were in time are there."""
         return self._narrowed(self._narrowing.closed(self.newest.boundary or EPOCH))
+
+    def since(self, cycle: int) -> Collection:
+        """Return what was committed after a cycle: late rows of older windows, too.
+
+        A loader's state says the cycle of its view: ``view.since(state["cycle"])`` is what has come
+        since it was saved.
+        """
+        cycle = whole_number("cycle", cycle)
+        if not 0 <= cycle <= self.newest.cycle:
+            message = f"cycle must be 0 to {self.newest.cycle}, the view's own, got {cycle}"
+            raise CollectionError(message)
+        return self._narrowed(self._narrowing.after(cycle))
+
+    def last(self, span: timedelta | str) -> Collection:
+        """Return the closed windows of the last ``span``, as ``7d``, whole.
+
+        It is counted back from where windows are closed up to in this view, not from now: the same
+        view gives the same windows at any time.
+
+        Raises:
+            CollectionError: it is no duration.
+        """
+        boundary, length = self.newest.boundary, _span(span)
+        return self.complete().between(None if boundary is None else boundary - length)
 
     def where(self, where: pc.Expression) -> Collection:
         """Return the rows for which an expression holds, as ``pc.field("value") > 1``.
@@ -469,8 +494,11 @@ class Collection:
         once: bool = False,
         on_expired: str = "fail",
         wait: Callable[[float], object] = time.sleep,
-    ) -> Generator[Batch, None, None]:
+    ) -> Followed:
         """Yield each committed batch in the order of the log, then wait for new ones.
+
+        ``follow(...).to_numpy_batches(256)``, ``to_torch`` and ``to_tf`` give their rows instead,
+        in batches of just so many (see ``Followed``).
 
         The place is remembered, durably, when the loop asks for the next batch: every batch comes
         at least once across crashes, and once without. A loop left by ``break`` or an exception
@@ -503,14 +531,16 @@ class Collection:
         if on_expired not in {"fail", "skip"}:
             message = f"on_expired must be fail or skip, got {on_expired!r}"
             raise CollectionError(message)
-        return Following(
+        following = partial(
+            Following,
             storage=self._storage,
             cursor=Cursor(self._storage, cursor, cursor_file),
             items_of=partial(batches_of, self._storage),
             latest=self.newest.cycle + 1 if start == "latest" else None,
             skips=on_expired == "skip",
             wait=None if once else lambda: wait(poll.total_seconds()),
-        ).items()
+        )
+        return Followed(following, self._sequence, self._storage.uri)
 
     def _listing(self) -> pa.Table:
         """List the batches of this view; read once, and only what it shows."""
@@ -665,6 +695,17 @@ def open_spec(
         message = f"{view!r} has other rows than its spec: some were expired, or it was made anew"
         raise CollectionError(message)
     return view
+
+
+def _span(given: timedelta | str) -> timedelta:
+    try:
+        span = parse_duration(given) if isinstance(given, str) else given
+        if isinstance(span, timedelta) and span > timedelta(0):
+            return span
+    except ValueError as error:
+        raise CollectionError(str(error)) from error
+    message = f"a span must be a timedelta above 0, or text as 7d, got {given!r}"
+    raise CollectionError(message)
 
 
 def _instant(given: datetime | str | None) -> datetime | None:

@@ -48,6 +48,7 @@ class ViewSpec:
             "start": _text(bounds.start),
             "end": _text(bounds.end),
             "closed_by": _text(bounds.boundary),
+            "since": bounds.since,
             "sides": list(map(_side_json, self.sides)),
             "where": [
                 {"text": str(each), "arrow": base64.b64encode(each.content).decode()}
@@ -73,7 +74,12 @@ class ViewSpec:
             return cls(
                 str(given["collection"]),
                 int(given["cycle"]),
-                Narrowing(*(_instant(given[name]) for name in ("start", "end", "closed_by"))),
+                Narrowing(
+                    start=_instant(given["start"]),
+                    end=_instant(given["end"]),
+                    boundary=_instant(given["closed_by"]),
+                    since=None if given["since"] is None else int(given["since"]),
+                ),
                 tuple(_side(each) for each in given["sides"]),
                 tuple(Filter.read(base64.b64decode(each["arrow"])) for each in given["where"]),
                 str(given["fingerprint"]),

@@ -44,7 +44,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "formats",
         "log",
     },
-    "batch_collection/training": {*BASE, "field_path", "given", "schema", "reading"},
+    "batch_collection/training": {
+        *BASE,
+        "field_path",
+        "given",
+        "loading",
+        "schema",
+        "log",
+        "reading",
+    },
     "batch_collection/announcing": {*BASE, "storage", "log", "publishing"},
     "batch_collection/view_spec": {"errors", "windows", "log", "checkpoints", "reading"},
     "batch_collection/collection": {

@@ -1,4 +1,4 @@
-"""What part of a snapshot a view shows: some windows."""
+"""What part of a snapshot a view shows: some windows, and what was committed of them lately."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ __all__ = ["Narrowing"]
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """Windows that lie in ``[start, end)``, and end by ``boundary``; None: no bound."""
+    """Windows that lie in ``[start, end)``, and end by ``boundary``; None: no bound.
+
+    Of these, what was committed after the cycle ``since``.
+    """
 
     start: datetime | None = None
     end: datetime | None = None
     boundary: datetime | None = None
+    since: int | None = None
 
     @property
     def windows(self) -> pc.Expression:
-        """What holds of a batch, by its ``window_start`` and ``window_end``, if it is shown."""
+        """What holds of a batch, by its window's start and end and its cycle, if it is shown."""
         chosen = pc.scalar(True)  # noqa: FBT003 - an expression's value
+        if self.since is not None:
+            chosen &= pc.field("cycle") > self.since
         if self.start is not None:
             chosen &= pc.field("window_start") >= _scalar(self.start)
         for end in (self.end, self.boundary):
@@ -52,6 +58,10 @@ class Narrowing:
         """Narrow further, to windows that end by ``boundary``."""
         return replace(self, boundary=min(boundary, self.boundary or boundary))
 
+    def after(self, cycle: int) -> Narrowing:
+        """Narrow further, to what was committed after a cycle."""
+        return replace(self, since=max(cycle, self.since or 0))
+
     def __str__(self) -> str:
         """Say it in the words of the calls that made it, nothing for the whole."""
         words = []
@@ -61,6 +71,8 @@ class Narrowing:
             words.append(f"to {format_instant(self.end)}")
         if self.boundary is not None:
             words.append(f"closed by {format_instant(self.boundary)}")
+        if self.since is not None:
+            words.append(f"since cycle {self.since}")
         return "".join(f", {word}" for word in words)
 
 

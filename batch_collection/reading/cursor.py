@@ -24,7 +24,7 @@ _CURSOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The next batch is number ``index`` of the entry of ``cycle``.
+    """The next batch is number ``index`` of the entry of ``cycle``, of which ``row`` rows are used.
 
     ``stub`` is the newest one (``Expiry.number``) of which the follower knows that it has missed
     what was expired by it; None: it knows of none.
@@ -33,6 +33,7 @@ class Place:
     cycle: int
     index: int = 0
     stub: int | None = None
+    row: int = 0
 
 
 class Cursor:
@@ -78,14 +79,17 @@ class Cursor:
         except StorageError as error:
             self._fail("look up", error)
         place = self._parse(content)
-        reached = place.cycle if place.index else place.cycle - 1
+        reached = place.cycle if place.index or place.row else place.cycle - 1
         if reached >= kept:
             self._check_reached(reached)
         return place
 
     def store(self, place: Place) -> None:
         """Remember a place, durably."""
-        content = json.dumps({"format": _FORMAT, **asdict(place)})
+        fields = {"format": _FORMAT, **asdict(place)}
+        if not place.row:
+            del fields["row"]  # as it always was
+        content = json.dumps(fields)
         try:
             self._storage.replace(self._path, content.encode() + b"\n")
         except StorageError as error:
@@ -132,13 +136,14 @@ class Cursor:
                 f"{_FORMAT}; update batch-collection"
             )
             raise CollectionError(message)
-        for name in ("cycle", "index"):
+        fields.setdefault("row", 0)
+        for name in ("cycle", "index", "row"):
             if not _is_count(fields.get(name)):
                 self.refuse(f"{name} must be a whole number, got {fields.get(name)!r:.80}")
         stub = fields.get("stub")
         if stub is not None and not _is_count(stub):
             self.refuse(f"stub must be a whole number or null, got {stub!r:.80}")
-        return Place(fields["cycle"], fields["index"], stub)
+        return Place(fields["cycle"], fields["index"], stub, fields["row"])
 
     def _check_reached(self, cycle: int) -> None:
         """Refuse a place that the log never had: the collection was made anew under the cursor."""

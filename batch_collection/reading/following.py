@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from batch_collection.reading.cursor import Cursor
     from batch_collection.storage.contract import Storage
 
-__all__ = ["Following", "Item"]
+__all__ = ["Following", "Item", "Step"]
 
 
 _REST = 1.0
@@ -44,6 +44,15 @@ class Item(Protocol):
 
 
 _T = TypeVar("_T", bound=Item)
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[_T]):
+    """An item, of which ``used`` rows were used before, or none; and the place ``after`` it."""
+
+    item: _T | None
+    used: int
+    after: Place
 
 
 @dataclass(slots=True)
@@ -83,19 +92,36 @@ class Following(Generic[_T]):
             LogError: an entry does not follow the one that was read before it.
         """
         try:
-            yield from self._items()
+            for step in self.steps():
+                if step.item is None:
+                    self.put_off(step.after)
+                else:
+                    yield step.item
+                    self.reach(step.after)
         finally:
-            self._remember()
+            self.remember()
 
-    def _items(self) -> Iterator[_T]:
+    @property
+    def stub(self) -> int | None:
+        """The newest stub of which this follower knows that it has missed what it hides."""
+        return None if self._known is None else self._known.number
+
+    def steps(self) -> Iterator[Step[_T]]:
+        """Yield step after step; only places that it is told to have reached are remembered.
+
+        Raises:
+            ExpiredError: some items were expired before they were read.
+            LogError: an entry does not follow the one that was read before it.
+        """
         place, chain = self._begin(), Chain(self.storage)
         while True:
             while self.storage.size(entry_path(place.cycle)) is None:
                 folded = self._folded(place)
                 if folded is not None:
                     place, chain = self._jump(place, folded), Chain(self.storage, folded.sha256)
+                    yield Step(None, 0, place)
                     continue
-                self._remember()
+                self.remember()
                 if self.wait is None or self.wait():
                     return
             ((entry, _),) = chain.links(place.cycle, place.cycle)
@@ -108,11 +134,11 @@ class Following(Generic[_T]):
             after = Place(place.cycle + 1)
             for item in items[place.index :]:
                 if self._is_there(item):
-                    yield item
+                    used = place.row if item is items[place.index] else 0
                     is_last = item is items[-1]
-                    self._reach(after if is_last else Place(item.cycle, item.number + 1))
+                    yield Step(item, used, after if is_last else Place(item.cycle, item.number + 1))
             place = after
-            self._put_off(place)
+            yield Step(None, 0, place)
 
     def _begin(self) -> Place:
         """Take the place up; a new cursor begins with what is left."""
@@ -143,9 +169,7 @@ class Following(Generic[_T]):
         """Go on where the log begins, if no batch is missed by it, or that is agreed to."""
         if (place.cycle, place.index) < folded.place:
             self._miss()
-        place = Place(folded.last.cycle + 1)
-        self._reach(place)
-        return place
+        return Place(folded.last.cycle + 1)
 
     def _is_there(self, item: _T) -> bool:
         if self._expiry is None or not self._expiry.hides(item.cycle, item.window_end):
@@ -169,17 +193,17 @@ class Following(Generic[_T]):
             raise ExpiredError(message)
         self._known = self._expiry
 
-    def _reach(self, place: Place) -> None:
+    def reach(self, place: Place) -> None:
         """Remember a place, or put it off: the next one, the end, or the wait for more has it."""
-        self._put_off(place)
+        self.put_off(place)
         if not self.cursor.is_far or self.clock() - self._stored_at >= _REST:
-            self._remember()
+            self.remember()
 
-    def _put_off(self, place: Place) -> None:
-        stub = None if self._known is None else self._known.number
-        self._reached = replace(place, stub=stub)
+    def put_off(self, place: Place) -> None:
+        """Have a place remembered when the log's end is reached, or with the next one."""
+        self._reached = replace(place, stub=self.stub)
 
-    def _remember(self) -> None:
+    def remember(self) -> None:
         """Remember the place that was reached last, if it is not yet."""
         if self._reached not in {None, self._stored}:
             self.cursor.store(self._reached)

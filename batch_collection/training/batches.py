@@ -35,10 +35,13 @@ __all__ = [
     "BatchOptions",
     "BatchRules",
     "Batches",
+    "ColumnOptions",
     "Columns",
     "arrays_of",
     "arrow_batches",
     "check_names",
+    "cut_arrays",
+    "join_arrays",
     "numpy_batches",
 ]
 
@@ -69,8 +72,8 @@ class BatchOptions(TypedDict, total=False):
     prefetch: int
 
 
-class ArrayOptions(BatchOptions, total=False):
-    """The same, and how columns become arrays; see ``arrays.ArrayRules``."""
+class ColumnOptions(TypedDict, total=False):
+    """How columns become arrays; see ``arrays.ArrayRules``."""
 
     columns: Sequence[str] | None
     exclude: Sequence[str]
@@ -79,6 +82,10 @@ class ArrayOptions(BatchOptions, total=False):
     mask: Sequence[str]
     lengths: Mapping[str, int]
     time_zone: str | None
+
+
+class ArrayOptions(BatchOptions, ColumnOptions, total=False):
+    """How rows are cut in batches, and how columns become arrays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,11 +437,15 @@ def check_names(options: Mapping[str, Any], known: type) -> None:
     Raises:
         CollectionError: names them, and those there are.
     """
-    names = known.__annotations__.keys() | BatchOptions.__annotations__.keys()
+    names = _names(known)
     unknown = sorted(set(options) - names)
     if unknown:
         message = f"unknown option {', '.join(unknown)}; there are: {', '.join(sorted(names))}"
         raise CollectionError(message)
+
+
+def _names(options: type) -> set[str]:
+    return {name for each in options.__mro__ for name in getattr(each, "__annotations__", {})}
 
 
 def arrow_batches(
@@ -464,7 +475,7 @@ def numpy_batches(
     Raises:
         CollectionError: there is no column to order by.
     """
-    kind = _Kind(arrays.of, _cut_arrays, _join_arrays, handed or arrays.labelled)
+    kind = _Kind(arrays.of, cut_arrays, join_arrays, handed or arrays.labelled)
     return Batches(_ordered(sequence, rules), arrays.schema, rules, kind, view)
 
 
@@ -499,9 +510,11 @@ def _cut_table(rows: pa.Table, start: int, stop: int) -> pa.Table:
     return rows.slice(start, stop - start)
 
 
-def _cut_arrays(rows: Columns, start: int, stop: int) -> Columns:
+def cut_arrays(rows: Columns, start: int, stop: int) -> Columns:
+    """Return rows ``[start, stop)``, which share memory with all."""
     return {name: column[start:stop] for name, column in rows.items()}
 
 
-def _join_arrays(cuts: list[Columns]) -> Columns:
+def join_arrays(cuts: list[Columns]) -> Columns:
+    """Return the rows of cuts, one after the other."""
     return {name: np.concatenate([cut[name] for cut in cuts]) for name in cuts[0]}

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from batch_collection.reading.row_sequence import RowSequence
     from batch_collection.training.arrays import Arrays, Spec
     from batch_collection.training.batches import BatchRules
+    from batch_collection.training.followed import FollowedBatches
 
-__all__ = ["tensorflow_dataset"]
+__all__ = ["followed_dataset", "tensorflow_dataset"]
 
 
 _HANDED_OVER = 128 * 1024  # rows, about: each time Python is called by TensorFlow costs
@@ -90,6 +91,23 @@ def tensorflow_dataset(
         count = tf.data.INFINITE_CARDINALITY if endless else count
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     return dataset
+
+
+def followed_dataset(batches: FollowedBatches) -> tf.data.Dataset:
+    """Return what is new as ``tensorflow_dataset`` does all; nobody knows how many batches it is.
+
+    One is handed over when TensorFlow asks for the next one, so that a place is no more than one
+    batch ahead of it.
+    """
+    arrays = batches.arrays
+
+    def made() -> Iterator[Any]:
+        for batch in batches.as_columns():
+            values = {name: _value(each, arrays.specs[name]) for name, each in batch.items()}
+            yield arrays.labelled(values)
+
+    signature = {name: _signature(spec, None) for name, spec in arrays.specs.items()}
+    return tf.data.Dataset.from_generator(made, output_signature=arrays.labelled(signature))
 
 
 def _signature(spec: Spec, rows: int | None) -> Any:

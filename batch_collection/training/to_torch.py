@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from batch_collection.training.batches import Batches
 
-__all__ = ["TorchBatches"]
+__all__ = ["FollowedTorchBatches", "TorchBatches"]
 
 
 _UNSIGNED = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}
@@ -147,6 +147,44 @@ class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where 
 
     def _say(self, worker: int, loop: Loop) -> None:
         self._words[worker] = word(loop)
+
+
+class _Placed(Protocol):
+    """Batches of what is new, and the place of a loop over them."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class FollowedTorchBatches(IterableDataset):  # type: ignore[misc] # as above
+    """Batches of what is new, as ``TorchBatches`` has them; ``num_workers`` must be 0."""
+
+    def __init__(self, batches: _Placed) -> None:
+        """Turn ``batches`` into tensors."""
+        super().__init__()
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield batches.
+
+        Raises:
+            CollectionError: workers are to read them.
+        """
+        if get_worker_info() is not None:
+            message = "a cursor is one loop's; follow with num_workers=0"
+            raise CollectionError(message)
+        yield from map(_tensors, self.batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place after the last batch handed out."""
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next loop begin at a place."""
+        self.batches.load_state_dict(state)
 
 
 def _tensors(batch: Any) -> Any:

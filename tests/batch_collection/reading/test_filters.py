@@ -247,6 +247,7 @@ def test_batches_are_files_and_so_are_not_those_of_a_filter(view: Collection) ->
         with pytest.raises(CollectionError, match="is only a part of the log"):
             part.follow("a")
         assert part
+        assert not part.between(end="2026-11-22T10:00Z")
     windows = view.where(LATE).windows()
     assert [(window.rows, window.is_closed) for window in windows] == [
         (10, True),

@@ -319,3 +319,40 @@ def test_what_cannot_be_meant_is_refused(view: Collection) -> None:
         view.to_arrow("id")
     with pytest.raises(CollectionError, match=r"columns must be a list of names, as \['value'\]"):
         view.scan([1])  # type: ignore[list-item]
+
+
+# what is new
+
+
+def test_a_view_since_a_cycle_is_what_came_after_it(view: Collection) -> None:
+    """In the order of windows; several are the latest of them; a state names it."""
+    assert ids(view.since(1)) == [30, 31, 32, *THIRD]
+    assert ids(view.since(0)) == ids(view)
+    assert ids(view.since(2)) == ids(view.since(1).at(cycle=1)) == []
+    assert ids(view.since(1).since(0)) == ids(view.since(1))
+    assert ids(view.since(1).complete()) == ids(view.complete().since(1)) == [30, 31, 32]
+    assert repr(view.since(1)).endswith("cycle=2, since cycle 1)")
+    state = view.since(1).to_numpy_batches(4).state_dict()
+    assert state["rows"] == "since cycle 1"
+    with pytest.raises(CollectionError, match="the state was saved with rows=since cycle 1"):
+        view.to_numpy_batches(4).load_state_dict(state)
+    for cycle, message in ((3, "cycle must be 0 to 2"), ("1", "cycle must be a whole number")):
+        with pytest.raises(CollectionError, match=message):
+            view.since(cycle)  # type: ignore[arg-type]
+
+
+def test_the_last_closed_windows_are_counted_back_from_the_boundary(
+    collector: TableCollector, view: Collection
+) -> None:
+    """Not from now: the same view gives the same ones, which its state names."""
+    assert ids(view.last("1m")) == SECOND
+    assert ids(view.last(timedelta(minutes=2))) == FIRST + SECOND
+    assert ids(view.last("90s")) == SECOND
+    assert ids(view.last("1y")) == FIRST + SECOND
+    assert ids(view.at(cycle=1).last("1y")) == []
+    last = view.last("1m").to_numpy_batches(4).state_dict()["rows"]
+    assert last == "from 2026-11-22T10:01:00Z, closed by 2026-11-22T10:02:00Z"
+    assert ids(collector.collect((3, numbered(40, 41)), closed=3).last("1m")) == THIRD
+    for span in ("week", "", 7, timedelta(0)):
+        with pytest.raises(CollectionError, match=r"not a duration|a span must be"):
+            view.last(span)  # type: ignore[arg-type]

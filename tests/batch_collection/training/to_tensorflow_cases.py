@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import batch_collection
 from batch_collection.errors import CollectionError
 from batch_collection.exporting.export import export
 from batch_collection.exporting.tfrecord import example
@@ -292,3 +293,20 @@ def test_a_filter_holds_for_what_tensorflow_reads(view: Collection) -> None:
 
     assert ids(dataset) == [[*range(81, 91)], [*range(91, 101)], [101, 102]]
     assert len(dataset) == 3
+
+
+def test_tensorflow_follows_a_log(tmp_path: Path) -> None:
+    """What is new, each row once, with types that are known before."""
+    collector = TableCollector.at(tmp_path)
+    collector.collect((0, numbered(0, 30)))
+
+    def dataset() -> tf.data.Dataset:
+        followed = batch_collection.open(collector.storage).follow("a", once=True)
+        return followed.to_tf(8, label="id")
+
+    spec = dataset().element_spec
+    assert spec == ({"device": tf.TensorSpec((None,), tf.string)}, spec[1])
+    assert spec[1] == tf.TensorSpec((None,), tf.int64)
+    assert [row for _, label in dataset() for row in label.numpy().tolist()] == list(range(30))
+    collector.collect((0, numbered(30, 35)))
+    assert [label.numpy().tolist() for _, label in dataset()] == [[*range(30, 35)]]

@@ -194,3 +194,17 @@ def test_features_and_their_label_are_tensors(view: Collection) -> None:
         pairs = list(loader)
         assert all(list(features) == ["device"] for features, _ in pairs)
         assert sorted(row for _, label in pairs for row in label.tolist()) == list(range(103))
+
+
+def test_pytorch_follows_a_log(tmp_path: Path) -> None:
+    """What is new, each row once; workers would each have a cursor of one name."""
+    collector = TableCollector.at(tmp_path)
+    view = collector.collect((0, numbered(0, 30)))
+
+    loader = DataLoader(view.follow("a", once=True).to_torch(8, columns=["id"]), batch_size=None)
+    assert [row for batch in loader for row in batch["id"].tolist()] == list(range(30))
+    collector.collect((0, numbered(30, 35)))
+    assert ids(view.follow("a", once=True).to_torch(8, columns=["id"])) == [[*range(30, 35)]]
+    followed = view.follow("b", once=True).to_torch(8)
+    with pytest.raises(CollectionError, match="follow with num_workers=0"):
+        list(DataLoader(followed, batch_size=None, num_workers=1))
