@@ -24,7 +24,7 @@ __all__ = ["Following", "Item", "Step"]
 
 
 _REST = 1.0
-"""Seconds between two places that are remembered far away: an object takes one write a second."""
+"""Seconds between two places where remembering costs: an object takes one write a second."""
 
 
 class Item(Protocol):
@@ -193,10 +193,14 @@ class Following(Generic[_T]):
             raise ExpiredError(message)
         self._known = self._expiry
 
-    def reach(self, place: Place) -> None:
-        """Remember a place, or put it off: the next one, the end, or the wait for more has it."""
+    def reach(self, place: Place, *, often: bool = False) -> None:
+        """Remember a place, or put it off: the next one, the end, or the wait for more has it.
+
+        It is put off where remembering costs: far away, or where places are reached ``often``.
+        """
         self.put_off(place)
-        if not self.cursor.is_far or self.clock() - self._stored_at >= _REST:
+        is_costly = often or self.cursor.is_far
+        if not is_costly or self.clock() - self._stored_at >= _REST:
             self.remember()
 
     def put_off(self, place: Place) -> None:

@@ -113,8 +113,9 @@ class Followed(Iterator[Batch]):
 class FollowedBatches:
     """Batches of exactly ``batch_size`` rows, of those that a cursor has not passed.
 
-    The place is remembered when the next batch is asked for: each row comes once, and those of the
-    last batch again if a loop was left, or its process died. ``state_dict`` tells the place after
+    The place is remembered when the next batch is asked for, once a second at most, and when the
+    loop ends or waits: each row comes once, those of the last batch again if a loop was left, and
+    those of the last second if its process died. ``state_dict`` tells the place after
     the last batch handed out, for who keeps it with a model: after ``load_state_dict`` of what was
     kept, the next loop begins there, so that no row is used twice, nor left out.
     """
@@ -158,7 +159,7 @@ class FollowedBatches:
                     place = after if at == one.rows else Place(one.cycle, one.number, row=at)
                     yield self._handed(held, replace(place, stub=following.stub))
                     held, lacking = [], self._size
-                    following.reach(place)
+                    following.reach(place, often=True)
                 if at < one.rows:
                     held.append(cut_arrays(rows, at - step.used, one.rows - step.used))
                     lacking -= one.rows - at

@@ -124,11 +124,12 @@ def test_a_loop_waits_for_rows_while_they_are_collected(collector: TableCollecto
 def test_a_model_that_is_taken_up_again_has_used_no_row_twice(collector: TableCollector) -> None:
     """Its place is kept with it; the cursor, which stands elsewhere, is put there."""
     one = batches(collector)
-    loop = iter(one)
+    loop = one.as_columns()
     first = ids([next(loop), next(loop)])
     state = json.loads(json.dumps(one.state_dict()))
     next(loop)
-    next(loop)  # after this the process dies, and the model was not saved again
+    next(loop)  # then the process dies, and the model was not saved again
+    loop.close()
 
     again = batches(collector)
     again.load_state_dict(state)
