@@ -746,6 +746,37 @@ def test_a_new_follower_begins_with_what_is_left(collector: Collector) -> None:
     assert follow(storage) == ["0000000008-0000"]
 
 
+def test_a_follower_of_rows_goes_on_and_is_told_what_it_missed(collector: Collector) -> None:
+    """As one of batches: rows that wait to fill a batch have not been read."""
+    storage = collector.storage
+
+    def followed(**options: Any) -> list[int]:
+        view = batch_collection.open(storage)
+        batches = view.follow("a", once=True, **options).to_numpy_batches(
+            5, columns=["value"], drop_remainder=True
+        )
+        return [len(batch["value"]) for batch in batches]
+
+    rows = batch_collection.open(storage).rows
+    assert followed() == [5] * (rows // 5)
+    for minute in range(36, 40):
+        collector.collect(boundary=f"10:{minute}:00")
+    expired(storage, "10:38:00")
+    added = [message(number, "10:39:10") for number in range(13, 23)]
+    collector.collect(*added, boundary="10:40:00")
+
+    assert rows % 5
+    with pytest.raises(ExpiredError, match="has not read all of what was expired"):
+        followed()
+    assert followed(on_expired="skip") == [5, 5]
+    for minute in range(41, 45):
+        collector.collect(boundary=f"10:{minute}:00")
+    expired(storage, "10:43:00")
+    assert followed() == []
+    collector.collect(*(message(n, "10:44:10") for n in range(23, 28)), boundary="10:45:00")
+    assert followed() == [5]
+
+
 @pytest.mark.parametrize("read", range(5))
 def test_a_follower_that_missed_something_is_told(collector: Collector, read: int) -> None:
     """Once, if it agrees to go on with what is left."""
