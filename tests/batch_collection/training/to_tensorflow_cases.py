@@ -310,3 +310,16 @@ def test_tensorflow_follows_a_log(tmp_path: Path) -> None:
     assert [row for _, label in dataset() for row in label.numpy().tolist()] == list(range(30))
     collector.collect((0, numbered(30, 35)))
     assert [label.numpy().tolist() for _, label in dataset()] == [[*range(30, 35)]]
+
+
+def test_keras_fits_a_model_to_features_and_their_label(tmp_path: Path) -> None:
+    """Just what ``to_tf`` returns, in epochs of its own."""
+    x = np.linspace(-1, 1, 64)
+    view = TableCollector.at(tmp_path).collect((0, pa.table({"x": x, "y": 3 * x + 1})))
+    entry = tf.keras.Input((1,), name="x")
+    model = tf.keras.Model({"x": entry}, tf.keras.layers.Dense(1)(entry))
+    model.compile(tf.keras.optimizers.SGD(0.2), "mse")
+
+    fitted = model.fit(view.to_tf(16, label="y", shuffle=1), epochs=30, shuffle=False, verbose=0)
+
+    assert fitted.history["loss"][-1] < 0.01
