@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import Entry, Source
     from pipeline.planning.planner import Asked, Planned, PlanRules
     from transforms.sources.contract import LeasedSource, Terms
-    from transforms.sources.pubsub.releasing import Releasing
     from transforms.sources.pubsub.settings import Pulling, SubscriptionReader
 
 __all__ = ["PullSurvey"]
@@ -29,9 +28,6 @@ REFRESH = timedelta(minutes=5)
 
 _TASK_SECONDS = 20.0
 """For how long a task pulls where nobody pulls between plans."""
-
-_ANSWER_SECONDS = 10.0
-"""For how long the end of ``--once`` waits until what is durable is acknowledged."""
 
 
 @dataclass(slots=True)
@@ -59,8 +55,6 @@ class PullSurvey:
     _first: int | None = None
     _is_begun: bool = False
     _is_empty: bool = False
-    _is_unanswered: bool = False
-    _unanswered_since: float = 0.0
     _collection: str = ""
 
     @property
@@ -76,9 +70,7 @@ class PullSurvey:
     @property
     def is_over(self) -> bool:
         """Whether all that ``--once`` collects has come, where no plan is due."""
-        if not self.is_here:
-            return True
-        return self._is_begun and self._behind_since is None and not self._is_unanswered
+        return not self.is_here or (self._is_begun and self._behind_since is None)
 
     def notes(self, newest: Entry, now: datetime) -> tuple[str, ...]:
         """Return what people should know before it is collected behind the newest entry."""
@@ -129,7 +121,7 @@ class PullSurvey:
         if rules.remembering is not None and retention is not None:
             remembering = rules.remembering._replace(retention=retention)
             rules = replace(rules, remembering=remembering)
-        waits = self._held(newest, now) if self.is_here else self._asked(newest, now)
+        waits = self._held(now) if self.is_here else self._asked(newest, now)
         if waits is None:
             return None
         bounds = self.reader.bounds
@@ -143,15 +135,12 @@ class PullSurvey:
     def release(self, newest: Entry) -> None:  # noqa: ARG002 - the log tells it
         """Let what is durable be acknowledged, if it is held here; workers look for themselves."""
         if self.is_here and self._collection:
-            self._releasing().look(patience=0.0)
+            self._look(self.reader.pulling(self.stream, say))
 
-    def acknowledged(self) -> tuple[str, ...]:
-        """Return the lists of ids for which the source has answered; tasks elsewhere say it."""
-        return self._releasing().acknowledged() if self.is_here else ()
-
-    def _releasing(self) -> Releasing:
-        pulling = self.reader.pulling(self.stream, say)
-        return releasing_of(pulling, self.stream, open_storage(self._collection))
+    def _look(self, pulling: Pulling) -> None:
+        """Look what became of the plans so far: none is worked on while another one is made."""
+        storage = open_storage(self._collection)
+        releasing_of(pulling, self.stream, storage).look(patience=0.0)
 
     def nothing_came(self) -> None:
         """Hear that a plan has brought nothing."""
@@ -166,7 +155,7 @@ class PullSurvey:
         assert self._terms is not None  # noqa: S101 - it was just asked for
         return self._terms
 
-    def _held(self, newest: Entry, now: datetime) -> Waits | None:
+    def _held(self, now: datetime) -> Waits | None:
         """Say what this process holds; None while the source is away."""
         pulling = self.reader.pulling(self.stream, say)
         pulling.keeper.pull(math.inf)
@@ -177,10 +166,7 @@ class PullSurvey:
             return None
         if self._behind_since is not None and pulling.arrivals.are_over(self._behind_since):
             self._behind_since = None
-        releasing = self._releasing()
-        releasing.look(patience=0.0)  # no plan is worked on while another one is made
-        releasing.named(newest)
-        self._await_answers(pulling)
+        self._look(pulling)
         waiting = pulling.keeper.waiting()
         self.lag = waiting.messages
         held = 0.0 if waiting.since is None else pulling.clock() - waiting.since
@@ -190,15 +176,7 @@ class PullSurvey:
             waiting.bytes,
             timedelta(seconds=held),
             is_behind=self._behind_since is not None,
-            is_answered=bool(releasing.acknowledged()),
         )
-
-    def _await_answers(self, pulling: Pulling) -> None:
-        """Note whether acknowledgements of late have no answer yet; ``--once`` waits for those."""
-        now, is_open = pulling.clock(), bool(pulling.keeper.unacknowledged())
-        if not is_open:
-            self._unanswered_since = now
-        self._is_unanswered = is_open and now < self._unanswered_since + _ANSWER_SECONDS
 
     def _asked(self, newest: Entry, now: datetime) -> Waits:
         """Say that tasks have to pull, which they do once a minute, or that ``--once`` is over."""

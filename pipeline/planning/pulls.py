@@ -68,7 +68,6 @@ class Waits(NamedTuple):
         bytes: how many bytes they take.
         age: for how long the oldest is held; where tasks pull, how long ago they last did.
         is_behind: what was published before pulling began may still have to come.
-        is_answered: acknowledgements were answered that the newest entry does not know of.
     """
 
     clock: datetime
@@ -76,7 +75,6 @@ class Waits(NamedTuple):
     bytes: int = 0
     age: timedelta = timedelta(0)
     is_behind: bool = False
-    is_answered: bool = False
 
     @property
     def may_come(self) -> bool:
@@ -163,7 +161,7 @@ def _cause(  # noqa: PLR0911 - a line a cause
         return "held"
     if waits.is_behind:
         return None
-    if (waits.may_come or waits.is_answered) and asked.force:
+    if waits.may_come and asked.force:
         return "once"
     if asked.flush and (waits.may_come or newest.carry):
         return "flush"

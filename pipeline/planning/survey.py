@@ -84,10 +84,6 @@ class Survey:
         """Tell the source how far it is collected."""
         self.source.release(newest)
 
-    def acknowledged(self) -> tuple[str, ...]:
-        """Return what the source has answered for: nothing, of one with addresses."""
-        return ()
-
     def nothing_came(self) -> None:
         """Hear that a plan has read nothing: never, of a source with addresses."""
 

@@ -183,7 +183,6 @@ class TopicCollection:
                     PartitionRead(part.partition, part.start, part.end, lost=part.lost)
                     for part in task.slices
                 ),
-                acknowledged=self.survey.acknowledged(),
             )
             for task in planned.tasks
         )

@@ -55,8 +55,7 @@ def refusal(
 def _nothing(plan: Plan, tasks: Sequence[Report]) -> Failure | None:
     """Refuse an entry of pulls that brought nothing, by which no window is closed, no row moved.
 
-    What the log has already is something: it is counted. So is what was acknowledged at the end of
-    ``--once``, behind which the log would else never hear of it.
+    What the log has already is something: it is counted.
     """
     if plan.remembering is None or plan.boundary != plan.previous_boundary:
         return None
@@ -64,7 +63,6 @@ def _nothing(plan: Plan, tasks: Sequence[Report]) -> Failure | None:
         task.taken
         or task.batches
         or task.repeated
-        or (task.acknowledged and plan.cause == "once")
         or any(read.end > read.start for read in task.reads)
         for task in tasks
     )

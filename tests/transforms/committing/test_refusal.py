@@ -175,8 +175,5 @@ def test_an_entry_that_would_say_nothing_is_not_made() -> None:
     again = replace(nothing, repeated=1)
     for something in (task(1), lost, again, replace(nothing, taken=(waiting,))):
         assert refusal(still, before(), [nothing, something], SCHEMA) is None
-    told = replace(nothing, acknowledged=("ids/x",))
-    assert refusal(still, before(), [told], SCHEMA) is not None
-    assert refusal(replace(still, cause="once"), before(), [told], SCHEMA) is None
     assert refusal(replace(still, boundary=NOON + MINUTE), before(), [nothing], SCHEMA) is None
     assert refusal(replace(still, remembering=None), before(), [nothing], SCHEMA) is None
