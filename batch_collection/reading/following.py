@@ -99,7 +99,8 @@ class Following(Generic[_T]):
                     yield step.item
                     self.reach(step.after)
         finally:
-            self.remember()
+            if self.cursor.is_far:  # a disk has all but that nothing came since
+                self.remember()
 
     @property
     def stub(self) -> int | None:

@@ -206,7 +206,7 @@ def test_status_counts_the_dead_letters_that_still_are(scene: Scene) -> None:
         ("pin", 0, 0),
         ("redrive", 8, 1),
     ]
-    assert "1 dead letters, 0 tombstones, 0 empty, 8 redriven" in run("status", collecting.path)
+    assert "1 dead letter, 0 tombstones, 0 empty, 8 redriven" in run("status", collecting.path)
     scene.check(collecting)
 
 
