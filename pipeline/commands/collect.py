@@ -67,6 +67,7 @@ def _run(options: CollectOptions) -> int:
         return run_on_engine(options, options.engine)
     from pipeline.planning.opening import collect_tasks, open_topics  # noqa: PLC0415
     from pipeline.running.local import LocalDrive  # noqa: PLC0415
+    from transforms.elements.observers import tell  # noqa: PLC0415
 
     places = _places(options)
     with ExitStack() as run:
@@ -82,12 +83,16 @@ def _run(options: CollectOptions) -> int:
         watched(topics)
         run.enter_context(held(places))  # those that are there only now
         names = [stream_name(topic.newest.source) for topic in topics]
-        with open_display(utc_now, names, verbose=options.verbose) as display:
-            process.observers.append(display)
-            drive = LocalDrive(
-                topics, collect_tasks(options), once=options.once, flush=options.flush
-            )
-            return _collect(drive, process.stop, options)
+        try:
+            with open_display(utc_now, names, verbose=options.verbose) as display:
+                process.observers.append(display)
+                drive = LocalDrive(
+                    topics, collect_tasks(options), once=options.once, flush=options.flush
+                )
+                return _collect(drive, process.stop, options)
+        except CollectionError as error:  # told last, below what the display sums up
+            tell(Note(f"error: {error}"))
+            return exit_code(error)
 
 
 @contextmanager
@@ -131,12 +136,8 @@ def _collect(drive: LocalDrive, stop: threading.Event, options: CollectOptions) 
         stop,
         ends=options.once or options.until is not None,
     )
-    try:
-        with stopped_by_signals(stop.set), announced as failures:
-            drive.run()
-    except CollectionError as error:
-        tell(Note(f"error: {error}"))
-        return exit_code(error)
+    with stopped_by_signals(stop.set), announced as failures:
+        drive.run()
     if stop.is_set():
         tell(Note("stopped; the next run goes on from here"))
     for topic in drive.topics:
