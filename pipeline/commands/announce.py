@@ -15,7 +15,7 @@ from pipeline.announcing.contract import UndeliveredError
 from pipeline.announcing.target import FORMS
 from pipeline.options.announcing import configure_target, target_of
 from pipeline.options.config_file import configure as configure_config_file
-from pipeline.options.flags import Flags
+from pipeline.options.flags import Flags, configure_properties
 from pipeline.running.announcer import CURSOR, PATIENCE, Announcer
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
@@ -37,19 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bootstrap_servers", metavar="HOST:PORT,...", help="brokers (required for kafka://TOPIC)"
     )
-    parser.add_argument(
-        "--consumer_config",
-        metavar="FILE",
-        help="file of librdkafka properties, key=value lines (default: none)",
-    )
-    parser.add_argument(
-        "-X",
-        dest="properties",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a librdkafka property, such as those of SASL and TLS; may be repeated",
-    )
+    configure_properties(parser)
     parser.add_argument(
         "--cursor",
         metavar="NAME",

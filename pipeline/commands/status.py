@@ -15,7 +15,7 @@ from batch_collection.inspection.status import status
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_duration
 from pipeline.options.config_file import configure as configure_config_file
-from pipeline.options.flags import Flags
+from pipeline.options.flags import Flags, configure_properties
 from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.wording import (
@@ -63,19 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT,...",
         help="brokers, to show the lag (default: it is not shown)",
     )
-    parser.add_argument(
-        "--consumer_config",
-        metavar="FILE",
-        help="file of librdkafka properties, key=value lines (default: none)",
-    )
-    parser.add_argument(
-        "-X",
-        dest="properties",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a librdkafka property, such as those of SASL and TLS; may be repeated",
-    )
+    configure_properties(parser)
     configure_config_file(parser)
 
 

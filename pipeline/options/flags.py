@@ -23,6 +23,7 @@ __all__ = [
     "EXACTNESS",
     "Flags",
     "Parser",
+    "configure_properties",
     "local_path",
     "normalised",
     "properties",
@@ -217,6 +218,23 @@ class Flags:
         """
         if self.errors:
             raise CollectionError(*self.errors)
+
+
+def configure_properties(group: argparse._ActionsContainer) -> None:
+    """Declare what ``Flags.properties`` reads."""
+    group.add_argument(
+        "--consumer_config",
+        metavar="FILE",
+        help="file of librdkafka properties, key=value lines (default: none)",
+    )
+    group.add_argument(
+        "-X",
+        dest="properties",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a librdkafka property, such as those of SASL and TLS; may be repeated",
+    )
 
 
 def local_path(text: str, flag: str) -> Path:
