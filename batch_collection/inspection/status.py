@@ -188,9 +188,14 @@ class Status:
     lag_unknown: str | None = None
     ids: IdsStatus | None = None
 
+    def plain(self) -> dict[str, Any]:
+        """Return JSON values; instants are RFC 3339, durations seconds."""
+        found: dict[str, Any] = _plain(self)
+        return found
+
     def to_json(self) -> str:
-        """Return one JSON object; instants are RFC 3339, durations seconds."""
-        return json.dumps(_plain(self), indent=1)
+        """Return them as one JSON object."""
+        return json.dumps(self.plain(), indent=1)
 
 
 def status(

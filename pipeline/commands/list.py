@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 def _as_json(name: str, found: Status | CollectionError) -> str:
     if isinstance(found, CollectionError):
         return json.dumps({"name": name, "error": str(found)})
-    return json.dumps({"name": name, **json.loads(found.to_json())})
+    return json.dumps({"name": name, **found.plain()})
 
 
 def _table(found: Mapping[str, Status | CollectionError], now: datetime) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -74,7 +73,7 @@ class CollectionView:
         self.newest: Entry | None = None
         self.sums = Sums()
         self._recent: deque[Entry] = deque(maxlen=_ENTRIES)
-        self._status: str | None = None
+        self._status: dict[str, Any] | None = None
         self._lock = threading.Lock()
 
     def refresh(self) -> None:
@@ -126,13 +125,13 @@ class CollectionView:
             CollectionError: the log can't be read.
         """
         self.refresh()
-        text = self._status
-        if text is None and self.newest is not None:
-            text = self._status = status(self.storage, _CYCLES).to_json()
+        found = self._status
+        if found is None and self.newest is not None:
+            found = self._status = status(self.storage, _CYCLES).plain()
         return {
             "name": self.name,
             "lag": self.lag(),
-            "status": None if text is None else json.loads(text),
+            "status": found,
             "windows": [_plain(window, self.newest) for window in self.windows()],
         }
 
