@@ -33,8 +33,8 @@ def exposed(root: Path) -> dict[str, str]:
     assert entry is not None
     view = CollectionView("sensor", collector.storage, lambda _: entry, lambda: 1)
     served = Served(lambda: [view])
-    metrics = RunMetrics(served.registry, lambda _: "sensor")
-    metrics(CycleCommitted("/data/orders", entry, left=0, took=timedelta(seconds=1)))
+    metrics = RunMetrics(served.registry)
+    metrics(CycleCommitted("/data/sensor", entry, left=0, took=timedelta(seconds=1)))
     metrics(Away("sensor", "no answer", is_of_source=True))
     text = generate_latest(served.registry).decode()
     families = text_string_to_metric_families(text)

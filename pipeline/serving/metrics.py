@@ -10,12 +10,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from batch_collection.errors import CollectionError
-from batch_collection.windows import microseconds, utc_now
+from batch_collection.windows import utc_now
 from transforms.process.events import Away, CycleCommitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from prometheus_client.core import Metric
 
@@ -106,11 +105,11 @@ def _gauges(views: Sequence[CollectionView]) -> Iterator[Metric]:
         "cycle": ("The newest entry of the log.", lambda _, entry: entry.cycle),
         "committed_seconds": (
             "When the newest entry was committed, in seconds since 1970.",
-            lambda _, entry: _seconds(entry.committed_at),
+            lambda _, entry: entry.committed_at.timestamp(),
         ),
         "closed_through_seconds": (
             "All windows that end by this instant are closed, in seconds since 1970.",
-            lambda _, entry: None if entry.boundary is None else _seconds(entry.boundary),
+            lambda _, entry: None if entry.boundary is None else entry.boundary.timestamp(),
         ),
         "carry_rows": (
             "Rows that are durable and wait for their batch.",
@@ -134,16 +133,11 @@ def _gauges(views: Sequence[CollectionView]) -> Iterator[Metric]:
         yield family
 
 
-def _seconds(instant: datetime) -> float:
-    return microseconds(instant) / 1e6
-
-
 class RunMetrics:
     """An observer: what only the run itself knows, from its start on."""
 
-    def __init__(self, registry: CollectorRegistry, name_of: Callable[[Entry], str]) -> None:
-        """Register them; ``name_of`` gives the name of an entry's collection."""
-        self._name_of = name_of
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register them."""
         self._visible = Histogram(
             f"{_PREFIX}window_visible_seconds",
             "From the end of a window until its first rows in time are visible.",
@@ -169,7 +163,7 @@ class RunMetrics:
         """Take an event."""
         match event:
             case CycleCommitted() if not event.entry.is_maintenance:
-                name, now = self._name_of(event.entry), utc_now()
+                name, now = event.collection.rpartition("/")[2], utc_now()
                 self._cycles.labels(name).observe(event.took.total_seconds())
                 for pane in event.entry.panes:
                     if pane.timing == "on_time" and pane.rows:

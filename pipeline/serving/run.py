@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from batch_collection.log.entry import Entry
     from pipeline.planning.topic import TopicCollection
     from transforms.process.events import Event
 
@@ -28,21 +27,16 @@ class Watched:
     def __init__(self, interval: timedelta) -> None:
         """Begin before the source has answered; a cycle may take two intervals, or two minutes."""
         self._views: tuple[CollectionView, ...] = ()
-        self._names: dict[str, str] = {}
         self._health = Health(max(2 * interval.total_seconds(), _LEAST_PATIENCE))
         self.served = Served(
             lambda: self._views, self._health.reasons, lambda: tuple(self._health.troubles)
         )
-        self._metrics = RunMetrics(self.served.registry, self._name_of)
+        self._metrics = RunMetrics(self.served.registry)
 
     def begin(self, topics: Sequence[TopicCollection]) -> None:
         """Hear that the source has answered, and what is collected."""
         self._views = tuple(map(_view_of, topics))
-        self._names = {topic.newest.source.topic: topic.name for topic in topics}
         self._health.started()
-
-    def _name_of(self, entry: Entry) -> str:
-        return self._names.get(entry.source.topic, entry.source.topic)
 
     def __call__(self, event: Event) -> None:
         """Take an event."""

@@ -105,11 +105,11 @@ def test_open_metrics_are_given_to_who_asks(view: CollectionView) -> None:
 def test_a_run_counts_its_cycles_and_how_long_windows_took(view: CollectionView) -> None:
     """From its own events; what a command has committed is no cycle."""
     served = Served(lambda: [view])
-    metrics = RunMetrics(served.registry, lambda _: "sensor")
+    metrics = RunMetrics(served.registry)
     collector = Collector(view.storage)
     collector.newest = view._look(None)  # noqa: SLF001 - whoever collects has it
     entry = collector.collect(message(5, "10:33:00"), boundary="10:34:00")
-    metrics(CycleCommitted("/data/orders", entry, left=0, took=timedelta(seconds=2)))
+    metrics(CycleCommitted("/data/sensor", entry, left=0, took=timedelta(seconds=2)))
     metrics(Away("sensor", "no answer", is_of_source=True))
     with serving("127.0.0.1", 0, served) as url:
         values = samples(ask(url, "/metrics").text)
