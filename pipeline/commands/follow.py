@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     start = flags.choice("start", ("earliest", "latest"))
     on_expired = flags.choice("on_expired", ("fail", "skip"))
     flags.done()
-    process = load_function("process", args.process) if args.process else _print_line
+    process = load_function("process", args.process) if args.process else _Lines()
     stop = threading.Event()
     batches = open_collection(args.path).follow(
         args.cursor,
@@ -126,14 +126,22 @@ def _told(error: Exception, batch: Batch, args: argparse.Namespace) -> list[str]
     ]
 
 
-def _timing(batch: Batch) -> str:
-    """Say when a batch was written; the rest of an open window was not early, but flushed."""
-    with suppress(CollectionError):  # its entry was expired meanwhile
-        if batch.timing == "early" and read_entry(batch.storage, batch.cycle).cause == "flush":
-            return "flushed"
-    return batch.timing
+class _Lines:
+    """Prints a line a batch; an entry has many of them, and is looked at once."""
 
+    def __init__(self) -> None:
+        self._cycle, self._cause = -1, ""
 
-def _print_line(batch: Batch) -> None:
-    window = f"{batch.window_start:%Y-%m-%d %H:%M:%S}  {_timing(batch):<7}"
-    say(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}")
+    def __call__(self, batch: Batch) -> None:
+        window = f"{batch.window_start:%Y-%m-%d %H:%M:%S}  {self._timing(batch):<7}"
+        say(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}")
+
+    def _timing(self, batch: Batch) -> str:
+        """Say when a batch was written; the rest of an open window was not early, but flushed."""
+        if batch.timing != "early":
+            return batch.timing
+        if batch.cycle != self._cycle:
+            self._cycle, self._cause = batch.cycle, ""
+            with suppress(CollectionError):  # its entry was expired meanwhile
+                self._cause = read_entry(batch.storage, batch.cycle).cause
+        return "flushed" if self._cause == "flush" else batch.timing
