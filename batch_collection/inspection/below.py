@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batch_collection.log.entries import newest_cycle
+from batch_collection.log.entries import is_collection
 from batch_collection.storage.opening import open_storage
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def collections_below(uri: str) -> dict[str, Storage]:
         StorageError: the directory can't be listed.
     """
     root = open_storage(uri)
-    if newest_cycle(root) is not None:
+    if is_collection(root):
         return {root.uri.rstrip("/").rpartition("/")[2]: root}
     found = {name: open_storage(f"{root.uri}/{name}") for name in sorted(root.folders())}
-    return {name: each for name, each in found.items() if newest_cycle(each) is not None}
+    return {name: each for name, each in found.items() if is_collection(each)}

@@ -28,6 +28,7 @@ __all__ = [
     "append_entry",
     "create_entry",
     "digest",
+    "is_collection",
     "links_since",
     "newest_cycle",
     "newest_entry",
@@ -331,10 +332,11 @@ _MOST_LOOKS = 100  # among folders, for a collection
 def no_collection(storage: Storage) -> LogError:
     """Return the error that says so, and names those one folder below, where users forget to go."""
     below = (f"{storage.uri}/{name}" for name in sorted(islice(storage.folders(), _MOST_LOOKS)))
-    logs = [uri for uri in below if _is_collection(open_storage(uri))][:3]
+    logs = [uri for uri in below if is_collection(open_storage(uri))][:3]
     others = f"; did you mean {' or '.join(logs)}?" if logs else ""
     return LogError(f"no collection in {storage.uri}: it has no {entry_path(0)}{others}")
 
 
-def _is_collection(storage: Storage) -> bool:
+def is_collection(storage: Storage) -> bool:
+    """Tell whether there is a log: its first entry, or what it was folded into."""
     return storage.size(entry_path(0)) is not None or newest_stub(storage) is not None
