@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,9 +36,7 @@ def _bytes_of(array: Any) -> npt.NDArray[np.int64]:
         offsets = array.offsets.to_numpy()
         return np.where(_valid(array), ends[offsets[1:]] - ends[offsets[:-1]], 0)
     if is_.is_string(array.type) or is_.is_binary(array.type):
-        offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset :]
-        lengths = np.diff(offsets[: len(array) + 1]).astype(np.int64)
-        return np.where(_valid(array), lengths, 0)
+        return pc.binary_length(array).fill_null(0).to_numpy().astype(np.int64)
     if is_.is_null(array.type):
         return np.zeros(len(array), np.int64)
     return np.where(_valid(array), max(array.type.bit_width // 8, 1), 0)

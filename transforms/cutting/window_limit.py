@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from batch_collection.windows import microseconds
 from transforms.cutting.row_bytes import fitting, row_bytes
+from transforms.elements.partitions import run_starts
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -93,7 +94,7 @@ class WindowLimit:
 def _windows(rows: pa.Table, interval: timedelta) -> tuple[list[int], list[int]]:
     """Return the windows of rows, by their number since the epoch, and where each comes first."""
     numbers = rows.column("row_time").to_numpy() // microseconds(interval)
-    changes = np.concatenate(([0], np.flatnonzero(np.diff(numbers)) + 1))
+    changes = run_starts(numbers)
     found, first = np.unique(numbers[changes], return_index=True)
     return found.tolist(), changes[first].tolist()
 
