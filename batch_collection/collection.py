@@ -561,8 +561,8 @@ class Collection:
         return batches_in(self._storage, self._listing())
 
     def _in_order(self) -> tuple[Batch, ...]:
-        order = lambda one: (one.window_start, one.cycle, one.number)  # noqa: E731
-        return tuple(sorted(self._batches(), key=order))
+        batches = self._batches()
+        return tuple(sorted(batches, key=lambda one: (one.window_start, one.cycle, one.number)))
 
     @property
     def _is_part(self) -> bool:

@@ -112,10 +112,9 @@ class RowSequence:
         typed = found or outlines(snapshot(), known)
         types = {**newest.dropped, **newest.schema}
         together = unified((outline.schema for outline in typed), types)
-        if not typed:
-            columns = {each.name: each.type for each in to_arrow(newest.schema)}
-            together = Unified(columns, payload=frozenset(columns))
         logged = {each.name: each.type for each in to_arrow(newest.schema)}
+        if not typed:
+            together = Unified(logged, payload=frozenset(logged))
         nameable = replace(together, fields={**logged, **together.fields})
         return cls(batches, found, sides, together, Condition.of(filters, nameable, where))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from batch_collection.reading.row_sequence import RowSequence
     from batch_collection.training.arrays import Arrays, Spec
-    from batch_collection.training.batches import BatchRules
+    from batch_collection.training.batches import BatchRules, Columns
     from batch_collection.training.followed import FollowedBatches
 
 __all__ = ["followed_dataset", "tensorflow_dataset"]
@@ -67,14 +67,10 @@ def tensorflow_dataset(
         batches.skip(skip)
 
     def made() -> Iterator[Any]:
-        for batch in batches.in_groups(several):
-            values = {name: _value(each, arrays.specs[name]) for name, each in batch.items()}
-            yield arrays.labelled(values)
+        return (_handed(batch, arrays) for batch in batches.in_groups(several))
 
     rows = None if several > 1 or not rules.drop_remainder else size
-    signature = arrays.labelled(
-        {name: _signature(spec, rows) for name, spec in arrays.specs.items()}
-    )
+    signature = _signatures(arrays, rows)
     dataset = tf.data.Dataset.from_generator(made, output_signature=signature)
     if several > 1:
         if rules.repeat == 1 and state is None:  # one epoch, or no batch may reach over its end
@@ -102,12 +98,21 @@ def followed_dataset(batches: FollowedBatches) -> tf.data.Dataset:
     arrays = batches.arrays
 
     def made() -> Iterator[Any]:
-        for batch in batches.as_columns():
-            values = {name: _value(each, arrays.specs[name]) for name, each in batch.items()}
-            yield arrays.labelled(values)
+        return (_handed(batch, arrays) for batch in batches.as_columns())
 
-    signature = {name: _signature(spec, None) for name, spec in arrays.specs.items()}
-    return tf.data.Dataset.from_generator(made, output_signature=arrays.labelled(signature))
+    return tf.data.Dataset.from_generator(made, output_signature=_signatures(arrays, None))
+
+
+def _handed(batch: Columns, arrays: Arrays) -> Any:
+    """Return a batch as TensorFlow takes it, its label apart."""
+    return arrays.labelled(
+        {name: _value(column, arrays.specs[name]) for name, column in batch.items()}
+    )
+
+
+def _signatures(arrays: Arrays, rows: int | None) -> Any:
+    """Return what ``_handed`` gives; ``rows`` None: any number of them."""
+    return arrays.labelled({name: _signature(spec, rows) for name, spec in arrays.specs.items()})
 
 
 def _signature(spec: Spec, rows: int | None) -> Any:
