@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from batch_collection.errors import CollectionError
 from pipeline.announcing.command import Command
-from pipeline.announcing.webhook import Webhook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +49,8 @@ class Target:
             CollectionError: there can be no such target.
         """
         if self.text.startswith(("https:", "http:")):
+            from pipeline.announcing.webhook import Webhook  # noqa: PLC0415 - loads an HTTP client
+
             return Webhook(self.text, self.secret)
         if self.secret is not None:
             message = "only what is posted to https:// is signed; leave the secret out"

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from batch_collection.errors import CollectionError
 from pipeline.announcing.target import FORMS, Target
-from pipeline.announcing.webhook import parsed_secret
 from pipeline.options.flags import local_path, read_text, warn_if_others_read
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ def target_of(
 
 
 def _secret(flags: Flags, flag: str, path: str) -> bytes | None:
+    from pipeline.announcing.webhook import parsed_secret  # noqa: PLC0415 - loads an HTTP client
+
     try:
         secret = parsed_secret(read_text(path, f"--{flag}"))
         warn_if_others_read(local_path(path, f"--{flag}"), f"--{flag}")
