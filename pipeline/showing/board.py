@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from batch_collection.errors import printable
+from batch_collection.log.sums import Sums
 from pipeline.showing.columns import Column, Columns, Part, cut, flowed, width_of, wrapped
 from pipeline.showing.wording import counted, stream_name
 from transforms.process.events import Away, Back, CycleCommitted, GivenUp, Note
@@ -45,24 +46,15 @@ class Totals:
 
     cycles: int = 0
     shown: int = 0
-    messages: int = 0
-    rows: int = 0
-    files: int = 0
-    dead_letters: int = 0
-    lost: int = 0
+    sums: Sums = Sums()  # noqa: RUF009 - it is a tuple
     waiting: dict[str, int] = field(default_factory=dict)
 
     def add(self, event: CycleCommitted) -> None:
         """Add a cycle."""
-        entry = event.entry
         self.cycles += 1
         self.shown += not is_idle(event)
-        self.messages += sum(part.messages for part in entry.reads)
-        self.rows += sum(file.rows for file in entry.files)
-        self.files += len(entry.files)
-        self.dead_letters += _dead_letters(entry)
-        self.lost += _lost(entry)
-        self.waiting[event.collection] = sum(file.rows for file in entry.carry)
+        self.sums = Sums.total([self.sums, Sums.of(event.entry)])
+        self.waiting[event.collection] = sum(file.rows for file in event.entry.carry)
 
 
 @dataclass(slots=True)
@@ -97,18 +89,18 @@ class Board:
 
     def total(self, room: int | None = None) -> list[Line]:
         """Sum the run up; nothing where its only cycle has said the same."""
-        totals = self.totals
+        totals, sums = self.totals, self.totals.sums
         if not totals.cycles or totals.cycles == totals.shown == 1:
             return []
         cells = {
             "time": f"{self.clock():%H:%M:%S}",
             "topic": "in all",
-            "messages": _number(totals.messages, "message"),
-            "rows": _number(totals.rows, "row"),
-            "files": _number(totals.files, "file"),
+            "messages": _number(sums.messages, "message"),
+            "rows": _number(sums.rows, "row"),
+            "files": _number(sums.files, "file"),
             "waiting": f"{sum(totals.waiting.values()):,} waiting",
         }
-        tail = _alarms(totals.dead_letters, totals.lost)
+        tail = _alarms(sums.dead_letters, sums.lost)
         return self._row(cells, [Part(text, is_alarm=True) for text in tail], room)
 
     def _row(self, cells: Mapping[str, str], tail: Sequence[Part], room: int | None) -> list[Line]:
@@ -174,21 +166,20 @@ def is_cycle(event: Event) -> bool:
 
 def is_idle(event: CycleCommitted) -> bool:
     """Tell whether a cycle has read and written nothing, as most of a quiet topic do."""
-    entry = event.entry
-    did = sum(part.messages + part.lost for part in entry.reads) + len(entry.files)
-    return not did and not event.left and not entry.dead_letters
+    sums = Sums.of(event.entry)
+    return not any((sums.messages, sums.lost, sums.files, sums.dead_letters, event.left))
 
 
 def _cells(event: CycleCommitted) -> dict[str, str]:
     """Return what each cycle says of itself, by its column."""
-    entry = event.entry
+    entry, sums = event.entry, Sums.of(event.entry)
     return {
         "time": f"{entry.committed_at:%H:%M:%S}",
         "topic": printable(stream_name(entry.source)),
         "cycle": f"cycle {entry.cycle}",
-        "messages": _number(sum(part.messages for part in entry.reads), "message"),
-        "rows": _number(sum(file.rows for file in entry.files), "row"),
-        "files": _number(len(entry.files), "file"),
+        "messages": _number(sums.messages, "message"),
+        "rows": _number(sums.rows, "row"),
+        "files": _number(sums.files, "file"),
         "waiting": f"{sum(file.rows for file in entry.carry):,} waiting",
         "windows": _windows(entry),
         "took": f"{event.took.total_seconds():.1f} s",
@@ -219,12 +210,11 @@ def _instant(instant: datetime, entry: Entry) -> str:
 
 def _tail(event: CycleCommitted) -> list[Part]:
     """Return what few cycles say of themselves, most of it bad news."""
-    entry = event.entry
-    late = sum(pane.rows for pane in entry.panes if pane.timing == "late")
+    sums = Sums.of(event.entry)
+    late, dead = sums.late_rows, sums.dead_letters
     tail = [Part(f"{counted(late, 'late row')}")] if late else []
     tail += [Part(f"{event.left:,} behind")] if event.left else []
-    dead, lost = _dead_letters(entry), _lost(entry)
-    tail += [Part(text, is_alarm=True) for text in _alarms(0, lost)]
+    tail += [Part(text, is_alarm=True) for text in _alarms(0, sums.lost)]
     if dead:
         mostly = "mostly " if dead > 1 else ""
         what = printable(event.reason.partition("; ")[0])  # behind it is what to do, at length
@@ -249,14 +239,6 @@ def _giving_way(tail: Sequence[Part], room: int) -> list[Part]:
 def _alarms(dead_letters: int, lost: int) -> list[str]:
     texts = [counted(dead_letters, "dead letter")] if dead_letters else []
     return texts + ([f"{counted(lost, 'message')} lost"] if lost else [])
-
-
-def _dead_letters(entry: Entry) -> int:
-    return sum(file.messages for file in entry.dead_letters)
-
-
-def _lost(entry: Entry) -> int:
-    return sum(part.lost for part in entry.reads)
 
 
 def _nearest(uri: str) -> str:

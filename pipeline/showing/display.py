@@ -109,9 +109,9 @@ class Progress:
         """Write it in so many columns; what is least needed has no room first."""
         parts = [Part(text) for text in self._parts()]
         if totals.cycles:
-            parts.append(Part(f"in all {counted(totals.rows, 'row')}"))
-        if totals.dead_letters:
-            parts.append(Part(counted(totals.dead_letters, "dead letter"), is_alarm=True))
+            parts.append(Part(f"in all {counted(totals.sums.rows, 'row')}"))
+        if totals.sums.dead_letters:
+            parts.append(Part(counted(totals.sums.dead_letters, "dead letter"), is_alarm=True))
         return next(flowed(parts, room))
 
     def _parts(self) -> list[str]:

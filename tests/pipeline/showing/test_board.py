@@ -56,7 +56,7 @@ def cycle(  # noqa: PLR0913 - each is one thing that a line says
     entry = replace(
         first_entry(cycle=number, cause="interval", source=Source("kafka", topic)),
         committed_at=at("10:30:02"),
-        reads=(PartitionRead(0, 0, messages, messages=messages, lost=lost),),
+        reads=(PartitionRead(0, 0, messages, messages=messages, dead_letters=dead, lost=lost),),
         panes=(pane,) if rows else (),
         carry=(CarryFile("carry/x", at("10:30:00"), waiting, 0, 1, ""),) if waiting else (),
         dead_letters=(DeadLetterFile("dead_letters/x", "", dead, 1, ""),) if dead else (),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from batch_collection.log.sums import Sums
 from pipeline.showing.board import Totals
 from pipeline.showing.display import LineDisplay, Progress, open_display
 from tests.builders import at
@@ -251,7 +252,7 @@ def test_the_moving_line_says_how_it_goes_and_what_comes_next() -> None:
     progress(MessagesRead("/data/orders", 500))
     progress(FileStaged("/data/orders", rows=5, bytes=9, is_late=False))
     now += timedelta(seconds=2)
-    totals.cycles, totals.rows, totals.dead_letters = 3, 12_345, 2
+    totals.cycles, totals.sums = 3, Sums(rows=12_345, dead_letters=2)
     told = "500 of 2,000 messages (25%)  250/s  1 file"
     assert text_of(progress, totals) == f"{told}  in all 12,345 rows  2 dead letters"
     assert text_of(progress, totals, 50) == told
