@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from batch_collection.collection import Collection
     from batch_collection.storage.contract import Storage
 
-__all__ = ["FIRST", "MINUTE", "TableCollector", "numbered"]
+__all__ = ["FIRST", "MINUTE", "TableCollector", "ids", "numbered"]
 
 FIRST = datetime(2026, 11, 22, 10, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -107,5 +107,11 @@ class TableCollector:
 
 def numbered(start: int, stop: int) -> pa.Table:
     """Return rows ``id`` from ``start`` to ``stop``, and a device of seven each."""
-    ids = range(start, stop)
-    return pa.table({"id": pa.array(ids, pa.int64()), "device": [f"d{i % 7}" for i in ids]})
+    numbers = range(start, stop)
+    return pa.table({"id": pa.array(numbers, pa.int64()), "device": [f"d{i % 7}" for i in numbers]})
+
+
+def ids(view: Collection) -> list[int]:
+    """Return the ids of all rows, in order."""
+    found: list[int] = view.to_arrow(["id"]).column(0).to_pylist()
+    return found

@@ -20,9 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import batch_collection
 from batch_collection.errors import CollectionError, StorageError
-from tests.tables import TableCollector, numbered
+from tests.tables import TableCollector, ids, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,18 +39,6 @@ def collector(tmp_path: Path) -> TableCollector:
     collector.collect((1, numbered(20, 40)), (0, numbered(0, 20)))
     collector.collect((2, numbered(40, 60)), (0, numbered(60, 70)), closed=2)
     return collector
-
-
-@pytest.fixture
-def view(collector: TableCollector) -> Collection:
-    """Return what there is."""
-    return batch_collection.open(collector.storage)
-
-
-def ids(view: Collection) -> list[int]:
-    """Return the ids of all rows, in order."""
-    found: list[int] = view.to_arrow(["id"]).column(0).to_pylist()
-    return found
 
 
 def in_batches(view: Collection, **options: Any) -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 import batch_collection
 from batch_collection.errors import CollectionError, LogError
 from batch_collection.publishing.publish import publish
-from tests.tables import TableCollector, numbered
+from tests.tables import TableCollector, ids, numbered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,18 +29,6 @@ def collector(tmp_path: Path) -> TableCollector:
     collector.collect((1, numbered(10, 20)), (0, numbered(0, 10)))
     collector.collect((2, numbered(20, 30)), (0, numbered(30, 33)), closed=2)
     return collector
-
-
-@pytest.fixture
-def view(collector: TableCollector) -> Collection:
-    """Return what there is."""
-    return batch_collection.open(collector.storage)
-
-
-def ids(view: Collection) -> list[int]:
-    """Return the ids of all rows, in order."""
-    found: list[int] = view.to_arrow(["id"]).column(0).to_pylist()
-    return found
 
 
 FIRST, SECOND, THIRD = [*range(10), 30, 31, 32], [*range(10, 20)], [*range(20, 30)]
