@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from batch_collection.errors import CollectionError
 from pipeline.options.engine import DATAFLOW_RUNNER, DIRECT_RUNNER
 from pipeline.options.flags import properties
 from transforms.sources.kafka.config import SECRET_VERSION, ConsumerConfig, is_secret
-from transforms.sources.kafka.reader_name import READERS, ReaderName, is_built
+from transforms.sources.kafka.reader_name import READERS, is_built
 from transforms.sources.kafka.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipeline.options.flags import Flags
+    from transforms.sources.kafka.reader_name import ReaderName
 
 __all__ = ["KIND", "check", "configure", "is_asked_for"]
 
@@ -59,7 +60,6 @@ def configure(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--reader",
-        choices=READERS,
         metavar="|".join(READERS),
         default=READERS[0],
         help="how messages are taken from librdkafka: columnar is compiled when this is installed, "
@@ -81,7 +81,7 @@ def check(flags: Flags) -> KafkaSettings:
     group_id = flags.args.group_id
     group = {"group.id": group_id} if group_id else {}
     fixed = {**group, "bootstrap.servers": servers}
-    reader: ReaderName = flags.args.reader
+    reader = cast("ReaderName", flags.choice("reader", READERS))
     if flags.args.runner == DIRECT_RUNNER:
         flags.check(
             reader != "columnar" or is_built(),
