@@ -30,6 +30,7 @@ __all__ = [
     "digest",
     "is_collection",
     "links_since",
+    "newest_again",
     "newest_cycle",
     "newest_entry",
     "newest_seen",
@@ -242,6 +243,16 @@ def newest_entry(storage: Storage, hint: int = 0) -> Entry | None:
     """Return the newest entry, None if the log is empty."""
     cycle = newest_cycle(storage, hint)
     return None if cycle is None else read_entry(storage, cycle)
+
+
+def newest_again(storage: Storage, known: Entry | None) -> Entry | None:
+    """Return the newest entry, looked for behind one that is known, which is not read again."""
+    if known is None:
+        return newest_entry(storage)
+    cycle = newest_cycle(storage, known.cycle)
+    if cycle is None:
+        return None
+    return known if cycle == known.cycle else read_entry(storage, cycle)
 
 
 def read_entries(storage: Storage, first: int, last: int) -> Iterator[Entry]:

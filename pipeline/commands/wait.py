@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_collection.announcing.closing import Window, newest_manifest, visible_boundary
-from batch_collection.log.entries import newest_entry, no_collection
+from batch_collection.log.entries import newest_again, no_collection
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant, window_start
 from pipeline.options.flags import Flags
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     newest: Entry | None = None
     with said_meanwhile(f"waiting for {storage.uri} ..."):
         while True:
-            newest = newest_entry(storage, 0 if newest is None else newest.cycle)
+            newest = newest_again(storage, newest)
             if newest is not None and (line := wanted.found(storage, newest)) is not None:
                 break
             left = deadline - time.monotonic()

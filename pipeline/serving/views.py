@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_collection.checkpoints.totals import summed
 from batch_collection.inspection.status import status
-from batch_collection.log.entries import newest_entry, read_entries, read_since
+from batch_collection.log.entries import newest_again, read_entries, read_since
 from batch_collection.log.expiry import first_kept, undisturbed
 from batch_collection.log.sums import Sums
 from batch_collection.windows import format_instant
@@ -150,8 +150,4 @@ def _plain(window: WindowView, newest: Entry | None) -> dict[str, Any]:
 
 def logged(name: str, storage: Storage) -> CollectionView:
     """Return the view of a collection that others write: its log is looked at each time."""
-
-    def look(known: Entry | None) -> Entry | None:
-        return newest_entry(storage, 0 if known is None else known.cycle)
-
-    return CollectionView(name, storage, look)
+    return CollectionView(name, storage, partial(newest_again, storage))
