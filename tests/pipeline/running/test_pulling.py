@@ -217,10 +217,7 @@ def test_what_was_committed_but_not_acknowledged_is_known_when_it_comes_again(
     pulls: Pulls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crash between both, or answers that are lost: no row is made twice."""
-    pulls.publish(*range(5))
-    with monkeypatch.context() as patch:
-        patch.setattr(MemorySource, "acknowledge", lost)
-        pulls.once()
+    collect_unheard(pulls, monkeypatch)
     assert not pulls.stream.acknowledged
     (named,) = entries_of(pulls.path)[-1].ids
     assert (named.ids, named.acknowledged) == (5, False)
@@ -236,10 +233,7 @@ def test_a_cycle_that_brings_only_what_came_before_says_so(
     pulls: Pulls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What came again is counted, and acknowledged at last."""
-    pulls.publish(*range(5))
-    with monkeypatch.context() as patch:
-        patch.setattr(MemorySource, "acknowledge", lost)
-        pulls.once()
+    collect_unheard(pulls, monkeypatch)
     pulls.stream.clock.seconds += 500
     pulls.once()
     assert_all(pulls, 5)
@@ -248,6 +242,14 @@ def test_a_cycle_that_brings_only_what_came_before_says_so(
     found = status(LocalStorage(str(pulls.path))).ids
     assert found is not None
     assert (found.kept, found.repeated) == (5, 5)
+
+
+def collect_unheard(pulls: Pulls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collect five messages, of which no acknowledgement is answered."""
+    pulls.publish(*range(5))
+    with monkeypatch.context() as patch:
+        patch.setattr(MemorySource, "acknowledge", lost)
+        pulls.once()
 
 
 def lost(source: MemorySource, leases: Sequence[str]) -> list[str]:
