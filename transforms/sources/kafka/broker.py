@@ -33,7 +33,9 @@ __all__ = ["Broker", "TopicInfo"]
 
 
 _REQUEST_SECONDS = 10.0
-_FIRST_SECONDS = 3.0  # for what is asked again if the answer doesn't come
+# One try each for what is asked again. An error of one leader may follow a first try that a client
+# which only just began let pass unanswered.
+_LOOK_UPS = (3.0, 3.0, _REQUEST_SECONDS)
 _LAST_SECONDS = 1.0  # of a process that is asked to stop
 # One try each, so that a refused login shows early. One that is silent may only be busy, or far
 # away, and TLS and a login take some answers: it has ten seconds. Where no broker can be connected
@@ -228,17 +230,15 @@ class Broker:
 
         librdkafka's ListOffsets goes on asking the old leader, also one that is no more.
         """
-        try:
-            return self._look_up(name, partitions, specs, _FIRST_SECONDS)
-        except SourceError:
-            if self._log.refused:
-                raise
-        self._check_leaders(name, partitions)
-        try:
-            return self._look_up(name, partitions, specs, _REQUEST_SECONDS)
-        except SourceError:
+        for seconds in _LOOK_UPS:
+            try:
+                return self._look_up(name, partitions, specs, seconds)
+            except SourceError as error:
+                failure = error
+            if self._log.refused or current().stop.is_set():
+                break
             self._check_leaders(name, partitions)
-            raise
+        raise failure
 
     def _check_leaders(self, name: str, partitions: tuple[int, ...]) -> None:
         topic = self._metadata().topics.get(name)
