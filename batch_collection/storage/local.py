@@ -356,9 +356,10 @@ def _make_folders(folder: Path) -> None:
         return
     _make_folders(folder.parent)
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
     except FileExistsError as error:  # not to be taken for a lost create
-        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder") from error
+        if not stat.S_ISDIR(folder.stat().st_mode):  # not found: somebody has just removed it
+            raise NotADirectoryError(errno.ENOTDIR, f"{folder} is no folder") from error
     with contextlib.suppress(FileNotFoundError):
         sync_folder(str(folder.parent))
 

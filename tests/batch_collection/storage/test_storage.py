@@ -183,6 +183,24 @@ def test_a_file_where_a_folder_should_be_is_not_taken_for_a_lost_create(tmp_path
         storage.create("log/0.json", b"entry")
 
 
+def test_a_folder_that_others_make_and_remove_meanwhile_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Making it says that it is there, and then it is not."""
+    make, tries = os.mkdir, list[str]()
+
+    def make_second(path: Any, *mode: int) -> None:
+        tries.append(str(path))
+        if len(tries) == 1:
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+        make(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", make_second)
+    LocalStorage(str(tmp_path)).create("log/0.json", b"entry")
+    assert tries[0] == tries[1]
+    assert (tmp_path / "log" / "0.json").read_bytes() == b"entry"
+
+
 def test_moving_leaves_no_empty_folder(storage: LocalStorage) -> None:
     """One folder a cycle would add up."""
     storage.write("staging/1/a").close()

@@ -222,7 +222,8 @@ def test_a_pipe_has_one_line_an_event_and_nothing_else(
     assert all(" begins " in line for line in begins)
     assert [line.split()[1] for line in cycles] == [stream.name for stream in streams[:2]]
     assert "2 dead letters: mostly column id is int64" in cycles[1]
-    assert cycles[1].endswith(f"  batch-collection dead-letters {tmp_path}/{streams[1].name}")
+    _, _, path = cycles[1].rpartition("  batch-collection dead-letters ")
+    assert Path(path).resolve() == tmp_path / streams[1].name  # told from here, if that is shorter
     assert "  flushed to " in cycles[0]
     assert total.split()[1:5] == ["in", "all", "32", "messages"]
 

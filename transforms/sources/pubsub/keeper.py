@@ -121,8 +121,11 @@ class Keeper:
     def stop(self) -> None:
         """Acknowledge what was released, give the rest back, as far as the source answers; close.
 
-        Messages that were just handed out to pulls come again when their leases are over.
+        Messages that were just handed out to pulls come again when their leases are over. Stopped
+        again, it does nothing.
         """
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()

@@ -313,6 +313,9 @@ def test_stopping_acknowledges_what_is_durable_and_gives_back_the_rest() -> None
     assert kept.stream.acknowledged == {"1"}
     assert [each.message.id for each in kept.stream.deliver(10)] == ["2"]
     assert kept.source.calls[-1] == "close"
+    told = list(kept.source.calls)
+    kept.keeper.stop()
+    assert kept.source.calls == told
 
 
 def test_stopping_without_an_answer_says_what_becomes_of_messages() -> None:
