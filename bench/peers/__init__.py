@@ -1,0 +1,1 @@
+"""Other ways to collect a topic into Parquet files, measured beside ours."""

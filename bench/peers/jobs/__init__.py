@@ -1,0 +1,1 @@
+"""What the peers run, by their own Python."""
