@@ -5,29 +5,27 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import gc
-import importlib
 import logging
 import os
 import signal
 import sys
 import threading
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch_collection import __version__
 from batch_collection.errors import CollectionError
+from batch_collection.loading import load_for_good
 from pipeline.options.beam_flags import SWITCHES, WITH_VALUE
 from pipeline.options.config_file import placed, read_config_file
 from pipeline.options.flags import Parser, normalised, unknown_flags
 from pipeline.showing.lines import LogLines, say
 from pipeline.showing.patience import said_at_once
+from pipeline.showing.quiet import keep_quiet
 from pipeline.showing.streams import OutputError, delivered, hold_streams, not_delivered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import ModuleType
 
 __all__ = ["COMMANDS", "entry_point", "main"]
 
@@ -63,7 +61,9 @@ def main(argv: Sequence[str]) -> int:
         command, words = words[0].replace("_", "-"), words[1:]
     else:
         command = "collect"
-    _quiet()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LogLines("%(levelname)s %(message)s"))
+    keep_quiet(handler)
     try:
         _check_folder()
         return delivered(_run(command, words))
@@ -112,7 +112,7 @@ def _run(command: str, words: Sequence[str]) -> int:
     if command not in COMMANDS:
         message = f"unknown command {command!r}; use one of: {', '.join(COMMANDS)}"
         raise CollectionError(message)
-    module = _loaded(f"pipeline.commands.{command.replace('-', '_')}")
+    module = load_for_good(f"pipeline.commands.{command.replace('-', '_')}")
     parser = Parser(
         prog=f"batch-collection {command}",
         description=COMMANDS[command],
@@ -138,7 +138,7 @@ def _run(command: str, words: Sequence[str]) -> int:
     needs = getattr(module, "NEEDS", None)
     if needs is not None:  # what runs the graph: no help and no mistake waits for it
         said_at_once(module.starting(options))
-        _loaded(needs)
+        load_for_good(needs)
     with _interrupts_raised():
         return int(module.run(options))
 
@@ -168,22 +168,6 @@ def _check_folder() -> None:
     except FileNotFoundError as error:
         message = "the working directory was removed; change to one that is there"
         raise CollectionError(message) from error
-
-
-def _loaded(name: str) -> ModuleType:
-    """Import a module; what stays of that is never looked through for cycles.
-
-    To look through it while Beam is imported takes a tenth of the start, and again and again while
-    messages come some percent of collecting.
-    """
-    if name in sys.modules:
-        return sys.modules[name]
-    gc.disable()
-    try:
-        return importlib.import_module(name)
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _is_property(word: str) -> bool:
@@ -223,21 +207,6 @@ def _left_out(command: str) -> set[str]:
     collect = Parser()
     configure(collect)
     return {*collect.flags(), *WITH_VALUE, *SWITCHES}
-
-
-def _quiet() -> None:
-    """Keep to what a user can act on; called before Beam is imported, which warns meanwhile."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LogLines("%(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    logging.getLogger().addFilter(_is_no_wish)
-    warnings.filterwarnings("ignore", "You are using a (non-supported )?Python", FutureWarning)
-
-
-def _is_no_wish(record: logging.LogRecord) -> bool:
-    """Tell what Beam says to the root logger where extras for BigQuery are not installed."""
-    return not str(record.msg).startswith("apitools not found")
 
 
 def _epilog(command: str) -> str:
