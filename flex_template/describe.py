@@ -20,6 +20,7 @@ NO_PARAMETERS = {
     "-X": "no name for a parameter; properties stand in the file of --consumer_config",
     "--http": "a collector in this process serves; beside a job, batch-collection serve",
     "--runner": "the launcher gives it",
+    "--direct_num_workers": "goes with the DirectRunner; Dataflow has flags of its own for that",
     "--announce": "a collector in this process does; beside a job, batch-collection announce",
     "--announce_secret_file": "goes with --announce",
     "--streaming": "accepted, but collecting is continuous anyway",

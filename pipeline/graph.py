@@ -59,8 +59,12 @@ class CollectTasks(beam.PTransform):
 
     def expand(self, tasks: PCollection[Task]) -> PCollection[str]:
         """Wire the steps."""
+        return self.accounts(tasks) | "CommitCycle" >> CommitCycle()
+
+    def accounts(self, tasks: PCollection[Task]) -> PCollection[Report]:
+        """Wire what lies before the commit, for whoever commits elsewhere."""
         read = tasks | type(self.reading).__name__ >> self.reading  # chunks of messages
-        return _reports(read, self.options) | "CommitCycle" >> CommitCycle()
+        return _reports(read, self.options)
 
 
 @dataclass(eq=False)

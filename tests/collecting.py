@@ -33,6 +33,7 @@ from pipeline.commands import collect as collect_command
 from pipeline.options.flags import Parser
 from pipeline.planning.opening import collect_tasks, open_topics
 from pipeline.running.local import LocalDrive
+from pipeline.running.workers import Workers
 from pipeline.showing.board import is_cycle, said
 from tests.decoding import substance
 from transforms.process.events import CycleCommitted
@@ -68,6 +69,7 @@ __all__ = [
     "dead_letters_of",
     "entries_of",
     "files_by_window",
+    "is_worker",
     "json_of",
     "manifests_of",
     "payloads_of",
@@ -333,13 +335,18 @@ class Collecting:
             topics = open_topics(options, connection)
             for topic in topics:
                 topic.clock = self._clock
-            yield LocalDrive(
+            drive = LocalDrive(
                 topics,
                 collect_tasks(options),
                 once=options.once,
                 flush=options.flush,
                 clock=self._clock,
             )
+            with closing(Workers(options.workers)) as workers:
+                if options.workers > 1:
+                    process.observers.append(workers.heed)
+                    drive.run_steps = workers.run_steps
+                yield drive
 
     def _clock(self) -> datetime:
         assert self._now is not None
@@ -506,6 +513,14 @@ class CollectorProcess:
         """Its process id."""
         return self._process.pid
 
+    def workers(self) -> list[int]:
+        """Return the process ids of its workers, those that live."""
+        try:
+            text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+        except FileNotFoundError:  # it has ended
+            return []
+        return [pid for pid in map(int, text.split()) if is_worker(pid)]
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
@@ -540,6 +555,14 @@ class CollectorProcess:
             self.lines.append(line.rstrip("\n"))
             self._queue.put(line)
         self._queue.put(None)
+
+
+def is_worker(pid: int) -> bool:
+    """Tell whether a process is a collector's worker, which lives."""
+    try:
+        return b"running.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 _COMMAND = (sys.executable, "-m", "pipeline")

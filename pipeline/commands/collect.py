@@ -15,6 +15,7 @@ from pipeline.running.announcer import announced_beside
 from pipeline.running.outcome import OTHER_COLLECTOR, exit_code
 from pipeline.running.overlap import held
 from pipeline.running.signals import stopped_by_signals
+from pipeline.running.workers import workers_of
 from pipeline.showing.display import open_display
 from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
@@ -39,7 +40,9 @@ NEEDS = "pipeline.running.local"
 
 
 def starting(options: CollectOptions) -> str:
-    """Say what begins to be collected, before Beam is imported."""
+    """Say what begins to be collected, before Beam is imported, here and by workers at once."""
+    if options.workers > 1 and options.engine is None:
+        workers_of(options.workers).start()
     names = options.source.collections
     what = names[0] if len(names) == 1 else f"{len(names)} collections"
     return f"starting: {what} of {options.source.where}, into {options.output}"
@@ -70,7 +73,9 @@ def _run(options: CollectOptions) -> int:
     from transforms.elements.observers import tell  # noqa: PLC0415
 
     places = _places(options)
+    workers = workers_of(options.workers)
     with ExitStack() as run:
+        run.callback(workers.close)
         busy = run.enter_context(held(places))
         if busy and options.skips_if_running:
             say(f"skipped: another collector holds {busy[0]}", to=sys.stderr)
@@ -89,6 +94,9 @@ def _run(options: CollectOptions) -> int:
                 drive = LocalDrive(
                     topics, collect_tasks(options), once=options.once, flush=options.flush
                 )
+                if options.workers > 1:
+                    process.observers.append(workers.heed)
+                    drive.run_steps = workers.run_steps
                 return _collect(drive, process.stop, options)
         except CollectionError as error:  # told last, below what the display sums up
             tell(Note(f"error: {error}"))

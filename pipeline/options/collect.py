@@ -80,6 +80,7 @@ class CollectOptions:
     max_messages: int
     target_bytes: int | None
     max_bytes: int | None
+    workers: int
     shards: int
     rules: RowRules
     schema: dict[str, Any]
@@ -175,8 +176,8 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--shards",
         metavar="N",
-        help="files an interval, each a share of the partitions, in parallel on an engine "
-        f"(default: 1, of Kafka on an engine {SHARDS})",
+        help="files an interval, each a share of the partitions, worked off in parallel (default: "
+        f"--direct_num_workers, of Kafka on an engine {SHARDS})",
     )
 
 
@@ -273,6 +274,12 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
         "FlinkRunner, PortableRunner; those take Beam's own flags, too (default: DirectRunner)",
     )
     group.add_argument(
+        "--direct_num_workers",
+        metavar="N",
+        help="with DirectRunner, of Kafka: processes that read, decode and write beside each "
+        "other; each takes as much memory as one; 0: as many as there are cores (default: 1)",
+    )
+    group.add_argument(
         "--cycle_timeout",
         metavar="DURATION",
         help="on an engine: a cycle that takes longer is planned again (default: 5m)",
@@ -302,9 +309,10 @@ def check(args: argparse.Namespace) -> CollectOptions:
     )
     is_direct = args.runner == DIRECT_RUNNER
     source = check_source(flags)
+    workers = _workers(flags, source, is_direct=is_direct)
     if args.shards is None:
-        is_one = is_direct or source.remembering is not None
-        args.shards = "1" if is_one else str(SHARDS)
+        follows = is_direct or source.remembering is not None
+        args.shards = str(workers if follows else SHARDS)
     options = CollectOptions(
         source=source,
         start=_start(flags),
@@ -318,6 +326,7 @@ def check(args: argparse.Namespace) -> CollectOptions:
         max_messages=flags.number("max_messages_per_cycle"),
         target_bytes=flags.number_if_given("target_bytes"),
         max_bytes=flags.number_if_given("max_bytes_per_cycle"),
+        workers=workers,
         shards=flags.number("shards"),
         rules=_rules(flags, source.kind),
         schema=schema_of(flags),
@@ -345,6 +354,34 @@ def check(args: argparse.Namespace) -> CollectOptions:
     )
     flags.done()
     return options
+
+
+def _workers(
+    flags: Flags, source: SourceSettings | SubscriptionSettings, *, is_direct: bool
+) -> int:
+    """Return how many processes work tasks off; 1: this one does."""
+    if flags.args.direct_num_workers is None:
+        return 1
+    count = flags.number("direct_num_workers", least=0) or _cores()
+    flags.check(
+        is_direct,
+        f"--direct_num_workers goes with --runner={DIRECT_RUNNER}; with "
+        f"--runner={flags.args.runner} leave it out: --shards says how many tasks a cycle has, "
+        "and flags of the engine how many workers",
+    )
+    flags.check(
+        not is_direct or count == 1 or source.remembering is None,
+        f"--direct_num_workers={flags.args.direct_num_workers} goes with --topics: what is pulled "
+        "of a subscription is held by the one process that keeps its leases; leave it out",
+    )
+    return count
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _announce(

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from pipeline.planning.topic import TopicCollection
     from transforms.process.events import Event
 
+    _Run = Callable[[Sequence[Task], CollectTasks], None]
+
 __all__ = ["LocalDrive", "run_steps"]
 
 
@@ -63,7 +65,7 @@ class _Pause(NamedTuple):
         return self.since <= now < self.end
 
 
-def _broken(due: Sequence[_Due], steps: CollectTasks) -> CollectionError | None:
+def _broken(due: Sequence[_Due], steps: CollectTasks, run: _Run) -> CollectionError | None:
     """Run what is planned for some topics together; return what broke it off."""
     try:
         tasks: list[Task] = []
@@ -73,7 +75,7 @@ def _broken(due: Sequence[_Due], steps: CollectTasks) -> CollectionError | None:
             else:
                 tasks += planned.tasks
         if tasks:
-            run_steps(tasks, steps)
+            run(tasks, steps)
     except StoppedError:
         raise
     except CollectionError as error:
@@ -152,7 +154,8 @@ class LocalDrive:
 
     Guarantee: a cycle's rows are in the log, all of them, or not at all, whenever the process ends.
     One topic's trouble keeps no other from being collected: what may pass is waited for, with
-    ``once`` only the source; what a user must mend ends that topic alone.
+    ``once`` only the source; what a user must mend ends that topic alone. ``run_steps`` runs the
+    steps, here if nothing else is given.
     """
 
     topics: Sequence[TopicCollection]
@@ -160,6 +163,7 @@ class LocalDrive:
     once: bool = False
     flush: bool = False
     clock: Callable[[], datetime] = utc_now
+    run_steps: _Run = field(default_factory=lambda: run_steps)
     _pauses: dict[str, _Pause] = field(default_factory=dict)
     _given_up: dict[str, CollectionError] = field(default_factory=dict)
     _undated: int = 0
@@ -274,10 +278,10 @@ class LocalDrive:
 
         What breaks where topics run together may be the trouble of any: then each runs by itself.
         """
-        error = _broken(due, self.steps)
+        error = _broken(due, self.steps, self.run_steps)
         if error is None or len(due) == 1:
             return False, {topic.name: error for topic, _ in due if error is not None}
-        errors = {each.topic.name: _broken([each], self.steps) for each in due}
+        errors = {each.topic.name: _broken([each], self.steps, self.run_steps) for each in due}
         return True, {name: error for name, error in errors.items() if error is not None}
 
     def _wait(self) -> None:

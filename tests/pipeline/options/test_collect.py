@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NEEDED = ("--bootstrap_servers=localhost:1", "--topics=a,b", "--output=out")
+SUBSCRIPTION = ("--input_subscription=projects/p-1/subscriptions/stream", "--output=out")
 
 
 def options(*words: str) -> CollectOptions:
@@ -53,6 +55,47 @@ def test_the_defaults_are_those_of_the_help() -> None:
 def test_flags_may_be_spelt_with_dashes() -> None:
     """As Beam spells them, or as others do."""
     assert options("--batch-size=7", "--max-ahead", "2h").batch_size == 7
+
+
+def test_workers_are_those_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One unless more are; 0: one for each core that this process may use. Shards follow."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    found = [options(*words) for words in ((), ("--direct_num_workers=2",))]
+    found += [options("--direct_num_workers=0", *more) for more in ((), ("--shards=5",))]
+
+    assert [(each.workers, each.shards) for each in found] == [(1, 1), (2, 2), (3, 3), (3, 5)]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ("--runner=PrismRunner", *NEEDED, "--direct_num_workers=1"),
+            (
+                "--direct_num_workers goes with --runner=DirectRunner; with --runner=PrismRunner "
+                "leave it out: --shards says how many tasks a cycle has, and flags of the engine "
+                "how many workers"
+            ),
+        ),
+        (
+            (*SUBSCRIPTION, "--direct_num_workers=2"),
+            (
+                "--direct_num_workers=2 goes with --topics: what is pulled of a subscription is "
+                "held by the one process that keeps its leases; leave it out"
+            ),
+        ),
+        (
+            (*NEEDED, "--direct_num_workers=-1"),
+            "--direct_num_workers must be a whole number of at least 0, got '-1'",
+        ),
+    ],
+    ids=["engine", "subscription", "number"],
+)
+def test_workers_that_there_cannot_be_are_refused(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str
+) -> None:
+    """With the reason, and what to do."""
+    assert errors(capsys, *words) == [f"error: {told}"]
 
 
 @pytest.mark.parametrize(
