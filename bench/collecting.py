@@ -3,9 +3,11 @@
     python -m bench.collecting [--messages=2_000_000] [--rounds=3] [--memory=8_000_000]
 
 Needs Java and Maven for a real Kafka, which runs on the same cores. Each way is a process of its
-own, measured from its start to its exit, in turn with the others; the median counts. The naive one
-gets 200,000 messages at most, or it would take minutes; rows a second are compared. Files that are
-not what was sent end the measurement. Results are ``bench/results.json`` and ``results.svg``.
+own, measured from its start to its exit, in turn with the others; the median counts. So are two
+workers of ours against the loop in two processes; their memory is that of the largest process. The
+naive one gets 200,000 messages at most, or it would take minutes; rows a second are compared. Files
+that are not what was sent end the measurement. Results are ``bench/results.json`` and
+``results.svg``.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ _BEGIN = 1_704_067_200_000  # 2024-01-01, milliseconds
 _HOUR = 3_600_000
 NAIVE_MESSAGES = 200_000
 OURS, LOOP, NAIVE = "batch-collection", "hand-written loop", "naive pattern"
+TWO, TWO_LOOPS = "two workers", "two loops"
 PACKAGES = ("apache-beam", "confluent-kafka", "kafka-python", "numpy", "pyarrow")
 
 
@@ -109,6 +112,8 @@ def ways(servers: str, topic: str, directory: Path) -> dict[str, list[str]]:
     flags = [f"--bootstrap_servers={servers}", f"--topics={topic}", f"--output={directory}"]
     return {
         OURS: ["-m", "pipeline", *flags, "--once"],
+        TWO: ["-m", "pipeline", *flags, "--once", "--direct_num_workers=2"],
+        TWO_LOOPS: ["-m", "bench.two_loops", *peers],
         LOOP: ["-m", "bench.hand_written", *peers],
         NAIVE: ["-m", "bench.naive", *peers],
     }
@@ -122,7 +127,7 @@ def run(way: str, servers: str, topic: str, messages: int) -> Run:
         taken = Taken(**json.loads(said.splitlines()[-1]))
         files = list(Path(folder).rglob("*.parquet"))
         check(files, messages)
-        if way == OURS:
+        if way in {OURS, TWO}:
             python("-m", "pipeline", "audit", f"{folder}/{topic}")
         size = sum(file.stat().st_size for file in files)
     return Run(way, messages, **taken._asdict(), files=len(files), file_bytes=size)
@@ -157,7 +162,7 @@ def check(files: Sequence[Path], messages: int) -> None:
 def measure(broker: KafkaBroker, messages: int, rounds: int, memory: int) -> list[Run]:
     """Run all ways in turn, ``rounds`` times; then ours once with ``memory`` messages."""
     naive = min(messages, NAIVE_MESSAGES)
-    sizes = {OURS: messages, LOOP: messages, NAIVE: naive}
+    sizes = {OURS: messages, LOOP: messages, TWO: messages, TWO_LOOPS: messages, NAIVE: naive}
     topics = {size: fill(broker, size) for size in sorted({messages, naive})}
     runs = []
     for _ in range(rounds):
@@ -177,11 +182,11 @@ def results(runs: Sequence[Run], messages: int) -> dict[str, Any]:
     """
     medians = {
         way: _medians([each for each in runs if each.way == way and each.messages <= messages])
-        for way in (OURS, LOOP, NAIVE)
+        for way in (OURS, LOOP, TWO, TWO_LOOPS, NAIVE)
     }
     ratios = {
-        way: round(medians[OURS]["rows_per_second"] / medians[way]["rows_per_second"], 3)
-        for way in (LOOP, NAIVE)
+        (ours, way): round(medians[ours]["rows_per_second"] / medians[way]["rows_per_second"], 3)
+        for ours, way in ((OURS, LOOP), (OURS, NAIVE), (TWO, TWO_LOOPS))
     }
     peak = max(each.peak_bytes for each in runs if each.way == OURS)
     return {
@@ -195,8 +200,9 @@ def results(runs: Sequence[Run], messages: int) -> dict[str, Any]:
         "topic": {"partitions": PARTITIONS, "message_bytes": BYTES, "windows": WINDOWS},
         "medians": medians,
         "targets": [
-            target(f"rows/s / those of the {LOOP}", ratios[LOOP], least=0.7),
-            target(f"rows/s / those of the {NAIVE}", ratios[NAIVE], least=5),
+            target(f"rows/s / those of the {LOOP}", ratios[OURS, LOOP], least=0.7),
+            target(f"rows/s / those of the {NAIVE}", ratios[OURS, NAIVE], least=5),
+            target(f"rows/s of {TWO} / those of {TWO_LOOPS}", ratios[TWO, TWO_LOOPS], least=1.3),
             target("peak memory in GB", peak / 1e9, most=1),
         ],
         "runs": [each.figures() for each in runs],
@@ -248,9 +254,10 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     medians = found["medians"]
+    colours = ["#2a6f97" if way in {OURS, TWO} else "#aaaaaa" for way in medians]
     style: dict[Any, Any] = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9}
     with mpl.rc_context(style):
-        figure, panels = plt.subplots(1, 2, figsize=(8, 1.9), sharey=True, layout="constrained")
+        figure, panels = plt.subplots(1, 2, figsize=(8, 2.5), sharey=True, layout="constrained")
         panels[0].invert_yaxis()
         shown = {
             "thousand rows/s": ("rows_per_second", 1e3),
@@ -258,7 +265,7 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
         }
         for panel, (title, (name, unit)) in zip(panels, shown.items(), strict=True):
             lengths = [figures[name] / unit for figures in medians.values()]
-            bars = panel.barh(list(medians), lengths, color=["#2a6f97", "#aaaaaa", "#aaaaaa"])
+            bars = panel.barh(list(medians), lengths, color=colours)
             panel.bar_label(bars, fmt="%.0f", padding=3)
             panel.set_title(title, loc="left", fontsize=9)
             panel.margins(x=0.15)
