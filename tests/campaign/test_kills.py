@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,15 +31,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 FLAGS = ("--interval=1s", "--grace=500ms", "--batch_size=60", "--group_id=killed")
+LONG = [pytest.mark.faults, pytest.mark.timeout(2400)]
 OTHER = "error: another collector (host="
 
 
 class Rivals:
     """Collectors of one collection, each started again when it has ended or was killed."""
 
-    def __init__(self, stream: Stream, output: Path, count: int) -> None:
+    def __init__(self, stream: Stream, output: Path, count: int, *flags: str) -> None:
         """Start them."""
-        self._stream, self._output = stream, output
+        self._stream, self._output, self._flags = stream, output, flags
         self._log = output / stream.name / "log"
         self.losers = 0
         self._running = [self._start() for _ in range(count)]
@@ -53,9 +56,14 @@ class Rivals:
             collector.end()
 
     def kill(self, rng: random.Random) -> None:
-        """Kill one of them, whichever and wherever it is, and start another."""
+        """Kill one of them, whichever and wherever it is, and start another; or a worker of it."""
         place = rng.randrange(len(self._running))
         collector = self._running[place]
+        victim = rng.choice([collector.pid, *collector.workers()])
+        if victim != collector.pid:
+            with suppress(ProcessLookupError):  # another one was killed in its place just now
+                os.kill(victim, signal.SIGKILL)
+            return
         collector.send(signal.SIGKILL)
         collector.end()
         assert "Traceback" not in "".join(collector.lines), collector.lines
@@ -71,7 +79,7 @@ class Rivals:
             time.sleep(0.05)
 
     def _start(self) -> CollectorProcess:
-        return CollectorProcess([self._stream], self._output, *FLAGS)
+        return CollectorProcess([self._stream], self._output, *FLAGS, *self._flags)
 
     def _entries(self) -> int:
         return len(list(self._log.glob("*.json")))
@@ -88,16 +96,13 @@ class Rivals:
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("collectors", "rounds", "kills"),
+    ("collectors", "rounds", "kills", "flags"),
     [
-        pytest.param(1, 1, 8, id="one"),
-        pytest.param(2, 1, 8, id="two"),
-        pytest.param(
-            1, 4, 25, id="one-long", marks=[pytest.mark.faults, pytest.mark.timeout(2400)]
-        ),
-        pytest.param(
-            2, 4, 25, id="two-long", marks=[pytest.mark.faults, pytest.mark.timeout(2400)]
-        ),
+        pytest.param(1, 1, 8, (), id="one"),
+        pytest.param(2, 1, 8, (), id="two"),
+        pytest.param(1, 4, 25, (), id="one-long", marks=LONG),
+        pytest.param(2, 4, 25, (), id="two-long", marks=LONG),
+        pytest.param(1, 4, 25, ("--direct_num_workers=2",), id="workers-long", marks=LONG),
     ],
 )
 def test_collectors_killed_again_and_again_collect_everything_once(
@@ -107,14 +112,16 @@ def test_collectors_killed_again_and_again_collect_everything_once(
     collectors: int,
     rounds: int,
     kills: int,
+    flags: tuple[str, ...],
 ) -> None:
-    """SIGKILL at random moments, from the start of a collector on, with one and with rivals."""
+    """SIGKILL at random moments, from the start on, of one, of rivals, and of their workers."""
     seed = random.randrange(2**32)
     print(f"seed={seed}")
     stream, rng, losers = Stream(kafka), random.Random(seed), 0
     path = tmp_path / stream.name
     for _ in range(rounds):
-        with Producing(stream, a_second=300), Rivals(stream, tmp_path, collectors) as rivals:
+        rivals = Rivals(stream, tmp_path, collectors, *flags)
+        with Producing(stream, a_second=300), rivals:
             for _ in range(kills):
                 rivals.wait_for_entries(rng.choice((0, 1, 1, 3)))
                 time.sleep(rng.uniform(0, 1.2))  # the moment of death is what is tried
