@@ -23,6 +23,7 @@ NO_PARAMETERS = {
     "--direct_num_workers": "goes with the DirectRunner; Dataflow has flags of its own for that",
     "--announce": "a collector in this process does; beside a job, batch-collection announce",
     "--announce_secret_file": "goes with --announce",
+    "--detach": "a job on Dataflow goes on anyway",
     "--streaming": "accepted, but collecting is continuous anyway",
 }
 _REQUIRED = {"output"}

@@ -11,6 +11,7 @@ from hypothesis import settings
 from batch_collection.storage.known import STORAGES
 from batch_collection.storage.opening import open_storage
 from tests.services.extension import build_in_place
+from tests.services.flink import FlinkCluster, FlinkServer, flink_jars
 from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
 from tests.services.google import FakeGoogle
 from tests.services.kafka import KafkaBroker, kafka_jars
@@ -126,6 +127,33 @@ def prism(
     server = PrismServer(binary, tmp_path_factory.mktemp("prism"))
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def flink_home() -> Path:
+    """Return Flink's jars; skip, saying why, where they can't be had."""
+    try:
+        return flink_jars()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def flink(flink_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlinkServer]:
+    """Start a job server with Flink in it for all tests."""
+    server = FlinkServer(flink_home, tmp_path_factory.mktemp("flink"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def flink_cluster(
+    flink_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FlinkCluster]:
+    """Start a cluster of Flink's for a module of tests."""
+    cluster = FlinkCluster(flink_home, tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture(scope="session")

@@ -194,7 +194,7 @@ A name without its floor is on the same one; that of a floor stands for all of i
 MAY_NAME: dict[str, tuple[str, ...]] = {
     "confluent_kafka": ("transforms/sources/kafka",),
     "google": ("batch_collection/storage", "transforms/sources/kafka", "transforms/sources/pubsub"),
-    "grpc": ("transforms/sources/pubsub", "pipeline/running"),
+    "grpc": ("transforms/sources/pubsub", "pipeline/options", "pipeline/running"),
     "grpc_status": ("transforms/sources/pubsub",),
     "apache_beam": (
         "transforms/elements",

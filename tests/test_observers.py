@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import queue
 from collections import Counter
 from datetime import timedelta
 from functools import partial
@@ -16,7 +15,8 @@ from rich.console import Console
 from batch_collection.errors import LogError
 from batch_collection.windows import utc_now
 from pipeline.commands.demo import _WindowLines
-from pipeline.running import engine, plan_cycle
+from pipeline.running import plan_cycle
+from pipeline.running.waiting import Heard
 from pipeline.serving.run import Watched
 from pipeline.showing.board import Board
 from pipeline.showing.display import LineDisplay, TerminalDisplay
@@ -31,6 +31,7 @@ from transforms.process.events import (
     CycleCommitted,
     Event,
     FileStaged,
+    Finished,
     GivenUp,
     MessagesRead,
     Note,
@@ -70,6 +71,7 @@ EVENTS: tuple[Event, ...] = (
     Back("orders", is_of_source=False),
     GivenUp("orders", LogError("damaged")),
     GivenUp("orders", LogError("damaged"), is_last=True),
+    Finished("orders"),
     Note("warning: [mind] this\N{ZERO WIDTH SPACE}"),
 )
 OBSERVERS: dict[str, Callable[[], Observer]] = {
@@ -78,7 +80,7 @@ OBSERVERS: dict[str, Callable[[], Observer]] = {
     "terminal": lambda: TerminalDisplay(Board(utc_now)),
     "demo": lambda: _WindowLines(Console(file=io.StringIO()), 3),
     "served": lambda: Watched(timedelta(seconds=60)),
-    "engine": lambda: partial(engine._show, queue.SimpleQueue()),  # noqa: SLF001
+    "engine": lambda: Heard(topics=1),
     "engine's log": lambda: plan_cycle._log,  # noqa: SLF001
     "tests": Recorder,
 }

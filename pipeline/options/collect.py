@@ -284,6 +284,11 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
         metavar="DURATION",
         help="on an engine: a cycle that takes longer is planned again (default: 5m)",
     )
+    group.add_argument(
+        "--detach",
+        action="store_true",
+        help="on an engine: submit the job and leave it there, as on Dataflow anyway",
+    )
     configure_http(group)
     group.add_argument(
         "--verbose", action="store_true", help="say cycles, too, that had nothing to do"

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batch_collection.errors import CollectionError
 from pipeline.options.beam_flags import SWITCHES, WITH_VALUE
 from pipeline.options.flags import Flags, Parser
 
@@ -49,16 +50,35 @@ _NO_EXTRA = "pip install google-cloud-dataflow-client google-auth-httplib2"
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How to run on an engine: its runner, flags for Beam, and when to plan a cycle again."""
+    """How to run on an engine.
+
+    Attributes:
+        runner: Beam's name of it.
+        flags: those for Beam.
+        cycle_timeout: when to plan a cycle again.
+        job_endpoint: its job server, empty if Beam starts one that ends with this process.
+        is_detached: the job goes on without who submits it.
+    """
 
     runner: str
     flags: tuple[str, ...]
     cycle_timeout: timedelta
+    job_endpoint: str = ""
+    is_detached: bool = False
+
+    @property
+    def has_server(self) -> bool:
+        """Whether a job server is there, and can be asked for flags of its own."""
+        return _is_asked(self.runner, self.job_endpoint)
 
     @property
     def is_dataflow(self) -> bool:
         """Whether it is Dataflow, which goes on without the machine that submits."""
         return self.runner == DATAFLOW_RUNNER
+
+
+def _is_asked(runner: str, endpoint: str | None) -> bool:
+    return runner in ("FlinkRunner", "PortableRunner") and endpoint not in (None, "", "embed")
 
 
 def _parser_for(runner: str) -> Parser:
@@ -91,7 +111,15 @@ def pass_on(
     if not unknown:
         return [], [], []
     parser = _parser_for(args.runner)
-    _, left, errors = parser.read(unknown)
+    given, left, errors = parser.read(unknown)
+    if left and _is_asked(args.runner, given.job_endpoint):
+        from pipeline.options.job_server import add_flags, flags_of  # noqa: PLC0415 - as above
+
+        try:
+            add_flags(parser, flags_of(given.job_endpoint))
+        except CollectionError as error:
+            return [], [], [*errors, *error.lines]  # nobody knows which are unknown
+        _, left, errors = parser.read(unknown)
     args.beam = _without(unknown, left)
     return left, [] if args.runner == DIRECT_RUNNER else parser.flags(), errors
 
@@ -119,6 +147,8 @@ def check_engine(flags: Flags, streams: Sequence[str]) -> EngineOptions | None:
         foreign = [word.partition("=")[0] for word in words if word.startswith("--")]
         if args.cycle_timeout is not None:
             foreign.append("--cycle_timeout")
+        if args.detach:
+            foreign.append("--detach")
         for flag in foreign:
             flags.errors.append(f"{flag} goes with an engine; name it with --runner: {engines}")
         return None
@@ -130,10 +160,32 @@ def check_engine(flags: Flags, streams: Sequence[str]) -> EngineOptions | None:
     )
     if args.runner == DATAFLOW_RUNNER:
         _check_dataflow(flags, given)
+    elif args.detach:
+        _check_detached(flags, given)
     timeout = _CYCLE_TIMEOUT
     if args.cycle_timeout is not None:
         timeout = flags.duration("cycle_timeout", timedelta(seconds=1))
-    return EngineOptions(args.runner, (*words, *_defaults(args, given, words, streams)), timeout)
+    return EngineOptions(
+        args.runner,
+        (*words, *_defaults(args, given, words, streams)),
+        timeout,
+        getattr(given, "job_endpoint", None) or "",
+        args.detach,
+    )
+
+
+def _check_detached(flags: Flags, given: argparse.Namespace) -> None:
+    """See that neither engine nor workers end with this process."""
+    flags.check(
+        given.job_endpoint,
+        "--detach needs an engine that goes on; name its job server with --job_endpoint",
+    )
+    default = "DOCKER" if flags.args.runner == "PortableRunner" else "LOOPBACK"
+    flags.check(
+        (given.environment_type or default) != "LOOPBACK",
+        "--detach needs workers that go on, and those of --environment_type=LOOPBACK are in this "
+        "process; give DOCKER or EXTERNAL",
+    )
 
 
 def _check_dataflow(flags: Flags, given: argparse.Namespace) -> None:
@@ -173,13 +225,13 @@ def _defaults(
         is_loud = any(word.startswith("--prism_log_level") for word in words)
         defaults += [f"--prism_location={prism}"] if prism else []
         defaults += [] if is_loud else ["--prism_log_level=error"]
-    if args.runner == DATAFLOW_RUNNER:
-        if not given.job_name and streams:
-            names = "-".join(each.rpartition("/")[2] for each in streams)
-            name = re.sub(r"[^a-z0-9]+", "-", f"collect-{names}".lower())[:60].strip("-")
-            defaults.append(f"--job_name={name}")
-        if not any(getattr(given, name, None) for name in _PACKAGES):
-            defaults.append(f"--setup_file={setup_file()}")
+    if not given.job_name and streams:
+        names = "-".join(each.rpartition("/")[2] for each in streams)
+        name = re.sub(r"[^a-z0-9]+", "-", f"collect-{names}".lower())[:60].strip("-")
+        defaults.append(f"--job_name={name}")
+    has_package = any(getattr(given, name, None) for name in _PACKAGES)
+    if args.runner == DATAFLOW_RUNNER and not has_package:
+        defaults.append(f"--setup_file={setup_file()}")
     return defaults
 
 

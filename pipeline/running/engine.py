@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import queue
-import re
 import sys
 import tempfile
-import threading
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
-import grpc
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
-from apache_beam.runners.runner import PipelineState
 
-from batch_collection import errors
 from batch_collection.errors import CollectionError
 from batch_collection.paths import new_token
+from pipeline.options.job_server import flags_of
 from pipeline.planning.opening import collect_tasks, open_topic
 from pipeline.running import plan_cycle
 from pipeline.running.coordinator import Coordinator
-from pipeline.running.outcome import exit_code
 from pipeline.running.signals import stopped_by_signals
+from pipeline.running.waiting import Heard, Submitted, keep_quiet
 from pipeline.showing.lines import say
-from transforms.process.events import GivenUp
 from transforms.process.process import current
 
 if TYPE_CHECKING:
@@ -41,13 +33,13 @@ if TYPE_CHECKING:
     from pipeline.options.collect import CollectOptions
     from pipeline.options.engine import EngineOptions
     from pipeline.planning.topic import TopicCollection
-    from transforms.process.events import Event
 
 __all__ = ["CollectContinuously", "run_on_engine"]
 
 
-_BUNDLE_SECONDS = 0.5  # what told of an error ends meanwhile; cancelled, it would show a traceback
-_ERROR = re.compile(r"batch_collection\.errors\.(\w+): (.*?)(?: \[while running|\\n|\n|$)")
+_RETRIES, _CHECKPOINTS = "--number_of_execution_retries", "--checkpointing_interval"  # of Flink
+_MOST_RETRIES = 100  # in a job's life, so that one whose workers are gone ends some day
+_RETRY_MILLISECONDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +103,23 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     Raises:
         CollectionError: the engine doesn't take it.
     """
-    told: queue.SimpleQueue[CollectionError] = queue.SimpleQueue()
+    engine = _healing(engine)
+    heard = Heard(len(options.source.names), verbose=options.verbose)
     process = current()
-    process.is_awaited = not engine.is_dataflow
-    process.observers.append(partial(_show, told, verbose=options.verbose))
-    try:
-        with _packages(options, engine) as flags:
-            pipeline = beam.Pipeline(options=PipelineOptions([*engine.flags, *flags]))
-            _ = pipeline | "Collect" >> CollectContinuously(options, engine, new_token())
-            result = pipeline.run()
-    except (CollectionError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        message = f"--runner={engine.runner} does not take the job: {_last_line(error)}"
-        raise CollectionError(message) from error
+    process.is_awaited = not (engine.is_dataflow or engine.is_detached)
+    process.observers.append(heard)
+    keep_quiet()
+    with stopped_by_signals(heard.stop):
+        result, given = _submit(options, engine)
     if engine.is_dataflow:
-        _say(_submitted(result, pipeline.options))
+        _say(_on_dataflow(result, given))
         return 0
-    return _waited_for(result, told, len(options.source.names))
+    name = given.view_as(GoogleCloudOptions).job_name
+    job = Submitted(result, name, engine.job_endpoint, options.once)
+    if engine.is_detached:
+        _say(f"job {name} runs on {engine.job_endpoint}; {job.how}; nothing is lost")
+        return 0
+    return job.wait(heard)
 
 
 @contextlib.contextmanager
@@ -148,89 +139,49 @@ def _packages(options: CollectOptions, engine: EngineOptions) -> Iterator[list[s
         yield [f"--requirements_file={listed}", "--requirements_cache=skip"]
 
 
-def _waited_for(result: Any, told: queue.SimpleQueue[CollectionError], topics: int) -> int:
-    """Wait until the job ends; a signal cancels it, and so do its workers here.
+def _healing(engine: EngineOptions) -> EngineOptions:
+    """Let Flink start a failed job again, and say so.
 
-    They tell an error for each topic for which no more is planned.
+    Checkpoints would let it, too, but with them its sources never end, and a job with nothing left
+    to do goes on. Nothing rests on them: a job that begins anew goes on where the log ends.
     """
-    stopped, wrong = threading.Event(), list[CollectionError]()
+    offered = flags_of(engine.job_endpoint) if engine.has_server else {}
+    given = {word.partition("=")[0] for word in engine.flags}
+    if engine.runner != "FlinkRunner" and _RETRIES not in offered:
+        return engine
+    more: tuple[str, ...] = ()
+    if _CHECKPOINTS in given:
+        # what a bundle gives while a checkpoint ends it waits for the next one, and may be the last
+        more = ("--finish_bundle_before_checkpointing",)
+    elif _RETRIES not in given:
+        more = (f"{_RETRIES}={_MOST_RETRIES}", f"--execution_retry_delay={_RETRY_MILLISECONDS}")
+        _say(f"Flink starts a job that fails again, from where the log ends: {' '.join(more)}")
+    return replace(engine, flags=(*engine.flags, *(each for each in more if each not in given)))
 
-    def cancel() -> None:
-        threading.excepthook = _quiet_thread
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-        current().stop.set()
-        with contextlib.suppress(Exception):  # Ctrl-C reaches a Prism of ours, too
-            result.cancel()
 
-    def stop() -> None:
-        stopped.set()
-        cancel()
+def _submit(options: CollectOptions, engine: EngineOptions) -> tuple[Any, PipelineOptions]:
+    """Hand the job in.
 
-    def watch() -> None:
-        _hear(told, wrong, topics)
-        stopped.wait(_BUNDLE_SECONDS)
-        cancel()
-
-    threading.Thread(target=watch, daemon=True).start()
+    Raises:
+        CollectionError: the engine doesn't take it.
+    """
     try:
-        with stopped_by_signals(stop):
-            state = result.wait_until_finish()
-    except Exception as error:  # noqa: BLE001 - Beam raises what the job failed with as RuntimeError
-        state, failure = PipelineState.FAILED, str(error)
-    else:
-        failure = f"the job ended as {state}"
-    if stopped.is_set():
-        _say("stopped; the next run goes on from here")
-        return 0
-    if wrong:
-        _say(f"error: {wrong[0]}")
-        return exit_code(wrong[0])
-    if state == PipelineState.DONE:
-        return 0
-    _say(f"error: {_reason(failure)}")
-    return 1
-
-
-def _hear(
-    told: queue.SimpleQueue[CollectionError], wrong: list[CollectionError], topics: int
-) -> None:
-    """Wait until all topics are in trouble."""
-    while len(wrong) < topics:
-        wrong.append(told.get())
-        if len(wrong) < topics:
-            _say(f"error: {wrong[-1]}; other topics go on")
-
-
-def _show(told: queue.SimpleQueue[CollectionError], event: Event, *, verbose: bool = False) -> None:
-    """Show a line a cycle where the workers run in this process, as the local drive does.
-
-    Of a topic that is given up, whoever waits for the job hears.
-    """
-    if isinstance(event, GivenUp):
-        told.put(event.error)
-    elif (line := plan_cycle.line_of(event, verbose=verbose)) is not None:
-        _say(line)
-
-
-def _quiet_thread(failed: threading.ExceptHookArgs) -> None:
-    """Say nothing of threads of Beam's worker that lose their engine as a job is cancelled."""
-    if not isinstance(failed.exc_value, (grpc.RpcError, KeyError)):
-        threading.__excepthook__(failed)
-
-
-def _reason(text: str) -> str:
-    """Return the one line for users in what a runner says; all of it where there is none."""
-    found = _ERROR.search(text)
-    if found is not None and found[1] in errors.BY_NAME:
-        return found[2]
-    return text.strip() or "the job failed"
+        with _packages(options, engine) as flags:
+            pipeline = beam.Pipeline(options=PipelineOptions([*engine.flags, *flags]))
+            _ = pipeline | "Collect" >> CollectContinuously(options, engine, new_token())
+            return pipeline.run(), pipeline.options
+    except CollectionError:
+        raise
+    except Exception as error:
+        message = f"--runner={engine.runner} does not take the job: {_last_line(error)}"
+        raise CollectionError(message) from error
 
 
 def _last_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
-def _submitted(result: Any, options: PipelineOptions) -> str:
+def _on_dataflow(result: Any, options: PipelineOptions) -> str:
     """Say where a job can be seen and how it ends."""
     cloud = options.view_as(GoogleCloudOptions)
     if cloud.template_location:

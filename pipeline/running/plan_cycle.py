@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,28 +15,31 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 
+from batch_collection.errors import CollectionError, OtherCollectorError
 from batch_collection.windows import microseconds
 from pipeline.running.coordinator import Coordinator, Flight
+from pipeline.running.policy import POLL
 from pipeline.showing.board import said
 from pipeline.showing.lines import shown
 from transforms.elements.coders import RecordCoder
 from transforms.elements.observers import tell
 from transforms.elements.plan import Task
-from transforms.process.events import Away, Back, GivenUp
+from transforms.process.events import Away, Back, Finished, GivenUp
 from transforms.process.process import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import timedelta
 
     from apache_beam.pvalue import PCollection
 
-    from batch_collection.errors import CollectionError
     from transforms.process.events import Event
 
 __all__ = ["FlightCoder", "PlanCycle", "line_of"]
 
 
 _logger = logging.getLogger(__name__)
+_EARLY = 0.02  # seconds; less is how runners wake
 
 
 def line_of(event: Event, *, verbose: bool = False) -> str | None:
@@ -148,6 +152,23 @@ class _Flights(RestrictionProvider):
         """Plan no more when the job is drained."""
 
 
+@dataclass
+class _Pace:
+    """When a topic is looked at again: Flink asks without a pause once its sources have ended."""
+
+    _due: float = 0.0
+
+    def set(self, wait: timedelta) -> None:
+        """Be due that much later."""
+        self._due = time.monotonic() + wait.total_seconds()
+
+    def keep(self) -> None:
+        """Wait where it is too early, not for long: a runner may want to end."""
+        early = self._due - time.monotonic()
+        if early > _EARLY:
+            current().stop.wait(min(early, POLL.total_seconds()))
+
+
 @dataclass(eq=False)
 class _PlanFn(beam.DoFn):
     coordinators: Callable[[str], Coordinator]
@@ -169,12 +190,18 @@ class _PlanFn(beam.DoFn):
         tracker: Any = beam.DoFn.RestrictionParam(_Flights()),  # noqa: B008 - Beam's way
         _: Any = beam.DoFn.WatermarkEstimatorParam(_WALL_TIME),  # noqa: B008
     ) -> Iterator[TimestampedValue]:
+        pace = current().kept((_Pace, *element), _Pace)
+        pace.keep()
         look = self._coordinator(element).look(tracker.current_restriction())
-        is_told = self._is_told(look.error)
+        pace.set(look.wait)
+        is_taken = isinstance(look.error, OtherCollectorError) and not look.done
+        is_told = is_taken or self._is_told(look.error)
         for event in look.events:
             tell(event)
-        is_over = look.done
-        if look.error is not None:
+        is_over = look.done or is_taken
+        if look.error is None and is_over:
+            tell(Finished(element[0]))
+        elif look.error is not None and not is_taken:
             is_over = self.raises and self.shared and (is_told or look.done)
         tracker.try_claim(None if is_over else look.flight)
         now = Timestamp.now()

@@ -8,20 +8,27 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["Guarded", "accepts", "free_port"]
 
-# Its standard input ends with the tests, whatever way they end, and then the server is killed.
-_WARDEN = '"$@" & server=$!; read -r _; kill -KILL $server 2>/dev/null; wait $server'
+# Its standard input ends with the tests, whatever way they end, and then the server is killed, and
+# what that has started.
+_WARDEN = '"$@" & server=$!; read -r _; kill -KILL $server 2>/dev/null; wait $server; kill -KILL 0'
 
 
 class Guarded:
     """A running server; whoever starts it knows what it speaks."""
 
     def __init__(
-        self, name: str, command: Sequence[str], port: int, log: Path, seconds: int
+        self,
+        name: str,
+        command: Sequence[str],
+        port: int,
+        log: Path,
+        seconds: int,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start it and wait until somebody listens on its port.
 
@@ -31,6 +38,7 @@ class Guarded:
             port: where it is to listen.
             log: where its output goes.
             seconds: for how long to wait.
+            environment: its variables; None: those of this process.
         """
         with log.open("ab") as output:
             self._warden = subprocess.Popen(
@@ -39,6 +47,7 @@ class Guarded:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                env=environment,
             )
         deadline = time.monotonic() + seconds
         while not accepts(port):

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.services.made import Made, run
+from tests.services.made import Made
+from tests.services.maven import fetched_jars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -37,14 +38,6 @@ _ARTIFACTS = (
     ("org.apache.kafka", "kafka_2.13", VERSION),
     ("org.apache.kafka", "kafka-tools", VERSION),
     ("org.slf4j", "slf4j-simple", "1.7.36"),
-)
-_DEPENDENCY = (
-    "<dependency><groupId>{}</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
-)
-_POM = (
-    '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
-    "<groupId>tests</groupId><artifactId>kafka</artifactId><version>1</version>"
-    "<dependencies>{}</dependencies></project>"
 )
 _START_SECONDS = 60
 _STOP_SECONDS = 30
@@ -72,20 +65,12 @@ def kafka_jars(say: Callable[[str], None] | None = None) -> Path:
     return JARS.get(say)
 
 
-def _fetch(folder: Path) -> Path:
-    """Let Maven copy the jars to ``folder/lib``."""
-    dependencies = "".join(_DEPENDENCY.format(*artifact) for artifact in _ARTIFACTS)
-    (folder / "pom.xml").write_text(_POM.format(dependencies))
-    run(["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"], folder)
-    return folder / "lib"
-
-
 JARS = Made(
     f"kafka-{VERSION}",
     "real Kafka",
     "its jars, by Maven, about 15 seconds",
     ("java", "mvn"),
-    _fetch,
+    lambda folder: fetched_jars(folder, _ARTIFACTS),
 )
 
 

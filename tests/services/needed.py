@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.services.below import BELOW, below_the_package
+from tests.services.flink import FLINK, flink_jars
 from tests.services.gcs import NEWEST, newest_server
 from tests.services.kafka import JARS, kafka_jars
 from tests.services.made import UnavailableError
@@ -22,6 +23,7 @@ __all__ = ["MADE", "fixtures_of", "prepare", "try_again"]
 # by the fixtures that start it
 MADE: dict[str, Callable[[Callable[[str], None] | None], Path]] = {
     "jars": kafka_jars,
+    "flink_home": flink_jars,
     "prism": lambda say: prism_binary(say=say),
     "newest_gcs": newest_server,
     "worker_python": below_the_package,
@@ -56,5 +58,5 @@ def prepare(fixtures: Iterable[str], say: Callable[[str], None]) -> None:
 
 def try_again() -> None:
     """Forget what could not be made before."""
-    for each in (JARS, PRISM, NEWEST, BELOW, PSTEST):
+    for each in (JARS, FLINK, PRISM, NEWEST, BELOW, PSTEST):
         each.forget_failure()

@@ -18,6 +18,7 @@ __all__ = [
     "CycleCommitted",
     "Event",
     "FileStaged",
+    "Finished",
     "GivenUp",
     "MessagesRead",
     "Note",
@@ -193,6 +194,17 @@ class GivenUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """All that a job with an end was to collect of a topic is in its log.
+
+    Attributes:
+        topic: its name.
+    """
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something else that a user should know.
 
@@ -215,6 +227,7 @@ Event = (
     | Away
     | Back
     | GivenUp
+    | Finished
     | Note
 )
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
-from batch_collection.errors import OtherCollectorError
+from batch_collection.errors import LogError, OtherCollectorError
 from pipeline.running import plan_cycle
 from pipeline.running.coordinator import Flight, Look
 from tests.builders import first_entry
-from transforms.process.events import CycleCommitted, GivenUp
-from transforms.process.process import current
+from transforms.process.events import CycleCommitted, Finished, GivenUp
+from transforms.process.process import current, new_process
 
 if TYPE_CHECKING:
     from transforms.process.events import Event
 
 FLIGHT = Flight("run", after=3)
-ERROR = OtherCollectorError("another collector")
+ERROR = LogError("damaged")
+TAKEN = OtherCollectorError("another collector")
 GIVEN_UP = Look(FLIGHT, events=(GivenUp("topic", ERROR),), error=ERROR)
 
 
@@ -85,16 +87,17 @@ def test_a_look_puts_the_rest_off_with_what_it_remembers() -> None:
 
 
 def test_what_is_done_leaves_nothing() -> None:
-    """So a job with ``--once`` ends."""
+    """So a job with ``--once`` ends; who waits hears of it, as engines may not end it."""
+    events = heard()
     out, tracker = process(Look(FLIGHT, done=True))
     tracker.check_done()
-    assert out == []
+    assert (out, events) == ([], [Finished("topic")])
     assert tracker.deferred_status() is None
 
 
 def test_an_error_fails_the_job_where_that_ends_it() -> None:
     """The runner shows it to who waits for the job."""
-    with pytest.raises(OtherCollectorError):
+    with pytest.raises(LogError):
         process(GIVEN_UP)
 
 
@@ -128,7 +131,41 @@ def test_an_error_is_only_said_where_a_failing_job_is_tried_for_ever(
     out, tracker = process(GIVEN_UP, raises=False)
     assert out == []
     assert tracker.deferred_status() is not None
-    assert [record.getMessage() for record in caplog.records] == ["error: another collector"]
+    assert [record.getMessage() for record in caplog.records] == ["error: damaged"]
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_job_ends_whose_collection_another_run_has_taken_over(
+    caplog: pytest.LogCaptureFixture, *, raises: bool
+) -> None:
+    """It frees its slots, and is not tried again: nobody may be there to cancel it."""
+    look = Look(FLIGHT, events=(GivenUp("topic", TAKEN),), error=TAKEN)
+    _, tracker = process(look, raises=raises)
+    assert tracker.deferred_status() is None
+    assert caplog.messages == ["error: another collector"]
+
+
+def test_a_backfill_that_another_run_has_taken_over_fails() -> None:
+    """Its end would say that all is collected."""
+    with pytest.raises(OtherCollectorError):
+        process(Look(FLIGHT, error=TAKEN, done=True))
+
+
+def test_a_look_that_comes_too_early_waits() -> None:
+    """Flink wakes what put itself off at once, again and again, where its sources have ended."""
+    waits: list[float | None] = []
+
+    class Waiting(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return False
+
+    with new_process(Waiting()):
+        process(Look(FLIGHT, wait=timedelta(minutes=1)))
+        assert waits == []
+        process(Look(FLIGHT, wait=timedelta(minutes=1)))
+
+    assert waits == [1.0]
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])

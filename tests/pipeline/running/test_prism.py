@@ -25,48 +25,22 @@ from tests.collecting import (
     entries_of,
     run_command,
     sending,
-    strays_of,
 )
+from tests.engines import FLAGS, finish, log_of, wait_until
 from tests.services.gcs import BUCKET, FakeGcs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from batch_collection.log.entry import Entry
     from tests.services.kafka import KafkaBroker
     from tests.services.prism import PrismServer
 
 pytestmark = pytest.mark.integration
 
-FLAGS = ("--interval=2s", "--grace=500ms", "--batch_size=700", "--shards=2", "--cycle_timeout=10s")
-
 
 def on(prism: PrismServer, *flags: str) -> tuple[str, ...]:
     """Return the flags of a collector that submits to a Prism that runs already."""
     return ("--runner=PrismRunner", f"--job_endpoint={prism.endpoint}", *FLAGS, *flags)
-
-
-def wait_until(condition: Callable[[], bool], collector: CollectorProcess) -> None:
-    """Wait for something to be in the log."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, collector.lines[-20:]
-        time.sleep(0.1)
-
-
-def log_of(path: Path) -> list[Entry]:
-    """Return a log that may not have begun."""
-    return entries_of(path) if path.exists() else []
-
-
-def finish(stream: Stream, output: Path, *flags: str) -> None:
-    """Collect the rest with a new process, to its end, and see that all is there once."""
-    end = run_command([stream], output, *flags, "--once", "--flush")
-    assert end.returncode == 0, end.stderr
-    check(output / stream.name, stream.produced)
-    assert strays_of(output / stream.name) == []
-    assert entries_of(output / stream.name)[-1].carry == ()
 
 
 @pytest.mark.slow
