@@ -58,6 +58,7 @@ class EngineOptions:
         cycle_timeout: when to plan a cycle again.
         job_endpoint: its job server, empty if Beam starts one that ends with this process.
         is_detached: the job goes on without who submits it.
+        has_workers_here: the workers are in the process that submits.
     """
 
     runner: str
@@ -65,6 +66,7 @@ class EngineOptions:
     cycle_timeout: timedelta
     job_endpoint: str = ""
     is_detached: bool = False
+    has_workers_here: bool = False
 
     @property
     def has_server(self) -> bool:
@@ -160,8 +162,10 @@ def check_engine(flags: Flags, streams: Sequence[str]) -> EngineOptions | None:
     )
     if args.runner == DATAFLOW_RUNNER:
         _check_dataflow(flags, given)
-    elif args.detach:
-        _check_detached(flags, given)
+    default = "LOOPBACK" if args.runner in ("PrismRunner", "FlinkRunner") else "DOCKER"
+    is_here = (getattr(given, "environment_type", None) or default) == "LOOPBACK"
+    if args.detach and args.runner != DATAFLOW_RUNNER:
+        _check_detached(flags, given, is_here=is_here)
     timeout = _CYCLE_TIMEOUT
     if args.cycle_timeout is not None:
         timeout = flags.duration("cycle_timeout", timedelta(seconds=1))
@@ -170,19 +174,19 @@ def check_engine(flags: Flags, streams: Sequence[str]) -> EngineOptions | None:
         (*words, *_defaults(args, given, words, streams)),
         timeout,
         getattr(given, "job_endpoint", None) or "",
-        args.detach,
+        is_detached=args.detach,
+        has_workers_here=is_here,
     )
 
 
-def _check_detached(flags: Flags, given: argparse.Namespace) -> None:
+def _check_detached(flags: Flags, given: argparse.Namespace, *, is_here: bool) -> None:
     """See that neither engine nor workers end with this process."""
     flags.check(
         given.job_endpoint,
         "--detach needs an engine that goes on; name its job server with --job_endpoint",
     )
-    default = "DOCKER" if flags.args.runner == "PortableRunner" else "LOOPBACK"
     flags.check(
-        (given.environment_type or default) != "LOOPBACK",
+        not is_here,
         "--detach needs workers that go on, and those of --environment_type=LOOPBACK are in this "
         "process; give DOCKER or EXTERNAL",
     )

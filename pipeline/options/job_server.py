@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["add_flags", "flags_of"]
 
 
-_SECONDS = 15
+_SECONDS = 10
 _KINDS = beam_job_api_pb2.PipelineOptionType
 
 

@@ -103,7 +103,7 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     Raises:
         CollectionError: the engine doesn't take it.
     """
-    engine = _healing(engine)
+    engine = _healing(engine, once=options.once)
     heard = Heard(len(options.source.names), verbose=options.verbose)
     process = current()
     process.is_awaited = not (engine.is_dataflow or engine.is_detached)
@@ -139,17 +139,26 @@ def _packages(options: CollectOptions, engine: EngineOptions) -> Iterator[list[s
         yield [f"--requirements_file={listed}", "--requirements_cache=skip"]
 
 
-def _healing(engine: EngineOptions) -> EngineOptions:
+def _healing(engine: EngineOptions, *, once: bool) -> EngineOptions:
     """Let Flink start a failed job again, and say so.
 
     Checkpoints would let it, too, but with them its sources never end, and a job with nothing left
     to do goes on. Nothing rests on them: a job that begins anew goes on where the log ends.
+
+    Raises:
+        CollectionError: with ``--once`` nobody would end the job.
     """
     offered = flags_of(engine.job_endpoint) if engine.has_server else {}
     given = {word.partition("=")[0] for word in engine.flags}
     if engine.runner != "FlinkRunner" and _RETRIES not in offered:
         return engine
     more: tuple[str, ...] = ()
+    if _CHECKPOINTS in given and once and not engine.has_workers_here:
+        message = (
+            f"with {_CHECKPOINTS} a job with --once does not end whose workers are elsewhere; "
+            "leave it out: a job that fails is started again without it, from where the log ends"
+        )
+        raise CollectionError(message)
     if _CHECKPOINTS in given:
         # what a bundle gives while a checkpoint ends it waits for the next one, and may be the last
         more = ("--finish_bundle_before_checkpointing",)

@@ -239,10 +239,10 @@ class FlinkCluster:
         file = self._folder / "zoo.cfg"
         file.write_text(
             f"tickTime=2000\ndataDir={self._folder / 'zookeeper'}\nclientPort={port}\n"
-            "server.1=127.0.0.1:2888:3888\nadmin.enableServer=false\n"
+            "admin.enableServer=false\n"
         )
         main = "org.apache.flink.runtime.zookeeper.FlinkZooKeeperQuorumPeer"
-        self._start("keeper", main, [str(file), "1"], port)
+        self._start("keeper", main, ["--zkConfigFile", str(file), "--peerId", "1"], port)
 
     def _configure(self, keeper: int) -> None:
         self._conf = self._folder / "conf"

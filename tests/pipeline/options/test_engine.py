@@ -12,6 +12,7 @@ import pytest
 from batch_collection.errors import CollectionError
 from pipeline import cli
 from pipeline.commands import collect as collect_command
+from pipeline.options import job_server
 from pipeline.options.flags import Parser
 from transforms.sources.kafka.config import ConsumerConfig
 from transforms.sources.kafka.settings import KafkaSettings
@@ -181,3 +182,60 @@ def test_a_package_that_is_given_is_not_built_again() -> None:
     assert read.engine is not None
     assert not any(flag.startswith("--setup_file") for flag in read.engine.flags)
     assert [flag for flag in read.engine.flags if "job_name" in flag] == ["--job_name=mine"]
+
+
+FLINK = ("--runner=PortableRunner", "--job_endpoint=127.0.0.1:1", *KAFKA, "--output=/shared")
+
+
+@pytest.mark.parametrize(
+    ("flags", "cure"),
+    [
+        (("--runner=PrismRunner", *KAFKA, "--output=/shared"), "name its job server with"),
+        ((*FLINK, "--environment_type=LOOPBACK"), "give DOCKER or EXTERNAL"),
+        ((*KAFKA, "--output=/shared"), "--detach goes with an engine"),
+    ],
+)
+def test_what_ends_with_who_submits_is_not_left(
+    capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], cure: str
+) -> None:
+    """Neither an engine of this process nor workers in it."""
+    assert any(cure in line for line in errors(capsys, *flags, "--detach"))
+
+
+def test_a_job_is_left_whose_engine_and_workers_go_on() -> None:
+    """Its name is told, so it has one."""
+    read = options(*FLINK, "--environment_type=EXTERNAL", "--detach")
+    assert read.engine is not None
+    assert read.engine.is_detached
+    assert "--job_name=collect-orders" in read.engine.flags
+
+
+def test_a_job_server_that_is_not_there_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it knows a flag can't be known."""
+    monkeypatch.setattr(job_server, "_SECONDS", 0.2)
+    (line,) = errors(capsys, *FLINK, "--checkpointing_interval=10000")
+    assert line.startswith("no job server answers at --job_endpoint=127.0.0.1:1; start it")
+
+
+def test_flags_of_a_job_server_are_taken(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong name gets the nearest, and a wrong value is told."""
+    offered = {
+        "--checkpointing_interval": {"type": int},
+        "--object_reuse": {"action": "store_true"},
+    }
+    monkeypatch.setattr(job_server, "flags_of", lambda _: offered)
+
+    read = options(*FLINK, "--checkpointing_interval=10000", "--object_reuse")
+
+    assert read.engine is not None
+    assert {"--checkpointing_interval=10000", "--object_reuse"} <= set(read.engine.flags)
+    wrong, value = errors(capsys, *FLINK, "--checkpoint_interval=9", "--checkpointing_interval=x")
+    assert "unknown flag --checkpoint_interval; did you mean --checkpointing_interval?" in (
+        wrong,
+        value,
+    )
+    assert "--checkpointing_interval: invalid int value: 'x'" in (wrong, value)
