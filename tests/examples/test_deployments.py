@@ -15,6 +15,7 @@ import yaml
 
 from pipeline import cli
 from pipeline.options import collect
+from pipeline.options.engine import pass_on
 from pipeline.options.flags import Parser
 from pipeline.serving import server
 from tests.test_architecture import in_setup
@@ -187,3 +188,32 @@ def test_kubernetes_runs_a_collector_and_asks_how_it_goes(tmp_path: Path) -> Non
     found = options(words)
     assert found.http is not None
     assert found.http.port == port["containerPort"]
+
+
+def test_the_flink_cluster_has_one_version_of_beam_and_a_command_that_is_good() -> None:
+    """Workers are those of the image, each beside a TaskManager; what is copied is there."""
+    image = (EXAMPLES / "flink" / "Dockerfile").read_text(encoding="utf-8")
+    for name in " ".join(re.findall(r"(?m)^COPY (.*) \S+$", image)).split():
+        assert (ROOT / name).exists(), name
+    python, beam = re.findall(r"(?m)^FROM apache/beam_python(.+)_sdk:(.+)$", image)[0]
+    lock = ROOT / "requirements" / f"py{python.replace('.', '')}.txt"
+    assert f"COPY requirements/{lock.name} " in image
+    assert f"apache-beam=={beam} " in lock.read_text(encoding="utf-8")
+    text = (EXAMPLES / "flink" / "compose.yaml").read_text(encoding="utf-8")
+    services = yaml.safe_load(text)["services"]
+    managers = {f"service:{name}" for name in services if name.startswith("taskmanager")}
+    workers = [each for name, each in services.items() if name.startswith("workers")]
+    assert {each["network_mode"] for each in workers} == managers
+    assert services["jobserver"]["image"].endswith(f":{beam}")
+    yaml.safe_load((EXAMPLES / "flink" / "config.yaml").read_text(encoding="utf-8"))
+    shown = text.partition("says:\n")[2].partition("\n# http")[0].replace("#", "")
+    words = shlex.split(shown.replace("\\\n", " "))[1:]
+    parser = Parser()
+    collect.configure(parser)
+    args, unknown, errors = parser.read(words)
+    assert (pass_on(args, unknown)[0], errors) == ([], [])
+    found = collect.check(args)
+    assert found.engine is not None
+    assert found.engine.is_detached
+    (mount,) = workers[0]["volumes"]
+    assert found.output.startswith(mount.partition(":")[2])
