@@ -259,6 +259,7 @@ class FlinkCluster:
             "heartbeat.timeout": 10000,
             "high-availability.type": "zookeeper",
             "high-availability.zookeeper.quorum": f"127.0.0.1:{keeper}",
+            "high-availability.zookeeper.client.session-timeout": 10000,
             "high-availability.storageDir": (self._folder / "ha").as_uri(),
             "execution.checkpointing.dir": (self._folder / "checkpoints").as_uri(),
             "state.checkpoints.dir": (self._folder / "checkpoints").as_uri(),
