@@ -146,6 +146,13 @@ def flink(flink_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     server.kill()
 
 
+@pytest.fixture(params=["prism", pytest.param("flink", marks=pytest.mark.faults)])
+def engine(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Give the flags that submit to an engine, each in turn; Flink takes its time."""
+    flags: tuple[str, ...] = request.getfixturevalue(request.param).flags
+    return flags
+
+
 @pytest.fixture(scope="module")
 def flink_cluster(
     flink_home: Path, tmp_path_factory: pytest.TempPathFactory

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.collecting import CollectorProcess
-    from tests.services.prism import PrismServer
     from tests.services.pubsub import PubSubServer
     from tests.subscribed import Subscribed
 
@@ -225,9 +224,8 @@ def test_collectors_killed_again_and_again_collect_everything_once(
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
 def test_jobs_killed_again_and_again_collect_everything_once(
-    emulator: PubSubServer, prism: PrismServer, tmp_path: Path, tell: Callable[[str], None]
+    emulator: PubSubServer, engine: tuple[str, ...], tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
-    """On Prism, where tasks pull; each time a new job."""
-    job = ("--runner=PrismRunner", f"--job_endpoint={prism.endpoint}", "--shards=2")
-    flags = (*FLAGS, *job)
+    """On each engine, where tasks pull; each time a new job."""
+    flags = (*FLAGS, *engine, "--shards=2")
     tell(killed_again_and_again(Served(emulator), tmp_path, flags, kills=5, seconds=25.0))

@@ -94,7 +94,10 @@ def _is_newest(path: Path) -> bool:
 
 
 class FlinkServer(Guarded):
-    """A job server, with Flink in it, or before a cluster; jobs are submitted to ``endpoint``."""
+    """A job server, with Flink in it, or before a cluster; jobs are submitted to ``endpoint``.
+
+    ``flags`` do so, for workers in the process that submits.
+    """
 
     def __init__(
         self, jars: Path, folder: Path, master: str = "[local]", configuration: Path | None = None
@@ -109,6 +112,8 @@ class FlinkServer(Guarded):
         """
         port = free_port()
         self.endpoint = f"127.0.0.1:{port}"
+        where = ("--runner=PortableRunner", f"--job_endpoint={self.endpoint}")
+        self.flags = (*where, "--environment_type=LOOPBACK")
         words = [
             f"--flink-master={master}",
             "--job-host=127.0.0.1",

@@ -32,8 +32,8 @@ MADE: dict[str, Callable[[Callable[[str], None] | None], Path]] = {
 
 # what tests ask for by another name, when they run
 _BY_PARAMETER = {"gcs": "gcs", "newest": "newest_gcs"}
-_PARAMETERS = {"emulator", "pstest"}  # values that are fixtures' names
-_ALSO = {"broker": "jars"}  # the real one where it can be had
+_PARAMETERS = {"emulator", "pstest", "prism", "flink"}  # values that are fixtures' names
+_ALSO = {"broker": "jars", "flink": "flink_home"}  # the real one where it can be had
 
 
 def fixtures_of(item: pytest.Item) -> set[str]:

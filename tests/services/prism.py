@@ -61,12 +61,13 @@ PRISM = Made(f"go-prism-{VERSION}", "Prism", "about 2 minutes", ("go",), _instal
 
 
 class PrismServer(Guarded):
-    """A running Prism; jobs are submitted to ``endpoint``."""
+    """A running Prism; jobs are submitted to ``endpoint``, with ``flags``."""
 
     def __init__(self, binary: Path, folder: Path) -> None:
         """Start it and wait until it answers."""
         self.binary = binary
         port = free_port()
         self.endpoint = f"localhost:{port}"
+        self.flags = ("--runner=PrismRunner", f"--job_endpoint={self.endpoint}")
         command = [str(binary), f"--job_port={port}", "--serve_http=false"]
         super().__init__("Prism", command, port, folder / "prism.log", _START_SECONDS)

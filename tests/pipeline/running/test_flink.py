@@ -22,8 +22,7 @@ pytestmark = pytest.mark.integration
 
 def on(flink: FlinkServer, *flags: str) -> tuple[str, ...]:
     """Return the flags of a collector that submits to it, and whose workers are its own."""
-    where = ("--runner=PortableRunner", f"--job_endpoint={flink.endpoint}")
-    return (*where, "--environment_type=LOOPBACK", *FLAGS, *flags)
+    return (*flink.flags, *FLAGS, *flags)
 
 
 def is_quiet(lines: list[str]) -> bool:

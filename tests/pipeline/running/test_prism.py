@@ -74,18 +74,19 @@ def test_windows_appear_in_time_early_on_time_and_late(
 
 @pytest.mark.slow
 def test_a_job_killed_again_and_again_collects_everything_once(
-    kafka: KafkaBroker, prism: PrismServer, tmp_path: Path
+    kafka: KafkaBroker, engine: tuple[str, ...], tmp_path: Path
 ) -> None:
     """SIGKILL at random moments, each time a new job; the last one ends by itself."""
+    flags = (*engine, *FLAGS)
     stream, rng = Stream(kafka), random.Random(3)
     path = tmp_path / stream.name
     with Producing(stream, a_second=1000):
         for _ in range(4):
             already = len(log_of(path))
-            with CollectorProcess([stream], tmp_path, *on(prism)) as collector:
+            with CollectorProcess([stream], tmp_path, *flags) as collector:
                 wait_until(lambda: len(log_of(path)) > already, collector)  # noqa: B023
                 time.sleep(rng.uniform(0, 2.5))  # the moment of death is what is tried
-    finish(stream, tmp_path, *on(prism))
+    finish(stream, tmp_path, *flags)
     assert len(stream.produced) > 8_000
 
 

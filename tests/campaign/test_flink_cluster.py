@@ -1,0 +1,96 @@
+"""On a cluster of Flink's with workers of its own: whatever is killed, the job heals, exact."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.collecting import CollectorProcess, Producing, Stream, run_command
+from tests.engines import FLAGS, finish, log_of, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.services.flink import FlinkCluster
+    from tests.services.kafka import KafkaBroker
+
+pytestmark = [pytest.mark.integration, pytest.mark.faults]
+
+AGAIN = ("--number_of_execution_retries=50", "--execution_retry_delay=1000")
+CHECKPOINTS = ("--checkpointing_interval=2000",)  # with them Flink tries again by itself
+
+
+def on(cluster: FlinkCluster, *flags: str) -> tuple[str, ...]:
+    """Return the flags of a collector that submits to it."""
+    where = ("--runner=PortableRunner", f"--job_endpoint={cluster.endpoint}")
+    return (*where, *cluster.environment, *FLAGS, *flags)
+
+
+def kill_task_manager(cluster: FlinkCluster) -> None:
+    """Kill one, each of which works for the job, and start another."""
+    cluster.kill("task manager 1")
+    cluster.start_task_manager(1)
+
+
+def kill_pool(cluster: FlinkCluster) -> None:
+    """Kill all Python workers."""
+    cluster.kill("pool")
+    cluster.start_pool()
+
+
+def restart_job_manager(cluster: FlinkCluster) -> None:
+    """Kill it, and start it again; ZooKeeper knows the job."""
+    cluster.kill("job manager")
+    cluster.start_job_manager()
+
+
+@pytest.mark.parametrize("healing", [AGAIN, CHECKPOINTS], ids=["again", "checkpoints"])
+@pytest.mark.parametrize("fault", [kill_task_manager, kill_pool, restart_job_manager])
+def test_a_job_heals_and_loses_nothing(
+    kafka: KafkaBroker,
+    flink_cluster: FlinkCluster,
+    tmp_path: Path,
+    tell: Callable[[str], None],
+    fault: Callable[[FlinkCluster], None],
+    healing: tuple[str, ...],
+) -> None:
+    """With checkpoints and without: it goes on by itself, from where the log ends."""
+    stream, rng = Stream(kafka), random.Random(5)
+    path = tmp_path / stream.name
+    waits = []
+    with Producing(stream, a_second=1000):
+        with CollectorProcess([stream], tmp_path, *on(flink_cluster, *healing)) as collector:
+            for _ in range(2):
+                already = len(log_of(path))
+                wait_until(lambda: len(log_of(path)) > already + 2, collector)  # noqa: B023
+                time.sleep(rng.uniform(0, 2))  # the moment of death is what is tried
+                fault(flink_cluster)
+                began, already = time.monotonic(), len(log_of(path))
+                wait_until(lambda: len(log_of(path)) > already + 1, collector)  # noqa: B023
+                waits.append(time.monotonic() - began)
+            assert collector.poll() is None, collector.lines
+        flink_cluster.cancel_all()
+    finish(stream, tmp_path, *FLAGS[:3])
+    shown = ", ".join(f"{wait:.0f} s" for wait in waits)
+    tell(f"{len(stream.produced):,} messages, none lost or twice; collecting again after {shown}")
+
+
+def test_a_stale_job_frees_its_slots(
+    kafka: KafkaBroker, flink_cluster: FlinkCluster, tmp_path: Path
+) -> None:
+    """Nobody waits for it any more, and another run has taken its collection over."""
+    stream = Stream(kafka)
+    path = tmp_path / stream.name
+    with Producing(stream, a_second=500):
+        detached = run_command([stream], tmp_path, *on(flink_cluster), "--detach")
+        assert detached.returncode == 0, detached.stderr
+        with CollectorProcess([stream], tmp_path, *FLAGS[:3]) as other:
+            wait_until(lambda: flink_cluster.states()[-1] == "FINISHED", other)
+            already = len(log_of(path))
+            wait_until(lambda: len(log_of(path)) > already, other)
+    finish(stream, tmp_path, *FLAGS[:3])
+    assert flink_cluster.ask("/overview")["slots-available"] == 2
