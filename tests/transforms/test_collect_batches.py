@@ -12,16 +12,21 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
+from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.test_stream import TestStream
+from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
 
 import batch_collection
 from batch_collection.checkpoints.making import keep_up
@@ -38,10 +43,10 @@ from tests.collecting import Stream
 from transforms.collect_batches import CollectBatches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from batch_collection.log.entry import Entry
+    from tests.services.flink import FlinkServer
     from tests.services.prism import PrismServer
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
@@ -613,3 +618,64 @@ def test_on_prism_a_little_is_collected_exactly(
     assert numbers_of(tmp_path / "c") == list(range(75))
     assert all(batch.rows <= 10 for batch in batch_collection.open(tmp_path / "c"))
     assert batch_collection.open(tmp_path / "c").complete().table().num_rows == 75
+
+
+WATERMARKS = ManualWatermarkEstimator.default_provider()
+
+
+class Stepped(RestrictionProvider):
+    """Whose restrictions are the steps that are left."""
+
+    def initial_restriction(self, element: Any) -> OffsetRange:  # noqa: ARG002
+        """Begin with the first of four."""
+        return OffsetRange(0, 4)
+
+    def create_tracker(self, restriction: OffsetRange) -> OffsetRestrictionTracker:
+        """Track it."""
+        return OffsetRestrictionTracker(restriction)
+
+    def restriction_size(self, element: Any, restriction: OffsetRange) -> int:  # noqa: ARG002
+        """Return how many are left."""
+        return restriction.size()
+
+
+@dataclass
+class StepByStepFn(beam.DoFn):
+    """Gives 10, 10, 5 rows and a late one, each step once a file shows the one before it."""
+
+    output: str
+
+    @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
+    def process(
+        self,
+        _: bytes,
+        tracker: Any = beam.DoFn.RestrictionParam(Stepped()),  # noqa: B008 - Beam's way
+        estimator: Any = beam.DoFn.WatermarkEstimatorParam(WATERMARKS),  # noqa: B008
+    ) -> Iterator[TimestampedValue]:
+        """Give a step, or wait."""
+        step = tracker.current_restriction().start
+        if len(list(Path(self.output, "data").rglob("*.parquet"))) < step:
+            time.sleep(0.1)
+        elif tracker.try_claim(step):
+            yield from numbered(*[(10, 0, 0), (10, 0, 10), (5, 0, 20), (1, 0, 25)][step])
+            estimator.set_watermark(Timestamp(NOON + (120 if step > 1 else 0)))
+        tracker.defer_remainder()
+
+
+@pytest.mark.integration
+@pytest.mark.faults
+# of Beam's worker, a thread of which may see before it ends that Flink hangs up
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_on_flink_panes_are_early_on_time_and_late(flink: FlinkServer, tmp_path: Path) -> None:
+    """Of a source that goes on for some time, and whose watermark is its own."""
+    output = tmp_path / "c"
+    with TestPipeline(options=PipelineOptions([*flink.flags, "--streaming"])) as pipeline:
+        _ = (
+            pipeline
+            | beam.Impulse()
+            | beam.ParDo(StepByStepFn(str(output)))
+            | CollectBatches(output=output, interval=MINUTE, batch_size=10)
+        )
+
+    assert files_of(output) == [("early", 10), ("early", 10), ("on_time", 5), ("late", 1)]
+    assert numbers_of(output) == list(range(26))
