@@ -19,7 +19,7 @@ from pipeline.planning.opening import collect_tasks, open_topic
 from pipeline.running import plan_cycle
 from pipeline.running.coordinator import Coordinator
 from pipeline.running.signals import stopped_by_signals
-from pipeline.running.waiting import Heard, Submitted, keep_quiet
+from pipeline.running.waiting import Heard, Submitted, hide_lost_engine
 from pipeline.showing.lines import say
 from transforms.process.process import current
 
@@ -108,7 +108,7 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     process = current()
     process.is_awaited = not (engine.is_dataflow or engine.is_detached)
     process.observers.append(heard)
-    keep_quiet()
+    hide_lost_engine()
     with stopped_by_signals(heard.stop):
         result, given = _submit(options, engine)
     if engine.is_dataflow:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from batch_collection.errors import CollectionError
     from transforms.process.events import Event
 
-__all__ = ["Heard", "Submitted", "keep_quiet"]
+__all__ = ["Heard", "Submitted", "hide_lost_engine"]
 
 
 _OWN_END_SECONDS = 5  # what ends by itself is not cancelled
@@ -36,7 +36,7 @@ _CANCEL_SECONDS = 60
 _ERROR = re.compile(r"batch_collection\.errors\.(\w+): (.*?)(?: \[while running|\\n|\n|$)")
 
 
-def keep_quiet() -> None:
+def hide_lost_engine() -> None:
     """Let Beam's worker say nothing of having lost its engine: who waits says it, in a line."""
     threading.excepthook = _quiet_thread
     for handler in logging.getLogger().handlers:
