@@ -55,7 +55,7 @@ bench: $(TRAINING) ## measure: topics, subscriptions and pipelines collected, ba
 	@$(VENV)/bin/python -m bench.storage
 	@$(VENV)/bin/python -m bench.log_for_years
 
-faults: prepare ## the long campaign of faults: up to an hour
+faults: prepare ## the long campaign of faults: up to two hours
 	@$(PYTEST) -m faults
 
 format: $(STAMP) ## format the code, and mend what the linter can mend

@@ -109,17 +109,18 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     process.is_awaited = not (engine.is_dataflow or engine.is_detached)
     process.observers.append(heard)
     hide_lost_engine()
-    with stopped_by_signals(heard.stop):
+    stoppable = stopped_by_signals(heard.stop) if process.is_awaited else contextlib.nullcontext()
+    with stoppable:
         result, given = _submit(options, engine)
-    if engine.is_dataflow:
-        _say(_on_dataflow(result, given))
-        return 0
-    name = given.view_as(GoogleCloudOptions).job_name
-    job = Submitted(result, name, engine.job_endpoint, options.once)
-    if engine.is_detached:
-        _say(f"job {name} runs on {engine.job_endpoint}; {job.how}; nothing is lost")
-        return 0
-    return job.wait(heard)
+        if engine.is_dataflow:
+            _say(_on_dataflow(result, given))
+            return 0
+        name = given.view_as(GoogleCloudOptions).job_name
+        job = Submitted(result, name, engine.job_endpoint, options.once)
+        if engine.is_detached:
+            _say(f"job {name} runs on {engine.job_endpoint}; {job.how}; nothing is lost")
+            return 0
+        return job.wait(heard)
 
 
 @contextlib.contextmanager

@@ -147,7 +147,9 @@ class Submitted:
         A signal cancels it, and so do workers in this process once all topics are over.
         """
         threading.Thread(target=heard.listen, args=(self.result,), daemon=True).start()
-        with stopped_by_signals(heard.stop):
+        with stopped_by_signals(
+            heard.stop
+        ):  # again: Beam has a handler for a Prism that it started
             word = heard.word()
             if word is None and not heard.is_stopped:
                 word = heard.word(_OWN_END_SECONDS)
@@ -177,7 +179,8 @@ class Submitted:
             return exit_code(heard.wrong), f"error: {heard.wrong}"
         is_over = word is not None and bool(word.state or not self.where)
         if (heard.has_all or heard.is_stopped) and not is_over:
-            return 1, f"error: {self.where} does not say that job {self.name} ended; {self.how}"
+            engine = self.where or "the engine"
+            return 1, f"error: {engine} does not say that job {self.name} ended; {self.how}"
         if heard.has_all:
             return 0, ""
         if heard.is_stopped:
