@@ -103,7 +103,7 @@ def run_on_engine(options: CollectOptions, engine: EngineOptions) -> int:
     Raises:
         CollectionError: the engine doesn't take it.
     """
-    engine = _healing(engine, once=options.once)
+    engine = _for_flink(engine, once=options.once)
     heard = Heard(len(options.source.names), verbose=options.verbose)
     process = current()
     process.is_awaited = not (engine.is_dataflow or engine.is_detached)
@@ -140,8 +140,8 @@ def _packages(options: CollectOptions, engine: EngineOptions) -> Iterator[list[s
         yield [f"--requirements_file={listed}", "--requirements_cache=skip"]
 
 
-def _healing(engine: EngineOptions, *, once: bool) -> EngineOptions:
-    """Let Flink start a failed job again, and say so.
+def _for_flink(engine: EngineOptions, *, once: bool) -> EngineOptions:
+    """Let Flink start a failed job again, and say so; and let no task wait for another.
 
     Checkpoints would let it, too, but with them its sources never end, and a job with nothing left
     to do goes on. Nothing rests on them: a job that begins anew goes on where the log ends.
@@ -153,20 +153,22 @@ def _healing(engine: EngineOptions, *, once: bool) -> EngineOptions:
     given = {word.partition("=")[0] for word in engine.flags}
     if engine.runner != "FlinkRunner" and _RETRIES not in offered:
         return engine
-    more: tuple[str, ...] = ()
     if _CHECKPOINTS in given and once and not engine.has_workers_here:
         message = (
             f"with {_CHECKPOINTS} a job with --once does not end whose workers are elsewhere; "
             "leave it out: a job that fails is started again without it, from where the log ends"
         )
         raise CollectionError(message)
+    more: tuple[str, ...] = ("--max_bundle_size=1",)  # else a bundle ends after a second
     if _CHECKPOINTS in given:
         # what a bundle gives while a checkpoint ends it waits for the next one, and may be the last
-        more = ("--finish_bundle_before_checkpointing",)
+        more += ("--finish_bundle_before_checkpointing",)
     elif _RETRIES not in given:
-        more = (f"{_RETRIES}={_MOST_RETRIES}", f"--execution_retry_delay={_RETRY_MILLISECONDS}")
-        _say(f"Flink starts a job that fails again, from where the log ends: {' '.join(more)}")
-    return replace(engine, flags=(*engine.flags, *(each for each in more if each not in given)))
+        retrying = (f"{_RETRIES}={_MOST_RETRIES}", f"--execution_retry_delay={_RETRY_MILLISECONDS}")
+        _say(f"Flink starts a job that fails again, from where the log ends: {' '.join(retrying)}")
+        more += retrying
+    lacking = (each for each in more if each.partition("=")[0] not in given)
+    return replace(engine, flags=(*engine.flags, *lacking))
 
 
 def _submit(options: CollectOptions, engine: EngineOptions) -> tuple[Any, PipelineOptions]:

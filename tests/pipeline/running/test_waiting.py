@@ -150,8 +150,12 @@ def test_stopped_is_said_when_the_engine_says_so(
 
 
 OFFERED: dict[str, dict[str, Any]] = {"--number_of_execution_retries": {}}
-AGAIN = ("--number_of_execution_retries=100", "--execution_retry_delay=10000")
-WHOLE = ("--finish_bundle_before_checkpointing",)
+SMALL = "--max_bundle_size=1"
+AGAIN = (SMALL, "--number_of_execution_retries=100", "--execution_retry_delay=10000")
+WHOLE = (
+    SMALL,
+    "--finish_bundle_before_checkpointing",
+)
 
 
 @pytest.mark.parametrize(
@@ -160,9 +164,9 @@ WHOLE = ("--finish_bundle_before_checkpointing",)
         ("PortableRunner", OFFERED, (), AGAIN),
         ("PortableRunner", {}, (), ()),
         ("PrismRunner", OFFERED, (), ()),
-        ("PortableRunner", OFFERED, ("--number_of_execution_retries=3",), ()),
+        ("PortableRunner", OFFERED, ("--number_of_execution_retries=3",), (SMALL,)),
         ("PortableRunner", OFFERED, ("--checkpointing_interval=1000",), WHOLE),
-        ("PortableRunner", OFFERED, ("--checkpointing_interval=1000", *WHOLE), ()),
+        ("PortableRunner", OFFERED, ("--checkpointing_interval=1", *WHOLE), ()),
     ],
 )
 def test_flink_is_told_to_try_again(
@@ -175,7 +179,7 @@ def test_flink_is_told_to_try_again(
     """No other engine is, and what users say wins; bundles are whole in their checkpoints."""
     monkeypatch.setattr(engine, "flags_of", lambda _: offered)
     asked = EngineOptions(runner, given, timedelta(minutes=5), "flink:8099")
-    assert engine._healing(asked, once=False).flags == (*given, *more)  # noqa: SLF001
+    assert engine._for_flink(asked, once=False).flags == (*given, *more)  # noqa: SLF001
 
 
 @pytest.mark.parametrize("is_here", [True, False])
@@ -184,13 +188,13 @@ def test_a_job_that_nobody_would_end_is_refused(
 ) -> None:
     """With checkpoints its sources stay open, and workers elsewhere can't tell who waits."""
     monkeypatch.setattr(engine, "flags_of", lambda _: OFFERED)
-    healing: Callable[..., EngineOptions] = engine._healing  # noqa: SLF001
+    for_flink: Callable[..., EngineOptions] = engine._for_flink  # noqa: SLF001
     given = ("--checkpointing_interval=1000",)
     asked = EngineOptions(
         "PortableRunner", given, timedelta(minutes=5), "flink:8099", has_workers_here=is_here
     )
     if is_here:
-        assert healing(asked, once=True).flags == (*given, *WHOLE)
+        assert for_flink(asked, once=True).flags == (*given, *WHOLE)
         return
     with pytest.raises(CollectionError, match="a job with --once does not end whose workers"):
-        healing(asked, once=True)
+        for_flink(asked, once=True)
