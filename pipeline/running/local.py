@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from batch_collection.errors import CollectionError, SourceError, StoppedError
+from batch_collection.parallel import in_parallel, outcomes
 from batch_collection.windows import utc_now
 from pipeline.planning.planner import Asked
 from pipeline.running.policy import POLL, may_pass, pause_after
@@ -29,12 +30,12 @@ from transforms.process.process import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from pipeline.graph import CollectTasks
     from pipeline.planning.planner import Planned
     from pipeline.planning.topic import TopicCollection
-    from transforms.process.events import Event
+    from transforms.process.events import CycleCommitted, Event
 
     _Run = Callable[[Sequence[Task], CollectTasks], None]
 
@@ -46,6 +47,21 @@ class _Due(NamedTuple):
 
     topic: TopicCollection
     planned: Planned
+
+
+class _Settled(NamedTuple):
+    """What came of a plan: cycles, and why the source can't be told of them."""
+
+    cycles: list[CycleCommitted]
+    trouble: str
+
+
+def _settled(due: _Due, took: timedelta, *, published: bool) -> _Settled:
+    """Take up what came of a plan; several at once do, since their storages are waited for."""
+    topic, planned = due
+    found = topic.settle(planned, published=published)
+    cycles = [topic.committed(entry, planned.left, took) for entry in found]
+    return _Settled(cycles, topic.release() if found else "")
 
 
 class _Pause(NamedTuple):
@@ -68,12 +84,9 @@ class _Pause(NamedTuple):
 def _broken(due: Sequence[_Due], steps: CollectTasks, run: _Run) -> CollectionError | None:
     """Run what is planned for some topics together; return what broke it off."""
     try:
-        tasks: list[Task] = []
-        for topic, planned in due:
-            if planned.is_empty:
-                topic.commit_empty(planned)
-            else:
-                tasks += planned.tasks
+        empty = [each for each in due if each.planned.is_empty]
+        tasks = [task for each in due if not each.planned.is_empty for task in each.planned.tasks]
+        in_parallel(lambda each: each.topic.commit_empty(each.planned), empty)
         if tasks:
             run(tasks, steps)
     except StoppedError:
@@ -216,16 +229,10 @@ class LocalDrive:
 
     def _due(self) -> list[_Due]:
         """Plan what is due; a topic whose source is away keeps no other from being collected."""
-        due = []
-        for topic in self._live:
-            pause = self._pauses.get(topic.name)
-            if pause is not None and pause.holds(self.clock()):
-                continue
-            asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)
+        due, topics = [], [topic for topic in self._live if not self._rests(topic)]
+        for topic, outcome in zip(topics, outcomes(self._planned, topics), strict=True):
             try:
-                if self.once and topic.survey.goal is None:
-                    topic.survey.set_goal(topic.newest)
-                planned = topic.plan(asked, self._now)
+                planned = outcome.result()
             except StoppedError:
                 raise
             except CollectionError as error:
@@ -237,6 +244,17 @@ class LocalDrive:
                 due.append(_Due(topic, planned))
         return due
 
+    def _rests(self, topic: TopicCollection) -> bool:
+        pause = self._pauses.get(topic.name)
+        return pause is not None and pause.holds(self.clock())
+
+    def _planned(self, topic: TopicCollection) -> Planned | None:
+        """Plan a topic's next cycle; several at once do, since their source is waited for."""
+        if self.once and topic.survey.goal is None:
+            topic.survey.set_goal(topic.newest)
+        asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)
+        return topic.plan(asked, self._now)
+
     def _run(self, due: Sequence[_Due]) -> None:
         began = self.clock()
         self._undated = 0
@@ -244,19 +262,15 @@ class LocalDrive:
         messages = sum(item.planned.messages for item in due)
         tell(CycleBegan(names, messages, left=sum(item.planned.left for item in due)))
         again, broken = self._worked_off(due)
-        for topic, planned in due:
+
+        def settled(item: _Due) -> _Settled:
+            if error := broken.get(item.topic.name):
+                raise error
+            return _settled(item, self.clock() - began, published=not again)
+
+        for (topic, _), outcome in zip(due, outcomes(settled, due), strict=True):
             try:
-                if error := broken.get(topic.name):
-                    raise error
-                found = topic.settle(planned, published=not again)
-                if topic.news:
-                    tell(Note(topic.news))
-                for entry in found:
-                    tell(topic.committed(entry, planned.left, self.clock() - began))
-                if found:
-                    self._is_back(topic)
-                    if trouble := topic.release():
-                        tell(Note(trouble))
+                self._tell_of(topic, outcome.result())
             except StoppedError:
                 raise
             except CollectionError as error:
@@ -268,6 +282,16 @@ class LocalDrive:
                     "are missing, or not milliseconds within years 1 to 9999; mend the sender"
                 )
             )
+
+    def _tell_of(self, topic: TopicCollection, came: _Settled) -> None:
+        if topic.news:
+            tell(Note(topic.news))
+        for cycle in came.cycles:
+            tell(cycle)
+        if came.cycles:
+            self._is_back(topic)
+        if came.trouble:
+            tell(Note(came.trouble))
 
     def _count_undated(self, event: Event) -> None:
         if isinstance(event, RowsDecoded):
