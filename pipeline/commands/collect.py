@@ -69,7 +69,7 @@ def _run(options: CollectOptions) -> int:
 
         return run_on_engine(options, options.engine)
     from pipeline.planning.opening import collect_tasks, open_topics  # noqa: PLC0415
-    from pipeline.running.local import LocalDrive  # noqa: PLC0415
+    from pipeline.running.local import LocalDrive, put_together  # noqa: PLC0415
     from transforms.elements.observers import tell  # noqa: PLC0415
 
     places = _places(options)
@@ -82,6 +82,9 @@ def _run(options: CollectOptions) -> int:
             return OTHER_COLLECTOR
         process = run.enter_context(new_process())
         watched = run.enter_context(_watched(options, process.observers))
+        steps = collect_tasks(options)
+        if options.workers == 1:
+            put_together(steps)  # meanwhile source and storage are waited for
         connection = run.enter_context(closing(options.source.connect()))
         with said_meanwhile(f"waiting for {options.source.where} ..."):
             topics = open_topics(options, connection)
@@ -91,9 +94,7 @@ def _run(options: CollectOptions) -> int:
         try:
             with open_display(utc_now, names, verbose=options.verbose) as display:
                 process.observers.append(display)
-                drive = LocalDrive(
-                    topics, collect_tasks(options), once=options.once, flush=options.flush
-                )
+                drive = LocalDrive(topics, steps, once=options.once, flush=options.flush)
                 if options.workers > 1:
                     process.observers.append(workers.heed)
                     drive.run_steps = workers.run_steps

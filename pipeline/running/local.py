@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from batch_collection.errors import CollectionError, SourceError, StoppedError
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
     _Run = Callable[[Sequence[Task], CollectTasks], None]
 
-__all__ = ["LocalDrive", "run_steps"]
+__all__ = ["LocalDrive", "put_together", "run_steps"]
 
 
 class _Due(NamedTuple):
@@ -106,9 +108,8 @@ def run_steps(tasks: Sequence[Task], steps: beam.PTransform) -> None:
     Raises:
         CollectionError: a step can't go on, the disk is full for example.
     """
-    process = current()
-    graph = process.kept((_Graph, id(steps)), lambda: _Graph(steps))
-    process.kept(_given, list[Task])[:] = tasks
+    graph = put_together(steps)
+    current().kept(_given, list[Task])[:] = tasks
     log = logging.getLogger("apache_beam.runners.common")
     log.addFilter(_is_not_said_anyhow)
     try:
@@ -118,6 +119,11 @@ def run_steps(tasks: Sequence[Task], steps: beam.PTransform) -> None:
         raise type(error)(str(error).partition(" [while running")[0]) from error
     finally:
         log.removeFilter(_is_not_said_anyhow)
+
+
+def put_together(steps: beam.PTransform) -> _Graph:
+    """Return the graph of some steps; a thread puts it together, the first time in a process."""
+    return current().kept((_Graph, id(steps)), lambda: _Graph(steps))
 
 
 def _given(_: bytes) -> Sequence[Task]:
@@ -131,29 +137,36 @@ class _Graph(FnApiRunner):
     def __init__(self, steps: beam.PTransform) -> None:
         super().__init__()
         self._steps = steps  # alive, so that nothing else gets its id
-        self._graph: Any = None
+        threads = ThreadPoolExecutor(1, "graph")
+        self._made = threads.submit(self._put_together)
+        threads.shutdown(wait=False)
 
-    def run_via_runner_api(self, pipeline_proto: Any, options: PipelineOptions) -> Any:
-        """Keep what Beam has made of the graph: a run changes it."""
-        self._graph = pipeline_proto
-        return FnApiRunner().run_via_runner_api(_copy(pipeline_proto), options)
+    def _put_together(self) -> bytes:
+        pipeline = beam.Pipeline(runner=self, options=_Options([]))
+        tasks = pipeline | beam.Impulse() | "Tasks" >> beam.FlatMap(_given).with_output_types(Task)
+        _ = tasks | self._steps
+        made: Any = pipeline.run()
+        return bytes(made)
+
+    def run_via_runner_api(self, pipeline_proto: Any, options: PipelineOptions) -> Any:  # noqa: ARG002 - Beam's
+        """Return what Beam has made of the graph, and run nothing yet."""
+        return pipeline_proto.SerializeToString()
 
     def work_off(self) -> None:
-        """Run it once."""
-        options = PipelineOptions([])
-        if self._graph is not None:
-            runner = FnApiRunner()
-            runner.run_via_runner_api(_copy(self._graph), options).wait_until_finish()
-            return
-        with beam.Pipeline(runner=self, options=options) as pipeline:
-            tasks = (
-                pipeline | beam.Impulse() | "Tasks" >> beam.FlatMap(_given).with_output_types(Task)
-            )
-            _ = tasks | self._steps
+        """Run it once; a run changes what it is given."""
+        graph = beam_runner_api_pb2.Pipeline.FromString(self._made.result())
+        FnApiRunner().run_via_runner_api(graph, _Options([])).wait_until_finish()
 
 
-def _copy(proto: Any) -> Any:
-    return type(proto).FromString(proto.SerializeToString())
+class _Options(PipelineOptions):
+    """Options of which each view is made once: while a graph is put together, some hundred are."""
+
+    def view_as(self, cls: type[Any]) -> Any:
+        """Return the view of a class."""
+        views: dict[type, Any] = self.__dict__.setdefault("views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
 
 
 def _is_not_said_anyhow(record: logging.LogRecord) -> bool:
