@@ -16,6 +16,8 @@ __all__ = ["AT_ONCE", "Prefetched", "R", "T", "ahead", "in_parallel", "outcomes"
 AT_ONCE = 16
 """Calls in flight: enough to hide an object store's latency, few enough for its client."""
 
+_COLLECTIONS = 2 * AT_ONCE  # each has one call in flight most of the time
+
 T = TypeVar("T")
 R = TypeVar("R")
 _END: Any = object()
@@ -70,15 +72,15 @@ def in_parallel(act: Callable[[T], object], items: Iterable[T]) -> None:
             call.result()
 
 
-def outcomes(call: Callable[[T], R], items: Sequence[T], at_once: int = AT_ONCE) -> list[Future[R]]:
-    """Call ``call`` with each item, some at once; return what came of each, in the items' order.
+def outcomes(call: Callable[[T], R], items: Sequence[T]) -> list[Future[R]]:
+    """Call ``call`` with each item; return what came of each, in the items' order.
 
-    When this returns, all are done: an error of one is in its place, and keeps no other from being
-    called.
+    Many are called at once: it is meant for calls that do one thing after the other. When this
+    returns, all are done: an error of one is in its place, and keeps no other from being called.
     """
     if len(items) <= 1:
         return [_called(call, item) for item in items]
-    with ThreadPoolExecutor(min(at_once, len(items)), "at-once") as pool:
+    with ThreadPoolExecutor(min(_COLLECTIONS, len(items)), "at-once") as pool:
         return [pool.submit(call, item) for item in items]
 
 

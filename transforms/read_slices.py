@@ -19,14 +19,16 @@ from transforms.elements.attempt import attempted
 from transforms.elements.chunk import REPORTS, Chunk
 from transforms.elements.partitions import Partitions
 from transforms.elements.report import Report, report_on
+from transforms.process.process import current
 from transforms.sources.contract import MESSAGES, Gap
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
 
     from apache_beam.pvalue import DoOutputsTuple, PCollection
 
-    from transforms.elements.plan import Task
+    from transforms.elements.plan import Plan, Task
     from transforms.sources.contract import Reader
 
 __all__ = ["AT_ONCE", "ReadSlices"]
@@ -62,15 +64,12 @@ class ReadSlices(beam.PTransform):
         return chunks
 
 
-class _CommittedError(Exception):
-    """The task's cycle has an entry already."""
-
-
 class _Reading(NamedTuple):
-    """A task that is being read, where it came from in Beam's eyes, and how much it is."""
+    """A task that is being read, the size of its cycle's entry, and where it came from for Beam."""
 
     end: Chunk
     found: Prefetched[pa.RecordBatch | Gap]
+    committed: Future[int | None]
     window: Any
     timestamp: Any
 
@@ -92,8 +91,10 @@ class _ReadFn(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
     ) -> Iterator[WindowedValue | TaggedOutput]:
         end = Chunk(task, new_token(), MESSAGES.empty_table(), last=True)
-        found = Prefetched(self._read(task))
-        self._begun.append(_Reading(end, found, window, timestamp))
+        found = Prefetched(self.reader.read(task.slices, skip_lost=self.skip_lost))
+        look = current().threads("looking", AT_ONCE)  # beside reading: it may be far away
+        committed = look.submit(_size_of_entry, task.plan)
+        self._begun.append(_Reading(end, found, committed, window, timestamp))
         while self._is_full:
             yield from self._handed_on()
 
@@ -111,22 +112,21 @@ class _ReadFn(beam.DoFn):
         messages = sum(each.messages for each in self._begun)
         return bool(self._begun) and (len(self._begun) >= AT_ONCE or messages > _MOST_MESSAGES)
 
-    def _read(self, task: Task) -> Generator[pa.RecordBatch | Gap, None, None]:
-        if open_storage(task.plan.collection).size(entry_path(task.plan.cycle)) is not None:
-            raise _CommittedError
-        yield from self.reader.read(task.slices, skip_lost=self.skip_lost)
-
     def _handed_on(self) -> Iterator[WindowedValue | TaggedOutput]:
         """Yield what is read of the first task that was begun."""
         reading, tally = self._begun.popleft(), _Count()
         try:
+            if reading.committed.result() is not None:
+                return
             tables = tally.counted(reading.found)
             for output in attempted(reading.end, tables, tally.report):
                 yield _placed(output, reading)
-        except _CommittedError:
-            return
         finally:
             reading.found.close()
+
+
+def _size_of_entry(plan: Plan) -> int | None:
+    return open_storage(plan.collection).size(entry_path(plan.cycle))
 
 
 def _placed(output: Chunk | TaggedOutput, reading: _Reading) -> WindowedValue | TaggedOutput:
