@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 
-__all__ = ["AT_ONCE", "Prefetched", "R", "T", "ahead", "in_parallel", "outcomes"]
+__all__ = ["AT_ONCE", "R", "T", "Prefetched", "ahead", "in_parallel", "outcomes"]
 
 
 AT_ONCE = 16
