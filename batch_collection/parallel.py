@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 
-__all__ = ["AT_ONCE", "R", "T", "Prefetched", "ahead", "in_parallel", "outcomes"]
+__all__ = ["AT_ONCE", "R", "T", "Upcoming", "ahead", "in_parallel", "outcomes"]
 
 
 AT_ONCE = 16
@@ -93,7 +93,7 @@ def _called(call: Callable[[T], R], item: T) -> Future[R]:
     return outcome
 
 
-class Prefetched(Generic[T]):
+class Upcoming(Generic[T]):
     """What a generator yields; a thread makes the next element while one is used.
 
     The first is being made at once, before any is asked for. What the generator raises is raised in

@@ -12,7 +12,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.log.entry import PartitionRead
-from batch_collection.parallel import Prefetched
+from batch_collection.parallel import Upcoming
 from batch_collection.paths import entry_path, new_token
 from batch_collection.storage.opening import open_storage
 from transforms.elements.attempt import attempted
@@ -68,7 +68,7 @@ class _Reading(NamedTuple):
     """A task that is being read, the size of its cycle's entry, and where it came from for Beam."""
 
     end: Chunk
-    found: Prefetched[pa.RecordBatch | Gap]
+    found: Upcoming[pa.RecordBatch | Gap]
     committed: Future[int | None]
     window: Any
     timestamp: Any
@@ -91,7 +91,7 @@ class _ReadFn(beam.DoFn):
         timestamp: Any = beam.DoFn.TimestampParam,
     ) -> Iterator[WindowedValue | TaggedOutput]:
         end = Chunk(task, new_token(), MESSAGES.empty_table(), last=True)
-        found = Prefetched(self.reader.read(task.slices, skip_lost=self.skip_lost))
+        found = Upcoming(self.reader.read(task.slices, skip_lost=self.skip_lost))
         look = current().threads("looking", AT_ONCE)  # beside reading: it may be far away
         committed = look.submit(_size_of_entry, task.plan)
         self._begun.append(_Reading(end, found, committed, window, timestamp))
