@@ -84,6 +84,9 @@ class _ReadFn(beam.DoFn):
     skip_lost: bool
     _begun: deque[_Reading] = field(default_factory=deque)
 
+    def start_bundle(self) -> None:
+        self.teardown()
+
     def process(
         self,
         task: Task,
