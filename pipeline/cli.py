@@ -32,6 +32,7 @@ __all__ = ["COMMANDS", "entry_point", "main"]
 COMMANDS = {
     "collect": "collect topics or subscriptions in batch files at regular intervals (the default)",
     "init": "print a file for collect --config, with every flag explained in it",
+    "validate": "try whether collect could begin: flags, source, output; nothing is collected",
     "preview": "say what the first messages would become, without collecting any",
     "demo": "the whole path in half a minute, with an embedded broker",
     "produce": "send sample messages at regular intervals",
@@ -200,7 +201,7 @@ def _parse(
 
 def _left_out(command: str) -> set[str]:
     """Return the flags of a file for ``collect`` that it may hold for another command, too."""
-    if command in {"collect", "preview"}:
+    if command in {"collect", "preview", "validate"}:
         return set()
     from pipeline.options.collect import configure  # noqa: PLC0415 - pyarrow, seldom needed
 

@@ -40,6 +40,7 @@ WRONG = [
     ["collect", *GIVEN, "--runner=Prism", "--job_name=a"],
     ["produce", *GIVEN[:2], "--every=soon"],
     ["redrive", "PATH", "--numbers=even"],
+    ["validate", *GIVEN, "--interval=soon"],
 ]
 RUN = [
     ["status", "PATH"],
