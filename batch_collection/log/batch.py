@@ -65,6 +65,11 @@ class Batch:
         """The batch's identity, ``CYCLE-NUMBER``; ids sort as the log does."""
         return f"{cycle_name(self.cycle)}-{self.number:04d}"
 
+    @property
+    def uri(self) -> str:
+        """Where the file lies once it is visible: its path on this machine, or ``gs://...``."""
+        return f"{self._storage.uri}/{self.path}"
+
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the batch's rows, all columns or those named, in that order.
 

@@ -23,6 +23,7 @@ __all__ = [
     "EXACTNESS",
     "Flags",
     "Parser",
+    "configure_lag",
     "configure_properties",
     "local_path",
     "normalised",
@@ -149,6 +150,13 @@ class Flags:
             self.errors += error.lines
             return {}
 
+    def lag_config(self) -> dict[str, str] | None:
+        """Return librdkafka's settings to ask for the lag with; None: it is not asked for."""
+        config = self.properties()
+        if not self.args.bootstrap_servers:
+            return None
+        return config | {"bootstrap.servers": self.brokers()}
+
     def number(self, name: str, least: int = 1) -> int:
         """Return a whole number."""
         text = str(getattr(self.args, name)).replace("_", "").replace(",", "")
@@ -235,6 +243,16 @@ def configure_properties(group: argparse._ActionsContainer) -> None:
         default=[],
         help="a librdkafka property, such as those of SASL and TLS; may be repeated",
     )
+
+
+def configure_lag(parser: argparse._ActionsContainer) -> None:
+    """Declare what ``Flags.lag_config`` reads."""
+    parser.add_argument(
+        "--bootstrap_servers",
+        metavar="HOST:PORT,...",
+        help="brokers, to show the lag (default: it is not shown)",
+    )
+    configure_properties(parser)
 
 
 def local_path(text: str, flag: str) -> Path:
