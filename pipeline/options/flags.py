@@ -26,6 +26,7 @@ __all__ = [
     "configure_lag",
     "configure_properties",
     "local_path",
+    "nearest",
     "normalised",
     "properties",
     "read_text",
@@ -58,6 +59,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print and exit with."""
         raise CollectionError(message.removeprefix("argument "))
+
+    @property
+    def actions(self) -> list[argparse.Action]:
+        """What it takes: flags and words."""
+        return self._actions
 
     def flags(self) -> list[str]:
         """Return the flags there are."""
@@ -198,7 +204,7 @@ class Flags:
         value, known = getattr(self.args, name), list(choices)
         if value not in known:
             self.errors.append(
-                f"unknown --{name}={value}{_nearest(value, known)}; use one of: {', '.join(known)}"
+                f"unknown --{name}={value}{nearest(value, known)}; use one of: {', '.join(known)}"
             )
         return str(value)
 
@@ -290,7 +296,7 @@ def unknown_flags(
         unexpected = "unexpected word (not shown, as it may be a secret); -X takes key=value"
     unknown = (word.partition("=")[0] for word in words)
     return [
-        f"unknown flag {flag}{_nearest(flag, flags)}"
+        f"unknown flag {flag}{nearest(flag, flags)}"
         if flag.startswith("-")
         else unexpected.format(flag)
         for flag in unknown
@@ -346,6 +352,7 @@ def _is_address(text: str) -> bool:
     return found is not None and 0 < int(found["port"] or 9092) <= _MOST_PORT
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return which known word was meant, as the end of an error; empty if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""

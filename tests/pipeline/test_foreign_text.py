@@ -40,6 +40,9 @@ LOOKS: dict[str, list[list[str]]] = {
         ["--topics=a", "--bootstrap_servers=127.0.0.1:1", f"--output={NAME}"],
     ],
     "list": [["PATH/.."], ["PATH", "--json"], [EVIL.replace("\udcff", "")]],
+    "completion": [[EVIL]],
+    "help": [[EVIL], []],
+    "version": [[EVIL]],
     "demo": [[f"--interval={EVIL}", f"--output=gs://{EVIL}"]],
     "produce": [[f"--topics={EVIL}", f"--every={EVIL}", f"--count={EVIL}", f"-X{EVIL}"]],
     "follow": [

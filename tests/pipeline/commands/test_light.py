@@ -58,6 +58,10 @@ RUN = [
     ["schema", "PATH", "--export=types.json"],
     ["expire", "PATH", "--before=2026-11-22T10:31:00Z"],
     ["upgrade", "PATH"],
+    ["completion", "bash"],
+    ["help"],
+    ["help", "collect"],
+    ["version"],
 ]
 
 
