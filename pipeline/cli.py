@@ -19,7 +19,8 @@ from pipeline.options.beam_flags import SWITCHES, WITH_VALUE
 from pipeline.options.command_parser import CommandParser
 from pipeline.options.config_file import placed, read_config_file
 from pipeline.options.flags import Parser, nearest, normalised, unknown_flags
-from pipeline.showing.lines import LogLines, say
+from pipeline.options.log import log_flags
+from pipeline.showing.lines import LogLines, log_form, say
 from pipeline.showing.overview import overview
 from pipeline.showing.patience import said_at_once
 from pipeline.showing.quiet import keep_quiet
@@ -28,7 +29,7 @@ from pipeline.showing.streams import OutputError, delivered, hold_streams, not_d
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
-    from types import ModuleType
+    from types import ModuleType, TracebackType
 
 __all__ = ["COMMANDS", "entry_point", "main"]
 
@@ -123,6 +124,7 @@ def main(argv: Sequence[str]) -> int:
 
     It is 141 where the reader of what it prints went away, 130 after Ctrl-C while it starts.
     """
+    log_form.use(as_json=False, level=logging.INFO)
     words = normalised(argv)
     if not words:  # a script whose flags got lost must not take it for a run that went well
         say(*overview(_OVERVIEW), to=sys.stderr)
@@ -155,6 +157,7 @@ def entry_point() -> None:
     Arrow's that lets go of a Python file meanwhile aborts the process (arrow 34314).
     """
     hold_streams()
+    logging.captureWarnings(capture=True)  # so that they are log lines as others
     end = _End()
     atexit.register(end)  # the first one to come is the last one called
     try:
@@ -181,6 +184,7 @@ class _End:
 def _run(command: str, words: Sequence[str]) -> int:
     module, parser = _module(command), _parser(command)
     args, unknown, errors, places = _parse(parser, words, command)
+    errors += _use_log(args)
     known = parser.flags()
     pass_on = getattr(module, "pass_on", None)
     if pass_on is not None:  # an engine has flags of its own
@@ -273,6 +277,7 @@ def _parse(
         CollectionError: the file can't be used; what it would give is not called missing, too.
     """
     args, unknown, errors = parser.read(words)
+    _use_log(args)  # before the file is read, whose mistakes are told so, too
     if not getattr(args, "config", None):
         return args, unknown, errors, {}
     try:
@@ -282,6 +287,21 @@ def _parse(
     typed = {"-X" if word.startswith("-X") else word.partition("=")[0] for word in words}
     places = {flag: place for flag, place in given.places.items() if flag not in typed}
     return *parser.read([*given.words, *words]), places
+
+
+def _use_log(args: argparse.Namespace) -> list[str]:
+    """Write standard error as flags say from now on; return their mistakes."""
+    form, errors = log_flags(args)
+    log_form.use(**form)
+    logging.getLogger().setLevel(max(logging.WARNING, log_form.level))
+    sys.excepthook = _logged_crash if log_form.as_json else sys.__excepthook__
+    return errors
+
+
+def _logged_crash(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    logging.getLogger(__name__).critical("%s", error, exc_info=(kind, error, trace))
 
 
 def _left_out(command: str) -> set[str]:
