@@ -82,13 +82,14 @@ def run(options: PreviewOptions) -> int:
     Raises:
         CollectionError: the broker is away, or a topic is not there.
     """
-    from pipeline.planning.previewing import preview  # noqa: PLC0415 - imports more than flags need
+    from pipeline.planning.joining import names_now  # noqa: PLC0415 - imports more than flags need
+    from pipeline.planning.previewing import preview  # noqa: PLC0415 - as above
 
     asked, code = options.collect, 0
     assert not isinstance(asked.source, SubscriptionSettings)  # noqa: S101 - checked
     with closing(asked.source.connect()) as connection:
         with said_meanwhile(f"waiting for {asked.source.where} ..."):
-            sources = connection.sources(asked.source.names)
+            sources = connection.sources(names_now(asked, connection))
         for source in sources:
             found = preview(
                 source,

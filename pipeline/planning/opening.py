@@ -38,7 +38,7 @@ def open_topics(
     """Begin, or take up, each source's collection, some at once, as a storage is waited for."""
     sources = connection.sources(options.source.names)
     opened = partial(open_topic, options, run_id=new_token(), is_here=True)
-    return list(ahead(opened, sources, min(AT_ONCE, len(sources) - 1)))
+    return list(ahead(opened, sources, min(AT_ONCE, max(len(sources) - 1, 0))))
 
 
 def open_topic(

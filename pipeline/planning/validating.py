@@ -12,6 +12,7 @@ from batch_collection.log.end import end_of_log
 from batch_collection.paths import STAGING, draft_path, new_token, staged_path
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import utc_now
+from pipeline.planning.joining import names_now, pattern_of
 from pipeline.planning.log_keeper import check_writable
 from pipeline.planning.opening import pins_of, plan_rules, survey_of
 from pipeline.planning.pins import check_source
@@ -52,8 +53,9 @@ def checks(options: CollectOptions) -> Iterator[Check]:
     No message is collected, no offset committed, and no file stays.
     """
     settings = options.source
-    outputs = {name: f"{options.output}/{name}" for name in settings.collections}
-    for uri in outputs.values():
+    pattern = pattern_of(options)
+    names = settings.collections if pattern is None else ("",)
+    for uri in (f"{options.output}/{name}".rstrip("/") for name in names):
         yield _tried(f"output {uri}", lambda uri=uri: _written(open_storage(uri)))  # type: ignore[misc]
     try:
         connection = settings.connect()
@@ -65,7 +67,10 @@ def checks(options: CollectOptions) -> Iterator[Check]:
         if not answer.is_good or not isinstance(settings, SubscriptionSettings):
             yield answer  # a subscription says so itself
         if answer.is_good:
-            for name in settings.names:
+            there = names_now(options, connection)
+            if pattern is not None:
+                yield Check(f"--topics={pattern}", f"{_counted(len(there), 'topic')} match")
+            for name in there:
                 yield from _Stream(options, connection, name).checks()
 
 
@@ -74,6 +79,10 @@ def _tried(what: str, attempt: Callable[[], str]) -> Check:
         return Check(what, attempt())
     except CollectionError as error:
         return Check(what, str(error), is_good=False)
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number:,} {name}" + "s" * (number != 1)
 
 
 def _answered(connection: Connection | Subscriptions) -> str:
@@ -154,8 +163,7 @@ class _Stream:
             return "; ".join(["it is there, and messages may be pulled; none was", *notes])
         bounds = cast("AddressedSource", source).bounds()
         messages = sum(there.end - there.first for there in bounds.values())
-        partitions = f"{len(bounds)} partition" + "s" * (len(bounds) != 1)
-        return f"{partitions}, {messages:,} messages"
+        return f"{_counted(len(bounds), 'partition')}, {_counted(messages, 'message')}"
 
     def _read(self, source: AddressedSource) -> str:
         settings = self.options.source
