@@ -82,7 +82,10 @@ COMMANDS = {
         "export collected/orders --to=jsonl --output=exported",
     ),
     "list": Command("list the collections in a directory, a line each", "list collected"),
-    "status": Command("say how a collection stands", "status collected/orders"),
+    "status": Command(
+        "say what a collection holds, how far it is, and what is wrong with it",
+        "status collected/orders",
+    ),
     "dead-letters": Command(
         "show and count the messages of which no row could be made, and why",
         "dead-letters collected/orders",

@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--before",
         metavar="INSTANT|DURATION",
-        help="windows that end by then are taken away: 2026-11-22T10:30:00Z, or 30d (4w, 1y) for "
+        help="windows that end by then are deleted: 2026-11-22T10:30:00Z, or 30d (4w, 1y) for "
         "all that are older than that, as far as they are closed (required)",
     )
     parser.add_argument("--yes", action="store_true", help="don't ask first, as on a terminal")
@@ -87,7 +87,7 @@ def run(options: ExpireOptions) -> int:
             too early for it.
     """
     if options.asks and not _is_wanted(_expired(options, dry_run=True)):
-        say("nothing was taken away", to=sys.stderr)
+        say("nothing was deleted", to=sys.stderr)
         return 1
     found = _expired(options, dry_run=options.dry_run)
     if options.as_json:
@@ -108,7 +108,7 @@ def _is_wanted(found: Expired) -> bool:
     if found.stub is None:
         return True
     say(*_described(found, dry_run=True), to=sys.stderr)
-    sys.stderr.write("take them away for good? [y/N] ")
+    sys.stderr.write("delete them for good? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 

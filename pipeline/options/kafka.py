@@ -44,7 +44,7 @@ def configure(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--group_id",
         metavar="NAME",
-        help="consumer group: begin where it stands, commit its offsets (default: none)",
+        help="consumer group: begin where its offsets are, commit its offsets (default: none)",
     )
     group.add_argument(
         "--consumer_config",

@@ -285,7 +285,7 @@ class LocalDrive:
             tell(
                 Note(
                     f"warning: rows without _timestamp: {self._undated:,}; those of their records "
-                    "are missing, or not milliseconds within years 1 to 9999; mend the sender"
+                    "are missing, or not milliseconds within years 1 to 9999; fix the sender"
                 )
             )
 

@@ -228,7 +228,7 @@ def test_a_terminal_is_asked_first(
     else:
         assert newest_expiry(storage) is None
         assert out == ""
-        assert err.endswith("take them away for good? [y/N] nothing was taken away\n")
+        assert err.endswith("delete them for good? [y/N] nothing was deleted\n")
 
 
 @pytest.mark.parametrize("flag", ["--yes", "--dry_run", "--before=1y"])
@@ -242,4 +242,4 @@ def test_nobody_is_asked_without_need(
     filled(LocalStorage(str(tmp_path)))
     answer("n\n")
     assert main(["expire", str(tmp_path), "--before=2026-11-22T10:32:00Z", flag]) == 0
-    assert "take them away" not in capsys.readouterr().err
+    assert "delete them" not in capsys.readouterr().err

@@ -89,7 +89,7 @@ class Broker:
         try:
             self._admin: AdminClient | None = AdminClient(settings, logger=self._log)
         except KafkaException as error:
-            message = f"bad kafka settings: {error.args[0].str()}; mend --consumer_config or -X"
+            message = f"bad kafka settings: {error.args[0].str()}; fix --consumer_config or -X"
             raise SourceError(message) from error
 
     def names(self) -> list[str]:
