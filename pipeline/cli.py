@@ -298,6 +298,8 @@ def _use_log(args: argparse.Namespace) -> list[str]:
     log_form.use(**form)
     logging.getLogger().setLevel(max(logging.WARNING, log_form.level))
     sys.excepthook = _logged_crash if log_form.as_json else sys.__excepthook__
+    if log_form.as_json:
+        threading.excepthook = _logged_crash_of_thread
     return errors
 
 
@@ -305,6 +307,12 @@ def _logged_crash(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     logging.getLogger(__name__).critical("%s", error, exc_info=(kind, error, trace))
+
+
+def _logged_crash_of_thread(failed: threading.ExceptHookArgs) -> None:
+    error = failed.exc_value
+    if error is not None:
+        _logged_crash(failed.exc_type, error, failed.exc_traceback)
 
 
 def _left_out(command: str) -> set[str]:

@@ -51,5 +51,8 @@ def log_flags(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     flags.check(
         not args.quiet or level == "info", "--quiet goes without --log_level; leave one of both out"
     )
-    level = "warning" if args.quiet else level
+    if args.quiet:
+        level = "warning"
+    elif getattr(args, "verbose", False) and level == "info":  # cycles that had nothing to do
+        level = "debug"
     return {"as_json": form == "json", "level": LEVELS.get(level, logging.INFO)}, flags.errors

@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,9 @@ HEAD = ["time", "level", "event", "message"]
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """Write as before, once a test is over."""
+    hook = threading.excepthook
     yield
+    threading.excepthook = hook
     log_form.use(as_json=False, level=logging.INFO)
     logging.getLogger().setLevel(logging.WARNING)
     sys.excepthook = sys.__excepthook__
@@ -166,20 +169,23 @@ def test_what_libraries_log_is_an_object() -> None:
 def test_a_crash_is_an_object() -> None:
     """A defect of ours is found by who collects the log."""
     program = (
-        "import sys\n"
+        "import sys, threading\n"
         "from pipeline.commands import status\n"
         "from pipeline.cli import _use_log, _quiet\n"
         "import argparse\n"
         "_quiet()\n"
         "_use_log(argparse.Namespace(log_format='json', log_level='info', quiet=False))\n"
+        "thread = threading.Thread(target=lambda: 1 / 0)\n"
+        "thread.start(), thread.join()\n"
         "raise RuntimeError('a defect')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    (found,) = objects(done.stderr)
+    of_thread, found = objects(done.stderr)
     assert (found["level"], found["message"]) == ("critical", "a defect")
     assert "Traceback" in found["exception"]
+    assert "ZeroDivisionError" in of_thread["exception"]
 
 
 def test_a_display_is_chosen_by_the_flags() -> None:
