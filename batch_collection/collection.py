@@ -91,7 +91,7 @@ class Window:
 class Collection:
     """A consistent view of a collection: all that was committed when it was opened, and no more.
 
-    What ``expire`` has taken away is not there, in no view. If that happens while a view is used,
+    What ``expire`` has deleted is not there, in no view. If that happens while a view is used,
     reading what is gone is an ``ExpiredError``.
 
     Iterating yields its batches in the order of the log. All that reads rows gives them in the

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import batch_collection
 from pipeline import cli
 from tests.guarantees import PAGE, page_with_table
 
@@ -153,3 +154,11 @@ def test_what_users_read_is_in_plain_words() -> None:
         if BANNED.search(line)
     ]
     assert found == []
+
+
+def test_help_in_python_is_in_plain_words() -> None:
+    """Docstrings of what ``import batch_collection`` gives, and of its calls."""
+    public = [getattr(batch_collection, name) for name in batch_collection.__all__]
+    calls = [getattr(each, name) for each in public if isinstance(each, type) for name in dir(each)]
+    docs = {str(each.__doc__) for each in [*public, *calls] if each.__doc__}
+    assert [doc for doc in docs if BANNED.search(doc)] == []

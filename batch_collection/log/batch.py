@@ -128,7 +128,7 @@ class Batch:
         return Told(self.rows, lambda: self._types.of(self.cycle, self.path))
 
     def open(self) -> BinaryIO:
-        """Open the file, wherever its publishing stands.
+        """Open the file, be it visible already or not.
 
         Raises:
             ExpiredError: it was expired since its view was opened.
