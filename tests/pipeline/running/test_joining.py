@@ -68,7 +68,14 @@ class Matching(Collecting):
             cluster = cast("KafkaCluster", connection)
             joining = Joining(options, cluster, self.pattern, began, ends=options.once)
             steps = collect_tasks(options)
-            yield LocalDrive((), steps, options.once, options.flush, self._clock, joining)
+            yield LocalDrive(
+                (),
+                steps,
+                once=options.once,
+                flush=options.flush,
+                clock=self._clock,
+                joining=joining,
+            )
 
 
 @pytest.fixture
