@@ -170,14 +170,15 @@ def test_a_crash_is_an_object() -> None:
     """A defect of ours is found by who collects the log."""
     program = (
         "import sys, threading\n"
-        "from pipeline.commands import status\n"
-        "from pipeline.cli import _use_log, _quiet\n"
-        "import argparse\n"
-        "_quiet()\n"
-        "_use_log(argparse.Namespace(log_format='json', log_level='info', quiet=False))\n"
-        "thread = threading.Thread(target=lambda: 1 / 0)\n"
-        "thread.start(), thread.join()\n"
-        "raise RuntimeError('a defect')\n"
+        "from pipeline.commands import serve\n"
+        "def run(args):\n"
+        "    thread = threading.Thread(target=lambda: 1 / 0)\n"
+        "    thread.start(), thread.join()\n"
+        "    raise RuntimeError('a defect')\n"
+        "serve.run = run\n"
+        "sys.argv = ['batch-collection', 'serve', 'a', '--log_format=json']\n"
+        "from pipeline.__main__ import entry_point\n"
+        "entry_point()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
