@@ -23,6 +23,9 @@ NO_PARAMETERS = {
     "--direct_num_workers": "goes with the DirectRunner; Dataflow has flags of its own for that",
     "--announce": "a collector in this process does; beside a job, batch-collection announce",
     "--announce_secret_file": "goes with --announce",
+    **dict.fromkeys(
+        ("--log_format", "--log_level", "--quiet"), "of standard error; a job's log is Dataflow's"
+    ),
     "--streaming": "accepted, but collecting is continuous anyway",
 }
 _REQUIRED = {"output"}

@@ -20,6 +20,7 @@ from pipeline.running import engine, plan_cycle
 from pipeline.serving.run import Watched
 from pipeline.showing.board import Board
 from pipeline.showing.display import LineDisplay, TerminalDisplay
+from pipeline.showing.event_log import EventLog
 from tests.builders import at, first_entry
 from tests.collecting import Collecting, Recorder, Sending, Stream, entries_of, sending
 from transforms.elements import observers
@@ -74,6 +75,7 @@ EVENTS: tuple[Event, ...] = (
 )
 OBSERVERS: dict[str, Callable[[], Observer]] = {
     **{f"each {n}": partial(_same, each) for n, each in enumerate(observers.OBSERVERS)},
+    "objects": EventLog,
     "lines": lambda: LineDisplay(Board(utc_now), io.StringIO()),
     "terminal": lambda: TerminalDisplay(Board(utc_now)),
     "demo": lambda: _WindowLines(Console(file=io.StringIO()), 3),

@@ -27,7 +27,8 @@ from pipeline.running import plan_cycle
 from pipeline.running.coordinator import Coordinator
 from pipeline.running.outcome import exit_code
 from pipeline.running.signals import stopped_by_signals
-from pipeline.showing.lines import say
+from pipeline.showing.event_log import EventLog, importance
+from pipeline.showing.lines import log_form, say
 from transforms.process.events import GivenUp
 from transforms.process.process import current
 
@@ -208,8 +209,10 @@ def _show(told: queue.SimpleQueue[CollectionError], event: Event, *, verbose: bo
     """
     if isinstance(event, GivenUp):
         told.put(event.error)
+    elif log_form.as_json:
+        EventLog()(event)
     elif (line := plan_cycle.line_of(event, verbose=verbose)) is not None:
-        _say(line)
+        say(line, to=sys.stderr, level=importance(event))
 
 
 def _quiet_thread(failed: threading.ExceptHookArgs) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from pipeline.graph import CollectTasks
+    from pipeline.planning.joining import Joining
     from pipeline.planning.planner import Planned
     from pipeline.planning.topic import TopicCollection
     from transforms.process.events import CycleCommitted, Event
@@ -190,6 +191,7 @@ class LocalDrive:
     flush: bool = False
     clock: Callable[[], datetime] = utc_now
     run_steps: _Run = field(default_factory=lambda: run_steps)
+    joining: Joining | None = None
     _pauses: dict[str, _Pause] = field(default_factory=dict)
     _given_up: dict[str, CollectionError] = field(default_factory=dict)
     _undated: int = 0
@@ -222,6 +224,7 @@ class LocalDrive:
 
     def _pass(self) -> bool:
         """Run what is due, else wait; return whether there is more to do."""
+        self._join()
         due = self._due()
         if due:
             self._run(due)
@@ -230,10 +233,27 @@ class LocalDrive:
             is_done = all(topic.survey.is_over for topic in self._live)
         else:
             is_done = all(topic.is_at_end for topic in self._live)
-        if is_done and not self._pauses:
+        if is_done and not self._pauses and not self._may_join:
             return False
         self._wait()
         return True
+
+    def _join(self) -> None:
+        """Take up topics that match a pattern and have come since."""
+        if self.joining is None:
+            return
+        found = self.joining.look(self.clock())
+        self.topics = (*self.topics, *found.topics)
+        self._given_up.update(found.failed)
+        is_end = len(self._given_up) == 1 and not self._live  # the run ends with it, and says so
+        for name, error in found.failed.items():
+            tell(GivenUp(name, error, is_last=is_end))
+
+    @property
+    def _may_join(self) -> bool:
+        """Whether topics may still come; where all that came are given up, somebody must look."""
+        is_over = self._given_up and not self._live
+        return self.joining is not None and not self.joining.ends and not is_over
 
     @property
     def _live(self) -> list[TopicCollection]:
@@ -292,7 +312,7 @@ class LocalDrive:
             tell(
                 Note(
                     f"warning: rows without _timestamp: {self._undated:,}; those of their records "
-                    "are missing, or not milliseconds within years 1 to 9999; mend the sender"
+                    "are missing, or not milliseconds within years 1 to 9999; fix the sender"
                 )
             )
 
@@ -322,7 +342,8 @@ class LocalDrive:
         return True, {name: error for name, error in errors.items() if error is not None}
 
     def _wait(self) -> None:
-        due = min(self._next_look(topic) for topic in self._live)
+        soon = self.clock() + POLL
+        due = min((self._next_look(topic) for topic in self._live), default=soon)
         tell(Waiting(due, sum(topic.survey.lag for topic in self.topics)))
         seconds = min(due - self.clock(), POLL).total_seconds()
         current().stop.wait(max(seconds, 0.01))

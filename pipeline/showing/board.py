@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import Entry
     from transforms.process.events import Event
 
-__all__ = ["Board", "Line", "Totals", "is_cycle", "said"]
+__all__ = ["Board", "Line", "Totals", "is_cycle", "is_idle", "said"]
 
 
 Line = list[Part]

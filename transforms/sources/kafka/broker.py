@@ -92,8 +92,12 @@ class Broker:
         try:
             self._admin: AdminClient | None = AdminClient(settings, logger=self._log)
         except KafkaException as error:
-            message = f"bad kafka settings: {error.args[0].str()}; mend --consumer_config or -X"
+            message = f"bad kafka settings: {error.args[0].str()}; fix --consumer_config or -X"
             raise SourceError(message) from error
+
+    def names(self) -> list[str]:
+        """Return the names of all topics that this user is shown, those of Kafka's own, too."""
+        return sorted(self._metadata().topics)
 
     def topic(self, name: str) -> TopicInfo:
         """Return what the broker knows of a topic; see ``topics``."""

@@ -122,7 +122,7 @@ class ClientLog:
         """Return what to raise where a client of ``servers`` failed, with the best reason known."""
         if self._refusal is not None:
             what, cure = self._refusal
-            told = f"kafka at {servers} {what}: {self.reason}; mend {cure} in {_CONFIG}"
+            told = f"kafka at {servers} {what}: {self.reason}; fix {cure} in {_CONFIG}"
             return SourceError(f"cannot {doing}: {told}")
         if error is not None and error.code() > 0:  # the broker's own; librdkafka's are negative
             return SourceError(f"cannot {doing}: kafka at {servers} answers: {error.str()}")
@@ -156,7 +156,7 @@ class ReadingClient:
         try:
             self.consumer = self._consumer_of({**_DEFAULTS, **config, **_FIXED})
         except KafkaException as error:
-            message = f"bad kafka settings: {error.args[0].str()}; mend --consumer_config or -X"
+            message = f"bad kafka settings: {error.args[0].str()}; fix --consumer_config or -X"
             raise SourceError(message) from error
 
     def _consumer_of(self, settings: Mapping[str, object]) -> Consumer:
