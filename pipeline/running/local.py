@@ -181,6 +181,8 @@ class LocalDrive:
             if self.once:
                 self._now = self.clock()
             self._collect()
+            if self.once:
+                self._tell_acknowledged()
         finally:
             observers.remove(self._count_undated)
         for error in self._given_up.values():
@@ -193,6 +195,23 @@ class LocalDrive:
                     return
             except StoppedError:
                 return
+
+    def _tell_acknowledged(self) -> None:
+        """Let each log hear what was acknowledged: by one cycle more, whatever becomes of that.
+
+        Of a collector that runs from cron no other cycle says it, and ids would be kept for days.
+        """
+        for topic in self._live:
+            if current().stop.is_set():
+                return
+            try:
+                planned = topic.plan_last()
+                if planned is not None:
+                    self._run([_Due(topic, planned)])
+            except StoppedError:
+                return
+            except CollectionError as error:
+                self._is_in_trouble(topic, error)
 
     def _pass(self) -> bool:
         """Run what is due, else wait; return whether there is more to do."""

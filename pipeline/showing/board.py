@@ -12,6 +12,7 @@ from batch_collection.errors import printable
 from batch_collection.log.sums import Sums
 from pipeline.showing.columns import Column, Columns, Part, cut, flowed, width_of, wrapped
 from pipeline.showing.wording import counted, stream_name
+from transforms.elements.plan import ACKNOWLEDGED
 from transforms.process.events import Away, Back, CycleCommitted, GivenUp, Note
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Totals:
 
     def add(self, event: CycleCommitted) -> None:
         """Add a cycle."""
-        self.cycles += 1
+        self.cycles += event.entry.cause != ACKNOWLEDGED
         self.shown += not is_idle(event)
         self.sums = Sums.total([self.sums, Sums.of(event.entry)])
         self.waiting[event.collection] = sum(file.rows for file in event.entry.carry)

@@ -7,9 +7,15 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from batch_collection.errors import LogError, SourceError
 from batch_collection.inspection.audit import audit
@@ -32,6 +38,7 @@ from transforms.committing.settle import settle
 from transforms.decoding.rules import RowRules
 from transforms.elements.failure import SCHEMA_CHANGE, Failure
 from transforms.elements.observers import tell
+from transforms.elements.plan import ACKNOWLEDGED
 from transforms.process.process import new_process
 from transforms.read_pulls import ReadPulls
 from transforms.sources.contract import Remembering
@@ -44,10 +51,10 @@ from transforms.writing.layout import Output
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from pipeline.running.coordinator import Look
     from tests.services.pubsub import PubSubServer
+    from transforms.elements.plan import Task
     from transforms.sources.contract import Terms
 
 SECOND = timedelta(seconds=1)
@@ -79,6 +86,7 @@ class Pulls:
     batch_size: int = 1_000
     interval: timedelta = INTERVAL
     now: datetime = BEGIN - INTERVAL  # before messages were published
+    remembering: Remembering = Remembering()  # noqa: RUF009 - it is a tuple
     recorder: Recorder = field(default_factory=Recorder)
 
     def __post_init__(self) -> None:
@@ -98,7 +106,12 @@ class Pulls:
         """Begin the collection, or take it up."""
         survey = PullSurvey(self.reader.source, self.reader, is_here)
         pins = replace(PINS, interval=self.interval)
-        rules = replace(rules_of(self.path, "stream"), run=run, batch_size=self.batch_size)
+        rules = replace(
+            rules_of(self.path, "stream"),
+            run=run,
+            batch_size=self.batch_size,
+            remembering=self.remembering,
+        )
         return open_collection(survey, pins, rules, lambda: self.now)
 
     @property
@@ -111,8 +124,9 @@ class Pulls:
 
     @contextmanager
     def process(self, stop: threading.Event | None = None) -> Iterator[None]:
-        """Be a process that acknowledges what it has committed."""
-        with new_process(stop) as process:
+        """Be a process that acknowledges what it has committed, and looks often."""
+        with new_process(stop) as process, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pipeline.running.local.POLL", SECOND / 50)
             process.observers.append(self.recorder)
             yield
 
@@ -186,10 +200,16 @@ def assert_all(pulls: Pulls, count: int) -> None:
 
 
 def test_once_collects_what_waits_and_ends(pulls: Pulls) -> None:
-    """In one cycle, whose rows wait if their window is open; a second run goes on."""
+    """In one cycle, whose rows wait if their window is open; a second run goes on.
+
+    Behind it the log hears what was acknowledged, or it would keep ids as long as messages may come
+    again.
+    """
     pulls.publish(*range(5))
     pulls.once()
-    assert [entry.cause for entry in entries_of(pulls.path)] == ["start", "interval"]
+    causes = [entry.cause for entry in entries_of(pulls.path)]
+    assert causes == ["start", "interval", "acknowledged"]
+    assert [file.acknowledged for file in entries_of(pulls.path)[-1].ids] == [True]
     pulls.publish(*range(5, 8))
     pulls.now = at("10:30:11")
     pulls.once(flush=True)
@@ -209,8 +229,10 @@ def test_once_waits_until_nothing_comes_where_all_is_older_than_its_start(pulls:
     assert_all(pulls, 25)
     causes = [entry.cause for entry in entries_of(pulls.path)]
     assert causes.count("backlog") >= 2
-    assert causes[-1] == "interval"
-    assert entries_of(pulls.path)[-1].boundary == at("10:30:50")
+    assert "interval" in causes
+    newest = entries_of(pulls.path)[-1]
+    assert newest.boundary == at("10:30:50")
+    assert all(file.acknowledged for file in newest.ids)
 
 
 def test_what_was_committed_but_not_acknowledged_is_known_when_it_comes_again(
@@ -433,6 +455,120 @@ def test_once_on_an_engine_ends_when_a_pull_was_not_cut_short(pulls: Pulls) -> N
             if found.done:
                 break
     assert_all(pulls, 7)
+    assert [file.acknowledged for file in entries_of(pulls.path)[-1].ids] == [True]
+
+
+def end_job(pulls: Pulls, work: Callable[[Sequence[Task]], None]) -> None:
+    """Let a job of ``--once`` end, whose last tasks come to this; each look takes a second."""
+    with pulls.process():
+        job, flight = pulls.job(once=True), Flight("job")
+        for _ in range(400):
+            found = job.look(flight)
+            flight = found.flight
+            assert found.error is None
+            if found.done:
+                return
+            if found.tasks:
+                is_last = found.tasks[0].plan.cause == ACKNOWLEDGED
+                (work if is_last else partial(run_steps, steps=pulls.steps))(found.tasks)
+            pulls.now += SECOND
+    pytest.fail("it goes on")
+
+
+def elsewhere(tasks: Sequence[Task]) -> Sequence[Task]:
+    """Let a worker have tasks that has pulled nothing."""
+    pulls = [(task, task.pull) for task in tasks]
+    return [replace(task, pull=pull and pull._replace(stream="other")) for task, pull in pulls]
+
+
+@pytest.mark.parametrize("how", ["well", "twice", "elsewhere", "never"])
+def test_a_job_of_once_ends_whoever_works_its_last_plan_off(pulls: Pulls, how: str) -> None:
+    """Of ids that nobody knows to be acknowledged the log goes on to know."""
+    pulls.publish(*range(7))
+    attempts: dict[str, Callable[[Sequence[Task]], list[Sequence[Task]]]] = {
+        "well": lambda tasks: [tasks],
+        "twice": lambda tasks: [tasks, tasks],
+        "elsewhere": lambda tasks: [elsewhere(tasks)],
+        "never": lambda _: [],
+    }
+
+    def work(tasks: Sequence[Task]) -> None:
+        for each in attempts[how](tasks):
+            run_steps(each, pulls.steps)
+
+    end_job(pulls, work)
+    assert_all(pulls, 7)
+    is_heard = how in {"well", "twice"}
+    causes = [entry.cause for entry in entries_of(pulls.path)]
+    assert causes.count(ACKNOWLEDGED) == int(is_heard)
+    assert [file.acknowledged for file in entries_of(pulls.path)[-1].ids] == [is_heard]
+
+
+heard = MemorySource.acknowledge
+ANSWERS: dict[str, Callable[[MemorySource, Sequence[str]], list[str]]] = {
+    "heard": heard,
+    "lost": lambda source, leases: lost(source, heard(source, leases)),
+    "not heard": lambda _, __: [],
+    "refused": lambda _, leases: [*leases],
+    "away": lost,
+}
+
+
+@given(
+    st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=3),
+    st.sampled_from(["here", "engine"]),
+)
+@example(["away"], "here").via("none is ever answered")
+@example(["away"], "engine").via("none is ever answered")
+@settings(deadline=None, max_examples=6)
+def test_once_ends_behind_at_most_one_cycle_of_acknowledgements(
+    answers: list[str], where: str
+) -> None:
+    """Whatever they come to; each message stays one row, also if it comes again then."""
+    coming = iter(answers)
+
+    def acknowledge(source: MemorySource, leases: Sequence[str]) -> list[str]:
+        return ANSWERS[next(coming, answers[-1])](source, leases)
+
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        pulls = Pulls(Path(folder), bounds=Bounds(messages=10))
+        pulls.publish(*range(25))
+        patch.setattr(MemorySource, "acknowledge", acknowledge)
+        patch.setattr("transforms.sources.pubsub.keeper._TICK_SECONDS", 0.02)
+        patch.setattr("transforms.sources.pubsub.keeper._LONGEST_PAUSE", 0.1)
+        if where == "here":
+            pulls.once()
+        else:
+            end_job(pulls, lambda tasks: run_steps(tasks, pulls.steps))
+        causes = [entry.cause for entry in entries_of(pulls.path)]
+        assert ACKNOWLEDGED not in causes[:-1]
+        if answers == ["away"]:
+            assert ACKNOWLEDGED not in causes
+            assert not any(file.acknowledged for file in entries_of(pulls.path)[-1].ids)
+        patch.setattr(MemorySource, "acknowledge", heard)
+        pulls.stream.clock.seconds += 500
+        pulls.once(flush=True)
+        assert_all(pulls, 25)
+
+
+def test_ids_kept_from_cron_are_those_of_the_horizon(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten runs with messages between them, each an interval long for the log."""
+    later = SimpleNamespace(now=lambda _: pulls.now)
+    monkeypatch.setattr("transforms.committing.commit.datetime", later)
+    pulls.remembering = Remembering(horizon=3 * INTERVAL)
+    kept = []
+    for run in range(10):
+        pulls.publish(*range(5 * run, 5 * run + 5))
+        pulls.now = BEGIN + run * 6 * INTERVAL
+        pulls.once()
+        newest = entries_of(pulls.path)[-1]
+        assert all(file.acknowledged for file in newest.ids)
+        kept.append(sum(file.ids for file in newest.ids))
+    assert kept == [5, 10, *[15] * 8]
+    pulls.once(flush=True)
+    assert_all(pulls, 50)
 
 
 @pytest.mark.slow
