@@ -88,11 +88,13 @@ class Coordinator:
         name: the topic's.
         open: begins or takes up the collection for a run; called when first needed.
         cycle_timeout: how long a cycle may take before it is planned again, doubled each time.
+        stream: what people call it: ``topic`` or ``subscription``.
     """
 
     name: str
     open: Callable[[str], TopicCollection]
     cycle_timeout: timedelta
+    stream: str = "topic"
     once: bool = False
     flush: bool = False
     clock: Callable[[], datetime] = utc_now
@@ -115,7 +117,9 @@ class Coordinator:
                 return self._stopped(flight._replace(stopped=text_of(error)), error)
             if self._trouble:
                 self._trouble = ""
-                look = look._replace(events=(Back(self.name, self._is_of_source), *look.events))
+                look = look._replace(
+                    events=(Back(self.name, self._is_of_source, self.stream), *look.events)
+                )
             return look
 
     def _stopped(self, flight: Flight, error: CollectionError) -> Look:
@@ -126,7 +130,7 @@ class Coordinator:
         """Try again soon; say why once."""
         is_new, self._trouble = str(error) != self._trouble, str(error)
         self._is_of_source = isinstance(error, SourceError)
-        events = (Away(self.name, str(error), self._is_of_source),) if is_new else ()
+        events = (Away(self.name, str(error), self._is_of_source, self.stream),) if is_new else ()
         return Look(flight, wait=pause_after(flight.tries), events=events)
 
     def _look(self, flight: Flight) -> Look:

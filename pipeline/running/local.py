@@ -330,11 +330,11 @@ class LocalDrive:
             topic.survey.reset()
         before = self._pauses.get(topic.name)
         if before is None:
-            tell(Away(topic.name, str(error), is_of_source))
+            tell(Away(topic.name, str(error), is_of_source, topic.newest.source.stream))
         tries = 0 if before is None else before.tries + 1
         self._pauses[topic.name] = _Pause(self.clock(), tries, is_of_source)
 
     def _is_back(self, topic: TopicCollection) -> None:
         pause = self._pauses.pop(topic.name, None)
         if pause is not None:
-            tell(Back(topic.name, pause.is_of_source))
+            tell(Back(topic.name, pause.is_of_source, topic.newest.source.stream))

@@ -30,6 +30,8 @@ from pipeline.planning.pull_survey import PullSurvey
 from pipeline.planning.topic import TopicCollection, open_collection
 from pipeline.running.coordinator import Coordinator, Flight
 from pipeline.running.local import LocalDrive, run_steps
+from pipeline.running.plan_cycle import line_of
+from pipeline.showing.board import said
 from tests.builders import at
 from tests.collecting import Recorder, entries_of, json_of, rows_of
 from tests.leased_stream import BEGIN, LeasedStream, MemorySource
@@ -39,7 +41,8 @@ from transforms.decoding.rules import RowRules
 from transforms.elements.failure import SCHEMA_CHANGE, Failure
 from transforms.elements.observers import tell
 from transforms.elements.plan import ACKNOWLEDGED
-from transforms.process.process import new_process
+from transforms.process.events import Away, Back
+from transforms.process.process import current, new_process
 from transforms.read_pulls import ReadPulls
 from transforms.sources.contract import Remembering
 from transforms.sources.pubsub.held import Bounds
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from pipeline.running.coordinator import Look
     from tests.services.pubsub import PubSubServer
     from transforms.elements.plan import Task
+    from transforms.process.events import Event
     from transforms.sources.contract import Terms
 
 SECOND = timedelta(seconds=1)
@@ -161,6 +165,7 @@ class Pulls:
             "stream",
             lambda run: self.open(is_here=False, run=run),
             timedelta(minutes=5),
+            "subscription",
             once=once,
             clock=lambda: self.now,
         )
@@ -357,6 +362,36 @@ def test_nothing_is_closed_while_the_source_is_away(pulls: Pulls) -> None:
     assert_all(pulls, 3)
     assert "cannot pull: source=stream is away; trying again" in pulls.recorder.notes
     assert "source=stream answers again" in pulls.recorder.notes
+
+
+@pytest.mark.parametrize("where", ["here", "engine"])
+def test_what_is_in_trouble_is_called_a_subscription(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Where it is said that it is, and where it is over."""
+    errors, plan = [SourceError("no answer")], PullSurvey.plan
+
+    def plan_or_fail(survey: PullSurvey, *arguments: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return plan(survey, *arguments)
+
+    monkeypatch.setattr(PullSurvey, "plan", plan_or_fail)
+    told: list[Event] = []
+    with pulls.process():
+        current().observers.append(told.append)
+        if where == "here":
+            monkeypatch.setattr("pipeline.running.local.pause_after", lambda _: SECOND / 100)
+            LocalDrive([pulls.open()], pulls.steps, once=True).run()
+        else:
+            job, flight = pulls.job(), Flight("job")
+            for _ in range(2):
+                _, flight = look(pulls, job, flight)
+    troubles = [event for event in told if isinstance(event, Away | Back)]
+    assert [type(event) for event in troubles] == [Away, Back]
+    assert {event.stream for event in troubles} == {"subscription"}
+    assert "subscription=stream" in (said(troubles[1]) or "")
+    assert "subscription=stream" in (line_of(troubles[1]) or "")
 
 
 def test_another_subscription_is_refused(pulls: Pulls, monkeypatch: pytest.MonkeyPatch) -> None:
