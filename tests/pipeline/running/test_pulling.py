@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -24,18 +22,17 @@ from batch_collection.paths import new_token
 from batch_collection.storage.local import LocalStorage
 from batch_collection.windows import utc_now
 from pipeline.graph import CollectTasks, GraphOptions
-from pipeline.planning.pins import Pins
-from pipeline.planning.planner import NOTHING_ASKED, PlanRules
+from pipeline.planning.planner import NOTHING_ASKED
 from pipeline.planning.pull_survey import PullSurvey
-from pipeline.planning.topic import TopicCollection, open_collection
+from pipeline.planning.topic import open_collection
 from pipeline.running.coordinator import Coordinator, Flight
 from pipeline.running.local import LocalDrive, run_steps
 from pipeline.running.plan_cycle import line_of
 from pipeline.showing.board import said
 from tests.builders import at
-from tests.collecting import Recorder, entries_of, json_of, rows_of
-from tests.leased_stream import BEGIN, LeasedStream, MemorySource
-from tests.pulls_in_memory import MemoryReader, memory_reader
+from tests.collecting import entries_of, json_of, rows_of
+from tests.leased_stream import BEGIN, MemorySource
+from tests.pulls_in_memory import INTERVAL, PINS, SECOND, Pulls, lost, rules_of, unheard
 from transforms.committing.settle import settle
 from transforms.decoding.rules import RowRules
 from transforms.elements.failure import SCHEMA_CHANGE, Failure
@@ -52,140 +49,13 @@ from transforms.sources.pubsub.subscription import Subscription
 from transforms.writing.layout import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Sequence
 
     from pipeline.running.coordinator import Look
     from tests.services.pubsub import PubSubServer
     from transforms.elements.plan import Task
     from transforms.process.events import Event
     from transforms.sources.contract import Terms
-
-SECOND = timedelta(seconds=1)
-INTERVAL = 10 * SECOND
-PINS = Pins(INTERVAL, "record", "earliest", is_start_given=False, schema={}, reserved=frozenset())
-
-
-def rules_of(collection: Path, name: str) -> PlanRules:
-    """Return planning rules."""
-    return PlanRules(
-        str(collection),
-        name,
-        "run",
-        grace=SECOND,
-        batch_size=1_000,
-        max_messages=10_000,
-        max_ahead=timedelta(hours=1),
-        remembering=Remembering(),
-    )
-
-
-@dataclass
-class Pulls:
-    """A collector of one stream, whose clock stands where a test sets it."""
-
-    output: Path
-    stream: LeasedStream = field(default_factory=LeasedStream)
-    bounds: Bounds = field(default_factory=Bounds)
-    batch_size: int = 1_000
-    interval: timedelta = INTERVAL
-    now: datetime = BEGIN - INTERVAL  # before messages were published
-    remembering: Remembering = Remembering()  # noqa: RUF009 - it is a tuple
-    recorder: Recorder = field(default_factory=Recorder)
-
-    def __post_init__(self) -> None:
-        """Make what pulls."""
-        self.reader: MemoryReader = memory_reader(self.stream, bounds=self.bounds)
-
-    @property
-    def path(self) -> Path:
-        """The collection."""
-        return self.output / "stream"
-
-    def publish(self, *numbers: int) -> None:
-        """Publish messages, of the window from 10:30:00 on."""
-        self.stream.publish(*(json_of({"id": number}) for number in numbers))
-
-    def open(self, *, is_here: bool = True, run: str = "run") -> TopicCollection:
-        """Begin the collection, or take it up."""
-        survey = PullSurvey(self.reader.source, self.reader, is_here)
-        pins = replace(PINS, interval=self.interval)
-        rules = replace(
-            rules_of(self.path, "stream"),
-            run=run,
-            batch_size=self.batch_size,
-            remembering=self.remembering,
-        )
-        return open_collection(survey, pins, rules, lambda: self.now)
-
-    @property
-    def steps(self) -> CollectTasks:
-        """The graph."""
-        return CollectTasks(
-            ReadPulls(self.reader),
-            GraphOptions(RowRules(), self.interval, self.batch_size, Output()),
-        )
-
-    @contextmanager
-    def process(self, stop: threading.Event | None = None) -> Iterator[None]:
-        """Be a process that acknowledges what it has committed, and looks often."""
-        with new_process(stop) as process, pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pipeline.running.local.POLL", SECOND / 50)
-            process.observers.append(self.recorder)
-            yield
-
-    def once(self, *, flush: bool = False) -> None:
-        """Collect what there is."""
-        with self.process():
-            drive = LocalDrive(
-                [self.open()], self.steps, once=True, flush=flush, clock=lambda: self.now
-            )
-            drive.run()
-
-    def run(self, seconds: int, arrive: Callable[[], None]) -> None:
-        """Collect for so many seconds of the clock, each of which ``arrive`` is told of."""
-        end = self.now + seconds * SECOND
-
-        def elapse() -> bool:
-            self.now += SECOND
-            arrive()
-            keeper = self.reader.pulling("stream", print).keeper
-            deadline = time.monotonic() + 5
-            while self.stream.is_waiting and time.monotonic() < deadline:
-                keeper.waiting()
-                time.sleep(0.005)
-            return self.now >= end
-
-        with self.process(_Elapsing(elapse)):
-            LocalDrive([self.open()], self.steps, clock=lambda: self.now).run()
-
-    def job(self, *, once: bool = False) -> Coordinator:
-        """Return what plans it on an engine."""
-        return Coordinator(
-            "stream",
-            lambda run: self.open(is_here=False, run=run),
-            timedelta(minutes=5),
-            "subscription",
-            once=once,
-            clock=lambda: self.now,
-        )
-
-    def ids(self) -> list[int]:
-        """Return the ids of all rows, waiting ones too."""
-        return sorted(rows_of(self.path)["id"].to_pylist())
-
-
-class _Elapsing(threading.Event):
-    """What the drive waits on: a second of its clock passes, True ends it."""
-
-    def __init__(self, elapse: Callable[[], bool]) -> None:
-        super().__init__()
-        self._elapse = elapse
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if timeout is not None and self._elapse():
-            self.set()
-        return self.is_set()
 
 
 @pytest.fixture
@@ -241,10 +111,10 @@ def test_once_waits_until_nothing_comes_where_all_is_older_than_its_start(pulls:
 
 
 def test_what_was_committed_but_not_acknowledged_is_known_when_it_comes_again(
-    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+    pulls: Pulls,
 ) -> None:
     """A crash between both, or answers that are lost: no row is made twice."""
-    collect_unheard(pulls, monkeypatch)
+    collect_unheard(pulls)
     assert not pulls.stream.acknowledged
     (named,) = entries_of(pulls.path)[-1].ids
     assert (named.ids, named.acknowledged) == (5, False)
@@ -256,11 +126,9 @@ def test_what_was_committed_but_not_acknowledged_is_known_when_it_comes_again(
     assert sum(entry.repeated for entry in entries_of(pulls.path)) == 5
 
 
-def test_a_cycle_that_brings_only_what_came_before_says_so(
-    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cycle_that_brings_only_what_came_before_says_so(pulls: Pulls) -> None:
     """What came again is counted, and acknowledged at last."""
-    collect_unheard(pulls, monkeypatch)
+    collect_unheard(pulls)
     pulls.stream.clock.seconds += 500
     pulls.once()
     assert_all(pulls, 5)
@@ -271,18 +139,11 @@ def test_a_cycle_that_brings_only_what_came_before_says_so(
     assert (found.kept, found.repeated) == (5, 5)
 
 
-def collect_unheard(pulls: Pulls, monkeypatch: pytest.MonkeyPatch) -> None:
+def collect_unheard(pulls: Pulls) -> None:
     """Collect five messages, of which no acknowledgement is answered."""
     pulls.publish(*range(5))
-    with monkeypatch.context() as patch:
-        patch.setattr(MemorySource, "acknowledge", lost)
+    with unheard():
         pulls.once()
-
-
-def lost(source: MemorySource, leases: Sequence[str]) -> list[str]:
-    """Answer no acknowledgement."""
-    message = f"cannot acknowledge {len(leases)} messages: source={source.name} is away"
-    raise SourceError(message)
 
 
 def test_a_cycle_planned_again_takes_the_messages_again(
