@@ -45,7 +45,6 @@ __all__ = [
     "lost",
     "memory_reader",
     "rules_of",
-    "unheard",
 ]
 
 SECOND = timedelta(seconds=1)
@@ -105,14 +104,6 @@ def lost(source: MemorySource, leases: Sequence[str]) -> list[str]:
     raise SourceError(message)
 
 
-@contextmanager
-def unheard() -> Iterator[None]:
-    """Let no acknowledgement be answered."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MemorySource, "acknowledge", lost)
-        yield
-
-
 @dataclass
 class Pulls:
     """A collector of one stream, whose clock stands where a test sets it."""
@@ -124,6 +115,7 @@ class Pulls:
     interval: timedelta = INTERVAL
     now: datetime = BEGIN - INTERVAL  # before messages were published
     remembering: Remembering = Remembering()  # noqa: RUF009 - it is a tuple
+    patience: float = 30  # seconds in which acknowledgements are answered, however busy we are
     recorder: Recorder = field(default_factory=Recorder)
 
     def __post_init__(self) -> None:
@@ -164,6 +156,9 @@ class Pulls:
         """Be a process that acknowledges what it has committed, and looks often."""
         with new_process(stop) as process, pytest.MonkeyPatch.context() as patch:
             patch.setattr("pipeline.running.local.POLL", SECOND / 50)
+            patch.setattr(
+                "transforms.sources.pubsub.releasing._ANSWER_SECONDS", _FAST * self.patience
+            )
             process.observers.append(self.recorder)
             yield
 
@@ -174,6 +169,13 @@ class Pulls:
                 [self.open()], self.steps, once=True, flush=flush, clock=lambda: self.now
             )
             drive.run()
+
+    def once_unheard(self) -> None:
+        """Collect what there is; no acknowledgement is answered."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(MemorySource, "acknowledge", lost)
+            patch.setattr(self, "patience", 0)
+            self.once()
 
     def run(self, seconds: int, arrive: Callable[[], None]) -> None:
         """Collect for so many seconds of the clock, each of which ``arrive`` is told of."""

@@ -32,7 +32,7 @@ from pipeline.showing.board import said
 from tests.builders import at
 from tests.collecting import entries_of, json_of, rows_of
 from tests.leased_stream import BEGIN, MemorySource
-from tests.pulls_in_memory import INTERVAL, PINS, SECOND, Pulls, lost, rules_of, unheard
+from tests.pulls_in_memory import INTERVAL, PINS, SECOND, Pulls, lost, rules_of
 from transforms.committing.settle import settle
 from transforms.decoding.rules import RowRules
 from transforms.elements.failure import SCHEMA_CHANGE, Failure
@@ -142,8 +142,7 @@ def test_a_cycle_that_brings_only_what_came_before_says_so(pulls: Pulls) -> None
 def collect_unheard(pulls: Pulls) -> None:
     """Collect five messages, of which no acknowledgement is answered."""
     pulls.publish(*range(5))
-    with unheard():
-        pulls.once()
+    pulls.once_unheard()
 
 
 def test_a_cycle_planned_again_takes_the_messages_again(
@@ -201,6 +200,25 @@ def test_once_of_an_empty_subscription_ends(pulls: Pulls) -> None:
     """It closes what is due, of which nothing is."""
     pulls.once()
     assert [entry.cause for entry in entries_of(pulls.path)] == ["start", "interval"]
+
+
+def test_a_cycle_without_messages_tells_what_was_acknowledged(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which was not known when the last one with messages was committed."""
+    monkeypatch.setattr(PullSurvey, "plan_last", lambda *_: None)
+    pulls.publish(*range(5))
+    pulls.now = at("10:30:11")
+    with pulls.process():
+        topic = pulls.open()
+        for is_acknowledged in (False, True):
+            LocalDrive([topic], pulls.steps, once=True, clock=lambda: pulls.now).run()
+            assert [file.acknowledged for file in topic.newest.ids] == [is_acknowledged]
+            assert releasing_of(
+                pulls.reader.pulling("stream", print), "stream", topic.storage
+            ).answered()
+            pulls.now += INTERVAL
+    assert_all(pulls, 5)
 
 
 def test_nothing_is_closed_while_the_source_is_away(pulls: Pulls) -> None:
@@ -416,7 +434,7 @@ ANSWERS: dict[str, Callable[[MemorySource, Sequence[str]], list[str]]] = {
 )
 @example(["away"], "here").via("none is ever answered")
 @example(["away"], "engine").via("none is ever answered")
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 def test_once_ends_behind_at_most_one_cycle_of_acknowledgements(
     answers: list[str], where: str
 ) -> None:
@@ -427,7 +445,7 @@ def test_once_ends_behind_at_most_one_cycle_of_acknowledgements(
         return ANSWERS[next(coming, answers[-1])](source, leases)
 
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        pulls = Pulls(Path(folder), bounds=Bounds(messages=10))
+        pulls = Pulls(Path(folder), patience=0.2)
         pulls.publish(*range(25))
         patch.setattr(MemorySource, "acknowledge", acknowledge)
         patch.setattr("transforms.sources.pubsub.keeper._TICK_SECONDS", 0.02)

@@ -15,7 +15,7 @@ from tests.builders import at
 from tests.collecting import dead_letters_of, entries_of, strays_of
 from tests.interposed import interposed
 from tests.leased_stream import BEGIN
-from tests.pulls_in_memory import INTERVAL, SECOND, Pulls, unheard
+from tests.pulls_in_memory import INTERVAL, SECOND, Pulls
 from tests.storages import Died, DyingStorage, some_points
 from transforms.elements.plan import ACKNOWLEDGED
 
@@ -56,8 +56,7 @@ class Scene:
         self._before = Pulls(folder / "before")
         self._before.stream.stamp = _published
         self._before.publish(0, 1, 2)
-        with unheard():
-            self._before.once()
+        self._before.once_unheard()
         for number in range(3, _EARLIER, 2):
             self._before.publish(number, number + 1)
             self._before.once()
