@@ -130,7 +130,7 @@ def test_the_cycle_of_these_tests_has_all_that_a_cycle_of_pulls_can_have(scene: 
     scene.check_after_another_run(pulls, "did not die")
 
 
-@some_points(9)
+@some_points(13)
 def test_a_storage_that_dies_anywhere_in_a_cycle_of_pulls_costs_nothing(
     scene: Scene, every: int
 ) -> None:
@@ -146,4 +146,4 @@ def test_a_storage_that_dies_anywhere_in_a_cycle_of_pulls_costs_nothing(
         k += every
     scene.check_after_another_run(pulls, "did not die")
     assert k > 50
-    assert committed == {0, 1, 2}
+    assert {0, 1} <= committed <= {0, 1, 2}
