@@ -68,7 +68,7 @@ SHORT = (
     "all at once",
 )
 SHARED = ("doubled", "leases lapse")
-CI = ("pstest", "all at once")
+CI = ("pstest", "an acknowledgement's OK does nothing")
 
 
 def cases(short: Sequence[str]) -> list[ParameterSet]:
