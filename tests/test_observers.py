@@ -6,6 +6,7 @@ import io
 import logging
 import queue
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, get_args
@@ -14,9 +15,11 @@ import pytest
 from rich.console import Console
 
 from batch_collection.errors import LogError
+from batch_collection.log.entry import Source
 from batch_collection.windows import utc_now
 from pipeline.commands.demo import _WindowLines
 from pipeline.running import engine, plan_cycle
+from pipeline.serving.health import Health
 from pipeline.serving.run import Watched
 from pipeline.showing.board import Board
 from pipeline.showing.display import LineDisplay, TerminalDisplay
@@ -54,6 +57,7 @@ def _same(observer: Observer) -> Observer:
     return observer
 
 
+PATH = "projects/p/subscriptions/s"
 ENTRY = first_entry()
 EVENTS: tuple[Event, ...] = (
     CycleBegan(("orders",), messages=4, left=2),
@@ -100,6 +104,34 @@ def test_an_observer_takes_every_event(name: str, order: int) -> None:
 
     for event in EVENTS[::order]:
         observer(event)
+
+
+def of_subscription(event: Event) -> Event:
+    """Return an event as a collector of a subscription tells it."""
+    match event:
+        case CycleBegan():
+            return replace(event, topics=(PATH,))
+        case Away() | Back():
+            return replace(event, topic=PATH, stream="subscription")
+        case GivenUp():
+            return replace(event, topic=PATH)
+        case CycleCommitted():
+            return replace(event, entry=replace(event.entry, source=Source("pubsub", PATH)))
+    return event
+
+
+@pytest.mark.parametrize("event", [*map(of_subscription, EVENTS)])
+def test_no_line_calls_a_subscription_a_topic(event: Event) -> None:
+    """Wherever it is written: here, by a job, or over HTTP."""
+    board, health = Board(utc_now, verbose=True), Health(60)
+    health.started()
+    health(event)
+    lines = [part.text for line in board.lines(event) for part in line]
+    lines += [plan_cycle.line_of(event, verbose=True) or "", *health.reasons()]
+    lines += [trouble.text for trouble in health.troubles]
+    assert not any("topic" in line for line in lines)
+    if isinstance(event, Back):
+        assert any(f"subscription={PATH}" in line for line in lines)
 
 
 def test_an_observer_that_raises_keeps_nobody_else_from_hearing(

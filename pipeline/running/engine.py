@@ -21,6 +21,7 @@ from apache_beam.runners.runner import PipelineState
 
 from batch_collection import errors
 from batch_collection.errors import CollectionError
+from batch_collection.log.entry import Source
 from batch_collection.paths import new_token
 from pipeline.planning.opening import collect_tasks, open_topic
 from pipeline.running import plan_cycle
@@ -70,8 +71,9 @@ class _Coordinators:
                 connection.close()
                 raise
 
+        stream = Source(options.source.kind, topic).stream
         return Coordinator(
-            topic, opened, self.cycle_timeout, once=options.once, flush=options.flush
+            topic, opened, self.cycle_timeout, stream, once=options.once, flush=options.flush
         )
 
 
@@ -199,7 +201,7 @@ def _hear(
     while len(wrong) < topics:
         wrong.append(told.get())
         if len(wrong) < topics:
-            _say(f"error: {wrong[-1]}; other topics go on")
+            _say(f"error: {wrong[-1]}; the others go on")
 
 
 def _show(told: queue.SimpleQueue[CollectionError], event: Event, *, verbose: bool = False) -> None:

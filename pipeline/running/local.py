@@ -209,6 +209,8 @@ class LocalDrive:
             if self.once:
                 self._now = self.clock()
             self._collect()
+            if self.once:
+                self._tell_acknowledged()
         finally:
             observers.remove(self._count_undated)
         for error in self._given_up.values():
@@ -221,6 +223,23 @@ class LocalDrive:
                     return
             except StoppedError:
                 return
+
+    def _tell_acknowledged(self) -> None:
+        """Let each log hear what was acknowledged: by one cycle more, whatever becomes of that.
+
+        Of a collector that runs from cron no other cycle says it, and ids would be kept for days.
+        """
+        for topic in self._live:
+            if current().stop.is_set():
+                return
+            try:
+                planned = topic.plan_last()
+                if planned is not None:
+                    self._run([_Due(topic, planned)])
+            except StoppedError:
+                return
+            except CollectionError as error:
+                self._is_in_trouble(topic, error)
 
     def _pass(self) -> bool:
         """Run what is due, else wait; return whether there is more to do."""
@@ -369,11 +388,11 @@ class LocalDrive:
             topic.survey.reset()
         before = self._pauses.get(topic.name)
         if before is None:
-            tell(Away(topic.name, str(error), is_of_source))
+            tell(Away(topic.name, str(error), is_of_source, topic.newest.source.stream))
         tries = 0 if before is None else before.tries + 1
         self._pauses[topic.name] = _Pause(self.clock(), tries, is_of_source)
 
     def _is_back(self, topic: TopicCollection) -> None:
         pause = self._pauses.pop(topic.name, None)
         if pause is not None:
-            tell(Back(topic.name, pause.is_of_source))
+            tell(Back(topic.name, pause.is_of_source, topic.newest.source.stream))
