@@ -434,7 +434,7 @@ ANSWERS: dict[str, Callable[[MemorySource, Sequence[str]], list[str]]] = {
 )
 @example(["away"], "here").via("none is ever answered")
 @example(["away"], "engine").via("none is ever answered")
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=3)
 def test_once_ends_behind_at_most_one_cycle_of_acknowledgements(
     answers: list[str], where: str
 ) -> None:
