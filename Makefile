@@ -48,6 +48,9 @@ check: $(TRAINING) prepare ## format, lint, types, test, then the slow tests: wh
 
 bench: $(TRAINING) ## measure: topics, subscriptions and pipelines collected, batches read, Cloud Storage, a long log
 	@$(VENV)/bin/python -m bench.collecting
+	@$(VENV)/bin/python -m bench.starting
+	@$(VENV)/bin/python -m bench.topics
+	@$(VENV)/bin/python -m bench.large_messages
 	@$(VENV)/bin/python -m bench.pubsub
 	@$(VENV)/bin/python -m bench.kafka_readers
 	@$(VENV)/bin/python -m bench.collect_batches

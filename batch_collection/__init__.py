@@ -1,8 +1,11 @@
 """Read the batches of a collection; imports neither Beam nor Kafka.
 
 Example:
-    for batch in batch_collection.open("collected/batch-topic").follow(cursor="my-group"):
-        process(batch.table())
+    >>> import batch_collection
+    >>> for batch in batch_collection.open("collected/orders").follow("group", once=True):
+    ...     print(batch.id, batch.table().num_rows)
+    0000000001-0000 2
+    0000000002-0000 1
 """
 
 from __future__ import annotations
@@ -36,3 +39,8 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    """List what users may call."""
+    return sorted(__all__)

@@ -17,7 +17,7 @@ from batch_collection.checkpoints.listing import hidden, listing
 from batch_collection.checkpoints.narrowing import Narrowing
 from batch_collection.errors import CollectionError, ExpiredError
 from batch_collection.field_path import split_path
-from batch_collection.given import names, whole_number
+from batch_collection.given import names, public_names, whole_number
 from batch_collection.loading import extra
 from batch_collection.log.batch import batches_of
 from batch_collection.log.entries import newest_entry, no_collection, read_entry
@@ -28,6 +28,7 @@ from batch_collection.reading.filters import Filter
 from batch_collection.reading.following import Following
 from batch_collection.reading.row_sequence import RowSequence
 from batch_collection.reading.splits import leaf_type, sides
+from batch_collection.schema.files import type_text
 from batch_collection.storage.opening import open_storage
 from batch_collection.training.batches import (
     ArrayOptions,
@@ -39,6 +40,7 @@ from batch_collection.training.batches import (
     numpy_batches,
 )
 from batch_collection.training.followed import Followed
+from batch_collection.view_html import html_of
 from batch_collection.view_spec import ViewSpec, fingerprint_of
 from batch_collection.windows import EPOCH, format_instant, parse_duration, parse_instant
 
@@ -65,7 +67,7 @@ if TYPE_CHECKING:
 __all__ = ["Collection", "Window", "open", "open_spec"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Window:
     """What a collection holds of one window; ``is_closed``: all that was in time is there."""
 
@@ -75,11 +77,21 @@ class Window:
     is_closed: bool
     batches: tuple[Batch, ...]
 
+    def __repr__(self) -> str:
+        """Say when it was, and what is there."""
+        span = f"{format_instant(self.start)} to {format_instant(self.end)}"
+        held = f"{_counted(self.rows, 'row')} in {_counted(len(self.batches), 'batch', 'es')}"
+        return f"Window({span}; {held}, {'closed' if self.is_closed else 'open'})"
+
+    def __dir__(self) -> list[str]:
+        """List what users may call."""
+        return public_names(self)
+
 
 class Collection:
     """A consistent view of a collection: all that was committed when it was opened, and no more.
 
-    What ``expire`` has taken away is not there, in no view. If that happens while a view is used,
+    What ``expire`` has deleted is not there, in no view. If that happens while a view is used,
     reading what is gone is an ``ExpiredError``.
 
     Iterating yields its batches in the order of the log. All that reads rows gives them in the
@@ -88,6 +100,17 @@ class Collection:
 
     Batches are files, and whole: a view of some of their rows, one side of a split or what a filter
     leaves, is read by rows only. It has windows, and their rows.
+
+    Two views are equal if they are of one place and cycle, and narrowed alike.
+
+    Example:
+        >>> collection = batch_collection.open("collected/orders")
+        >>> collection.rows, len(collection), len(collection.windows())
+        (3, 2, 2)
+        >>> collection.table(["value"]).column("value").to_pylist()
+        [1, 2, 3]
+        >>> collection == batch_collection.open("collected/orders")
+        True
     """
 
     def __init__(
@@ -104,7 +127,7 @@ class Collection:
         self._listed: pa.Table | None = None
         self._expiry: Expiry | None = None  # that the batches were listed under
         self._rows: RowSequence | None = None
-        self.known_outlines: dict[str, Outline] = {}
+        self._known_outlines: dict[str, Outline] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield all batches.
@@ -128,9 +151,36 @@ class Collection:
         """Return whether there are batches, whatever rows of them."""
         return bool(self._listing().num_rows)
 
+    def __eq__(self, other: object) -> bool:
+        """Tell whether another view is of the same place and cycle, and narrowed alike."""
+        return self._identity == other._identity if isinstance(other, Collection) else False
+
+    def __hash__(self) -> int:
+        """Return the same for equal views."""
+        return hash(self._identity)
+
+    def __dir__(self) -> list[str]:
+        """List what users may call."""
+        return public_names(self)
+
     def __repr__(self) -> str:
-        """Name the collection and where the view ends."""
-        return f"Collection({self._storage.uri!r}, cycle={self.newest.cycle}{self._shown()})"
+        """Name the collection and where the view ends, and say what is in it."""
+        try:
+            facts = self._facts()
+        except CollectionError:  # expired meanwhile, say: whoever reads is told
+            return self._name
+        return (
+            f"{self._name[:-1]}; {facts.pop('rows')}{''.join(map(', {}'.format, facts.values()))})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show; as ``repr``, of the log alone: no file is read for it."""
+        try:
+            facts, batches = self._facts(), self._in_order()
+        except CollectionError as error:
+            return html_of(self._name, {"error": str(error)}, {}, ())
+        columns = {name: type_text(each) for name, each in self.newest.schema.items()}
+        return html_of(self._name, facts, columns, batches)
 
     @property
     def rows(self) -> int:
@@ -159,6 +209,10 @@ class Collection:
         """Return the windows that have batches, by time.
 
         Of a split or a filter, ``rows`` are those of the view, none perhaps; ``batches`` are whole.
+
+        Example:
+            >>> [(window.start.minute, window.rows) for window in collection.windows()]
+            [(30, 2), (31, 1)]
         """
         batches = self._in_order()
         rows = self._sequence().rows_of_batches if self._is_part else [one.rows for one in batches]
@@ -214,7 +268,7 @@ class Collection:
         if narrowing.boundary is not None:  # less was closed then
             narrowing = narrowing.closed(entry.boundary or EPOCH)
         found = Collection(self._storage, entry, narrowing, self.sides, self._filters)
-        found.known_outlines = self.known_outlines
+        found._known_outlines = self._known_outlines
         return found
 
     def between(
@@ -223,6 +277,10 @@ class Collection:
         """Return the windows that lie in ``[start, end)``, whole; None: no bound.
 
         Text is RFC 3339: ``2026-11-22T10:00Z``.
+
+        Example:
+            >>> collection.between("2026-11-22T10:31Z").rows
+            1
         """
         return self._narrowed(self._narrowing.between(_instant(start), _instant(end)))
 
@@ -260,6 +318,11 @@ class Collection:
         The columns that it names are read once for that, of the row groups whose statistics let it
         hold. It does not hold for null. A column that some files lack is null there.
 
+        Example:
+            >>> import pyarrow.compute as pc
+            >>> collection.where(pc.field("value") > 1).rows
+            2
+
         Raises:
             CollectionError: it is no question about the columns of this view.
         """
@@ -280,6 +343,11 @@ class Collection:
             fractions: As ``{"train": 0.8, "valid": 0.1, "test": 0.1}``, 1 together or less.
             by: The key: a column, several, or fields of one (``place.x``, ``place."a.b"``).
             salt: Another text makes another split.
+
+        Example:
+            >>> parts = collection.split({"train": 0.8, "test": 0.2}, by="value")
+            >>> parts["train"].rows + parts["test"].rows
+            3
 
         Raises:
             CollectionError: the fractions are more than a whole, or there is no such column.
@@ -321,6 +389,26 @@ class Collection:
         }
 
     # all rows
+
+    def head(self, rows: int = 5) -> pa.Table:
+        """Return the first rows, by window; only the first files are read for it.
+
+        Example:
+            >>> collection.head(2).column("value").to_pylist()
+            [1, 2]
+
+        Raises:
+            CollectionError: as ``table``.
+        """
+        whole_number("rows", rows)
+        tables = self._sequence().tables(self._schema(None))
+        found, left = [self._schema(None).empty_table()], rows
+        for table in tables:
+            if left <= 0:
+                break
+            found.append(table.slice(0, left))
+            left -= found[-1].num_rows
+        return pa.concat_tables(found)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows; a column that a file lacks is null in its rows.
@@ -426,6 +514,11 @@ class Collection:
         arrays of arrays. With a ``label``, a column, a batch is ``(features, label)``: a dict of
         the others, and its array.
 
+        Example:
+            >>> batches = collection.to_numpy_batches(2, columns=["value"], drop_remainder=True)
+            >>> [batch["value"].tolist() for batch in batches]
+            [[1, 2]]
+
         Raises:
             CollectionError: as ``to_arrow``, an option makes no sense, or no array can hold a
                 column; while reading: a null or a value does not fit in.
@@ -517,6 +610,12 @@ class Collection:
                 or ``skip`` to go on with what is left. A new cursor begins with what is left.
             wait: Waits for so many seconds; a true answer ends the loop (``threading.Event.wait``).
 
+        Example:
+            >>> [batch.rows for batch in collection.follow("training", once=True)]
+            [2, 1]
+            >>> [batch.rows for batch in collection.follow("training", once=True)]
+            []
+
         Raises:
             CollectionError: the cursor's name, its file or ``start`` is not usable, none or both of
                 name and file are given, or this view is narrowed to some windows or rows.
@@ -526,7 +625,7 @@ class Collection:
             message = f"start must be earliest or latest, got {start!r}"
             raise CollectionError(message)
         if self._narrowing != Narrowing() or self._is_part:
-            message = f"{self!r} is only a part of the log; follow what open() returned"
+            message = f"{self._name} is only a part of the log; follow what open() returned"
             raise CollectionError(message)
         if on_expired not in {"fail", "skip"}:
             message = f"on_expired must be fail or skip, got {on_expired!r}"
@@ -542,6 +641,31 @@ class Collection:
         )
         return Followed(following, self._sequence, self._storage.uri)
 
+    @property
+    def _name(self) -> str:
+        """How errors name this view: nothing need be read for it."""
+        return f"Collection({self._storage.uri!r}, cycle={self.newest.cycle}{self._shown()})"
+
+    @property
+    def _identity(self) -> tuple[Any, ...]:
+        place = (self._storage.uri, self.newest.cycle, self.newest.plan)
+        return (*place, self._narrowing, self._sides, tuple(self._distinct()))
+
+    def _facts(self) -> dict[str, str]:
+        """Say what is in this view, by what it is about; of a part only what it is a part of."""
+        listed = self._listing()
+        rows = _counted(pc.sum(listed.column("rows")).as_py() or 0, "row")
+        facts = {
+            "rows": f"some of {rows}" if self._is_part else rows,
+            "batches": _counted(listed.num_rows, "batch", "es"),
+        }
+        starts, ends = listed.column("window_start"), listed.column("window_end")
+        if listed.num_rows:
+            facts["windows"] = _counted(len(pc.unique(starts)), "window")
+            first, last = pc.min(starts).as_py(), pc.max(ends).as_py()
+            facts["time"] = f"{format_instant(first)} to {format_instant(last)}"
+        return facts
+
     def _listing(self) -> pa.Table:
         """List the batches of this view; read once, and only what it shows."""
         if self._listed is None:
@@ -552,7 +676,7 @@ class Collection:
         """List the batches that an expiry leaves of this view."""
         self._expiry, first = expiry, first_kept(expiry)
         if self.newest.cycle < first:
-            message = f"{self!r} was expired: the log begins with cycle={first}; open it again"
+            message = f"{self._name} was expired: the log begins with cycle={first}; open it again"
             raise ExpiredError(message)
         found = listing(self._storage, first, self.newest.cycle, self._narrowing)
         return found if expiry is None else found.filter(~hidden(expiry))
@@ -572,7 +696,7 @@ class Collection:
     def _check_whole_files(self) -> None:
         if self._is_part:
             message = (
-                f"{self!r} has some rows of its batches, which are whole; read rows, with "
+                f"{self._name} has some rows of its batches, which are whole; read rows, with "
                 "to_arrow_batches and the like, or batches of the view before split and where"
             )
             raise CollectionError(message)
@@ -588,7 +712,7 @@ class Collection:
         sides = self._sides if sides is None else sides
         filters = self._filters if filters is None else filters
         found = Collection(self._storage, self.newest, narrowing, sides, filters)
-        found.known_outlines = self.known_outlines
+        found._known_outlines = self._known_outlines
         if self._listed is not None:
             found._listed = self._listed.filter(narrowing.windows)
             found._expiry = self._expiry
@@ -600,7 +724,7 @@ class Collection:
                 self._in_order(),
                 self._sides,
                 tuple(self._distinct().values()),
-                self.known_outlines,
+                self._known_outlines,
                 snapshot=self.whole().in_window_order,
                 newest=self.newest,
                 where=self._storage.uri,
@@ -659,6 +783,10 @@ def open(path: str | os.PathLike[str] | Storage) -> Collection:  # noqa: A001 - 
     Args:
         path: Its directory, ``OUTPUT/NAME``, or the storage it lies in.
 
+    Example:
+        >>> batch_collection.open("collected/orders").rows
+        3
+
     Raises:
         LogError: there is no collection.
     """
@@ -673,6 +801,11 @@ def open_spec(
     spec: Mapping[str, Any], path: str | os.PathLike[str] | Storage | None = None
 ) -> Collection:
     """Open the very view that ``spec()`` was asked of: the same rows in the same order.
+
+    Example:
+        >>> closed = collection.complete()
+        >>> batch_collection.open_spec(closed.spec()) == closed
+        True
 
     Args:
         spec: What it returned.
@@ -695,6 +828,10 @@ def open_spec(
         message = f"{view!r} has other rows than its spec: some were expired, or it was made anew"
         raise CollectionError(message)
     return view
+
+
+def _counted(number: int, name: str, plural: str = "s") -> str:
+    return f"{number:,} {name}{plural * (number != 1)}"
 
 
 def _span(given: timedelta | str) -> timedelta:

@@ -1,4 +1,4 @@
-"""Errors a user can mend: shown as one line that says what happened and what to do."""
+"""Errors a user can fix: shown as one line that says what happened and what to do."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class DamagedFileError(StorageError):
 
 
 class FileGoneError(StorageError):
-    """A file that an entry names is neither staged nor visible: somebody has taken it away."""
+    """A file that an entry names is neither staged nor visible: somebody has deleted it."""
 
 
 class LogError(CollectionError):
@@ -95,7 +95,7 @@ class LogError(CollectionError):
 
 
 class ExpiredError(LogError):
-    """What is asked for was there once, and ``expire`` has taken it away."""
+    """What is asked for was there once, and ``expire`` has deleted it."""
 
 
 class OtherCollectorError(CollectionError):

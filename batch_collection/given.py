@@ -11,7 +11,7 @@ from batch_collection.errors import CollectionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["mapping", "names", "whole_number"]
+__all__ = ["mapping", "names", "public_names", "whole_number"]
 
 
 def whole_number(option: str, given: Any) -> int:
@@ -53,3 +53,8 @@ def mapping(option: str, given: Any, example: str) -> Mapping[str, Any]:
         return given
     message = f"{option} must be a mapping by names, as {example}, got {given!r}"
     raise CollectionError(message)
+
+
+def public_names(thing: object) -> list[str]:
+    """Return what ``dir()`` is to list: what users may call, in the order of the alphabet."""
+    return sorted(name for name in object.__dir__(thing) if not name.startswith("_"))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 
-__all__ = ["AT_ONCE", "R", "T", "ahead", "in_parallel", "prefetched"]
+__all__ = ["AT_ONCE", "R", "T", "Upcoming", "ahead", "in_parallel", "outcomes"]
 
 
 AT_ONCE = 16
 """Calls in flight: enough to hide an object store's latency, few enough for its client."""
+
+_COLLECTIONS = 2 * AT_ONCE  # each has one call in flight most of the time
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,16 +72,53 @@ def in_parallel(act: Callable[[T], object], items: Iterable[T]) -> None:
             call.result()
 
 
-def prefetched(elements: Generator[T, None, None]) -> Iterator[T]:
-    """Yield what a generator yields; while one element is used, a thread has the next one made.
+def outcomes(call: Callable[[T], R], items: Sequence[T]) -> list[Future[R]]:
+    """Call ``call`` with each item; return what came of each, in the items' order.
 
-    What it raises is raised in its place. Left early, it is closed once it has made what it is at.
+    Many are called at once: it is meant for calls that do one thing after the other. When this
+    returns, all are done: an error of one is in its place, and keeps no other from being called.
     """
-    with ThreadPoolExecutor(1, "prefetching") as thread:
+    if len(items) <= 1:
+        return [_called(call, item) for item in items]
+    with ThreadPoolExecutor(min(_COLLECTIONS, len(items)), "at-once") as pool:
+        return [pool.submit(call, item) for item in items]
+
+
+def _called(call: Callable[[T], R], item: T) -> Future[R]:
+    outcome: Future[R] = Future()
+    try:
+        outcome.set_result(call(item))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where it is asked for
+        outcome.set_exception(error)
+    return outcome
+
+
+class Upcoming(Generic[T]):
+    """What a generator yields; a thread makes the next element while one is used.
+
+    The first is being made at once, before any is asked for. What the generator raises is raised in
+    its place. It is closed behind the last element, by who leaves it earlier, or by ``close``, once
+    it has made what it is at.
+    """
+
+    def __init__(self, elements: Generator[T, None, None]) -> None:
+        """Begin."""
+        self._elements = elements
+        self._thread: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "prefetching")
+        self._coming = self._thread.submit(next, elements, _END)
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield the elements, once."""
         try:
-            coming = thread.submit(next, elements, _END)
-            while (element := coming.result()) is not _END:
-                coming = thread.submit(next, elements, _END)
+            while self._thread and (element := self._coming.result()) is not _END:
+                self._coming = self._thread.submit(next, self._elements, _END)
                 yield element
         finally:
-            thread.submit(elements.close).result()
+            self.close()
+
+    def close(self) -> None:
+        """Ask for no more; a second time, do nothing."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            with thread:
+                thread.submit(self._elements.close).result()

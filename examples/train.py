@@ -1,10 +1,10 @@
 """Produce, collect, train: the whole way from a stream to a loss.
 
-    python examples/train.py [--framework=tensorflow|torch] [--output=DIR]
+    python examples/train.py [--framework=tensorflow|torch|numpy] [--output=DIR]
 
 A broker that lives in this process gets 2,000 messages, each a JSON array of ten readings; the
 collector takes them into one-minute windows; a model learns ``y`` from ``x``, on devices that it is
-not tested on.
+not tested on. Without a framework NumPy will do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import numpy as np
 from confluent_kafka import Producer
 
 import batch_collection
-from transforms.sources.kafka.embedded import EmbeddedBroker
 
 if TYPE_CHECKING:
     from batch_collection import Collection
@@ -32,6 +31,14 @@ if TYPE_CHECKING:
 TOPIC = "readings"
 MESSAGES, READINGS = 2_000, 10
 CASTS = {"x": "float32", "y": "float32"}
+
+
+def start_broker() -> tuple[Producer, str]:
+    """Start librdkafka's mock cluster; it lives as long as the client that is returned."""
+    settings = {"test.mock.num.brokers": 1, "bootstrap.servers": "embedded", "log_level": 4}
+    broker = Producer(settings)
+    there = broker.list_topics(TOPIC, timeout=10).brokers.values()  # asking for a topic makes it
+    return broker, ",".join(f"{each.host}:{each.port}" for each in there)
 
 
 def produce(servers: str) -> None:
@@ -95,28 +102,45 @@ def train_with_torch(train: Collection) -> tuple[float, float]:
     return model.weight.item(), model.bias.item()
 
 
+def train_with_numpy(train: Collection) -> tuple[float, float]:
+    """Return the slope and the bias that gradients of the mean squared error lead to."""
+    slope = bias = 0.0
+    batches = train.to_numpy_batches(64, columns=["x", "y"], casts=CASTS, shuffle=0, label="y")
+    for _ in range(3):  # epochs, each in another order
+        for features, y in batches:
+            x = features["x"]
+            wrong = slope * x + bias - y
+            slope -= 0.05 * 2 * float(np.mean(wrong * x))
+            bias -= 0.05 * 2 * float(np.mean(wrong))
+    return slope, bias
+
+
+TRAINERS = {
+    "torch": train_with_torch,
+    "tensorflow": train_with_tensorflow,
+    "numpy": train_with_numpy,
+}
+"""By framework; the first that is installed is taken."""
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--framework", choices=["tensorflow", "torch"])
+    parser.add_argument("--framework", choices=[*TRAINERS])
     parser.add_argument("--output", type=Path, default=None)
     args = parser.parse_args()
-    has_torch = importlib.util.find_spec("torch") is not None
-    framework = args.framework or ("torch" if has_torch else "tensorflow")
+    framework = args.framework or next(filter(importlib.util.find_spec, TRAINERS))
     output = args.output or Path(tempfile.mkdtemp(prefix="batch-collection-"))
 
-    with EmbeddedBroker() as broker:
-        broker.create_topic(TOPIC)
-        produce(broker.bootstrap_servers)
-        collect(broker.bootstrap_servers, output)
+    broker, servers = start_broker()
+    produce(servers)
+    collect(servers, output)
+    del broker
 
     collection = batch_collection.open(output / TOPIC)
-    print(
-        f"collected {collection.rows:,} rows in {len(collection.windows())} windows: {collection}"
-    )
+    print(f"collected {collection.rows:,} rows: {collection}")
     parts = collection.split({"train": 0.8, "test": 0.2}, by="device")
-    train = train_with_torch if framework == "torch" else train_with_tensorflow
-    slope, bias = train(parts["train"])
+    slope, bias = TRAINERS[framework](parts["train"])
 
     test = parts["test"].to_arrow(["x", "y"])
     x, y = (test[name].to_numpy() for name in ("x", "y"))

@@ -24,6 +24,9 @@ NO_PARAMETERS = {
     "--announce": "a collector in this process does; beside a job, batch-collection announce",
     "--announce_secret_file": "goes with --announce",
     "--detach": "a job on Dataflow goes on anyway",
+    **dict.fromkeys(
+        ("--log_format", "--log_level", "--quiet"), "of standard error; a job's log is Dataflow's"
+    ),
     "--streaming": "accepted, but collecting is continuous anyway",
 }
 _REQUIRED = {"output"}

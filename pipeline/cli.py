@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import contextlib
 import logging
@@ -11,44 +10,116 @@ import signal
 import sys
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from batch_collection import __version__
 from batch_collection.errors import CollectionError
 from batch_collection.loading import load_for_good
 from pipeline.options.beam_flags import SWITCHES, WITH_VALUE
+from pipeline.options.command_parser import CommandParser
 from pipeline.options.config_file import placed, read_config_file
-from pipeline.options.flags import Parser, normalised, unknown_flags
-from pipeline.showing.lines import LogLines, say
+from pipeline.options.flags import Parser, nearest, normalised, unknown_flags
+from pipeline.options.log import log_flags
+from pipeline.showing.lines import LogLines, log_form, say
+from pipeline.showing.overview import overview
 from pipeline.showing.patience import said_at_once
 from pipeline.showing.quiet import keep_quiet
 from pipeline.showing.streams import OutputError, delivered, hold_streams, not_delivered
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
+    from types import ModuleType, TracebackType
 
 __all__ = ["COMMANDS", "entry_point", "main"]
 
+
+class Command(NamedTuple):
+    """What a command does, and an example of it."""
+
+    says: str
+    example: str
+
+
+_BROKER = "--bootstrap_servers=localhost:9092"
+_COLLECTING = f"{_BROKER} --topics=orders --output=collected"
 COMMANDS = {
-    "collect": "collect topics or subscriptions in batch files at regular intervals (the default)",
-    "init": "print a file for collect --config, with every flag explained in it",
-    "preview": "say what the first messages would become, without collecting any",
-    "demo": "the whole path in half a minute, with an embedded broker",
-    "produce": "send sample messages at regular intervals",
-    "follow": "hand each committed batch to a function, in order",
-    "announce": "tell others of each window that is closed and visible",
-    "wait": "end as soon as a window is closed and visible, for schedulers",
-    "export": "write a collection as TFRecord or JSON lines, for other programs",
-    "list": "list the collections in a directory, a line each",
-    "status": "say how a collection stands",
-    "dead-letters": "show and count the messages of which no row could be made, and why",
-    "redrive": "decode dead letters again, and make rows of those that have become good",
-    "schema": "say where a collection's columns and types are from; pin types for the future",
-    "audit": "check every entry, file, row and offset of a collection; exit code 1 with findings",
-    "upgrade": "let a collection of an older version hold what only the newest format may",
-    "serve": "show collections over HTTP: health, metrics, a page",
-    "expire": "take old windows away: their files go, a stub that says what was there is left",
+    "collect": Command(
+        "collect topics or subscriptions in batch files at regular intervals (the default)",
+        f"collect {_COLLECTING} --interval=1m",
+    ),
+    "init": Command(
+        "print a file for collect --config, with every flag explained in it",
+        f"init {_COLLECTING} > collect.yaml",
+    ),
+    "validate": Command(
+        "try whether collect could begin: flags, source, output; nothing is collected",
+        f"validate {_COLLECTING}",
+    ),
+    "preview": Command(
+        "say what the first messages would become, without collecting any",
+        f"preview {_BROKER} --topics=orders",
+    ),
+    "demo": Command("the whole path in half a minute, with an embedded broker", "demo"),
+    "produce": Command(
+        "send sample messages at regular intervals",
+        f"produce {_BROKER} --topics=sensor --every=50ms",
+    ),
+    "follow": Command(
+        "hand each committed batch to a function, in order",
+        "follow collected/orders --cursor=trainer --process=train:process",
+    ),
+    "announce": Command(
+        "tell others of each window that is closed and visible",
+        "announce collected/orders --to=https://example.org/windows",
+    ),
+    "wait": Command(
+        "end as soon as a window is closed and visible, for schedulers",
+        "wait collected/orders --closed_through=2026-11-22T10:00:00Z --timeout=10m",
+    ),
+    "export": Command(
+        "write a collection as TFRecord or JSON lines, for other programs",
+        "export collected/orders --to=jsonl --output=exported",
+    ),
+    "list": Command("list the collections in a directory, a line each", "list collected"),
+    "status": Command(
+        "say what a collection holds, how far it is, and what is wrong with it",
+        "status collected/orders",
+    ),
+    "dead-letters": Command(
+        "show and count the messages of which no row could be made, and why",
+        "dead-letters collected/orders",
+    ),
+    "redrive": Command(
+        "decode dead letters again, and make rows of those that have become good",
+        "redrive collected/orders --dry_run",
+    ),
+    "schema": Command(
+        "say where a collection's columns and types are from; pin types for the future",
+        "schema collected/orders --pin price=double --dry_run",
+    ),
+    "audit": Command(
+        "check every entry, file, row and offset of a collection; exit code 1 with findings",
+        "audit collected/orders",
+    ),
+    "upgrade": Command(
+        "let a collection of an older version hold what only the newest format may",
+        "upgrade collected/orders",
+    ),
+    "serve": Command(
+        "show collections over HTTP: health, metrics, a page", "serve collected --http=8080"
+    ),
+    "expire": Command(
+        "delete old windows: their files go, a stub that says what was there is left",
+        "expire collected/orders --before=30d --dry_run",
+    ),
+    "completion": Command(
+        "print a script by which a shell completes commands and flags", "completion bash"
+    ),
+    "help": Command("list the commands, or explain one", "help status"),
+    "version": Command("print the version", "version"),
 }
+_OVERVIEW = {name: each.says for name, each in COMMANDS.items()}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,8 +127,14 @@ def main(argv: Sequence[str]) -> int:
 
     It is 141 where the reader of what it prints went away, 130 after Ctrl-C while it starts.
     """
+    log_form.use(as_json=False, level=logging.INFO)
     words = normalised(argv)
-    if words and not words[0].startswith("-"):
+    if not words:  # a script whose flags got lost must not take it for a run that went well
+        say(*overview(_OVERVIEW), to=sys.stderr)
+        return 2
+    if words in (["--help"], ["-h"]):
+        words = ["help"]
+    if not words[0].startswith("-"):
         command, words = words[0].replace("_", "-"), words[1:]
     else:
         command = "collect"
@@ -69,8 +146,6 @@ def main(argv: Sequence[str]) -> int:
         return delivered(_run(command, words))
     except CollectionError as error:
         say(*(f"error: {line}" for line in error.lines), to=sys.stderr)
-        if not argv:
-            say("see batch-collection --help, or try batch-collection demo", to=sys.stderr)
         return 2
     except KeyboardInterrupt:  # where a command does not end by itself: while it starts, say
         return 130
@@ -85,6 +160,7 @@ def entry_point() -> None:
     Arrow's that lets go of a Python file meanwhile aborts the process (arrow 34314).
     """
     hold_streams()
+    logging.captureWarnings(capture=True)  # so that they are log lines as others
     end = _End()
     atexit.register(end)  # the first one to come is the last one called
     try:
@@ -109,19 +185,9 @@ class _End:
 
 
 def _run(command: str, words: Sequence[str]) -> int:
-    if command not in COMMANDS:
-        message = f"unknown command {command!r}; use one of: {', '.join(COMMANDS)}"
-        raise CollectionError(message)
-    module = load_for_good(f"pipeline.commands.{command.replace('-', '_')}")
-    parser = Parser(
-        prog=f"batch-collection {command}",
-        description=COMMANDS[command],
-        formatter_class=_Formatter,
-        epilog=_epilog(command),
-    )
-    parser.add_argument("--version", action="version", version=f"batch-collection {__version__}")
-    module.configure(parser)
+    module, parser = _module(command), _parser(command)
     args, unknown, errors, places = _parse(parser, words, command)
+    errors += _use_log(args)
     known = parser.flags()
     pass_on = getattr(module, "pass_on", None)
     if pass_on is not None:  # an engine has flags of its own
@@ -135,12 +201,39 @@ def _run(command: str, words: Sequence[str]) -> int:
         errors += error.lines
     if errors:
         raise CollectionError(*(placed(error, places) for error in errors))
+    about = getattr(module, "about", None)
+    if about is not None:  # it is about commands, which only this module knows
+        return int(about(options, _OVERVIEW, _parser))
     needs = getattr(module, "NEEDS", None)
     if needs is not None:  # what runs the graph: no help and no mistake waits for it
         said_at_once(module.starting(options))
         load_for_good(needs)
     with _interrupts_raised():
         return int(module.run(options))
+
+
+def _module(command: str) -> ModuleType:
+    if command not in COMMANDS:
+        message = (
+            f"unknown command {command!r}{nearest(command, COMMANDS)}; use one of: "
+            f"{', '.join(COMMANDS)}"
+        )
+        raise CollectionError(message)
+    return load_for_good(f"pipeline.commands.{command.replace('-', '_')}")
+
+
+def _parser(command: str) -> Parser:
+    """Return what reads a command's flags."""
+    module = _module(command)
+    parser = CommandParser(command, *COMMANDS[command])
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"batch-collection {__version__}",
+        help="print the version",
+    )
+    module.configure(parser)
+    return parser
 
 
 @contextlib.contextmanager
@@ -187,6 +280,7 @@ def _parse(
         CollectionError: the file can't be used; what it would give is not called missing, too.
     """
     args, unknown, errors = parser.read(words)
+    _use_log(args)  # before the file is read, whose mistakes are told so, too
     if not getattr(args, "config", None):
         return args, unknown, errors, {}
     try:
@@ -198,26 +292,35 @@ def _parse(
     return *parser.read([*given.words, *words]), places
 
 
+def _use_log(args: argparse.Namespace) -> list[str]:
+    """Write standard error as flags say from now on; return their mistakes."""
+    form, errors = log_flags(args)
+    log_form.use(**form)
+    logging.getLogger().setLevel(max(logging.WARNING, log_form.level))
+    sys.excepthook = _logged_crash if log_form.as_json else sys.__excepthook__
+    if log_form.as_json:
+        threading.excepthook = _logged_crash_of_thread
+    return errors
+
+
+def _logged_crash(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    logging.getLogger(__name__).critical("%s", error, exc_info=(kind, error, trace))
+
+
+def _logged_crash_of_thread(failed: threading.ExceptHookArgs) -> None:
+    error = failed.exc_value
+    if error is not None:
+        _logged_crash(failed.exc_type, error, failed.exc_traceback)
+
+
 def _left_out(command: str) -> set[str]:
     """Return the flags of a file for ``collect`` that it may hold for another command, too."""
-    if command in {"collect", "preview"}:
+    if command in {"collect", "preview", "validate"}:
         return set()
     from pipeline.options.collect import configure  # noqa: PLC0415 - pyarrow, seldom needed
 
     collect = Parser()
     configure(collect)
     return {*collect.flags(), *WITH_VALUE, *SWITCHES}
-
-
-def _epilog(command: str) -> str:
-    if command != "collect":
-        return ""
-    lines = [f"  {name:<13}{text}" for name, text in COMMANDS.items()]
-    return "\n".join(["commands (batch-collection COMMAND --help):", *lines])
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Wide enough for flags with their values."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=34, width=100)

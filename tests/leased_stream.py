@@ -105,6 +105,15 @@ class LeasedStream:
             self._backlog = backlog
             self.changed.notify_all()
 
+    def copy(self) -> LeasedStream:
+        """Return a stream with the same messages, all leases of which are over."""
+        with self.changed:
+            other = LeasedStream(Clock(self.clock.seconds, self.clock.rate), self.stamp)
+            other.acknowledged, other.left = {*self.acknowledged}, {**self.left}
+            other._waiting.extend(self.left)
+            other._published = self._published
+            return other
+
     @property
     def is_waiting(self) -> bool:
         """Whether there is a message that nobody holds."""

@@ -24,7 +24,9 @@ from pipeline.planning.topic import TopicCollection, open_collection
 from pipeline.running.coordinator import Coordinator, Flight
 from pipeline.running.local import LocalDrive, run_steps
 from tests.collecting import CollectorProcess, entries_of, json_of, rows_of, strays_of
+from tests.leased_stream import Clock
 from tests.services.pubsub_fake import PATH, FakePubSub, Faults
+from tests.services.pubsub_proxy import PubSubProxy
 from transforms.decoding.rules import RowRules
 from transforms.process.process import current, new_process
 from transforms.read_pulls import ReadPulls
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from tests.leased_stream import Clock
     from tests.services.pubsub import PubSubServer
     from transforms.elements.plan import Task
 
@@ -109,6 +110,21 @@ class Faked:
         """Let all leases be over, once no pull of a dead process can take the messages again."""
         time.sleep(self.visible_seconds)
         self.server.stream.lapse()
+
+
+class Faulty(Protocol):
+    """A server, or a proxy in front of one, at which calls may go wrong."""
+
+    path: str
+    endpoint: str
+    faults: Faults
+
+    @property
+    def left(self) -> int:
+        """How many messages are not acknowledged."""
+
+    def close(self) -> None:
+        """Stop it."""
 
 
 def collector(
@@ -189,29 +205,44 @@ class Publishing:
 
 @dataclass(frozen=True)
 class _WorkersReader(SubscriptionReader):
-    """Pulls as workers do, a stream for each, by the server's clock."""
+    """Pulls as workers do, a stream for each, by a clock that goes faster."""
+
+    path: str = PATH
 
     def pulling(self, stream: str, say: Callable[[str], None]) -> Pulling:
         """Return what a worker has."""
 
         def begun() -> Pulling:
-            source = Subscription(PATH, self.endpoint)
+            source = Subscription(self.path, self.endpoint)
             return Pulling.begun(source, say, self.bounds, _CLOCKS[self.endpoint or ""])
 
         return current().kept((Keeper, stream), begun, lambda pulling: pulling.keeper.stop())
 
 
+@contextmanager
+def _impatient() -> Iterator[pytest.MonkeyPatch]:
+    """Let who tries again, or looks again, hardly wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("transforms.sources.pubsub.keeper._TICK_SECONDS", 0.02)
+        patch.setattr("transforms.sources.pubsub.keeper._LONGEST_PAUSE", 0.1)
+        patch.setattr("transforms.sources.pubsub.releasing._EVERY_SECONDS", 0.1)
+        patch.setattr("transforms.sources.pubsub.subscription._PAUSES", (0.01, 0.02))
+        yield patch
+
+
 @dataclass
 class Workers:
-    """Who collects from a server of our own, in this process, by its clock, which goes faster.
+    """Who collects from a server, in this process, by a clock that goes faster.
 
     Attributes:
-        fake: the server.
+        server: what is asked.
+        subscribed: the subscription, as it is published to.
         output: where it is collected to.
         now: the collector's clock; the log's is the machine's.
     """
 
-    fake: FakePubSub
+    server: Faulty
+    subscribed: Subscribed
     output: Path
     published: int = 0
     now: datetime = field(default_factory=utc_now)
@@ -220,26 +251,41 @@ class Workers:
     @contextmanager
     def of(cls, output: Path, rate: float = 40) -> Iterator[Workers]:
         """Start a server whose clock goes so much faster; who tries again hardly waits."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("transforms.sources.pubsub.keeper._TICK_SECONDS", 0.02)
-            patch.setattr("transforms.sources.pubsub.keeper._LONGEST_PAUSE", 0.1)
-            patch.setattr("transforms.sources.pubsub.releasing._EVERY_SECONDS", 0.1)
-            patch.setattr("transforms.sources.pubsub.subscription._PAUSES", (0.01, 0.02))
+        with _impatient():
             fake = FakePubSub()
             fake.stream.clock.rate = rate
             _CLOCKS[fake.endpoint] = fake.stream.clock
-            yield cls(fake, output)
+            yield cls(fake, Faked(fake), output)
             fake.close()
+
+    @classmethod
+    @contextmanager
+    def before(cls, server: PubSubServer, output: Path) -> Iterator[Workers]:
+        """Put a proxy in front of a real server; who tries again, or holds, hardly waits."""
+        with _impatient() as patch:
+            patch.setattr("pipeline.planning.pull_survey._TASK_SECONDS", 2.0)
+            served = Served(server)
+            served.visible_seconds = 1.0  # the proxy has seen what is left
+            proxy = PubSubProxy(server, served.path)
+            _CLOCKS[proxy.endpoint] = Clock(rate=20)
+            yield cls(proxy, served, output)
+            proxy.close()
+
+    @property
+    def fake(self) -> FakePubSub:
+        """The server of our own."""
+        assert isinstance(self.server, FakePubSub)
+        return self.server
 
     def publish(self, count: int) -> None:
         """Publish so many numbered messages more."""
-        Faked(self.fake).publish(range(self.published, self.published + count))
+        self.subscribed.publish(range(self.published, self.published + count))
         self.published += count
 
     @property
     def reader(self) -> SubscriptionReader:
         """What they pull with: as many that a request could not name all."""
-        return _WorkersReader(self.fake.endpoint, Bounds(messages=3_000))
+        return _WorkersReader(self.server.endpoint, Bounds(messages=3_000), self.server.path)
 
     @property
     def steps(self) -> CollectTasks:
@@ -250,7 +296,7 @@ class Workers:
     def open(self, *, is_here: bool, shards: int = 1, run: str = "run") -> TopicCollection:
         """Begin the collection, or take it up."""
         rules = PlanRules(
-            str(self.output / "stream"),
+            str(collection_of(self.subscribed, self.output)),
             "stream",
             run,
             grace=_INTERVAL,
@@ -260,7 +306,7 @@ class Workers:
             max_ahead=timedelta(hours=1),
             remembering=Remembering(),
         )
-        source = Subscription(PATH, self.fake.endpoint)
+        source = Subscription(self.server.path, self.server.endpoint)
         pins = Pins(
             _INTERVAL, "record", "earliest", is_start_given=False, schema={}, reserved=frozenset()
         )
@@ -314,18 +360,21 @@ class Workers:
 
     def check(self) -> None:
         """See that each message is one row, and that none is left."""
-        assert not self.fake.stream.left
-        self.fake.faults = Faults()
-        check_collected(Faked(self.fake), self.output, self.published)
+        assert not self.server.left
+        self.server.faults = Faults()
+        check_collected(self.subscribed, self.output, self.published)
 
     @contextmanager
     def _ending(self) -> Iterator[threading.Event]:
-        """Set what is given once no message is left, or after a minute."""
-        stop, deadline = threading.Event(), time.monotonic() + 60
+        """Set what is given once all is durable and no message is left, or after four minutes."""
+        stop, deadline = threading.Event(), time.monotonic() + 240
 
         def wait() -> None:
-            while self.fake.stream.left and time.monotonic() < deadline:
-                time.sleep(0.02)
+            collection = collection_of(self.subscribed, self.output)
+            while time.monotonic() < deadline:
+                if not self.server.left and collected(collection) >= self.published:
+                    break
+                time.sleep(0.05)
             stop.set()
 
         thread = threading.Thread(target=wait, daemon=True)

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch_collection/storage": BASE,
     "batch_collection/schema": {"errors", "instants", "windows"},
     "batch_collection/formats": {"errors", "windows", "schema"},
-    "batch_collection/log": {*BASE, "storage", "schema", "formats"},
+    "batch_collection/log": {*BASE, "given", "storage", "schema", "formats"},
     "batch_collection/checkpoints": {*BASE, "storage", "log"},
     "batch_collection/publishing": {*BASE, "storage", "log", "checkpoints"},
     "batch_collection/reading": {
@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "batch_collection/announcing": {*BASE, "storage", "log", "publishing"},
     "batch_collection/view_spec": {"errors", "windows", "log", "checkpoints", "reading"},
+    "batch_collection/view_html": {"errors", "windows", "log"},
     "batch_collection/collection": {
         *BASE,
         "field_path",
@@ -67,6 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "checkpoints",
         "reading",
         "training",
+        "view_html",
         "view_spec",
     },
     "batch_collection/exporting": {*BASE, "schema", "formats", "collection"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, get_args
@@ -13,13 +14,16 @@ import pytest
 from rich.console import Console
 
 from batch_collection.errors import LogError
+from batch_collection.log.entry import Source
 from batch_collection.windows import utc_now
 from pipeline.commands.demo import _WindowLines
 from pipeline.running import plan_cycle
 from pipeline.running.waiting import Heard
+from pipeline.serving.health import Health
 from pipeline.serving.run import Watched
 from pipeline.showing.board import Board
 from pipeline.showing.display import LineDisplay, TerminalDisplay
+from pipeline.showing.event_log import EventLog
 from tests.builders import at, first_entry
 from tests.collecting import Collecting, Recorder, Sending, Stream, entries_of, sending
 from transforms.elements import observers
@@ -54,6 +58,7 @@ def _same(observer: Observer) -> Observer:
     return observer
 
 
+PATH = "projects/p/subscriptions/s"
 ENTRY = first_entry()
 EVENTS: tuple[Event, ...] = (
     CycleBegan(("orders",), messages=4, left=2),
@@ -76,6 +81,7 @@ EVENTS: tuple[Event, ...] = (
 )
 OBSERVERS: dict[str, Callable[[], Observer]] = {
     **{f"each {n}": partial(_same, each) for n, each in enumerate(observers.OBSERVERS)},
+    "objects": EventLog,
     "lines": lambda: LineDisplay(Board(utc_now), io.StringIO()),
     "terminal": lambda: TerminalDisplay(Board(utc_now)),
     "demo": lambda: _WindowLines(Console(file=io.StringIO()), 3),
@@ -100,6 +106,34 @@ def test_an_observer_takes_every_event(name: str, order: int) -> None:
 
     for event in EVENTS[::order]:
         observer(event)
+
+
+def of_subscription(event: Event) -> Event:
+    """Return an event as a collector of a subscription tells it."""
+    match event:
+        case CycleBegan():
+            return replace(event, topics=(PATH,))
+        case Away() | Back():
+            return replace(event, topic=PATH, stream="subscription")
+        case GivenUp():
+            return replace(event, topic=PATH)
+        case CycleCommitted():
+            return replace(event, entry=replace(event.entry, source=Source("pubsub", PATH)))
+    return event
+
+
+@pytest.mark.parametrize("event", [*map(of_subscription, EVENTS)])
+def test_no_line_calls_a_subscription_a_topic(event: Event) -> None:
+    """Wherever it is written: here, by a job, or over HTTP."""
+    board, health = Board(utc_now, verbose=True), Health(60)
+    health.started()
+    health(event)
+    lines = [part.text for line in board.lines(event) for part in line]
+    lines += [plan_cycle.line_of(event, verbose=True) or "", *health.reasons()]
+    lines += [trouble.text for trouble in health.troubles]
+    assert not any("topic" in line for line in lines)
+    if isinstance(event, Back):
+        assert any(f"subscription={PATH}" in line for line in lines)
 
 
 def test_an_observer_that_raises_keeps_nobody_else_from_hearing(

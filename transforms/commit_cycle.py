@@ -9,8 +9,10 @@ import apache_beam as beam
 from apache_beam.transforms.userstate import BagStateSpec
 from apache_beam.transforms.window import GlobalWindows
 
+from batch_collection.parallel import outcomes
 from batch_collection.paths import entry_path
 from transforms.committing.commit import commit
+from transforms.committing.settle import is_settled
 from transforms.elements.coders import ReportCoder
 from transforms.elements.report import Report, add_up
 
@@ -32,7 +34,8 @@ class CommitCycle(beam.PTransform):
     In: ``Report``, in any order and number. Out: the path of each entry created, relative to its
     collection. The runner's state only gathers reports: what counts is decided on their sums, and
     the log takes one entry a cycle. A plan that can't come to an entry leaves a note beside its
-    staged files.
+    staged files. What a bundle has settled is committed when it ends, several collections at once,
+    since a storage is waited for; an error of one keeps no other from being committed.
 
     Attributes:
         commit: commits a plan, given all that is known of it by now.
@@ -70,20 +73,36 @@ class _AddUpFn(beam.DoFn):
 @dataclass(eq=False)
 class _CommitFn(beam.DoFn):
     commit: Callable[[Any, Iterable[Report]], Entry | None]
+    _settled: dict[str, dict[str, list[Report]]] = field(default_factory=dict)
     REPORTS: ClassVar[BagStateSpec] = BagStateSpec("reports", ReportCoder())
+
+    def start_bundle(self) -> None:
+        self._settled = {}
 
     def process(
         self,
         element: tuple[str, Report],
         reports: Any = beam.DoFn.StateParam(REPORTS),  # noqa: B008 - Beam's way
-    ) -> Iterator[str]:
-        _, report = element
-        gathered = [other for other in reports.read() if other.plan.cycle >= report.plan.cycle]
-        reports.clear()
-        gathered.append(report)
-        entry = self.commit(report.plan, [r for r in gathered if r.plan.id == report.plan.id])
-        if entry is not None:
-            yield entry_path(entry.cycle)
-        for other in gathered:
-            if entry is None or other.plan.cycle > entry.cycle:
+    ) -> None:
+        """Gather what there is of a cycle, and those behind it: a late attempt may come of it."""
+        collection, report = element
+        gathered = list(reports.read())
+        if any(other.plan.cycle < report.plan.cycle for other in gathered):
+            gathered = [other for other in gathered if other.plan.cycle >= report.plan.cycle]
+            reports.clear()
+            for other in gathered:
                 reports.add(other)
+        reports.add(report)
+        own = [*(other for other in gathered if other.plan.id == report.plan.id), report]
+        if is_settled(report.plan, own):
+            self._settled.setdefault(collection, {})[report.plan.id] = own
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for done in outcomes(self._committed, list(self._settled.values())):
+            for entry in done.result():
+                yield GlobalWindows.windowed_value(entry_path(entry.cycle))
+
+    def _committed(self, plans: dict[str, list[Report]]) -> list[Entry]:
+        """Commit plans of one collection, one after the other."""
+        entries = (self.commit(own[0].plan, own) for own in plans.values())
+        return [entry for entry in entries if entry is not None]

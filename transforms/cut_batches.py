@@ -35,6 +35,7 @@ __all__ = ["MEMORY_LIMIT", "CutBatches"]
 
 MEMORY_LIMIT = 256 << 20
 """Bytes of rows of a bundle that may wait in memory; more go to a temporary file."""
+_LARGE_ROW = 16 << 10  # of such rows a quarter may: they are read, parsed and written in few pieces
 
 
 @dataclass(eq=False)
@@ -63,6 +64,7 @@ class _Cutting:
     first: Chunk
     order: Order
     cutter: Cutter
+    rows: int = 0
     bytes: int = 0
     batches: int = 0
 
@@ -91,12 +93,13 @@ class _CutFn(beam.DoFn):
             yield from batches
             yield beam.pvalue.TaggedOutput(REPORTS, report)
             return
+        attempt.rows += chunk.table.num_rows
         attempt.bytes += chunk.table.nbytes
         start = from_microseconds(window.start.micros)
         for rows, ahead in split_ahead(chunk.table, start, attempt.order):
             cuts = attempt.cutter.add(start, InMemory(rows), ahead=ahead)
             yield from self._batches(attempt, cuts)
-        if sum(cutting.bytes for cutting in self._cutting.values()) > self.memory_limit:
+        if self._is_full:
             for report in self._spill_all():
                 yield beam.pvalue.TaggedOutput(REPORTS, report)
 
@@ -111,6 +114,12 @@ class _CutFn(beam.DoFn):
         if self._spill is not None:
             self._spill.close()
             self._spill = None
+
+    @property
+    def _is_full(self) -> bool:
+        rows = sum(cutting.rows for cutting in self._cutting.values())
+        size = sum(cutting.bytes for cutting in self._cutting.values())
+        return size > (self.memory_limit if size <= rows * _LARGE_ROW else self.memory_limit // 4)
 
     def _attempt(self, chunk: Chunk) -> _Cutting:
         key = report_on(chunk).key
@@ -144,7 +153,7 @@ class _CutFn(beam.DoFn):
         for key, cutting in list(self._cutting.items()):
             try:
                 cutting.cutter.replace_fresh(spilled)
-                cutting.bytes = 0
+                cutting.rows = cutting.bytes = 0
             except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
                 del self._cutting[key]
                 self._failed.add(key)

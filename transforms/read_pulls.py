@@ -18,6 +18,7 @@ from batch_collection.storage.opening import open_storage
 from transforms.elements.attempt import attempted
 from transforms.elements.chunk import REPORTS, Chunk
 from transforms.elements.observers import say
+from transforms.elements.plan import ACKNOWLEDGED
 from transforms.elements.report import Gathered, Report, report_on
 from transforms.process.process import current
 from transforms.sources.contract import LEASED_MESSAGES, Remembering
@@ -141,6 +142,8 @@ class _Attempt:
         releasing.look()
         before = read_entry(self.storage, plan.cycle - 1)
         releasing.named(before)
+        if plan.cause == ACKNOWLEDGED:
+            return _Claimed(LEASED_MESSAGES.empty_table(), acknowledged=releasing.answered())
         rules = plan.remembering or Remembering()
         sets = releasing.lists.hold(before.ids, rules)
         taken, oldest = self._taken(pulling, releasing, pull)

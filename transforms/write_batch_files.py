@@ -6,6 +6,7 @@ import os
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
@@ -13,6 +14,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from batch_collection.storage.opening import open_storage
 from transforms.cutting.cut import CARRY
+from transforms.cutting.waiting import Carried, Spilled
 from transforms.elements.observers import timed
 from transforms.elements.report import Report, add_up
 from transforms.process.process import current
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from apache_beam.pvalue import PCollection
 
+    from batch_collection.storage.contract import Storage
     from transforms.cutting.batch import Batch
     from transforms.elements.order import FileReport
     from transforms.writing.layout import Output
@@ -49,7 +52,8 @@ class WriteBatchFiles(beam.PTransform):
     It is durable when its report is given; nobody reads it before the commit. Threads encode the
     last block of each file (``BatchRows``), which most have no other than, as many at once as there
     are CPUs, and let the storage make it durable; meanwhile the next file is written, and chunks
-    are read and decoded. Memory: ``ENCODERS`` blocks and one, and of ``MOST_CLOSING`` files what
+    are read and decoded. A small file of which rows wait far away is made by a thread from the
+    beginning. Memory: ``ENCODERS`` blocks and one, and of ``MOST_CLOSING`` files what
     their storage has not taken yet (``gcs_upload.PART``).
 
     Attributes:
@@ -71,6 +75,7 @@ class _Closing(NamedTuple):
     collection: str
     what: str
     file: Future[Future[dict[str, Any]]]
+    bad: Callable[[], str | None] = lambda: None  # the column that is at fault, if one is
 
     @property
     def is_done(self) -> bool:
@@ -84,7 +89,7 @@ class _Closing(NamedTuple):
             report = self.report.wrote(**self.file.result().result())
             tell_staged(self.collection, report.batches)
         except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
-            return self.report.unwritten(error, self.what)
+            return self.report.unwritten(error, self.what, self.bad())
         return report
 
 
@@ -104,6 +109,12 @@ class _WriteFn(beam.DoFn):
         report = batch.order.report()
         storage = open_storage(batch.order.collection)
         what = description(batch, self.output)
+        if _is_far(storage, batch):
+            closing = _Closing(
+                report, batch.order.collection, what, _apart(storage, batch, self.output)
+            )
+            self._take(closing._replace(bad=partial(bad_column, batch, self.output)))
+            return
         try:
             rows = BatchRows.of(batch)
             encodes = stage(storage, batch, rows, self.output)
@@ -116,7 +127,10 @@ class _WriteFn(beam.DoFn):
             return
         encoded = _encoded if is_small(batch.cut.rows) else _submitted
         files = [encoded(encode) for encode in encodes]
-        self._closing += (_Closing(report, batch.order.collection, what, file) for file in files)
+        self._take(*(_Closing(report, batch.order.collection, what, file) for file in files))
+
+    def _take(self, *closing: _Closing) -> None:
+        self._closing += closing
         while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].is_done):
             self._given.append(self._closing.popleft().given())
 
@@ -130,6 +144,26 @@ class _WriteFn(beam.DoFn):
         self._given += (closing.given() for closing in self._closing)
         for report in add_up(self._given):
             yield WindowedValue(report, self._window.start, (self._window,))
+
+
+def _is_far(storage: Storage, batch: Batch) -> bool:
+    """Tell whether a batch is small, and some of its rows are to be fetched first."""
+    sources = [segment.source for segment in batch.cut.segments]
+    is_fetched = any(isinstance(source, Carried) for source in sources)
+    is_shared = any(isinstance(source, Spilled) for source in sources)  # one thread's file
+    return storage.is_far and is_small(batch.cut.rows) and is_fetched and not is_shared
+
+
+def _apart(storage: Storage, batch: Batch, output: Output) -> Future[Future[dict[str, Any]]]:
+    """Let a thread do all of a batch; return what its files are in the end."""
+
+    def made() -> dict[str, Any]:
+        files = [encode()() for encode in stage(storage, batch, BatchRows.of(batch), output)]
+        return {name: sum((file.get(name, ()) for file in files), ()) for name in files[0]}
+
+    begun: Future[Future[dict[str, Any]]] = Future()
+    begun.set_result(_closers().submit(made))
+    return begun
 
 
 def _submitted(encode: _Encode) -> Future[Future[dict[str, Any]]]:

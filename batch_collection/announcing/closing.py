@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_collection.errors import DamagedFileError, ExpiredError
@@ -95,11 +96,12 @@ def manifest_seen(
         DamagedFileError: the next entry is there, and so the manifest was, too.
     """
     while True:
+        expired = cache(partial(newest_expiry, storage))  # it is looked for once a look, if at all
         is_past = storage.size(entry_path(closing.cycle + 1)) is not None
-        found = _manifest(storage, closing)
+        found = _manifest(storage, closing, expired)
         if found is not None:
             return found
-        if _is_hidden(closing, newest_expiry(storage)):
+        if _is_hidden(closing, expired()):
             message = f"window {format_instant(closing.pane.window_start)} was expired meanwhile"
             raise ExpiredError(message)
         if is_past:
@@ -129,7 +131,7 @@ def visible_boundary(storage: Storage, newest: Entry) -> datetime | None:
 
 def newest_manifest(storage: Storage, window: Window) -> Manifest | None:
     """Return the last revision of a closed window's manifest; None: it has no rows."""
-    *_, last = (None, *_revisions(storage, window))
+    *_, last = (None, *_revisions(storage, window, partial(newest_expiry, storage)))
     return last
 
 
@@ -137,9 +139,10 @@ def _is_visible(storage: Storage, entry: Entry) -> bool:
     """Tell whether all that an entry gives windows is where it shall be, or was and is expired."""
     if unpublished(storage, entry):
         return False
-    expiry = newest_expiry(storage)
+    expired = partial(newest_expiry, storage)
+    expiry = expired()
     return all(
-        _is_hidden(closing, expiry) or _manifest(storage, closing) is not None
+        _is_hidden(closing, expiry) or _manifest(storage, closing, expired) is not None
         for closing in closings_of(entry)
     )
 
@@ -148,20 +151,24 @@ def _is_hidden(closing: Closing, expiry: Expiry | None) -> bool:
     return expiry is not None and expiry.hides(closing.cycle, closing.window_end)
 
 
-def _manifest(storage: Storage, closing: Closing) -> Manifest | None:
+def _manifest(
+    storage: Storage, closing: Closing, expired: Callable[[], Expiry | None]
+) -> Manifest | None:
     """Return the revision that an entry wrote, None if there is none that can be read."""
     window = Window(closing.pane.window_start, closing.window_end)
-    revisions = _revisions(storage, window)
+    revisions = _revisions(storage, window, expired)
     return next((found for found in revisions if found.cycle == closing.cycle), None)
 
 
-def _revisions(storage: Storage, window: Window) -> Iterator[Manifest]:
+def _revisions(
+    storage: Storage, window: Window, expired: Callable[[], Expiry | None]
+) -> Iterator[Manifest]:
     """Yield the revisions of a window's manifest; where the first was expired, those since."""
     revision = 1
     while (found := _read(storage, manifest_path(window.start, revision), revision)) is not None:
         yield found
         revision += 1
-    expiry = newest_expiry(storage) if revision == 1 else None
+    expiry = expired() if revision == 1 else None
     if expiry is not None and window.end <= expiry.before:
         for number, path in _listed(storage, window.start):
             if (later := _read(storage, path, number)) is not None:

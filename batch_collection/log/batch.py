@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -19,10 +19,12 @@ from batch_collection.errors import (
 )
 from batch_collection.formats.known import format_of
 from batch_collection.formats.told import Told
+from batch_collection.given import public_names
 from batch_collection.log.expiry import newest_expiry
 from batch_collection.log.file_types import FileTypes
 from batch_collection.paths import cycle_name
 from batch_collection.storage.contract import PartedStorage
+from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,13 +41,20 @@ _IN_ONE = 8 << 20
 """Bytes of a file up to which it is fetched whole, by one request."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Batch:
     """At most ``--batch_size`` rows of one window, in one file.
 
     ``number`` is its place in the entry of its ``cycle``; both together are its identity, the same
     for ever. ``timing`` is ``early``, ``on_time`` or ``late``. ``path`` is relative to the
-    collection.
+    collection, ``uri`` is where the file lies.
+
+    Example:
+        >>> first = next(iter(collection))
+        >>> first.id, first.rows, first.timing
+        ('0000000001-0000', 2, 'on_time')
+        >>> first.table(["value"]).column("value").to_pylist()
+        [1, 2]
     """
 
     window_start: datetime
@@ -55,15 +64,38 @@ class Batch:
     number: int
     rows: int
     path: str
-    _storage: Storage = field(repr=False, compare=False)
-    _staged: str = field(repr=False, compare=False)
-    _bytes: int = field(repr=False, compare=False)
-    _types: FileTypes = field(repr=False, compare=False)
+    _storage: Storage
+    _staged: str
+    _bytes: int
+    _types: FileTypes
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether it is the same file of the same collection."""
+        return self._identity == other._identity if isinstance(other, Batch) else False
+
+    def __hash__(self) -> int:
+        """Return the same for equal batches."""
+        return hash(self._identity)
+
+    def __repr__(self) -> str:
+        """Say which one it is, of when, and what is in it."""
+        span = f"{format_instant(self.window_start)} to {format_instant(self.window_end)}"
+        rows = f"{self.rows:,} row{'s' * (self.rows != 1)}"
+        return f"Batch({self.id!r}, {rows}, {span}, {self.timing}, {self.uri!r})"
+
+    def __dir__(self) -> list[str]:
+        """List what users may call."""
+        return public_names(self)
 
     @property
     def id(self) -> str:
         """The batch's identity, ``CYCLE-NUMBER``; ids sort as the log does."""
         return f"{cycle_name(self.cycle)}-{self.number:04d}"
+
+    @property
+    def uri(self) -> str:
+        """Where the file lies once it is visible: its path on this machine, or ``gs://...``."""
+        return f"{self._storage.uri}/{self.path}"
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the batch's rows, all columns or those named, in that order.
@@ -82,6 +114,10 @@ class Batch:
         return rows if columns is None else rows.select(list(columns))
 
     @property
+    def _identity(self) -> tuple[str, int, int]:
+        return (self.uri, self.cycle, self.number)
+
+    @property
     def storage(self) -> Storage:
         """Where the file lies."""
         return self._storage
@@ -92,7 +128,7 @@ class Batch:
         return Told(self.rows, lambda: self._types.of(self.cycle, self.path))
 
     def open(self) -> BinaryIO:
-        """Open the file, wherever its publishing stands.
+        """Open the file, be it visible already or not.
 
         Raises:
             ExpiredError: it was expired since its view was opened.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from batch_collection.checkpoints.batch_table import batches_in
@@ -28,6 +29,7 @@ from batch_collection.publishing.manifest import (
     mend_manifests,
     parsed,
 )
+from batch_collection.storage.fetching import each
 from batch_collection.storage.present import missing
 
 if TYPE_CHECKING:
@@ -150,7 +152,8 @@ def _named(entry: Entry) -> set[str]:
 def _staged(storage: Storage, entry: Entry) -> Iterator[str]:
     """List what was staged for an entry's cycle, and where else an entry's files were staged."""
     elsewhere = {source.rpartition("/")[0] for source, _ in entry.moves}  # a redrive's lease
-    return (path for folder in {*_folders(entry), *elsewhere} for path in storage.list(folder))
+    folders = {*_folders(entry), *elsewhere}
+    return chain.from_iterable(each(storage, lambda folder: list(storage.list(folder)), folders))
 
 
 def _folders(entry: Entry) -> tuple[str, ...]:

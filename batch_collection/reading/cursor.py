@@ -149,7 +149,7 @@ class Cursor:
         """Refuse a place that the log never had: the collection was made anew under the cursor."""
         if self._log.size(entry_path(cycle)) is None:
             message = (
-                f"cursor {self.path} stands after cycle={cycle}, which the log of "
+                f"cursor {self.path} is behind cycle={cycle}, which the log of "
                 f"{self._log.uri} does not have; remove it to start again"
             )
             raise LogError(message)

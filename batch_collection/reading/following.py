@@ -129,7 +129,7 @@ class Following(Generic[_T]):
             items = self.items_of(entry)
             if place.index > len(items):
                 self.cursor.refuse(
-                    f"it stands after {place.index} parts of cycle={place.cycle}, which has "
+                    f"it is behind {place.index} parts of cycle={place.cycle}, which has "
                     f"{len(items)}"
                 )
             after = Place(place.cycle + 1)

@@ -39,7 +39,7 @@ SENDERS = 8
 """Parts of large files on their way at once."""
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
-_CONNECTIONS = 64  # kept open, so that threads don't make urllib3 throw some away, and warn
+_CONNECTIONS = 512  # kept open, so that threads don't make urllib3 throw some away, and warn
 _MOST_TEXT = 300
 
 

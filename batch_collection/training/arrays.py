@@ -382,7 +382,7 @@ def _has_nulls(column: _Column) -> str:
     name = column.name
     if pa.types.is_list(column.type):
         return f"column {name} has nulls; fill={{{name!r}: []}} or mask makes them empty"
-    message = f"column {name} has nulls; say what stands for them with fill={{{name!r}: ...}}"
+    message = f"column {name} has nulls; say what to put there with fill={{{name!r}: ...}}"
     if name.endswith("[]"):
         return message
     return f"{message}, or add {name}_is_null with mask=[{name!r}]"

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from batch_collection.errors import CollectionError
-from batch_collection.given import whole_number
+from batch_collection.given import public_names, whole_number
 from batch_collection.parallel import ahead
 from batch_collection.reading.order import blocks, permutation, shard_range, worker_range
 from batch_collection.reading.ordered_windows import OrderedWindows
@@ -200,6 +200,11 @@ class Batches(Generic[_Cut]):
     Each ``for`` over it runs through ``repeat`` epochs; one that ran to its end is followed by the
     next epochs, which are shuffled differently. ``state_dict`` tells the place of the loop that
     began last; after ``load_state_dict`` the next one begins there.
+
+    Example:
+        >>> batches = collection.to_numpy_batches(2, columns=["value"])
+        >>> [batch["value"].tolist() for batch in batches]
+        [[1, 2], [3]]
     """
 
     def __init__(
@@ -212,6 +217,15 @@ class Batches(Generic[_Cut]):
         self._epoch, self._row, self._until = 0, 0, self._end_after(0)
         self._resumes = False
         self._row_bytes = 0.0  # of a row as it was last read; 0: not known yet
+
+    def __repr__(self) -> str:
+        """Say how large they are, and of what; nothing is counted for it."""
+        size, columns = self.rules.batch_size, ", ".join(self._schema.names)
+        return f"{type(self).__name__}(of {size:,} rows, columns {columns})"
+
+    def __dir__(self) -> list[str]:
+        """List what users may call."""
+        return public_names(self)
 
     def for_worker(self, index: int, count: int) -> Batches[_Cut]:
         """Return a loader worker's part: whole batches, those that one loader alone would cut."""

@@ -191,7 +191,7 @@ class FollowedBatches:
         except UNREADABLE as error:
             message = f"not the place of a follower: it has no {error}"
             raise CollectionError(message) from error
-        cycle, index, row = (whole_number("a place", number) for number in found)
+        cycle, index, row = (whole_number("the place", number) for number in found)
         self._following().cursor.store(Place(cycle, index, state.get("stub"), row))
 
     def _handed(self, held: list[Columns], place: Place) -> Columns:

@@ -137,7 +137,7 @@ class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where 
     def _part(self, worker: Any) -> Batches[Any]:
         if self.batches.resumes and not self.batches.at_loop_start:
             message = (
-                "a place within an epoch was loaded into batches that workers read; "
+                "a state from within an epoch was loaded into batches that workers read; "
                 "use num_workers=0 (threads read ahead), or torchdata's StatefulDataLoader"
             )
             raise CollectionError(message)

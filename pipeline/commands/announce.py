@@ -16,6 +16,7 @@ from pipeline.announcing.target import FORMS
 from pipeline.options.announcing import configure_target, target_of
 from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags, configure_properties
+from pipeline.options.log import configure_log
 from pipeline.running.announcer import CURSOR, PATIENCE, Announcer
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
@@ -72,6 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--poll", metavar="DURATION", default="1s", help="how often to look (default: 1s)"
     )
+    configure_log(parser)
     configure_config_file(parser)
 
 

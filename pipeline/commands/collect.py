@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from batch_collection.errors import CollectionError
 from batch_collection.storage.opening import open_storage
@@ -23,15 +23,19 @@ from pipeline.showing.streams import forgiven_output
 from pipeline.showing.wording import stream_name
 from transforms.process.events import Note
 from transforms.process.process import new_process
+from transforms.sources.kafka.settings import KafkaSettings
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pipeline.planning.topic import TopicCollection
     from pipeline.running.local import LocalDrive
     from transforms.process.events import Observer
+    from transforms.process.process import Process
+    from transforms.sources.contract import Connection
+    from transforms.sources.kafka.topic import KafkaCluster
+    from transforms.sources.pubsub.settings import Subscriptions
 
 __all__ = ["NEEDS", "check", "configure", "pass_on", "run", "starting"]
 
@@ -45,6 +49,8 @@ def starting(options: CollectOptions) -> str:
         workers_of(options.workers).start()
     names = options.source.collections
     what = names[0] if len(names) == 1 else f"{len(names)} collections"
+    if isinstance(options.source, KafkaSettings) and options.source.pattern is not None:
+        what = f"topics that match {options.source.pattern}"
     return f"starting: {what} of {options.source.where}, into {options.output}"
 
 
@@ -69,7 +75,7 @@ def _run(options: CollectOptions) -> int:
 
         return run_on_engine(options, options.engine)
     from pipeline.planning.opening import collect_tasks, open_topics  # noqa: PLC0415
-    from pipeline.running.local import LocalDrive  # noqa: PLC0415
+    from pipeline.running.local import LocalDrive, put_together  # noqa: PLC0415
     from transforms.elements.observers import tell  # noqa: PLC0415
 
     places = _places(options)
@@ -82,6 +88,9 @@ def _run(options: CollectOptions) -> int:
             return OTHER_COLLECTOR
         process = run.enter_context(new_process())
         watched = run.enter_context(_watched(options, process.observers))
+        steps = collect_tasks(options)
+        if options.workers == 1:
+            put_together(steps)  # meanwhile source and storage are waited for
         connection = run.enter_context(closing(options.source.connect()))
         with said_meanwhile(f"waiting for {options.source.where} ..."):
             topics = open_topics(options, connection)
@@ -91,13 +100,11 @@ def _run(options: CollectOptions) -> int:
         try:
             with open_display(utc_now, names, verbose=options.verbose) as display:
                 process.observers.append(display)
-                drive = LocalDrive(
-                    topics, collect_tasks(options), once=options.once, flush=options.flush
-                )
+                drive = LocalDrive(topics, steps, once=options.once, flush=options.flush)
                 if options.workers > 1:
                     process.observers.append(workers.heed)
                     drive.run_steps = workers.run_steps
-                return _collect(drive, process.stop, options)
+                return _collect(drive, process, options, connection, watched)
         except CollectionError as error:  # told last, below what the display sums up
             tell(Note(f"error: {error}"))
             return exit_code(error)
@@ -122,36 +129,65 @@ def _watched(
 
 
 def _places(options: CollectOptions) -> list[Path]:
-    """Return the directories of this machine that collections lie in."""
+    """Return the directories of this machine that collections lie in; of a pattern all of them."""
     storage = open_storage(options.output)
-    found = [storage.local_path(name) for name in options.source.collections]
+    found = [storage.local_path(name) for name in options.source.collections or ("",)]
     return [path for path in found if path is not None]
 
 
-def _collect(drive: LocalDrive, stop: threading.Event, options: CollectOptions) -> int:
+def _collect(
+    drive: LocalDrive,
+    process: Process,
+    options: CollectOptions,
+    connection: Connection | Subscriptions,
+    watched: Callable[[Sequence[TopicCollection]], None],
+) -> int:
+    from pipeline.planning.joining import Joining, pattern_of  # noqa: PLC0415 - imports Beam
     from transforms.elements.observers import tell  # noqa: PLC0415 - imports Beam
 
     for topic in drive.topics:
-        tell(Note(_where(topic)))
-        if topic.warning:
-            tell(Note(f"warning: {topic.warning}"))
-        for note in topic.survey.notes(topic.newest, utc_now()):
-            tell(Note(note))
+        _said_of(topic)
+    ends = options.once or options.until is not None
     announced = announced_beside(
         options.announce,
         [topic.storage for topic in drive.topics],
         lambda line: tell(Note(line)),
-        stop,
-        ends=options.once or options.until is not None,
+        process.stop,
+        ends=ends,
     )
-    with stopped_by_signals(stop.set), announced as failures:
+    with stopped_by_signals(process.stop.set), announced as announcing, ExitStack() as holds:
+        joined: list[TopicCollection] = []
+
+        def began(topic: TopicCollection) -> None:
+            _said_of(topic)
+            path = topic.storage.local_path("")
+            holds.enter_context(held([] if path is None else [path]))
+            announcing.add(topic.storage)
+            joined.append(topic)
+            watched(joined)
+
+        pattern = pattern_of(options)
+        if pattern is not None:
+            cluster = cast("KafkaCluster", connection)
+            drive.joining = Joining(options, cluster, pattern, began, ends)
         drive.run()
-    if stop.is_set():
+    if process.stop.is_set():
         tell(Note("stopped; the next run goes on from here"))
     for topic in drive.topics:
         if topic.survey.is_beyond_until:
             tell(Note(_beyond_until(topic)))
-    return 1 if failures else 0
+    return 1 if announcing.failures else 0
+
+
+def _said_of(topic: TopicCollection) -> None:
+    """Say where a topic is taken up, and what should be known of it."""
+    from transforms.elements.observers import tell  # noqa: PLC0415 - imports Beam
+
+    tell(Note(_where(topic)))
+    if topic.warning:
+        tell(Note(f"warning: {topic.warning}"))
+    for note in topic.survey.notes(topic.newest, utc_now()):
+        tell(Note(note))
 
 
 def _beyond_until(topic: TopicCollection) -> str:

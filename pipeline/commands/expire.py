@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_collection.publishing.expire import expire
 from batch_collection.storage.opening import open_storage
-from batch_collection.windows import parse_duration, parse_instant
+from batch_collection.windows import format_instant, parse_duration, parse_instant
 from pipeline.options.flags import Flags
 from pipeline.showing.lines import say
 from pipeline.showing.wording import described_instant, humanised_bytes
@@ -30,6 +32,7 @@ class ExpireOptions(NamedTuple):
     is_exact: bool
     dry_run: bool
     asks: bool
+    as_json: bool = False
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +41,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--before",
         metavar="INSTANT|DURATION",
-        help="windows that end by then are taken away: 2026-11-22T10:30:00Z, or 30d (4w, 1y) for "
+        help="windows that end by then are deleted: 2026-11-22T10:30:00Z, or 30d (4w, 1y) for "
         "all that are older than that, as far as they are closed (required)",
     )
     parser.add_argument("--yes", action="store_true", help="don't ask first, as on a terminal")
     parser.add_argument("--dry_run", action="store_true", help="only say what would go")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def check(args: argparse.Namespace) -> ExpireOptions:
@@ -56,7 +60,7 @@ def check(args: argparse.Namespace) -> ExpireOptions:
     before, is_exact = _before(flags, text, now)
     flags.done()
     asks = not (args.yes or args.dry_run) and sys.stdin.isatty() and sys.stderr.isatty()
-    return ExpireOptions(args.path, before, now, is_exact, args.dry_run, asks)
+    return ExpireOptions(args.path, before, now, is_exact, args.dry_run, asks, args.json)
 
 
 def _before(flags: Flags, text: str, now: datetime) -> tuple[datetime, bool]:
@@ -83,9 +87,14 @@ def run(options: ExpireOptions) -> int:
             too early for it.
     """
     if options.asks and not _is_wanted(_expired(options, dry_run=True)):
-        say("nothing was taken away", to=sys.stderr)
+        say("nothing was deleted", to=sys.stderr)
         return 1
-    say(*_described(_expired(options, dry_run=options.dry_run), dry_run=options.dry_run))
+    found = _expired(options, dry_run=options.dry_run)
+    if options.as_json:
+        plain = asdict(found) | {"before": format_instant(found.before)}
+        say(json.dumps({**plain, "dry_run": options.dry_run}))
+    else:
+        say(*_described(found, dry_run=options.dry_run))
     return 0
 
 
@@ -99,7 +108,7 @@ def _is_wanted(found: Expired) -> bool:
     if found.stub is None:
         return True
     say(*_described(found, dry_run=True), to=sys.stderr)
-    sys.stderr.write("take them away for good? [y/N] ")
+    sys.stderr.write("delete them for good? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 

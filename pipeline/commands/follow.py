@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import traceback
 from contextlib import closing, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batch_collection.collection import open as open_collection
 from batch_collection.errors import CollectionError
 from batch_collection.loading import load_function
 from batch_collection.log.entries import read_entry
+from batch_collection.windows import format_instant
 from pipeline.options.flags import Flags
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
@@ -49,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="called with each batch; a module of the current directory comes first "
         "(default: print a line a batch)",
     )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a batch")
     parser.add_argument(
         "--start",
         metavar="earliest|latest",
@@ -83,11 +86,15 @@ def run(args: argparse.Namespace) -> int:
         (args.cursor is None) != (args.cursor_file is None),
         "give --cursor=NAME or --cursor_file=FILE, one of the two",
     )
+    flags.check(
+        not (args.json and args.process),
+        "--json prints batches, and --process hands them to a function; leave one of both out",
+    )
     poll = flags.duration("poll", _SHORTEST_POLL)
     start = flags.choice("start", ("earliest", "latest"))
     on_expired = flags.choice("on_expired", ("fail", "skip"))
     flags.done()
-    process = load_function("process", args.process) if args.process else _Lines()
+    process = load_function("process", args.process) if args.process else _Lines(as_json=args.json)
     stop = threading.Event()
     batches = open_collection(args.path).follow(
         args.cursor,
@@ -129,12 +136,29 @@ def _told(error: Exception, batch: Batch, args: argparse.Namespace) -> list[str]
 class _Lines:
     """Prints a line a batch; an entry has many of them, and is looked at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
         self._cycle, self._cause = -1, ""
 
     def __call__(self, batch: Batch) -> None:
+        if self._as_json:
+            say(json.dumps(self._plain(batch)))
+            return
         window = f"{batch.window_start:%Y-%m-%d %H:%M:%S}  {self._timing(batch):<7}"
         say(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}")
+
+    def _plain(self, batch: Batch) -> dict[str, Any]:
+        return {
+            "id": batch.id,
+            "cycle": batch.cycle,
+            "number": batch.number,
+            "window_start": format_instant(batch.window_start),
+            "window_end": format_instant(batch.window_end),
+            "timing": self._timing(batch),
+            "rows": batch.rows,
+            "path": batch.path,
+            "uri": batch.uri,
+        }
 
     def _timing(self, batch: Batch) -> str:
         """Say when a batch was written; the rest of an open window was not early, but flushed."""

@@ -8,6 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from pipeline.options import collect
+from pipeline.options.command_parser import let_be_left_out
 from pipeline.options.flags import Parser
 from pipeline.showing.lines import say
 
@@ -44,6 +45,7 @@ _SECRETS = """\
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags: those of ``collect``; what is given stands in the file."""
     collect.configure(parser)
+    let_be_left_out(parser, {"--bootstrap_servers", "--topics", "--output"})
 
 
 def run(args: argparse.Namespace) -> int:

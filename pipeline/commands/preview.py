@@ -11,6 +11,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.schema.files import type_text
 from batch_collection.windows import format_duration, format_instant
 from pipeline.options import collect
+from pipeline.options.command_parser import let_be_left_out
 from pipeline.options.engine import DIRECT_RUNNER, pass_on
 from pipeline.options.flags import Flags
 from pipeline.showing.lines import say
@@ -51,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--json", action="store_true", help="print one JSON object a topic")
     collect.configure(parser)
+    let_be_left_out(parser, {"--output"})
 
 
 def check(args: argparse.Namespace) -> PreviewOptions:
@@ -80,13 +82,14 @@ def run(options: PreviewOptions) -> int:
     Raises:
         CollectionError: the broker is away, or a topic is not there.
     """
-    from pipeline.planning.previewing import preview  # noqa: PLC0415 - imports more than flags need
+    from pipeline.planning.joining import names_now  # noqa: PLC0415 - imports more than flags need
+    from pipeline.planning.previewing import preview  # noqa: PLC0415 - as above
 
     asked, code = options.collect, 0
     assert not isinstance(asked.source, SubscriptionSettings)  # noqa: S101 - checked
     with closing(asked.source.connect()) as connection:
         with said_meanwhile(f"waiting for {asked.source.where} ..."):
-            sources = connection.sources(asked.source.names)
+            sources = connection.sources(names_now(asked, connection))
         for source in sources:
             found = preview(
                 source,

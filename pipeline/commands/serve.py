@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from pipeline.options.flags import Flags
+from pipeline.options.log import configure_log
 from pipeline.options.serving import address_of, configure_http
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "root", metavar="ROOT", help="a collection, or the directory that collections lie in"
     )
     configure_http(parser, _DEFAULT)
+    configure_log(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from contextlib import closing
-from dataclasses import replace
-from datetime import datetime, timezone
+import threading
+from contextlib import suppress
+from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from batch_collection.collection import open as open_collection
-from batch_collection.errors import CollectionError
+from batch_collection.errors import StorageError
 from batch_collection.inspection.status import status
 from batch_collection.storage.opening import open_storage
-from batch_collection.windows import format_duration
+from batch_collection.windows import format_duration, utc_now
 from pipeline.options.config_file import configure as configure_config_file
-from pipeline.options.flags import Flags, configure_properties
+from pipeline.options.flags import Flags, configure_lag
+from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
+from pipeline.showing.watching import watched
 from pipeline.showing.wording import (
     aligned,
     counted,
@@ -29,7 +31,8 @@ from pipeline.showing.wording import (
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from batch_collection.inspection.status import (
         CycleStatus,
@@ -38,13 +41,12 @@ if TYPE_CHECKING:
         Quantiles,
         Status,
     )
-    from batch_collection.log.entry import Source
     from batch_collection.storage.contract import Storage
-    from transforms.sources.contract import Connection
 
 __all__ = ["configure", "described", "run"]
 
 
+_SHORTEST_LOOK = timedelta(milliseconds=100)
 _MOST_LINES = 20  # of open windows, of reasons
 
 
@@ -59,62 +61,63 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="cycles to list, and to take the latency from (default: 10)",
     )
     parser.add_argument(
-        "--bootstrap_servers",
-        metavar="HOST:PORT,...",
-        help="brokers, to show the lag (default: it is not shown)",
+        "--watch",
+        metavar="DURATION",
+        nargs="?",
+        const="2s",
+        help="show it again and again, --watch=10s: every ten seconds, --watch: every two; with "
+        "--json a line each time (default: once)",
     )
-    configure_properties(parser)
+    configure_lag(parser)
     configure_config_file(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status; return 0.
+    """Print the status, once or until a signal comes; return 0.
 
     Raises:
         CollectionError: flags are wrong, or there is no collection.
     """
     flags = Flags(args)
     last = flags.number("last")
-    config = flags.properties()
-    if args.bootstrap_servers:
-        config["bootstrap.servers"] = flags.brokers()
+    config = flags.lag_config()
+    if (args.watch or "").isdecimal():
+        args.watch += "s"
+    every = None if args.watch is None else flags.duration("watch", _SHORTEST_LOOK)
     flags.done()
     storage = open_storage(args.path)
-    found = _with_lag(storage, last, config) if args.bootstrap_servers else status(storage, last)
-    now = datetime.now(timezone.utc)
-    say(*found.to_json().split("\n") if args.json else described(found, now))
+    if every is not None:
+        _watch(lambda: _looked_up(storage, last, config), every, as_json=args.json)
+        return 0
+    found = _looked_up(storage, last, config)
+    say(*found.to_json().split("\n") if args.json else described(found, utc_now()))
     return 0
 
 
-def _with_lag(storage: Storage, last: int, config: dict[str, str]) -> Status:
-    """Ask the broker where the topic ends, too; what it can't tell takes nothing from the rest."""
-    from transforms.sources.kafka.settings import KafkaSettings  # noqa: PLC0415 - imports a client
+def _looked_up(storage: Storage, last: int, config: dict[str, str] | None) -> Status:
+    if config is None:
+        return status(storage, last)
+    from pipeline.planning.lag import lags_asked_of  # noqa: PLC0415 - seldom needed
 
-    collected = open_collection(storage).newest.source
-    if collected.kind != "kafka":
-        message = f"{storage.uri} was collected from {collected.kind}: no broker tells its lag"
-        raise CollectionError(message)
-    settings = KafkaSettings((collected.topic,), config)
-    waiting = said_meanwhile(f"waiting for {settings.where}, for the lag ...")
-    with closing(settings.connect()) as connection, waiting:
-        try:
-            ends = _end_offsets(connection, collected)
-        except CollectionError as error:
-            return replace(status(storage, last), lag_unknown=str(error))
-    return status(storage, last, ends)
+    waiting = f"waiting for kafka at {config['bootstrap.servers']}, for the lag ..."
+    with said_meanwhile(waiting), lags_asked_of(config) as lags:
+        return lags.status(storage, last)
 
 
-def _end_offsets(connection: Connection, collected: Source) -> dict[int, int]:
-    """Return the topic's ends, by partition, if it is the one that was collected."""
-    (topic,) = connection.sources([collected.topic])
-    there = topic.identity().topic_id
-    if collected.topic_id not in {None, there}:
-        message = (
-            f"topic={topic.name} there is not the one collected: its id is {there}, collected was "
-            f"{collected.topic_id}"
-        )
-        raise CollectionError(message)
-    return {partition: bounds.end for partition, bounds in topic.bounds().items()}
+def _watch(look: Callable[[], Status], every: timedelta, *, as_json: bool) -> None:
+    """Show what is found until a signal comes; what fails once is said, and looked for again."""
+    stop = threading.Event()
+    found = look()  # where nothing is, nothing is watched
+    with stopped_by_signals(stop.set), watched() as show:
+        while True:
+            if as_json:
+                say(json.dumps(found.plain()))
+            else:
+                show(described(found, utc_now()))
+            if stop.wait(every.total_seconds()):
+                return
+            with suppress(StorageError):  # the next look may find it
+                found = look()
 
 
 def described(found: Status, now: datetime) -> list[str]:

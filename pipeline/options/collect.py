@@ -26,6 +26,7 @@ from pipeline.options.engine import (
     check_engine,
 )
 from pipeline.options.flags import EXACTNESS, Flags, local_path
+from pipeline.options.log import configure_log
 from pipeline.options.serving import address_of, configure_http
 from pipeline.options.sources import check_source, configure_sources
 from transforms.decoding.known import DECODERS
@@ -293,6 +294,7 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--verbose", action="store_true", help="say cycles, too, that had nothing to do"
     )
+    configure_log(group)
     group.add_argument(
         "--streaming", action="store_true", help="accepted: collecting is continuous anyway"
     )

@@ -23,8 +23,10 @@ __all__ = [
     "EXACTNESS",
     "Flags",
     "Parser",
+    "configure_lag",
     "configure_properties",
     "local_path",
+    "nearest",
     "normalised",
     "properties",
     "read_text",
@@ -57,6 +59,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print and exit with."""
         raise CollectionError(message.removeprefix("argument "))
+
+    @property
+    def actions(self) -> list[argparse.Action]:
+        """What it takes: flags and words."""
+        return self._actions
 
     def flags(self) -> list[str]:
         """Return the flags there are."""
@@ -149,6 +156,13 @@ class Flags:
             self.errors += error.lines
             return {}
 
+    def lag_config(self) -> dict[str, str] | None:
+        """Return librdkafka's settings to ask for the lag with; None: it is not asked for."""
+        config = self.properties()
+        if not self.args.bootstrap_servers:
+            return None
+        return config | {"bootstrap.servers": self.brokers()}
+
     def number(self, name: str, least: int = 1) -> int:
         """Return a whole number."""
         text = str(getattr(self.args, name)).replace("_", "").replace(",", "")
@@ -190,7 +204,7 @@ class Flags:
         value, known = getattr(self.args, name), list(choices)
         if value not in known:
             self.errors.append(
-                f"unknown --{name}={value}{_nearest(value, known)}; use one of: {', '.join(known)}"
+                f"unknown --{name}={value}{nearest(value, known)}; use one of: {', '.join(known)}"
             )
         return str(value)
 
@@ -237,6 +251,16 @@ def configure_properties(group: argparse._ActionsContainer) -> None:
     )
 
 
+def configure_lag(parser: argparse._ActionsContainer) -> None:
+    """Declare what ``Flags.lag_config`` reads."""
+    parser.add_argument(
+        "--bootstrap_servers",
+        metavar="HOST:PORT,...",
+        help="brokers, to show the lag (default: it is not shown)",
+    )
+    configure_properties(parser)
+
+
 def local_path(text: str, flag: str) -> Path:
     """Return a path of this machine, absolute, as a flag names it.
 
@@ -272,7 +296,7 @@ def unknown_flags(
         unexpected = "unexpected word (not shown, as it may be a secret); -X takes key=value"
     unknown = (word.partition("=")[0] for word in words)
     return [
-        f"unknown flag {flag}{_nearest(flag, flags)}"
+        f"unknown flag {flag}{nearest(flag, flags)}"
         if flag.startswith("-")
         else unexpected.format(flag)
         for flag in unknown
@@ -328,6 +352,7 @@ def _is_address(text: str) -> bool:
     return found is not None and 0 < int(found["port"] or 9092) <= _MOST_PORT
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return which known word was meant, as the end of an error; empty if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""

@@ -24,6 +24,7 @@ __all__ = ["KIND", "check", "configure", "is_asked_for"]
 
 
 KIND = "Kafka"
+_REPEATED = re.compile(r"\{\d*,\d*\}")  # the one comma that a pattern may have
 _HERE = re.compile(r"(localhost|127\.[\d.]+|0\.0\.0\.0|\[?::1\]?)(:\d+)?")
 
 
@@ -37,12 +38,13 @@ def configure(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--topics",
         metavar="A,B",
-        help="Kafka topics, each a collection of its own (required, but for Pub/Sub)",
+        help="Kafka topics, each a collection of its own, or one pattern that begins with ^, as "
+        "'^orders\\..*': those that match, also ones that come later (required, but for Pub/Sub)",
     )
     group.add_argument(
         "--group_id",
         metavar="NAME",
-        help="consumer group: begin where it stands, commit its offsets (default: none)",
+        help="consumer group: begin where its offsets are, commit its offsets (default: none)",
     )
     group.add_argument(
         "--consumer_config",
@@ -75,6 +77,8 @@ def is_asked_for(args: argparse.Namespace) -> bool:
 def check(flags: Flags) -> KafkaSettings:
     """Turn the flags into settings; mistakes are noted."""
     topics = flags.names("topics", "name one or more, as batch-topic")
+    pattern = _pattern(flags, topics)
+    topics = topics if pattern is None else ()
     for topic in topics:
         flags.check(topic.isprintable(), f"--topics must be printable, got {topic!r}")
     servers = flags.brokers()
@@ -88,8 +92,27 @@ def check(flags: Flags) -> KafkaSettings:
             "--reader=columnar was not built here; install this again with a C compiler (cc) on "
             "PATH, or use auto",
         )
-        return KafkaSettings(topics, {**flags.properties(), **fixed}, group_id, reader)
+        return KafkaSettings(topics, {**flags.properties(), **fixed}, group_id, reader, pattern)
     return KafkaSettings(topics, _on_engine(flags, fixed), group_id, reader)
+
+
+def _pattern(flags: Flags, topics: tuple[str, ...]) -> str | None:
+    """Return the pattern that topics are to match; None: they are named."""
+    if not any(topic.startswith("^") for topic in topics):
+        return None
+    pattern = flags.args.topics.strip()
+    stands_alone = pattern.startswith("^") and "," not in _REPEATED.sub("", pattern)
+    flags.check(stands_alone, f"--topics takes one pattern alone, as '^(a|b)', got {pattern!r}")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        flags.errors.append(f"--topics={pattern} is no regular expression: {error}")
+    flags.check(
+        flags.args.runner == DIRECT_RUNNER,
+        f"--topics={pattern} finds topics while it runs, which needs --runner={DIRECT_RUNNER}; "
+        f"with --runner={flags.args.runner} list topics by their names",
+    )
+    return pattern
 
 
 def _on_engine(flags: Flags, fixed: Mapping[str, object]) -> Mapping[str, object]:

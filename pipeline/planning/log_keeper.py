@@ -122,7 +122,7 @@ def repair(storage: Storage, end: End) -> str:
         publish(storage, end.entry, looked=end.looked, left=left)
     except FileGoneError as error:
         # the file was durable before its entry was made: a reader has taken it away
-        warning = f"{error}: taken away since? it is not collected again"
+        warning = f"{error}: was it removed since? it is not collected again"
         publish(storage, end.entry, without_gone=True, looked=end.looked, left=left)
     sweep(storage, end.entry, left)
     mend(storage, end.entry.cycle, looked=end.looked)

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from transforms.sources.contract import AddressedSource, Connection, LeasedSource
     from transforms.sources.pubsub.settings import Subscriptions
 
-__all__ = ["collect_tasks", "open_topic", "open_topics"]
+__all__ = [
+    "collect_tasks",
+    "open_topic",
+    "open_topics",
+    "pins_of",
+    "plan_rules",
+    "survey_of",
+]
 
 
 def open_topics(
@@ -31,7 +38,7 @@ def open_topics(
     """Begin, or take up, each source's collection, some at once, as a storage is waited for."""
     sources = connection.sources(options.source.names)
     opened = partial(open_topic, options, run_id=new_token(), is_here=True)
-    return list(ahead(opened, sources, min(AT_ONCE, len(sources) - 1)))
+    return list(ahead(opened, sources, min(AT_ONCE, max(len(sources) - 1, 0))))
 
 
 def open_topic(
@@ -42,7 +49,13 @@ def open_topic(
     is_here: bool = False,
 ) -> TopicCollection:
     """Begin, or take up, one source's collection; ``is_here``: this process runs its tasks, too."""
-    pins = Pins(
+    survey = survey_of(options, source, is_here=is_here)
+    return open_collection(survey, pins_of(options), plan_rules(options, source.name, run_id))
+
+
+def pins_of(options: CollectOptions) -> Pins:
+    """Return what a collection is begun with and keeps."""
+    return Pins(
         interval=options.interval,
         row_time=options.rules.row_time,
         start=options.start,
@@ -50,13 +63,12 @@ def open_topic(
         schema=options.schema,
         reserved=options.rules.reserved,
     )
-    survey = _survey(options, source, is_here=is_here)
-    return open_collection(survey, pins, _plan_rules(options, source.name, run_id))
 
 
-def _survey(
+def survey_of(
     options: CollectOptions, source: AddressedSource | LeasedSource, *, is_here: bool
 ) -> Survey | PullSurvey:
+    """Return what a source is asked by; nothing is asked yet."""
     if isinstance(options.source, SubscriptionSettings):
         return PullSurvey(cast("LeasedSource", source), options.source.reader(), is_here)
     return Survey(cast("AddressedSource", source), options.until)
@@ -79,7 +91,8 @@ def collect_tasks(options: CollectOptions) -> CollectTasks:
     return CollectTasks(_reading(options), steps)
 
 
-def _plan_rules(options: CollectOptions, name: str, run_id: str) -> PlanRules:
+def plan_rules(options: CollectOptions, name: str, run_id: str) -> PlanRules:
+    """Return what a user has said about when and how much to collect of a source."""
     return PlanRules(
         collection=f"{options.output}/{name}",
         topic=name,

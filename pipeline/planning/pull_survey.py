@@ -11,7 +11,7 @@ from batch_collection.log.entry import PartitionRead
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import EPOCH, format_duration, format_instant
 from pipeline.planning.pins import check_source
-from pipeline.planning.pulls import PullRules, Waits, make_pull_plan
+from pipeline.planning.pulls import PullRules, Waits, make_last_plan, make_pull_plan
 from transforms.elements.observers import say
 from transforms.sources.pubsub.releasing import releasing_of
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import Entry, Source
     from pipeline.planning.planner import Asked, Planned, PlanRules
     from transforms.sources.contract import LeasedSource, Terms
-    from transforms.sources.pubsub.settings import Pulling, SubscriptionReader
+    from transforms.sources.pubsub.releasing import Releasing
+    from transforms.sources.pubsub.settings import SubscriptionReader
 
 __all__ = ["PullSurvey"]
 
@@ -117,30 +118,64 @@ class PullSurvey:
         if now - self._refreshed_at > REFRESH:
             check_source(newest, self.identity(), rules.collection)
             self._refreshed_at = now
-        retention = self._known().retention
-        if rules.remembering is not None and retention is not None:
-            remembering = rules.remembering._replace(retention=retention)
-            rules = replace(rules, remembering=remembering)
         waits = self._held(now) if self.is_here else self._asked(newest, now)
         if waits is None:
             return None
-        bounds = self.reader.bounds
-        seconds = 0.0 if self.is_here else _TASK_SECONDS
-        pulls = PullRules(self.stream, bounds.messages, bounds.bytes, seconds)
-        planned = make_pull_plan(newest, waits, rules, pulls, asked)
+        planned = make_pull_plan(newest, waits, self._retaining(rules), self._pulls, asked)
         if planned is not None:
             self._planned_at = now
         return planned
 
+    def plan_last(
+        self, newest: Entry, now: datetime, rules: PlanRules, asked: Asked
+    ) -> Planned | None:
+        """Plan the cycle by which the log hears at a run's end what was acknowledged.
+
+        Returns:
+            None where there is nothing that it does not know. What tasks elsewhere know is not
+            known here: theirs may come to nothing.
+        """
+        is_known = all(file.acknowledged for file in newest.ids)
+        if is_known or (self.is_here and not self._releasing().answered()):
+            return None
+        return make_last_plan(newest, now, self._retaining(rules), self._pulls, asked)
+
     def release(self, newest: Entry) -> None:  # noqa: ARG002 - the log tells it
         """Let what is durable be acknowledged, if it is held here; workers look for themselves."""
         if self.is_here and self._collection:
-            self._look(self.reader.pulling(self.stream, say))
+            self._look()
 
-    def _look(self, pulling: Pulling) -> None:
+    def acknowledged(self, newest: Entry) -> tuple[str, ...]:
+        """Return the lists for which the source has answered, where the newest entry may not know.
+
+        Workers say it in the reports of their tasks.
+        """
+        if not self.is_here:
+            return ()
+        releasing = self._releasing()
+        releasing.named(newest)
+        return releasing.acknowledged()
+
+    def _look(self) -> None:
         """Look what became of the plans so far: none is worked on while another one is made."""
-        storage = open_storage(self._collection)
-        releasing_of(pulling, self.stream, storage).look(patience=0.0)
+        self._releasing().look(patience=0.0)
+
+    def _releasing(self) -> Releasing:
+        pulling = self.reader.pulling(self.stream, say)
+        return releasing_of(pulling, self.stream, open_storage(self._collection))
+
+    @property
+    def _pulls(self) -> PullRules:
+        bounds = self.reader.bounds
+        seconds = 0.0 if self.is_here else _TASK_SECONDS
+        return PullRules(self.stream, bounds.messages, bounds.bytes, seconds)
+
+    def _retaining(self, rules: PlanRules) -> PlanRules:
+        """Let ids be remembered as long as the source keeps messages, where it says how long."""
+        retention = self._known().retention
+        if rules.remembering is None or retention is None:
+            return rules
+        return replace(rules, remembering=rules.remembering._replace(retention=retention))
 
     def nothing_came(self) -> None:
         """Hear that a plan has brought nothing."""
@@ -166,7 +201,7 @@ class PullSurvey:
             return None
         if self._behind_since is not None and pulling.arrivals.are_over(self._behind_since):
             self._behind_since = None
-        self._look(pulling)
+        self._look()
         waiting = pulling.keeper.waiting()
         self.lag = waiting.messages
         held = 0.0 if waiting.since is None else pulling.clock() - waiting.since

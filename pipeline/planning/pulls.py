@@ -27,7 +27,7 @@ from pipeline.planning.planner import (
     most_windows,
     plan_behind,
 )
-from transforms.elements.plan import Task
+from transforms.elements.plan import ACKNOWLEDGED, Task
 from transforms.sources.contract import Pull, Slice
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pipeline.planning.planner import Asked, PlanRules
     from transforms.elements.plan import Plan
 
-__all__ = ["HOLD", "PullRules", "Waits", "make_pull_plan"]
+__all__ = ["HOLD", "PullRules", "Waits", "make_last_plan", "make_pull_plan"]
 
 HOLD = timedelta(seconds=60)
 """How long a message is held, at most, before a cycle is run for it."""
@@ -114,6 +114,17 @@ def make_pull_plan(
     )
     tasks = tuple(_task(plan, number, newest, each, carry) for number in range(plan.tasks))
     return Planned(plan, tasks, read, (waits.messages or 0) - read)
+
+
+def make_last_plan(
+    newest: Entry, clock: datetime, rules: PlanRules, pulls: PullRules, asked: Asked
+) -> Planned:
+    """Plan a cycle that reads nothing and closes nothing: it tells what was acknowledged."""
+    choice = Choice(ACKNOWLEDGED, clock, newest.boundary, 0, flush=False)
+    plan = plan_behind(newest, rules, asked, choice)
+    none = pulls._replace(messages=0, bytes=0, seconds=0.0)
+    tasks = tuple(_task(plan, number, newest, none, ()) for number in range(plan.tasks))
+    return Planned(plan, tasks, 0, 0)
 
 
 def _is_backlog(newest: Entry, waits: Waits, pulls: PullRules, most: int) -> bool:

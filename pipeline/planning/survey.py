@@ -84,6 +84,13 @@ class Survey:
         """Tell the source how far it is collected."""
         self.source.release(newest)
 
+    def plan_last(self, newest: Entry, now: datetime, rules: PlanRules, asked: Asked) -> None:
+        """Plan nothing at the end of a run: of what has addresses nothing is acknowledged."""
+
+    def acknowledged(self, newest: Entry) -> tuple[str, ...]:  # noqa: ARG002 - as of others
+        """Return what the source has answered for: nothing."""
+        return ()
+
     def nothing_came(self) -> None:
         """Hear that a plan has read nothing: never, of a source with addresses."""
 

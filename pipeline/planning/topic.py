@@ -18,7 +18,7 @@ from batch_collection.windows import boundary_at, utc_now
 from pipeline.planning.log_keeper import LogKeeper, check_writable, repair
 from pipeline.planning.pinning import newly_pinned
 from pipeline.planning.pins import Pins, begun_again, check_source, first_entry
-from pipeline.planning.planner import MOST_WINDOWS, Asked, Planned, PlanRules
+from pipeline.planning.planner import MOST_WINDOWS, NOTHING_ASKED, Asked, Planned, PlanRules
 from transforms.committing.commit import commit, read_failure
 from transforms.elements.failure import NOTHING, SCHEMA_CHANGE, TOO_MANY
 from transforms.elements.report import Report
@@ -160,18 +160,31 @@ class TopicCollection:
         Raises:
             CollectionError: see ``plan`` of the survey.
         """
-        newest = self.newest
-        asked = asked._replace(
+        asked = self._asked(asked)
+        return self.survey.plan(self.newest, now or self.clock(), self.rules, asked)
+
+    def plan_last(self) -> Planned | None:
+        """Plan the cycle that tells the log, at a run's end, what was acknowledged; None: nothing.
+
+        Whoever asks does so once a run: so no answer that is lost, refused or late can keep one
+        going.
+        """
+        asked = self._asked(NOTHING_ASKED)
+        return self.survey.plan_last(self.newest, self.clock(), self.rules, asked)
+
+    def _asked(self, asked: Asked) -> Asked:
+        """Add what is known of the collection to what is asked of a plan."""
+        return asked._replace(
             schema=self._schema,
-            pinned=newly_pinned(self.pins.schema, self._schema or {}, newest.schema),
+            pinned=newly_pinned(self.pins.schema, self._schema or {}, self.newest.schema),
             dead_letters=self.dead_letters,
             previous=self.log.digest,
             limit=self.limit,
         )
-        return self.survey.plan(newest, now or self.clock(), self.rules, asked)
 
     def commit_empty(self, planned: Planned) -> None:
         """Commit a plan that has nothing to read and nothing to cut: only windows to close."""
+        acknowledged = self.survey.acknowledged(self.newest)
         reads = (
             Report(
                 planned.plan,
@@ -183,6 +196,7 @@ class TopicCollection:
                     PartitionRead(part.partition, part.start, part.end, lost=part.lost)
                     for part in task.slices
                 ),
+                acknowledged=acknowledged,
             )
             for task in planned.tasks
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.announcing.contract import Announcement, Publisher
     from pipeline.announcing.target import Target
 
-__all__ = ["CURSOR", "PATIENCE", "Announcer", "announced_beside"]
+__all__ = ["CURSOR", "PATIENCE", "Announcer", "Beside", "announced_beside"]
 
 CURSOR = "announce"
 """The name its place is remembered under, where no other is given."""
@@ -136,6 +136,52 @@ def _at_once() -> bool:
     return True
 
 
+@dataclass(slots=True)
+class Beside:
+    """Announces what is closed in some collections, a thread each, beside what else goes on.
+
+    Attributes:
+        failures: what went wrong for good, a line each; all of it once the block is over.
+    """
+
+    target: Target | None
+    say: Callable[[str], None]
+    stop: threading.Event
+    ends: bool
+    closes: ExitStack
+    failures: list[str] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def add(self, storage: Storage) -> None:
+        """Announce what is closed in one collection, too."""
+        if self.target is None:
+            return
+        publisher = self.closes.enter_context(closing(self.target.open()))
+        announcer = Announcer(
+            storage=storage,
+            publisher=publisher,
+            cursor=Cursor(storage, CURSOR),
+            say=self.say,
+            stop=self.stop,
+            at_end=_Ending(self._over).wait,
+            patience=PATIENCE if self.ends else None,
+        )
+        thread = threading.Thread(target=self._announce, args=(announcer,), daemon=True)
+        self.closes.callback(thread.join)  # before its publisher is closed
+        thread.start()
+
+    def end(self) -> None:
+        """Announce what is left."""
+        self._over.set()
+
+    def _announce(self, announcer: Announcer) -> None:
+        try:
+            announcer.run()
+        except CollectionError as error:
+            self.failures.append(str(error))
+            self.say(f"error: {error}; windows are not announced any more")
+
+
 @contextmanager
 def announced_beside(
     target: Target | None,
@@ -144,52 +190,26 @@ def announced_beside(
     stop: threading.Event,
     *,
     ends: bool,
-) -> Iterator[list[str]]:
+) -> Iterator[Beside]:
     """Announce what is closed in some collections as long as the block lasts, and what is left.
 
     Nothing in the block waits for a receiver, or fails because of one.
 
     Args:
         target: Where to; None: nothing is announced.
-        collections: Where they lie.
+        collections: Where they lie; more may be added.
         say: Is told of trouble, from other threads.
         stop: Set when the program is to end soon.
         ends: Whether the block ends by itself; then an announcement is tried for a minute only.
 
     Yields:
-        What went wrong for good, a line each, all of it once the block is over.
+        What announces.
     """
-    failures: list[str] = []
-    over = threading.Event()
-
-    def announce(announcer: Announcer) -> None:
-        try:
-            announcer.run()
-        except CollectionError as error:
-            failures.append(str(error))
-            say(f"error: {error}; windows are not announced any more")
-
     with ExitStack() as closes:
-        threads = []
-        for storage in collections:
-            if target is None:
-                break
-            publisher = closes.enter_context(closing(target.open()))
-            announcer = Announcer(
-                storage=storage,
-                publisher=publisher,
-                cursor=Cursor(storage, CURSOR),
-                say=say,
-                stop=stop,
-                at_end=_Ending(over).wait,
-                patience=PATIENCE if ends else None,
-            )
-            threads.append(threading.Thread(target=announce, args=(announcer,), daemon=True))
-        for thread in threads:
-            thread.start()
+        beside = Beside(target, say, stop, ends, closes)
         try:
-            yield failures
+            for storage in collections:
+                beside.add(storage)
+            yield beside
         finally:
-            over.set()
-            for thread in threads:
-                thread.join()
+            beside.end()

@@ -48,7 +48,8 @@ class Flight(NamedTuple):
     none yet); the plan of the cycle after it is in flight if ``plan``, its id, isn't empty.
     ``goal`` and ``asked_at`` (seconds since the epoch) are what ``--once`` collects up to.
     ``stopped`` says why no more is planned. ``dead_letters`` are those that the run has had, as far
-    as it is remembered.
+    as it is remembered. With ``is_last`` no plan follows the one that was made last: it tells what
+    was acknowledged, at the end of ``--once``.
     """
 
     run: str
@@ -61,6 +62,7 @@ class Flight(NamedTuple):
     asked_at: float | None = None
     stopped: str = ""
     dead_letters: int = 0
+    is_last: bool = False
 
 
 class Look(NamedTuple):
@@ -86,11 +88,13 @@ class Coordinator:
         name: the topic's.
         open: begins or takes up the collection for a run; called when first needed.
         cycle_timeout: how long a cycle may take before it is planned again, doubled each time.
+        stream: what people call it: ``topic`` or ``subscription``.
     """
 
     name: str
     open: Callable[[str], TopicCollection]
     cycle_timeout: timedelta
+    stream: str = "topic"
     once: bool = False
     flush: bool = False
     clock: Callable[[], datetime] = utc_now
@@ -113,7 +117,9 @@ class Coordinator:
                 return self._stopped(flight._replace(stopped=text_of(error)), error)
             if self._trouble:
                 self._trouble = ""
-                look = look._replace(events=(Back(self.name, self._is_of_source), *look.events))
+                look = look._replace(
+                    events=(Back(self.name, self._is_of_source, self.stream), *look.events)
+                )
             return look
 
     def _stopped(self, flight: Flight, error: CollectionError) -> Look:
@@ -124,7 +130,7 @@ class Coordinator:
         """Try again soon; say why once."""
         is_new, self._trouble = str(error) != self._trouble, str(error)
         self._is_of_source = isinstance(error, SourceError)
-        events = (Away(self.name, str(error), self._is_of_source),) if is_new else ()
+        events = (Away(self.name, str(error), self._is_of_source, self.stream),) if is_new else ()
         return Look(flight, wait=pause_after(flight.tries), events=events)
 
     def _look(self, flight: Flight) -> Look:
@@ -135,12 +141,22 @@ class Coordinator:
             if failure is not None and failure.kind == NOTHING:
                 topic.heed(failure, flight.tries)
                 return self._planned(topic, flight._replace(plan=""), events)
+            if flight.is_last:
+                return self._last(flight, failure, events)
             verdict = self._verdict(topic, flight, failure)
             if verdict is None:
                 return Look(flight, wait=IN_FLIGHT, events=events)
             flight = flight._replace(plan="", tries=flight.tries + 1)
             events += (Note(verdict),) if verdict else ()
         return self._planned(topic, flight, events)
+
+    def _last(self, flight: Flight, failure: Failure | None, events: tuple[Event, ...]) -> Look:
+        """Wait for the plan behind which none is made, unless nothing will come of it."""
+        if failure is None:
+            is_late = self._age(flight) >= self._patience(flight)
+            return Look(flight, wait=IN_FLIGHT, events=events, done=is_late)
+        text = f"the log does not hear what was acknowledged at the end: {failure.text}"
+        return Look(flight, events=(*events, Note(text)), done=True)
 
     def _opened(self, flight: Flight) -> TopicCollection:
         """Open the collection once a process, for the run that the job began with."""
@@ -191,18 +207,24 @@ class Coordinator:
         Raises:
             CollectionError: it failed for good.
         """
-        cycle, age = flight.after + 1, self.clock().timestamp() - flight.planned_at
+        cycle, age = flight.after + 1, self._age(flight)
         if failure is None:
-            patience = self.cycle_timeout * 2**flight.tries
-            if age < patience.total_seconds():
+            patience = self._patience(flight)
+            if age < patience:
                 return None
             return f"cycle {cycle} took longer than {format_duration(patience)}; planned again"
         if topic.heed(failure, flight.tries):
             return f"cycle {cycle} is planned again: {failure.text}"
         if self._may_pass(failure.error_class):
-            is_soon = age < pause_after(flight.tries).total_seconds()
+            is_soon = age < pause_after(flight.tries)
             return None if is_soon else self._said_once(cycle, failure.text)
         raise failure.error()
+
+    def _age(self, flight: Flight) -> timedelta:
+        return timedelta(seconds=self.clock().timestamp() - flight.planned_at)
+
+    def _patience(self, flight: Flight) -> timedelta:
+        return self.cycle_timeout * 2**flight.tries
 
     def _may_pass(self, kind: type[Exception] | None) -> bool:
         return may_pass(kind, once=self.once, is_attended=False)
@@ -213,7 +235,12 @@ class Coordinator:
         return f"cycle {cycle} is planned again: {text}" if is_new else ""
 
     def _planned(self, topic: TopicCollection, flight: Flight, events: tuple[Event, ...]) -> Look:
-        """Plan the next cycle if one is due; one without rows is committed at once."""
+        """Plan the next cycle if one is due; one without rows is committed at once.
+
+        Behind all of ``--once`` comes one more, if anything was acknowledged, and no other.
+        """
+        if flight.is_last:
+            return Look(flight, events=events, done=True)
         flight = self._with_goal(topic, flight)
         asked = Asked(flush=self.flush, force=self.once)
         now = self.clock()
@@ -221,6 +248,8 @@ class Coordinator:
         asked_at = flight.asked_at
         asked_now = now if asked_at is None else datetime.fromtimestamp(asked_at, timezone.utc)
         planned = topic.plan(asked, asked_now)
+        if planned is None and self.once:
+            flight, planned = flight._replace(is_last=True), topic.plan_last()
         if planned is None:
             wait = max(min(topic.next_due() - now, POLL), _AT_ONCE)
             return Look(flight, wait=wait, events=events, done=self.once)
@@ -228,7 +257,7 @@ class Coordinator:
         flight = flight._replace(
             plan=planned.plan.id, planned_at=now.timestamp(), left=planned.left
         )
-        if planned.is_empty:
+        if planned.is_empty and not flight.is_last:  # only who has pulled knows what it said
             topic.commit_empty(planned)
             return Look(flight, wait=_AT_ONCE, events=events)
         return Look(flight, tasks=planned.tasks, wait=IN_FLIGHT, events=events)

@@ -13,6 +13,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from batch_collection.errors import CollectionError
+from batch_collection.log.entry import Source
 from batch_collection.paths import new_token
 from pipeline.options.job_server import flags_of
 from pipeline.planning.opening import collect_tasks, open_topic
@@ -61,8 +62,9 @@ class _Coordinators:
                 connection.close()
                 raise
 
+        stream = Source(options.source.kind, topic).stream
         return Coordinator(
-            topic, opened, self.cycle_timeout, once=options.once, flush=options.flush
+            topic, opened, self.cycle_timeout, stream, once=options.once, flush=options.flush
         )
 
 

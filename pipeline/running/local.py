@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from batch_collection.errors import CollectionError, SourceError, StoppedError
+from batch_collection.parallel import in_parallel, outcomes
 from batch_collection.windows import utc_now
 from pipeline.planning.planner import Asked
 from pipeline.running.policy import POLL, may_pass, pause_after
@@ -29,16 +32,17 @@ from transforms.process.process import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from pipeline.graph import CollectTasks
+    from pipeline.planning.joining import Joining
     from pipeline.planning.planner import Planned
     from pipeline.planning.topic import TopicCollection
-    from transforms.process.events import Event
+    from transforms.process.events import CycleCommitted, Event
 
     _Run = Callable[[Sequence[Task], CollectTasks], None]
 
-__all__ = ["LocalDrive", "run_steps"]
+__all__ = ["LocalDrive", "put_together", "run_steps"]
 
 
 class _Due(NamedTuple):
@@ -46,6 +50,21 @@ class _Due(NamedTuple):
 
     topic: TopicCollection
     planned: Planned
+
+
+class _Settled(NamedTuple):
+    """What came of a plan: cycles, and why the source can't be told of them."""
+
+    cycles: list[CycleCommitted]
+    trouble: str
+
+
+def _settled(due: _Due, took: timedelta, *, published: bool) -> _Settled:
+    """Take up what came of a plan; several at once do, since their storages are waited for."""
+    topic, planned = due
+    found = topic.settle(planned, published=published)
+    cycles = [topic.committed(entry, planned.left, took) for entry in found]
+    return _Settled(cycles, topic.release() if found else "")
 
 
 class _Pause(NamedTuple):
@@ -68,12 +87,9 @@ class _Pause(NamedTuple):
 def _broken(due: Sequence[_Due], steps: CollectTasks, run: _Run) -> CollectionError | None:
     """Run what is planned for some topics together; return what broke it off."""
     try:
-        tasks: list[Task] = []
-        for topic, planned in due:
-            if planned.is_empty:
-                topic.commit_empty(planned)
-            else:
-                tasks += planned.tasks
+        empty = [each for each in due if each.planned.is_empty]
+        tasks = [task for each in due if not each.planned.is_empty for task in each.planned.tasks]
+        in_parallel(lambda each: each.topic.commit_empty(each.planned), empty)
         if tasks:
             run(tasks, steps)
     except StoppedError:
@@ -93,9 +109,8 @@ def run_steps(tasks: Sequence[Task], steps: beam.PTransform) -> None:
     Raises:
         CollectionError: a step can't go on, the disk is full for example.
     """
-    process = current()
-    graph = process.kept((_Graph, id(steps)), lambda: _Graph(steps))
-    process.kept(_given, list[Task])[:] = tasks
+    graph = put_together(steps)
+    current().kept(_given, list[Task])[:] = tasks
     log = logging.getLogger("apache_beam.runners.common")
     log.addFilter(_is_not_said_anyhow)
     try:
@@ -105,6 +120,11 @@ def run_steps(tasks: Sequence[Task], steps: beam.PTransform) -> None:
         raise type(error)(str(error).partition(" [while running")[0]) from error
     finally:
         log.removeFilter(_is_not_said_anyhow)
+
+
+def put_together(steps: beam.PTransform) -> _Graph:
+    """Return the graph of some steps; a thread puts it together, the first time in a process."""
+    return current().kept((_Graph, id(steps)), lambda: _Graph(steps))
 
 
 def _given(_: bytes) -> Sequence[Task]:
@@ -118,29 +138,36 @@ class _Graph(FnApiRunner):
     def __init__(self, steps: beam.PTransform) -> None:
         super().__init__()
         self._steps = steps  # alive, so that nothing else gets its id
-        self._graph: Any = None
+        threads = ThreadPoolExecutor(1, "graph")
+        self._made = threads.submit(self._put_together)
+        threads.shutdown(wait=False)
 
-    def run_via_runner_api(self, pipeline_proto: Any, options: PipelineOptions) -> Any:
-        """Keep what Beam has made of the graph: a run changes it."""
-        self._graph = pipeline_proto
-        return FnApiRunner().run_via_runner_api(_copy(pipeline_proto), options)
+    def _put_together(self) -> bytes:
+        pipeline = beam.Pipeline(runner=self, options=_Options([]))
+        tasks = pipeline | beam.Impulse() | "Tasks" >> beam.FlatMap(_given).with_output_types(Task)
+        _ = tasks | self._steps
+        made: Any = pipeline.run()
+        return bytes(made)
+
+    def run_via_runner_api(self, pipeline_proto: Any, options: PipelineOptions) -> Any:  # noqa: ARG002 - Beam's
+        """Return what Beam has made of the graph, and run nothing yet."""
+        return pipeline_proto.SerializeToString()
 
     def work_off(self) -> None:
-        """Run it once."""
-        options = PipelineOptions([])
-        if self._graph is not None:
-            runner = FnApiRunner()
-            runner.run_via_runner_api(_copy(self._graph), options).wait_until_finish()
-            return
-        with beam.Pipeline(runner=self, options=options) as pipeline:
-            tasks = (
-                pipeline | beam.Impulse() | "Tasks" >> beam.FlatMap(_given).with_output_types(Task)
-            )
-            _ = tasks | self._steps
+        """Run it once; a run changes what it is given."""
+        graph = beam_runner_api_pb2.Pipeline.FromString(self._made.result())
+        FnApiRunner().run_via_runner_api(graph, _Options([])).wait_until_finish()
 
 
-def _copy(proto: Any) -> Any:
-    return type(proto).FromString(proto.SerializeToString())
+class _Options(PipelineOptions):
+    """Options of which each view is made once: while a graph is put together, some hundred are."""
+
+    def view_as(self, cls: type[Any]) -> Any:
+        """Return the view of a class."""
+        views: dict[type, Any] = self.__dict__.setdefault("views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
 
 
 def _is_not_said_anyhow(record: logging.LogRecord) -> bool:
@@ -164,6 +191,7 @@ class LocalDrive:
     flush: bool = False
     clock: Callable[[], datetime] = utc_now
     run_steps: _Run = field(default_factory=lambda: run_steps)
+    joining: Joining | None = None
     _pauses: dict[str, _Pause] = field(default_factory=dict)
     _given_up: dict[str, CollectionError] = field(default_factory=dict)
     _undated: int = 0
@@ -181,6 +209,8 @@ class LocalDrive:
             if self.once:
                 self._now = self.clock()
             self._collect()
+            if self.once:
+                self._tell_acknowledged()
         finally:
             observers.remove(self._count_undated)
         for error in self._given_up.values():
@@ -194,8 +224,26 @@ class LocalDrive:
             except StoppedError:
                 return
 
+    def _tell_acknowledged(self) -> None:
+        """Let each log hear what was acknowledged: by one cycle more, whatever becomes of that.
+
+        Of a collector that runs from cron no other cycle says it, and ids would be kept for days.
+        """
+        for topic in self._live:
+            if current().stop.is_set():
+                return
+            try:
+                planned = topic.plan_last()
+                if planned is not None:
+                    self._run([_Due(topic, planned)])
+            except StoppedError:
+                return
+            except CollectionError as error:
+                self._is_in_trouble(topic, error)
+
     def _pass(self) -> bool:
         """Run what is due, else wait; return whether there is more to do."""
+        self._join()
         due = self._due()
         if due:
             self._run(due)
@@ -204,10 +252,27 @@ class LocalDrive:
             is_done = all(topic.survey.is_over for topic in self._live)
         else:
             is_done = all(topic.is_at_end for topic in self._live)
-        if is_done and not self._pauses:
+        if is_done and not self._pauses and not self._may_join:
             return False
         self._wait()
         return True
+
+    def _join(self) -> None:
+        """Take up topics that match a pattern and have come since."""
+        if self.joining is None:
+            return
+        found = self.joining.look(self.clock())
+        self.topics = (*self.topics, *found.topics)
+        self._given_up.update(found.failed)
+        is_end = len(self._given_up) == 1 and not self._live  # the run ends with it, and says so
+        for name, error in found.failed.items():
+            tell(GivenUp(name, error, is_last=is_end))
+
+    @property
+    def _may_join(self) -> bool:
+        """Whether topics may still come; where all that came are given up, somebody must look."""
+        is_over = self._given_up and not self._live
+        return self.joining is not None and not self.joining.ends and not is_over
 
     @property
     def _live(self) -> list[TopicCollection]:
@@ -216,16 +281,10 @@ class LocalDrive:
 
     def _due(self) -> list[_Due]:
         """Plan what is due; a topic whose source is away keeps no other from being collected."""
-        due = []
-        for topic in self._live:
-            pause = self._pauses.get(topic.name)
-            if pause is not None and pause.holds(self.clock()):
-                continue
-            asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)
+        due, topics = [], [topic for topic in self._live if not self._rests(topic)]
+        for topic, outcome in zip(topics, outcomes(self._planned, topics), strict=True):
             try:
-                if self.once and topic.survey.goal is None:
-                    topic.survey.set_goal(topic.newest)
-                planned = topic.plan(asked, self._now)
+                planned = outcome.result()
             except StoppedError:
                 raise
             except CollectionError as error:
@@ -237,6 +296,17 @@ class LocalDrive:
                 due.append(_Due(topic, planned))
         return due
 
+    def _rests(self, topic: TopicCollection) -> bool:
+        pause = self._pauses.get(topic.name)
+        return pause is not None and pause.holds(self.clock())
+
+    def _planned(self, topic: TopicCollection) -> Planned | None:
+        """Plan a topic's next cycle; several at once do, since their source is waited for."""
+        if self.once and topic.survey.goal is None:
+            topic.survey.set_goal(topic.newest)
+        asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)
+        return topic.plan(asked, self._now)
+
     def _run(self, due: Sequence[_Due]) -> None:
         began = self.clock()
         self._undated = 0
@@ -244,19 +314,15 @@ class LocalDrive:
         messages = sum(item.planned.messages for item in due)
         tell(CycleBegan(names, messages, left=sum(item.planned.left for item in due)))
         again, broken = self._worked_off(due)
-        for topic, planned in due:
+
+        def settled(item: _Due) -> _Settled:
+            if error := broken.get(item.topic.name):
+                raise error
+            return _settled(item, self.clock() - began, published=not again)
+
+        for (topic, _), outcome in zip(due, outcomes(settled, due), strict=True):
             try:
-                if error := broken.get(topic.name):
-                    raise error
-                found = topic.settle(planned, published=not again)
-                if topic.news:
-                    tell(Note(topic.news))
-                for entry in found:
-                    tell(topic.committed(entry, planned.left, self.clock() - began))
-                if found:
-                    self._is_back(topic)
-                    if trouble := topic.release():
-                        tell(Note(trouble))
+                self._tell_of(topic, outcome.result())
             except StoppedError:
                 raise
             except CollectionError as error:
@@ -265,9 +331,19 @@ class LocalDrive:
             tell(
                 Note(
                     f"warning: rows without _timestamp: {self._undated:,}; those of their records "
-                    "are missing, or not milliseconds within years 1 to 9999; mend the sender"
+                    "are missing, or not milliseconds within years 1 to 9999; fix the sender"
                 )
             )
+
+    def _tell_of(self, topic: TopicCollection, came: _Settled) -> None:
+        if topic.news:
+            tell(Note(topic.news))
+        for cycle in came.cycles:
+            tell(cycle)
+        if came.cycles:
+            self._is_back(topic)
+        if came.trouble:
+            tell(Note(came.trouble))
 
     def _count_undated(self, event: Event) -> None:
         if isinstance(event, RowsDecoded):
@@ -285,7 +361,8 @@ class LocalDrive:
         return True, {name: error for name, error in errors.items() if error is not None}
 
     def _wait(self) -> None:
-        due = min(self._next_look(topic) for topic in self._live)
+        soon = self.clock() + POLL
+        due = min((self._next_look(topic) for topic in self._live), default=soon)
         tell(Waiting(due, sum(topic.survey.lag for topic in self.topics)))
         seconds = min(due - self.clock(), POLL).total_seconds()
         current().stop.wait(max(seconds, 0.01))
@@ -311,11 +388,11 @@ class LocalDrive:
             topic.survey.reset()
         before = self._pauses.get(topic.name)
         if before is None:
-            tell(Away(topic.name, str(error), is_of_source))
+            tell(Away(topic.name, str(error), is_of_source, topic.newest.source.stream))
         tries = 0 if before is None else before.tries + 1
         self._pauses[topic.name] = _Pause(self.clock(), tries, is_of_source)
 
     def _is_back(self, topic: TopicCollection) -> None:
         pause = self._pauses.pop(topic.name, None)
         if pause is not None:
-            tell(Back(topic.name, pause.is_of_source))
+            tell(Back(topic.name, pause.is_of_source, topic.newest.source.stream))

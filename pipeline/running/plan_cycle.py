@@ -21,6 +21,7 @@ from pipeline.running.coordinator import Coordinator, Flight
 from pipeline.running.policy import POLL
 from pipeline.showing.board import said
 from pipeline.showing.lines import shown
+from pipeline.showing.wording import called
 from transforms.elements.coders import RecordCoder
 from transforms.elements.observers import tell
 from transforms.elements.plan import Task
@@ -48,7 +49,7 @@ def line_of(event: Event, *, verbose: bool = False) -> str | None:
         case Away():
             return f"{event.error}; trying again until it works"
         case Back():
-            return "it works again"
+            return f"it works again: {called(event)}"
         case GivenUp():
             return f"error: {event.error}"
     return said(event, verbose=verbose)

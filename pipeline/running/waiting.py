@@ -20,7 +20,8 @@ from batch_collection import errors
 from pipeline.running import plan_cycle
 from pipeline.running.outcome import OTHER_COLLECTOR, exit_code
 from pipeline.running.signals import stopped_by_signals
-from pipeline.showing.lines import say
+from pipeline.showing.event_log import EventLog, importance
+from pipeline.showing.lines import log_form, say
 from transforms.process.events import Finished, GivenUp
 from transforms.process.process import current
 
@@ -80,8 +81,10 @@ class Heard:
         """Show a line a cycle, as the local drive does; how a topic ends is noted."""
         if isinstance(event, (Finished, GivenUp)):
             self._end(event.topic, event.error if isinstance(event, GivenUp) else None)
+        elif log_form.as_json:
+            EventLog()(event)
         elif (line := plan_cycle.line_of(event, verbose=self.verbose)) is not None:
-            say(line, to=sys.stderr)
+            say(line, to=sys.stderr, level=importance(event))
 
     def _end(self, topic: str, error: CollectionError | None) -> None:
         if topic in self.ends:
@@ -90,7 +93,7 @@ class Heard:
         if len(self.ends) == self.topics:
             self._news.put(None)
         elif error is not None:
-            say(f"error: {error}; other topics go on", to=sys.stderr)
+            say(f"error: {error}; the others go on", to=sys.stderr)
 
     def stop(self) -> None:
         """Let the job be ended; safe in a signal handler."""

@@ -19,6 +19,7 @@ from multiprocessing.connection import Pipe, wait
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_collection.errors import CollectionError, StoppedError
+from batch_collection.parallel import outcomes
 from pipeline.running.shares import Account, shared_out
 from transforms.process.events import Away, Note
 from transforms.process.process import current
@@ -259,8 +260,7 @@ class _Shift:
                 self._replace(worker, self._busy.pop(worker))
             case Done(reports):
                 closed = self._account.add(self._busy.pop(worker).tasks, reports)
-                for each in closed:
-                    self._commit(each)
+                self._commit(closed)
             case Failed(failure):
                 del self._busy[worker]
                 self._errors.append(failure.error())
@@ -274,13 +274,15 @@ class _Shift:
             case _:
                 _tell(told)
 
-    def _commit(self, closed: Closed) -> None:
+    def _commit(self, closed: Sequence[Closed]) -> None:
+        """Commit plans of several collections at once: their storages are waited for."""
         from transforms.committing.commit import commit  # noqa: PLC0415 - as below
 
-        try:
-            commit(*closed)
-        except CollectionError as error:
-            self._errors.append(error)
+        for outcome in outcomes(lambda each: commit(*each), closed):
+            try:
+                outcome.result()
+            except CollectionError as error:
+                self._errors.append(error)
 
     def _replace(self, worker: _Worker, share: _Share) -> None:
         """Give what a worker was at when it died to a new one, unless others died of it as well.

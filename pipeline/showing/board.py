@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from batch_collection.errors import printable
 from batch_collection.log.sums import Sums
 from pipeline.showing.columns import Column, Columns, Part, cut, flowed, width_of, wrapped
-from pipeline.showing.wording import counted, stream_name
+from pipeline.showing.wording import called, counted, stream_name
+from transforms.elements.plan import ACKNOWLEDGED
 from transforms.process.events import Away, Back, CycleCommitted, GivenUp, Note
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import Entry
     from transforms.process.events import Event
 
-__all__ = ["Board", "Line", "Totals", "is_cycle", "said"]
+__all__ = ["Board", "Line", "Totals", "is_cycle", "is_idle", "said"]
 
 
 Line = list[Part]
@@ -51,7 +52,7 @@ class Totals:
 
     def add(self, event: CycleCommitted) -> None:
         """Add a cycle."""
-        self.cycles += 1
+        self.cycles += event.entry.cause != ACKNOWLEDGED
         self.shown += not is_idle(event)
         self.sums = Sums.total([self.sums, Sums.of(event.entry)])
         self.waiting[event.collection] = sum(file.rows for file in event.entry.carry)
@@ -138,9 +139,9 @@ def said(event: Event, *, verbose: bool = False) -> str | None:
             return f"{event.error}; trying again until {until}"
         case Back():
             what = "the source is back" if event.is_of_source else "it works again"
-            return f"{what}: topic={event.topic}"
+            return f"{what}: {called(event)}"
         case GivenUp() if not event.is_last:
-            return f"error: {event.error}; other topics go on"
+            return f"error: {event.error}; the others go on"
         case Note():
             return event.text
     return None

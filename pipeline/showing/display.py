@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from dataclasses import dataclass, field
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from pipeline.showing.board import Board
 from pipeline.showing.columns import Part, flowed
-from pipeline.showing.lines import say, say_styled, styled
+from pipeline.showing.event_log import EventLog, importance
+from pipeline.showing.lines import log_form, say, say_styled, styled
 from pipeline.showing.streams import is_terminal
 from pipeline.showing.wording import counted, humanised_duration
 from transforms.process.events import (
@@ -63,7 +65,7 @@ class LineDisplay:
 
     def __call__(self, event: Event) -> None:
         """Write a line, if there is something to say."""
-        self._write(self.board.lines(event))
+        self._write(self.board.lines(event), importance(event))
 
     def __enter__(self) -> Self:
         """Start."""
@@ -71,11 +73,11 @@ class LineDisplay:
 
     def __exit__(self, *_: object) -> None:
         """Sum up."""
-        self._write(self.board.total())
+        self._write(self.board.total(), logging.INFO)
 
-    def _write(self, lines: Iterable[Line]) -> None:
+    def _write(self, lines: Iterable[Line], level: int) -> None:
         for line in lines:
-            say("".join(part.text for part in line), to=self.stream)
+            say("".join(part.text for part in line), to=self.stream, level=level)
 
 
 @dataclass
@@ -187,13 +189,17 @@ def _styles(line: Line) -> list[tuple[str, str]]:
 def open_display(
     clock: Callable[[], datetime], topics: Iterable[str] = (), *, verbose: bool = False
 ) -> Display:
-    """Return a moving display on a terminal, plain lines elsewhere.
+    """Return what shows a run: objects, a moving display on a terminal, plain lines elsewhere.
 
     Args:
         clock: tells the time.
         topics: whose cycles will come.
         verbose: show cycles that do nothing, too.
     """
-    board = Board(clock, verbose)
+    if log_form.as_json:
+        return EventLog()
+    board = Board(clock, verbose or log_form.level <= logging.DEBUG)
     board.expect(topics)
-    return TerminalDisplay(board) if is_terminal() else LineDisplay(board)
+    if is_terminal() and log_form.level <= logging.INFO:
+        return TerminalDisplay(board)
+    return LineDisplay(board)

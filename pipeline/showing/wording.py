@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batch_collection.log.entry import Source
+    from transforms.process.events import Away, Back
 
 __all__ = [
     "aligned",
+    "called",
     "counted",
     "described_instant",
     "described_source",
@@ -52,6 +54,11 @@ def described_source(source: Source) -> str:
 def stream_name(source: Source) -> str:
     """Return what a collection's stream is called, without a path to it."""
     return source.topic.rpartition("/")[2]
+
+
+def called(event: Away | Back) -> str:
+    """Name what an event is of, for a line about it: ``topic=sensor``, ``subscription=orders``."""
+    return f"{event.stream}={event.topic}"
 
 
 def humanised_bytes(count: float) -> str:

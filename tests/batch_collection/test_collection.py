@@ -367,7 +367,7 @@ def test_a_place_that_the_log_never_had_is_refused(collector: Collector, tmp_pat
     Collector(other).start()
     other.replace(cursor_path("a"), place)
 
-    expected = "/cursors/a.json stands after cycle=2, which the log of"
+    expected = "/cursors/a.json is behind cycle=2, which the log of"
     with pytest.raises(LogError, match=re.escape(expected)):
         list(batch_collection.open(other).follow("a", once=True))
 
@@ -394,7 +394,7 @@ def test_a_place_that_the_log_never_had_is_refused(collector: Collector, tmp_pat
         ('{"format": 1, "cycle": 1, "index": 0, "stub": -1}', "stub must be a whole number or"),
         (
             '{"format": 1, "cycle": 1, "index": 9}',
-            "it stands after 9 parts of cycle=1, which has",
+            "it is behind 9 parts of cycle=1, which has",
         ),
     ],
 )

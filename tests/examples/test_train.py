@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -18,7 +19,7 @@ LOSS = re.compile(r"loss on ([\d,]+) rows of other devices: ([\d.]+) \(a constan
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("framework", ["tensorflow", "torch"])
+@pytest.mark.parametrize("framework", ["tensorflow", "torch", "numpy"])
 def test_the_example_learns_from_what_it_collected(framework: str, tmp_path: Path) -> None:
     """Every row produced is collected, and the loss is one that no constant reaches."""
     if importlib.util.find_spec(framework) is None:
@@ -37,3 +38,17 @@ def test_the_example_learns_from_what_it_collected(framework: str, tmp_path: Pat
     assert rows > 1000
     assert loss < 0.02 < constant / 100
     assert audit(LocalStorage(str(tmp_path / "readings"))).findings == ()
+
+
+def test_the_example_imports_what_users_may() -> None:
+    """Nothing of the program's inside: that may move."""
+    tree = ast.parse((ROOT / "examples" / "train.py").read_text(encoding="utf-8"))
+    names = {
+        alias.name if isinstance(node, ast.Import) else str(node.module)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    ours = {name for name in names if name.split(".")[0] in {"transforms", "pipeline"}}
+    assert ours == set()
+    assert {name for name in names if name.startswith("batch_collection")} == {"batch_collection"}

@@ -35,7 +35,14 @@ LOOKS: dict[str, list[list[str]]] = {
         [f"--topics=a{EVIL}", "--bootstrap_servers=127.0.0.1:1", f"--messages={EVIL}"],
         [f"--config={EVIL}", f"--schema={EVIL}"],
     ],
+    "validate": [
+        [f"--topics=a{EVIL}", f"--bootstrap_servers={EVIL}", f"--output={EVIL}/{EVIL}"],
+        ["--topics=a", "--bootstrap_servers=127.0.0.1:1", f"--output={NAME}"],
+    ],
     "list": [["PATH/.."], ["PATH", "--json"], [EVIL.replace("\udcff", "")]],
+    "completion": [[EVIL]],
+    "help": [[EVIL], []],
+    "version": [[EVIL]],
     "demo": [[f"--interval={EVIL}", f"--output=gs://{EVIL}"]],
     "produce": [[f"--topics={EVIL}", f"--every={EVIL}", f"--count={EVIL}", f"-X{EVIL}"]],
     "follow": [

@@ -30,7 +30,7 @@ from tests.leased_stream import Clock, LeasedStream, Message
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["PATH", "FakePubSub", "Fault", "backlog"]
+__all__ = ["PATH", "UNHEARD", "FakePubSub", "Fault", "Faults", "RefusedError", "backlog"]
 
 PATH = "projects/tests-1/subscriptions/stream"
 _MOST_BYTES = 512 * 1024  # a request's, as the real service has it
@@ -52,7 +52,7 @@ class Fault(Enum):
     """The first half of its ids is refused for now, as of exactly-once delivery."""
 
 
-_UNHEARD = {
+UNHEARD = {
     Fault.LOST: grpc.StatusCode.UNAVAILABLE,
     Fault.LATE: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
@@ -81,6 +81,8 @@ class FakePubSub(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
     ``requests`` holds the size of each request in bytes, by method.
     """
 
+    path = PATH
+
     def __init__(self, port: int = 0) -> None:
         """Start it; without a port it takes a free one."""
         self.stream, self.faults = LeasedStream(), Faults()
@@ -98,6 +100,11 @@ class FakePubSub(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
         port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         self.endpoint = f"http://127.0.0.1:{port}"
         self._server.start()
+
+    @property
+    def left(self) -> int:
+        """How many messages are not acknowledged."""
+        return len(self.stream.left)
 
     def close(self) -> None:
         """Stop it."""
@@ -125,10 +132,10 @@ class FakePubSub(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
                 self.faults.transient = len(asked.ack_ids) // 2
             try:
                 answer = do(asked)
-            except _RefusedError as error:
+            except RefusedError as error:
                 context.abort_with_status(rpc_status.to_status(error.status))
-            if fault in _UNHEARD:
-                context.abort(_UNHEARD[fault], "the answer is lost")
+            if fault in UNHEARD:
+                context.abort(UNHEARD[fault], "the answer is lost")
             return answer
 
         return grpc.unary_unary_rpc_method_handler(
@@ -157,7 +164,7 @@ class FakePubSub(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
 
     def _modify(self, asked: Any) -> Empty:
         if not asked.ack_ids:
-            raise _RefusedError({})
+            raise RefusedError({})
         self._each(
             asked.ack_ids, lambda lease: self.stream.extend(lease, asked.ack_deadline_seconds)
         )
@@ -176,10 +183,10 @@ class FakePubSub(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no typ
             elif not do(lease):
                 refused[lease] = "PERMANENT_FAILURE_INVALID_ACK_ID"
         if refused and self.faults.is_exactly_once:
-            raise _RefusedError(refused)
+            raise RefusedError(refused)
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """Ack ids are refused, as of a subscription with exactly-once delivery."""
 
     def __init__(self, refused: dict[str, str]) -> None:

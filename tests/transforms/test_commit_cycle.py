@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from transforms.elements.failure import Failure
 from transforms.elements.report import Report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
     from pathlib import Path
 
@@ -164,6 +166,35 @@ def test_a_plan_whose_cycle_was_expired_comes_to_nothing(asked: Plan, cycle: int
     assert commit([report(zombie, 0), report(zombie, 1)]) == []
     assert read_failure(zombie) is None
     assert set(storage.list("")) == files
+
+
+COLLECTIONS = 4
+_together = threading.Barrier(COLLECTIONS)
+
+
+def _commit_together(plan: Plan, reports: Iterable[Report]) -> Entry | None:
+    """Commit as soon as the other collections are about to; collection 1 can't be written."""
+    _together.wait(60)
+    if plan.collection.endswith("/1"):
+        message = "the disk is full"
+        raise StorageError(message)
+    return committing.commit(plan, reports)
+
+
+def test_collections_are_committed_at_once_and_an_error_of_one_keeps_no_other(
+    tmp_path: Path,
+) -> None:
+    """A storage is waited for; what breaks off has committed the others."""
+    plans = []
+    for number in range(COLLECTIONS):
+        storage = open_storage(str(tmp_path / str(number)))
+        create_entry(storage, first_entry(reads=(PartitionRead(0, 5, 5),)))
+        plans.append(plan(storage.uri, id=f"plan {number}"))
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        run(CommitCycle(_commit_together), [report(each, 0) for each in plans], Report)
+    cycles = [newest_entry(open_storage(each.collection)) for each in plans]
+    assert [each and each.cycle for each in cycles] == [1, 0, 1, 1]
 
 
 def _digest(storage: Storage, entry: Entry) -> str:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 import pytest
 
 from tests.pipelines import MAIN, run
@@ -88,6 +89,27 @@ def test_rows_that_cannot_leave_memory_fail_their_task_alone(
     )
     assert reports["small"].cut
     assert [values(seen.element) for seen in out[MAIN]] == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize(("size", "expected"), [(20_000, [10]), (10_000, [])])
+def test_large_rows_leave_memory_sooner(
+    monkeypatch: pytest.MonkeyPatch, size: int, expected: list[int]
+) -> None:
+    """A quarter of what others may take is theirs: a file takes few of them as fast."""
+    spilled: list[int] = []
+
+    def noted(self: SpillFile, of: InMemory) -> Spilled:
+        spilled.append(of.rows)
+        return spill(self, of)
+
+    spill = SpillFile.spill
+    monkeypatch.setattr(SpillFile, "spill", noted)
+    of, texts = task(plan(batch_size=1000)), rows(range(10))
+    payload = pa.array([{"value": number, "text": "x" * size} for number in range(10)])
+    large = texts.set_column(texts.column_names.index("payload"), "payload", payload)
+    out = cut([chunk(large, of), end(of)], memory_limit=4 * 9 * size)
+    assert [seen.element.cut.rows for seen in out[MAIN]] == [10]
+    assert spilled == expected
 
 
 def test_tasks_in_one_bundle_are_cut_apart() -> None:

@@ -12,6 +12,7 @@ from batch_collection.errors import DeadLettersError, RowTimeError
 from batch_collection.field_path import plain_path
 from transforms.decoding.row_time import FIELD
 from transforms.elements.failure import NOTHING, Failure
+from transforms.elements.plan import ACKNOWLEDGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -55,7 +56,8 @@ def refusal(
 def _nothing(plan: Plan, tasks: Sequence[Report]) -> Failure | None:
     """Refuse an entry of pulls that brought nothing, by which no window is closed, no row moved.
 
-    What the log has already is something: it is counted.
+    What the log has already is something: it is counted. What was acknowledged is only for the plan
+    that is there for it, or each minute with messages would have an entry more.
     """
     if plan.remembering is None or plan.boundary != plan.previous_boundary:
         return None
@@ -63,6 +65,7 @@ def _nothing(plan: Plan, tasks: Sequence[Report]) -> Failure | None:
         task.taken
         or task.batches
         or task.repeated
+        or (task.acknowledged and plan.cause == ACKNOWLEDGED)
         or any(read.end > read.start for read in task.reads)
         for task in tasks
     )

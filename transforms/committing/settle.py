@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import Entry, PartitionRead
     from transforms.elements.plan import Plan
 
-__all__ = ["settle"]
+__all__ = ["is_settled", "settle"]
 
 
 def settle(
@@ -43,14 +43,9 @@ def settle(
         The entry; a ``Failure`` if the plan can't come to one; None as long as reports are missing.
         Of each task one whole attempt counts; what other attempts staged, the entry does not name.
     """
-    attempts = [report for report in add_up(reports) if report.plan.id == plan.id]
-    whole = {report.task: report for report in reversed(attempts) if report.whole}
-    for report in attempts:
-        if report.failure is not None and report.task not in whole:
-            return report.failure
-    if len(whole) < plan.tasks:
-        return None
-    tasks = [whole[number] for number in sorted(whole)]
+    tasks = _whole(plan, reports)
+    if tasks is None or isinstance(tasks, Failure):
+        return tasks
     schema = plan.schema
     for task in tasks:
         schema = merge(schema, task.schema)
@@ -63,6 +58,23 @@ def settle(
     if not isinstance(plan, RedrivePlan) and (refused := refusal(plan, previous, tasks, schema)):
         return refused
     return _entry(plan, previous, previous_digest, tasks, schema, committed_at)
+
+
+def is_settled(plan: Plan, reports: Iterable[Report]) -> bool:
+    """Tell whether a plan's reports say what becomes of it, before the log is looked at."""
+    return _whole(plan, reports) is not None
+
+
+def _whole(plan: Plan, reports: Iterable[Report]) -> list[Report] | Failure | None:
+    """Return a whole report of each task, why one can't be done, or None as long as some lack."""
+    attempts = [report for report in add_up(reports) if report.plan.id == plan.id]
+    whole = {report.task: report for report in reversed(attempts) if report.whole}
+    for report in attempts:
+        if report.failure is not None and report.task not in whole:
+            return report.failure
+    if len(whole) < plan.tasks:
+        return None
+    return [whole[number] for number in sorted(whole)]
 
 
 def _columns_of_some(plan: Plan, tasks: Iterable[Report]) -> dict[str, Any] | None:

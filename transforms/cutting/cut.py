@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from transforms.cutting.row_bytes import fitting
+from transforms.cutting.row_bytes import between, fitting
 from transforms.cutting.waiting import Carried
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Segment(NamedTuple):
 
     def split(self, rows: int) -> tuple[Segment, Segment]:
         """Return the first rows, and the rest."""
-        size = int(self.source.sizes(self.start, rows).sum()) if self.size else 0
+        size = between(self.source.ends, self.start, rows) if self.size else 0
         rest = (self.start + rows, self.rows - rows, self.size - size)
         return Segment(self.source, self.start, rows, size), Segment(self.source, *rest)
 
@@ -152,7 +152,7 @@ class Cutter:
     def _segment(self, source: RowSource) -> Segment:
         if self.order.target_bytes is None:
             return Segment(source, 0, source.rows)
-        return Segment(source, 0, source.rows, int(source.sizes(0, source.rows).sum()))
+        return Segment(source, 0, source.rows, int(source.ends[-1]))
 
     def _cut(self, start: datetime, timing: str, segments: tuple[Segment, ...]) -> Cut:
         carry = (s.source.file for s in segments if isinstance(s.source, Carried))
@@ -207,7 +207,7 @@ class _Window:
         count = min(rows, segment.rows)
         if room is None or (count == segment.rows and segment.size <= room):
             return count
-        return fitting(segment.source.sizes(segment.start, count), room)
+        return min(fitting(segment.source.ends, segment.start, room), count)
 
     def take_ahead(self) -> tuple[Segment, ...]:
         """Remove the rows that may not wait, all of them."""

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["fitting", "row_bytes", "spread"]
+__all__ = ["between", "ends_of", "fitting", "row_bytes", "spread"]
 
 
 def row_bytes(payload: pa.ChunkedArray) -> npt.NDArray[np.int64]:
@@ -46,11 +46,21 @@ def _valid(array: pa.Array) -> Any:
     return array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else True
 
 
+def ends_of(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return how many bytes come before each row, and behind the last: one number more."""
+    return np.concatenate(([0], np.cumsum(sizes)))
+
+
 def spread(total: int, rows: int) -> npt.NDArray[np.int64]:
-    """Return whole numbers, as even as can be, that add up to a total."""
-    return np.diff(np.arange(rows + 1) * total // max(rows, 1))
+    """Return the same for rows that have a total together, each as many as can be."""
+    return np.arange(rows + 1) * total // max(rows, 1)
 
 
-def fitting(sizes: npt.NDArray[np.int64], room: int) -> int:
-    """Return how many rows, the first first, have no more bytes than there is room for."""
-    return int(np.searchsorted(np.cumsum(sizes), room, side="right"))
+def between(ends: npt.NDArray[np.int64], start: int, rows: int) -> int:
+    """Return the bytes of the rows ``[start, start + rows)``."""
+    return int(ends[start + rows] - ends[start])
+
+
+def fitting(ends: npt.NDArray[np.int64], start: int, room: int) -> int:
+    """Return how many rows from ``start`` on have no more bytes than there is room for."""
+    return max(int(np.searchsorted(ends, ends[start] + room, side="right")) - 1 - start, 0)

@@ -6,6 +6,7 @@ import errno
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow as pa
 from batch_collection.errors import DamagedFileError, FileGoneError
 from batch_collection.log.entries import newest_cycle
 from batch_collection.log.verified import decoding, open_verified
-from transforms.cutting.row_bytes import row_bytes, spread
+from transforms.cutting.row_bytes import ends_of, row_bytes, spread
 from transforms.elements.headers import headers_as_list
 from transforms.elements.tables import read_ipc, write_ipc
 
@@ -48,11 +49,12 @@ class RowSource(Protocol):
     def pieces(self, start: int, rows: int) -> Iterator[pa.Table]:
         """Yield the rows ``[start, start + rows)``, in tables of one schema."""
 
-    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
-        """Return the bytes of each of these rows (``row_bytes``), always the same."""
+    @property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """How many bytes (``row_bytes``) come before each row, and before its end."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InMemory:
     """Rows (``position_of``, ``payload``) in memory."""
 
@@ -77,12 +79,13 @@ class InMemory:
         """Yield the rows ``[start, start + rows)``."""
         yield self.table.slice(start, rows)
 
-    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
+    @cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
         """Count the bytes of rows."""
-        return row_bytes(self.table.column("payload").slice(start, rows))
+        return ends_of(row_bytes(self.table.column("payload")))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Spilled:
     """Rows at a place of a spill file."""
 
@@ -97,13 +100,13 @@ class Spilled:
         """Yield the rows ``[start, start + rows)``, read back."""
         yield self.file.read(self.start, self.size).slice(start, rows)
 
-    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
-        """Count the bytes of rows, read back."""
-        (table,) = self.pieces(start, rows)
-        return InMemory(table).sizes(0, rows)
+    @cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Count the bytes of rows, read back once."""
+        return InMemory(self.file.read(self.start, self.size)).ends
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Carried:
     """Rows of a carry file. Their columns are among those of the schema of the next plan.
 
@@ -149,10 +152,10 @@ class Carried:
                 if piece.num_rows:
                     yield headers_as_list(pa.Table.from_batches([piece]))
 
-    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
+    @cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
         """Spread what the log says of all rows over them; it may tell the file's bytes only."""
-        total = self.file.size or self.file.bytes
-        return spread(total, self.file.rows)[start : start + rows]
+        return spread(self.file.size or self.file.bytes, self.file.rows)
 
     def _next(self, reader: pa.RecordBatchStreamReader) -> pa.RecordBatch | None:
         """Return the next record batch, None at the end: ``write_batch_files`` counts the rows."""

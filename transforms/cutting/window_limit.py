@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from batch_collection.windows import microseconds
-from transforms.cutting.row_bytes import fitting, row_bytes
+from transforms.cutting.row_bytes import ends_of, fitting, row_bytes
 from transforms.elements.partitions import run_starts
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ class WindowLimit:
         most = self.task.plan.most_bytes
         if most is None or not messages.num_rows:
             return
-        sizes = row_bytes(messages.column("value"))
-        fits = self._messages + fitting(sizes, most - self._bytes)
-        self._bytes += int(sizes.sum())
+        ends = ends_of(row_bytes(messages.column("value")))
+        fits = self._messages + fitting(ends, 0, most - self._bytes)
+        self._bytes += int(ends[-1])
         if self._bytes > most:
             what = f"its messages have more than {most * self.task.plan.tasks:,} bytes"
             raise TooManyWindows(self.task, fits, what)

@@ -156,4 +156,4 @@ def halves(numbers: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
 def reason_of(error: Exception) -> str:
     """Return pyarrow's text as a dead letter's reason."""
     text = re.sub(r" in row \d+$", "", str(error).strip().splitlines()[0].rstrip("."))
-    return f"{text}; mend the sender, or give the column another type: {RETYPE}"
+    return f"{text}; fix the sender, or give the column another type: {RETYPE}"

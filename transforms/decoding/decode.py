@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -216,7 +217,7 @@ def _position(piece: Piece, table: pa.Table, rules: RowRules, times: pa.Array) -
     def of(name: str) -> pa.Array:
         return _of_rows(table.column(name), piece)
 
-    index = pa.nulls(len(times), pa.int32())
+    index = _nulls(len(times), pa.int32())
     if piece.index is not None:
         index = pa.array(piece.index, mask=piece.index == _NO_INDEX)
     return [
@@ -226,13 +227,22 @@ def _position(piece: Piece, table: pa.Table, rules: RowRules, times: pa.Array) -
         kept_within_years(of("timestamp")).cast(pa.timestamp("ms", "UTC")),
         index,
         *(
-            of(name)
-            if rules.metadata == "full"
-            else pa.nulls(len(times), MESSAGES.field(name).type)
+            of(name) if rules.metadata == "full" else _nulls(len(times), MESSAGES.field(name).type)
             for name in ("key", "headers")
         ),
         *map(of, position_of(table).names[len(POSITION) :]),
     ]
+
+
+def _nulls(count: int, type_: pa.DataType) -> pa.Array:
+    """Return so many nulls; those of many chunks, which may wait together, share memory."""
+    most = 1 << (count - 1).bit_length()
+    return _many_nulls(most, type_).slice(0, count)
+
+
+@lru_cache(maxsize=64)
+def _many_nulls(count: int, type_: pa.DataType) -> pa.Array:
+    return pa.nulls(count, type_)
 
 
 def _of_rows(of_messages: pa.ChunkedArray, piece: Piece) -> pa.Array:

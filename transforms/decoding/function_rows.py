@@ -125,9 +125,7 @@ class _Reader:
             return str(error)
         if isinstance(error, pa.ArrowInvalid):
             return reason_of(error)
-        return (
-            f"{self.name} raised {type(error).__name__}: {error}; mend the function or the sender"
-        )
+        return f"{self.name} raised {type(error).__name__}: {error}; fix the function or the sender"
 
     def _piece(self, numbers: npt.NDArray[np.int64]) -> Piece:
         whole = len(numbers) == self.messages.num_rows
@@ -214,7 +212,7 @@ def check_instants(array: pa.Array, path: str) -> None:
         if len(beyond):
             reason = (
                 f"column {path[1:]} is timestamp and can't hold {beyond[0].value} microseconds "
-                "since 1970, which are not within years 1 to 9999; mend the function or the sender"
+                "since 1970, which are not within years 1 to 9999; fix the function or the sender"
             )
             raise Misfit(reason)
 

@@ -96,7 +96,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         times = Counter(name for name, _ in pairs)
         twice = next(name for name, count in times.items() if count > 1)
-        _refuse(f"key {twice!r} stands twice in one object; send each key once")
+        _refuse(f"key {twice!r} is there twice in one object; send each key once")
     for name in fields:
         _check_text(name, "a key")
     return fields

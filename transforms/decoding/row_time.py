@@ -142,7 +142,7 @@ def why_no_time(
         stamp = sent.cast(pa.int64()).as_py()
         within = _within(stamp * (1 if unit == "us" else 1000), interval)
         text = f"record timestamp {stamp} {unit} is not {within}"
-        return f"{text}; mend the sender, or use --timestamp=field:NAME or collected"
+        return f"{text}; fix the sender, or use --timestamp=field:NAME or collected"
     if rule.startswith(ATTRIBUTE):
         return _why_no_text(rule.removeprefix(ATTRIBUTE), unit, interval, sent)
     name = rule.removeprefix(FIELD)

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import CarryFile, DeadLetterFile
     from transforms.sources.contract import Pull, Remembering, Slice
 
-__all__ = ["DeadLetterLimit", "Plan", "RedrivePlan", "Task"]
+__all__ = ["ACKNOWLEDGED", "DeadLetterLimit", "Plan", "RedrivePlan", "Task"]
+
+ACKNOWLEDGED = "acknowledged"
+"""The cause of a plan that only tells the log what its source has heard of, at a run's end."""
 
 
 class DeadLetterLimit(NamedTuple):
@@ -34,8 +37,9 @@ class Plan:
     """One planning of one cycle; planned again, the same cycle has another ``id``.
 
     ``collection`` is the directory or URI that it writes to. ``cause`` is ``"interval"``,
-    ``"count"``, ``"backlog"``, ``"once"``, ``"flush"`` or ``"redrive"``. ``planned_at`` is the
-    clock when planning, the row time of ``--timestamp=collected``. Windows are one ``interval``
+    ``"count"``, ``"held"``, ``"backlog"``, ``"once"``, ``"flush"``, ``"acknowledged"`` or
+    ``"redrive"``. ``planned_at`` is the clock when planning, the row time of
+    ``--timestamp=collected``. Windows are one ``interval``
     long, batches have at most ``batch_size`` rows and, if given, end by ``target_bytes``
     (``Cutter``). ``boundary`` is B: windows that end at or before it are due. ``previous_boundary``
     is the last entry's: windows that end at or before it are late (``None``: nothing is). Rows

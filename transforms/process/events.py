@@ -158,11 +158,13 @@ class Away:
         topic: its name.
         error: why, in one line.
         is_of_source: its source is away.
+        stream: what people call it: ``topic`` or ``subscription``.
     """
 
     topic: str
     error: str
     is_of_source: bool
+    stream: str = "topic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +174,12 @@ class Back:
     Attributes:
         topic: its name.
         is_of_source: its source was away.
+        stream: what people call it.
     """
 
     topic: str
     is_of_source: bool
+    stream: str = "topic"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from batch_collection.announcing import closing as closings
 from batch_collection.announcing.closing import (
     Window,
     closings_of,
@@ -14,6 +15,7 @@ from batch_collection.announcing.closing import (
     visible_boundary,
 )
 from batch_collection.errors import DamagedFileError, ExpiredError
+from batch_collection.log.expiry import newest_expiry
 from batch_collection.paths import manifest_path
 from batch_collection.publishing.expire import expire
 from batch_collection.publishing.publish import publish
@@ -21,6 +23,7 @@ from tests.builders import Collector, at, message
 
 if TYPE_CHECKING:
     from batch_collection.log.entry import Entry
+    from batch_collection.log.expiry import Expiry
     from batch_collection.storage.contract import Storage
 
 
@@ -92,6 +95,28 @@ def test_what_is_committed_is_not_visible_before_it_is_published(storage: Storag
     assert found is not None
     assert (found.rows, len(asked)) == (1, 2)
     assert visible_boundary(storage, entry) == at("10:32:00")
+
+
+def test_stubs_of_what_expired_are_looked_for_once_a_look(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for a window looks again and again, in a bucket by a request each."""
+    collector = Collector(storage)
+    entry = collector.collect(message(0), boundary="10:31:00", published=False)
+    looked, waited = list[str](), list[int]()
+
+    def counting(of: Storage) -> Expiry | None:
+        looked.append(of.uri)
+        return newest_expiry(of)
+
+    def twice() -> bool:
+        waited.append(len(looked))
+        return len(waited) == 2
+
+    monkeypatch.setattr(closings, "newest_expiry", counting)
+    (closing,) = closings_of(entry)
+    assert manifest_seen(storage, closing, twice) is None
+    assert waited == [1, 2]
 
 
 def test_files_that_moved_without_their_manifest_are_not_visible_yet(storage: Storage) -> None:

@@ -847,7 +847,7 @@ def test_a_cursor_of_a_collection_begun_anew_is_refused(collector: Collector) ->
     assert follow(storage, on_expired="skip") == [_ALL[2], *_ALL[4:]]
 
     storage.replace(cursor_path("a"), json.dumps({"format": 1, "cycle": 9, "index": 1}).encode())
-    with pytest.raises(LogError, match="stands after cycle=9, which the log of"):
+    with pytest.raises(LogError, match="is behind cycle=9, which the log of"):
         follow(storage)
 
 

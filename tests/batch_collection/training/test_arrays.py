@@ -229,7 +229,7 @@ def test_lists_of_a_length_hold_what_they_held(
 def test_nulls_are_nan_in_fractions_and_an_error_elsewhere(root: Path) -> None:
     """Nobody's zero is made up."""
     assert math.isnan(arrays(root / "a", {"v": [None, 1.0]})["v"][0])
-    expected = "column v has nulls; say what stands for them with fill={'v': ...}"
+    expected = "column v has nulls; say what to put there with fill={'v': ...}"
     for number, column in enumerate(([None, 1], [None, True], [None, "a"], [None, NOON])):
         with pytest.raises(CollectionError, match=re.escape(expected)):
             arrays(root / str(number), {"v": column})

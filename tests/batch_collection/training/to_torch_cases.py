@@ -143,7 +143,7 @@ def test_a_place_beside_workers_is_refused(view: Collection) -> None:
 
     resumed = view.to_torch(10, columns=["id"])
     resumed.load_state_dict(state)
-    with pytest.raises(CollectionError, match="a place within an epoch was loaded into batches"):
+    with pytest.raises(CollectionError, match="a state from within an epoch was loaded"):
         list(DataLoader(resumed, batch_size=None, num_workers=2))
 
 

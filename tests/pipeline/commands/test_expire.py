@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -66,6 +67,32 @@ def test_it_says_what_would_go_and_what_went(
     assert main(words) == 0
     assert capsys.readouterr().out == "nothing to expire before 2026-11-22 10:32:00 UTC\n"
     assert first_cycle(collector.storage) == 3
+
+
+def test_what_went_is_printed_as_json(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before, after, and where nothing is left to go; one object each time."""
+    words = ["expire", collector.storage.uri, "--before=2026-11-22T10:32:30Z", "--json"]
+    found = []
+    for more in (["--dry_run"], [], []):
+        assert main([*words, *more]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    size = found[0].pop("bytes")
+    assert size > 0
+    assert found[0] == {
+        "before": "2026-11-22T10:32:00Z",
+        "windows": 2,
+        "files": 2,
+        "rows": 2,
+        "dead_letters": 0,
+        "entries": 3,
+        "entries_left": 2,
+        "stub": "expired/0000000000.json",
+        "dry_run": True,
+    }
+    assert found[1] == {**found[0], "bytes": size, "dry_run": False}
+    assert (found[2]["windows"], found[2]["stub"]) == (0, None)
 
 
 def test_status_and_audit_say_what_is_expired(
@@ -201,7 +228,7 @@ def test_a_terminal_is_asked_first(
     else:
         assert newest_expiry(storage) is None
         assert out == ""
-        assert err.endswith("take them away for good? [y/N] nothing was taken away\n")
+        assert err.endswith("delete them for good? [y/N] nothing was deleted\n")
 
 
 @pytest.mark.parametrize("flag", ["--yes", "--dry_run", "--before=1y"])
@@ -215,4 +242,4 @@ def test_nobody_is_asked_without_need(
     filled(LocalStorage(str(tmp_path)))
     answer("n\n")
     assert main(["expire", str(tmp_path), "--before=2026-11-22T10:32:00Z", flag]) == 0
-    assert "take them away" not in capsys.readouterr().err
+    assert "delete them" not in capsys.readouterr().err

@@ -60,6 +60,29 @@ def follow(collector: Collector, *flags: str) -> int:
     return main(["follow", collector.storage.uri, "--cursor=a", "--once", *flags])
 
 
+def test_batches_are_printed_as_json(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One object a line, with all that tells the batch; its file is where it says."""
+    assert follow(collector, "--json") == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert Path(first["uri"]).is_file()
+    assert first["uri"] == f"{collector.storage.uri}/{first.pop('path')}"
+    del first["uri"]
+    assert first == {
+        "id": "0000000001-0000",
+        "cycle": 1,
+        "number": 0,
+        "window_start": "2026-11-22T10:30:00Z",
+        "window_end": "2026-11-22T10:31:00Z",
+        "timing": "on_time",
+        "rows": 2,
+    }
+    assert (second["id"], second["rows"]) == ("0000000001-0001", 1)
+    assert follow(collector, "--json", "--process=users_own:note") == 2
+    assert "leave one of both out" in capsys.readouterr().err
+
+
 def test_each_batch_is_handed_to_the_function_once(collector: Collector, tmp_path: Path) -> None:
     """A second run goes on where the first one ended."""
     assert follow(collector, "--process=users_own:note") == 0

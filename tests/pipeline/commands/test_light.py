@@ -40,6 +40,7 @@ WRONG = [
     ["collect", *GIVEN, "--runner=Prism", "--job_name=a"],
     ["produce", *GIVEN[:2], "--every=soon"],
     ["redrive", "PATH", "--numbers=even"],
+    ["validate", *GIVEN, "--interval=soon"],
 ]
 RUN = [
     ["status", "PATH"],
@@ -57,6 +58,10 @@ RUN = [
     ["schema", "PATH", "--export=types.json"],
     ["expire", "PATH", "--before=2026-11-22T10:31:00Z"],
     ["upgrade", "PATH"],
+    ["completion", "bash"],
+    ["help"],
+    ["help", "collect"],
+    ["version"],
 ]
 
 

@@ -10,11 +10,15 @@ from batch_collection.paths import entry_path
 from batch_collection.storage.local import LocalStorage
 from pipeline.cli import main
 from tests.builders import Collector, dead_letter, message
+from tests.collecting import Stream, sending
+from transforms.sources.kafka.broker import Broker
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+    from transforms.sources.kafka.embedded import EmbeddedBroker
 
 
 def test_each_collection_has_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,6 +62,48 @@ def test_one_that_can_not_be_read_hides_no_other(
     assert lines[2].startswith("a: ")
     assert main(["list", str(tmp_path), "--json"]) == 1
     assert "error" in json.loads(capsys.readouterr().out.splitlines()[0])
+
+
+def test_the_lag_is_asked_of_the_brokers(
+    embedded: EmbeddedBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of each topic that is there; of others it is said why it is not known."""
+    stream = Stream(embedded)
+    flag = f"--bootstrap_servers={embedded.bootstrap_servers}"
+    assert main([flag, f"--topics={stream.name}", f"--output={tmp_path}", "--once"]) == 0
+    stream.send(*(sending(None, value=value) for value in range(3)))
+    Collector(LocalStorage(str(tmp_path / "a"))).collect(message(0), boundary="10:31:00")
+    capsys.readouterr()
+    assert main(["list", str(tmp_path), flag]) == 0
+    head, *lines, why = capsys.readouterr().out.splitlines()
+    assert head.endswith("last commit      lag")
+    assert [(line.split()[0], line.split()[-1]) for line in lines] == [
+        ("a", "unknown"),
+        (stream.name, "3"),
+    ]
+    assert why.startswith("lag unknown: no topic=batch-topic at kafka")
+    assert main(["list", str(tmp_path), flag, "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["lag"] for each in found] == [None, {"0": 3, "1": 0, "2": 0, "3": 0}]
+
+
+def test_brokers_that_are_away_are_asked_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many collections there are."""
+    asked = []
+    listing = Broker._metadata  # noqa: SLF001 - the request itself
+
+    def counted(broker: Broker) -> object:
+        asked.append(broker)
+        return listing(broker)
+
+    monkeypatch.setattr(Broker, "_metadata", counted)
+    for name in "abc":
+        Collector(LocalStorage(str(tmp_path / name))).collect(message(0), boundary="10:31:00")
+    assert main(["list", str(tmp_path), "--bootstrap_servers=127.0.0.1:1"]) == 0
+    assert capsys.readouterr().out.splitlines()[4].startswith("lag unknown: cannot list topics")
+    assert len(asked) == 1
 
 
 def test_without_any_it_says_what_to_give(

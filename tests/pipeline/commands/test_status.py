@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -20,6 +23,7 @@ from pipeline.cli import main
 from pipeline.commands.status import described
 from pipeline.showing.wording import humanised_bytes, humanised_duration
 from tests.builders import Collector, at, dead_letter, message
+from tests.collecting import ROOT
 from transforms.sources.kafka.embedded import EmbeddedBroker
 
 if TYPE_CHECKING:
@@ -179,6 +183,35 @@ def test_settings_that_are_no_settings_are_mended_first(
     words = ["status", collector.storage.uri, "--bootstrap_servers=localhost:1"]
     assert main([*words, "-X", "no.such=1"]) == 2
     assert "bad kafka settings" in capsys.readouterr().err
+
+
+def test_it_is_shown_again_and_again_until_a_signal(collector: Collector) -> None:
+    """Also once a commit has come since; as JSON each time is a line."""
+    words = ["status", collector.storage.uri, "--watch=100ms", "--json", "--last=1"]
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.__main__", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    assert json.loads(watching.stdout.readline())["cycle"] == 3
+    collector.collect(boundary="10:33:00")
+    assert any(json.loads(line)["cycle"] == 4 for line in watching.stdout)
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=60)
+    assert watching.returncode == 0
+
+
+def test_what_is_watched_must_be_there(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the time between two looks must be one; a number alone is seconds."""
+    assert main(["status", f"{collector.storage.uri}-not", "--watch"]) == 2
+    assert "no collection" in capsys.readouterr().err
+    assert main(["status", collector.storage.uri, "--watch=0"]) == 2
+    told = "error: --watch must be at least 100ms, got '0s'\n"
+    assert capsys.readouterr().err == told
 
 
 def test_what_is_expired_is_told_beside_what_is_there(

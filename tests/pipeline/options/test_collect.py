@@ -225,7 +225,7 @@ def test_an_unknown_command_is_refused_with_those_there_are(
 ) -> None:
     """A typing mistake is no topic."""
     (line,) = errors(capsys, "colect", "--once")
-    assert line.startswith("error: unknown command 'colect'; use one of: collect, ")
+    assert line.startswith("error: unknown command 'colect'; did you mean collect?; use one of")
 
 
 def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:

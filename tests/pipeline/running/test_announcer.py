@@ -268,9 +268,9 @@ def beside(
     said: list[str] = []
     target: Any = Opened(receiver)
     stop = threading.Event()
-    with announced_beside(target, storages, said.append, stop, ends=ends) as failures:
+    with announced_beside(target, storages, said.append, stop, ends=ends) as found:
         work()
-    return failures, said
+    return found.failures, said
 
 
 def test_beside_a_collector_all_is_announced_when_it_ends(storage: Storage) -> None:
@@ -309,7 +309,7 @@ def test_a_receiver_that_takes_nothing_ends_nothing_else(
 def test_without_a_target_nothing_is_begun(storage: Storage) -> None:
     """No thread, no cursor."""
     filled(storage)
-    with announced_beside(None, [storage], print, threading.Event(), ends=True) as failures:
+    with announced_beside(None, [storage], print, threading.Event(), ends=True) as found:
         pass
-    assert failures == []
+    assert found.failures == []
     assert not list(storage.list("cursors"))

@@ -56,7 +56,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "whitespace": (b" \t\r\n ", "an empty message"),
     "two documents": (b'{"v": 1}{"v": 2}', "not JSON"),
     "two lines": (b'{"v": 1}\n{"v": 2}', "not JSON"),
-    "duplicate keys": (b'{"v": 1, "v": 2}', "key 'v' stands twice"),
+    "duplicate keys": (b'{"v": 1, "v": 2}', "key 'v' is there twice"),
     "over 64 bits": (b'{"v": 9223372036854775808}', "column v is int64 and can't hold 9223372"),
     "far over 64 bits": (b'{"v": 1' + b"0" * 400 + b"}", "column v is int64 and can't hold 1000"),
     "a fraction": (b'{"v": 0.5}', "column v is int64 and can't hold 0.5"),
@@ -384,7 +384,7 @@ def test_stamps_in_microseconds_are_dead_letters_that_all_can_read(
     assert pd.read_parquet(file)["timestamp"].isna().all()
     assert by_duckdb == [(None, MICROSECONDS, "row_time"), (None, MICROSECONDS, "decode")]
     reasons = table["error"].to_pylist()
-    assert f"timestamp {MICROSECONDS} ms is not within years 1 to 9999; mend the" in reasons[0]
+    assert f"timestamp {MICROSECONDS} ms is not within years 1 to 9999; fix the" in reasons[0]
     assert reasons[1].startswith("not JSON")
 
 

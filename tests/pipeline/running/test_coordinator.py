@@ -262,7 +262,7 @@ def test_a_broker_that_is_away_is_said_once(job: Job) -> None:
     notes = [lines_of(job.look()) for _ in range(3)]
     assert notes == [["no answer from kafka; trying again until it works"], [], []]
     job.broken = None
-    assert lines_of(job.look("10:30:12"))[0] == "it works again"
+    assert lines_of(job.look("10:30:12"))[0] == f"it works again: topic={job.stream.name}"
 
 
 def test_once_collects_what_was_there_and_is_done(embedded: EmbeddedBroker, tmp_path: Path) -> None:

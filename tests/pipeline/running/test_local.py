@@ -206,7 +206,7 @@ def test_what_a_user_must_mend_stops_its_topic_alone(
 
     (note,) = collecting.recorder.notes
     assert note.startswith("error: another collector (host=")
-    assert note.endswith("; other topics go on")
+    assert note.endswith("; the others go on")
     assert entries_of(tmp_path / lost.name)[-1].boundary == at("10:30:40")
     assert entries_of(tmp_path / kept.name)[-1].boundary == at("10:31:00")
     for stream in (lost, kept):
@@ -237,7 +237,7 @@ def test_damaged_rows_that_wait_stop_their_topic_alone(
     said = str(raised.value)
     assert said.startswith(f"{tmp_path}/{broken.name}/{file.path} ")
     assert "\n" not in said
-    assert collecting.recorder.notes == [f"error: {said}; other topics go on"]
+    assert collecting.recorder.notes == [f"error: {said}; the others go on"]
     check(tmp_path / good.name, good.produced)
     storage.replace(file.path, whole)
     collecting.once(at(due))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from batch_collection.errors import LogError, SourceError
 from batch_collection.inspection.audit import audit
@@ -18,21 +22,24 @@ from batch_collection.paths import new_token
 from batch_collection.storage.local import LocalStorage
 from batch_collection.windows import utc_now
 from pipeline.graph import CollectTasks, GraphOptions
-from pipeline.planning.pins import Pins
-from pipeline.planning.planner import NOTHING_ASKED, PlanRules
+from pipeline.planning.planner import NOTHING_ASKED
 from pipeline.planning.pull_survey import PullSurvey
-from pipeline.planning.topic import TopicCollection, open_collection
+from pipeline.planning.topic import open_collection
 from pipeline.running.coordinator import Coordinator, Flight
 from pipeline.running.local import LocalDrive, run_steps
+from pipeline.running.plan_cycle import line_of
+from pipeline.showing.board import said
 from tests.builders import at
-from tests.collecting import Recorder, entries_of, json_of, rows_of
-from tests.leased_stream import BEGIN, LeasedStream, MemorySource
-from tests.pulls_in_memory import MemoryReader, memory_reader
+from tests.collecting import entries_of, json_of, rows_of
+from tests.leased_stream import BEGIN, MemorySource
+from tests.pulls_in_memory import INTERVAL, PINS, SECOND, Pulls, lost, rules_of
 from transforms.committing.settle import settle
 from transforms.decoding.rules import RowRules
 from transforms.elements.failure import SCHEMA_CHANGE, Failure
 from transforms.elements.observers import tell
-from transforms.process.process import new_process
+from transforms.elements.plan import ACKNOWLEDGED
+from transforms.process.events import Away, Back
+from transforms.process.process import current, new_process
 from transforms.read_pulls import ReadPulls
 from transforms.sources.contract import Remembering
 from transforms.sources.pubsub.held import Bounds
@@ -42,131 +49,13 @@ from transforms.sources.pubsub.subscription import Subscription
 from transforms.writing.layout import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from datetime import datetime
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from pipeline.running.coordinator import Look
     from tests.services.pubsub import PubSubServer
+    from transforms.elements.plan import Task
+    from transforms.process.events import Event
     from transforms.sources.contract import Terms
-
-SECOND = timedelta(seconds=1)
-INTERVAL = 10 * SECOND
-PINS = Pins(INTERVAL, "record", "earliest", is_start_given=False, schema={}, reserved=frozenset())
-
-
-def rules_of(collection: Path, name: str) -> PlanRules:
-    """Return planning rules."""
-    return PlanRules(
-        str(collection),
-        name,
-        "run",
-        grace=SECOND,
-        batch_size=1_000,
-        max_messages=10_000,
-        max_ahead=timedelta(hours=1),
-        remembering=Remembering(),
-    )
-
-
-@dataclass
-class Pulls:
-    """A collector of one stream, whose clock stands where a test sets it."""
-
-    output: Path
-    stream: LeasedStream = field(default_factory=LeasedStream)
-    bounds: Bounds = field(default_factory=Bounds)
-    batch_size: int = 1_000
-    interval: timedelta = INTERVAL
-    now: datetime = BEGIN - INTERVAL  # before messages were published
-    recorder: Recorder = field(default_factory=Recorder)
-
-    def __post_init__(self) -> None:
-        """Make what pulls."""
-        self.reader: MemoryReader = memory_reader(self.stream, bounds=self.bounds)
-
-    @property
-    def path(self) -> Path:
-        """The collection."""
-        return self.output / "stream"
-
-    def publish(self, *numbers: int) -> None:
-        """Publish messages, of the window from 10:30:00 on."""
-        self.stream.publish(*(json_of({"id": number}) for number in numbers))
-
-    def open(self, *, is_here: bool = True, run: str = "run") -> TopicCollection:
-        """Begin the collection, or take it up."""
-        survey = PullSurvey(self.reader.source, self.reader, is_here)
-        pins = replace(PINS, interval=self.interval)
-        rules = replace(rules_of(self.path, "stream"), run=run, batch_size=self.batch_size)
-        return open_collection(survey, pins, rules, lambda: self.now)
-
-    @property
-    def steps(self) -> CollectTasks:
-        """The graph."""
-        return CollectTasks(
-            ReadPulls(self.reader),
-            GraphOptions(RowRules(), self.interval, self.batch_size, Output()),
-        )
-
-    @contextmanager
-    def process(self, stop: threading.Event | None = None) -> Iterator[None]:
-        """Be a process that acknowledges what it has committed."""
-        with new_process(stop) as process:
-            process.observers.append(self.recorder)
-            yield
-
-    def once(self, *, flush: bool = False) -> None:
-        """Collect what there is."""
-        with self.process():
-            drive = LocalDrive(
-                [self.open()], self.steps, once=True, flush=flush, clock=lambda: self.now
-            )
-            drive.run()
-
-    def run(self, seconds: int, arrive: Callable[[], None]) -> None:
-        """Collect for so many seconds of the clock, each of which ``arrive`` is told of."""
-        end = self.now + seconds * SECOND
-
-        def elapse() -> bool:
-            self.now += SECOND
-            arrive()
-            keeper = self.reader.pulling("stream", print).keeper
-            deadline = time.monotonic() + 5
-            while self.stream.is_waiting and time.monotonic() < deadline:
-                keeper.waiting()
-                time.sleep(0.005)
-            return self.now >= end
-
-        with self.process(_Elapsing(elapse)):
-            LocalDrive([self.open()], self.steps, clock=lambda: self.now).run()
-
-    def job(self, *, once: bool = False) -> Coordinator:
-        """Return what plans it on an engine."""
-        return Coordinator(
-            "stream",
-            lambda run: self.open(is_here=False, run=run),
-            timedelta(minutes=5),
-            once=once,
-            clock=lambda: self.now,
-        )
-
-    def ids(self) -> list[int]:
-        """Return the ids of all rows, waiting ones too."""
-        return sorted(rows_of(self.path)["id"].to_pylist())
-
-
-class _Elapsing(threading.Event):
-    """What the drive waits on: a second of its clock passes, True ends it."""
-
-    def __init__(self, elapse: Callable[[], bool]) -> None:
-        super().__init__()
-        self._elapse = elapse
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if timeout is not None and self._elapse():
-            self.set()
-        return self.is_set()
 
 
 @pytest.fixture
@@ -186,10 +75,16 @@ def assert_all(pulls: Pulls, count: int) -> None:
 
 
 def test_once_collects_what_waits_and_ends(pulls: Pulls) -> None:
-    """In one cycle, whose rows wait if their window is open; a second run goes on."""
+    """In one cycle, whose rows wait if their window is open; a second run goes on.
+
+    Behind it the log hears what was acknowledged, or it would keep ids as long as messages may come
+    again.
+    """
     pulls.publish(*range(5))
     pulls.once()
-    assert [entry.cause for entry in entries_of(pulls.path)] == ["start", "interval"]
+    causes = [entry.cause for entry in entries_of(pulls.path)]
+    assert causes == ["start", "interval", "acknowledged"]
+    assert [file.acknowledged for file in entries_of(pulls.path)[-1].ids] == [True]
     pulls.publish(*range(5, 8))
     pulls.now = at("10:30:11")
     pulls.once(flush=True)
@@ -209,15 +104,17 @@ def test_once_waits_until_nothing_comes_where_all_is_older_than_its_start(pulls:
     assert_all(pulls, 25)
     causes = [entry.cause for entry in entries_of(pulls.path)]
     assert causes.count("backlog") >= 2
-    assert causes[-1] == "interval"
-    assert entries_of(pulls.path)[-1].boundary == at("10:30:50")
+    assert "interval" in causes
+    newest = entries_of(pulls.path)[-1]
+    assert newest.boundary == at("10:30:50")
+    assert all(file.acknowledged for file in newest.ids)
 
 
 def test_what_was_committed_but_not_acknowledged_is_known_when_it_comes_again(
-    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+    pulls: Pulls,
 ) -> None:
     """A crash between both, or answers that are lost: no row is made twice."""
-    collect_unheard(pulls, monkeypatch)
+    collect_unheard(pulls)
     assert not pulls.stream.acknowledged
     (named,) = entries_of(pulls.path)[-1].ids
     assert (named.ids, named.acknowledged) == (5, False)
@@ -229,11 +126,9 @@ def test_what_was_committed_but_not_acknowledged_is_known_when_it_comes_again(
     assert sum(entry.repeated for entry in entries_of(pulls.path)) == 5
 
 
-def test_a_cycle_that_brings_only_what_came_before_says_so(
-    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cycle_that_brings_only_what_came_before_says_so(pulls: Pulls) -> None:
     """What came again is counted, and acknowledged at last."""
-    collect_unheard(pulls, monkeypatch)
+    collect_unheard(pulls)
     pulls.stream.clock.seconds += 500
     pulls.once()
     assert_all(pulls, 5)
@@ -244,18 +139,10 @@ def test_a_cycle_that_brings_only_what_came_before_says_so(
     assert (found.kept, found.repeated) == (5, 5)
 
 
-def collect_unheard(pulls: Pulls, monkeypatch: pytest.MonkeyPatch) -> None:
+def collect_unheard(pulls: Pulls) -> None:
     """Collect five messages, of which no acknowledgement is answered."""
     pulls.publish(*range(5))
-    with monkeypatch.context() as patch:
-        patch.setattr(MemorySource, "acknowledge", lost)
-        pulls.once()
-
-
-def lost(source: MemorySource, leases: Sequence[str]) -> list[str]:
-    """Answer no acknowledgement."""
-    message = f"cannot acknowledge {len(leases)} messages: source={source.name} is away"
-    raise SourceError(message)
+    pulls.once_unheard()
 
 
 def test_a_cycle_planned_again_takes_the_messages_again(
@@ -315,6 +202,25 @@ def test_once_of_an_empty_subscription_ends(pulls: Pulls) -> None:
     assert [entry.cause for entry in entries_of(pulls.path)] == ["start", "interval"]
 
 
+def test_a_cycle_without_messages_tells_what_was_acknowledged(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which was not known when the last one with messages was committed."""
+    monkeypatch.setattr(PullSurvey, "plan_last", lambda *_: None)
+    pulls.publish(*range(5))
+    pulls.now = at("10:30:11")
+    with pulls.process():
+        topic = pulls.open()
+        for is_acknowledged in (False, True):
+            LocalDrive([topic], pulls.steps, once=True, clock=lambda: pulls.now).run()
+            assert [file.acknowledged for file in topic.newest.ids] == [is_acknowledged]
+            assert releasing_of(
+                pulls.reader.pulling("stream", print), "stream", topic.storage
+            ).answered()
+            pulls.now += INTERVAL
+    assert_all(pulls, 5)
+
+
 def test_nothing_is_closed_while_the_source_is_away(pulls: Pulls) -> None:
     """What was published then would be late; it is said once, and again when it is back."""
     pulls.publish(*range(3))
@@ -335,6 +241,36 @@ def test_nothing_is_closed_while_the_source_is_away(pulls: Pulls) -> None:
     assert_all(pulls, 3)
     assert "cannot pull: source=stream is away; trying again" in pulls.recorder.notes
     assert "source=stream answers again" in pulls.recorder.notes
+
+
+@pytest.mark.parametrize("where", ["here", "engine"])
+def test_what_is_in_trouble_is_called_a_subscription(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Where it is said that it is, and where it is over."""
+    errors, plan = [SourceError("no answer")], PullSurvey.plan
+
+    def plan_or_fail(survey: PullSurvey, *arguments: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return plan(survey, *arguments)
+
+    monkeypatch.setattr(PullSurvey, "plan", plan_or_fail)
+    told: list[Event] = []
+    with pulls.process():
+        current().observers.append(told.append)
+        if where == "here":
+            monkeypatch.setattr("pipeline.running.local.pause_after", lambda _: SECOND / 100)
+            LocalDrive([pulls.open()], pulls.steps, once=True).run()
+        else:
+            job, flight = pulls.job(), Flight("job")
+            for _ in range(2):
+                _, flight = look(pulls, job, flight)
+    troubles = [event for event in told if isinstance(event, Away | Back)]
+    assert [type(event) for event in troubles] == [Away, Back]
+    assert {event.stream for event in troubles} == {"subscription"}
+    assert "subscription=stream" in (said(troubles[1]) or "")
+    assert "subscription=stream" in (line_of(troubles[1]) or "")
 
 
 def test_another_subscription_is_refused(pulls: Pulls, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -433,6 +369,120 @@ def test_once_on_an_engine_ends_when_a_pull_was_not_cut_short(pulls: Pulls) -> N
             if found.done:
                 break
     assert_all(pulls, 7)
+    assert [file.acknowledged for file in entries_of(pulls.path)[-1].ids] == [True]
+
+
+def end_job(pulls: Pulls, work: Callable[[Sequence[Task]], None]) -> None:
+    """Let a job of ``--once`` end, whose last tasks come to this; each look takes a second."""
+    with pulls.process():
+        job, flight = pulls.job(once=True), Flight("job")
+        for _ in range(400):
+            found = job.look(flight)
+            flight = found.flight
+            assert found.error is None
+            if found.done:
+                return
+            if found.tasks:
+                is_last = found.tasks[0].plan.cause == ACKNOWLEDGED
+                (work if is_last else partial(run_steps, steps=pulls.steps))(found.tasks)
+            pulls.now += SECOND
+    pytest.fail("it goes on")
+
+
+def elsewhere(tasks: Sequence[Task]) -> Sequence[Task]:
+    """Let a worker have tasks that has pulled nothing."""
+    pulls = [(task, task.pull) for task in tasks]
+    return [replace(task, pull=pull and pull._replace(stream="other")) for task, pull in pulls]
+
+
+@pytest.mark.parametrize("how", ["well", "twice", "elsewhere", "never"])
+def test_a_job_of_once_ends_whoever_works_its_last_plan_off(pulls: Pulls, how: str) -> None:
+    """Of ids that nobody knows to be acknowledged the log goes on to know."""
+    pulls.publish(*range(7))
+    attempts: dict[str, Callable[[Sequence[Task]], list[Sequence[Task]]]] = {
+        "well": lambda tasks: [tasks],
+        "twice": lambda tasks: [tasks, tasks],
+        "elsewhere": lambda tasks: [elsewhere(tasks)],
+        "never": lambda _: [],
+    }
+
+    def work(tasks: Sequence[Task]) -> None:
+        for each in attempts[how](tasks):
+            run_steps(each, pulls.steps)
+
+    end_job(pulls, work)
+    assert_all(pulls, 7)
+    is_heard = how in {"well", "twice"}
+    causes = [entry.cause for entry in entries_of(pulls.path)]
+    assert causes.count(ACKNOWLEDGED) == int(is_heard)
+    assert [file.acknowledged for file in entries_of(pulls.path)[-1].ids] == [is_heard]
+
+
+heard = MemorySource.acknowledge
+ANSWERS: dict[str, Callable[[MemorySource, Sequence[str]], list[str]]] = {
+    "heard": heard,
+    "lost": lambda source, leases: lost(source, heard(source, leases)),
+    "not heard": lambda _, __: [],
+    "refused": lambda _, leases: [*leases],
+    "away": lost,
+}
+
+
+@given(
+    st.lists(st.sampled_from(sorted(ANSWERS)), min_size=1, max_size=3),
+    st.sampled_from(["here", "engine"]),
+)
+@example(["away"], "here").via("none is ever answered")
+@example(["away"], "engine").via("none is ever answered")
+@settings(deadline=None, max_examples=3)
+def test_once_ends_behind_at_most_one_cycle_of_acknowledgements(
+    answers: list[str], where: str
+) -> None:
+    """Whatever they come to; each message stays one row, also if it comes again then."""
+    coming = iter(answers)
+
+    def acknowledge(source: MemorySource, leases: Sequence[str]) -> list[str]:
+        return ANSWERS[next(coming, answers[-1])](source, leases)
+
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        pulls = Pulls(Path(folder), patience=0.2)
+        pulls.publish(*range(25))
+        patch.setattr(MemorySource, "acknowledge", acknowledge)
+        patch.setattr("transforms.sources.pubsub.keeper._TICK_SECONDS", 0.02)
+        patch.setattr("transforms.sources.pubsub.keeper._LONGEST_PAUSE", 0.1)
+        if where == "here":
+            pulls.once()
+        else:
+            end_job(pulls, lambda tasks: run_steps(tasks, pulls.steps))
+        causes = [entry.cause for entry in entries_of(pulls.path)]
+        assert ACKNOWLEDGED not in causes[:-1]
+        if answers == ["away"]:
+            assert ACKNOWLEDGED not in causes
+            assert not any(file.acknowledged for file in entries_of(pulls.path)[-1].ids)
+        patch.setattr(MemorySource, "acknowledge", heard)
+        pulls.stream.clock.seconds += 500
+        pulls.once(flush=True)
+        assert_all(pulls, 25)
+
+
+def test_ids_kept_from_cron_are_those_of_the_horizon(
+    pulls: Pulls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten runs with messages between them, each an interval long for the log."""
+    later = SimpleNamespace(now=lambda _: pulls.now)
+    monkeypatch.setattr("transforms.committing.commit.datetime", later)
+    pulls.remembering = Remembering(horizon=3 * INTERVAL)
+    kept = []
+    for run in range(10):
+        pulls.publish(*range(5 * run, 5 * run + 5))
+        pulls.now = BEGIN + run * 6 * INTERVAL
+        pulls.once()
+        newest = entries_of(pulls.path)[-1]
+        assert all(file.acknowledged for file in newest.ids)
+        kept.append(sum(file.ids for file in newest.ids))
+    assert kept == [5, 10, *[15] * 8]
+    pulls.once(flush=True)
+    assert_all(pulls, 50)
 
 
 @pytest.mark.slow

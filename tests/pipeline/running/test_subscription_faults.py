@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 from grpc import StatusCode
 
 from tests.services.pubsub_fake import Fault, Faults
+from tests.services.pubsub_proxy import PubSubProxy
 from tests.subscribed import Workers
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ SHORT = (
     "all at once",
 )
 SHARED = ("doubled", "leases lapse")
+CI = ("pstest", "an acknowledgement's OK does nothing")
 
 
 def cases(short: Sequence[str]) -> list[ParameterSet]:
@@ -98,3 +101,47 @@ def test_each_message_is_one_row_of_one_of_two_tasks(workers: Workers, name: str
     workers.fake.faults = FAULTS[name]()
     workers.collect(shards=2)
     workers.check()
+
+
+REAL = [
+    pytest.param(server, name, marks=() if (server, name) == CI else [pytest.mark.faults])
+    for server in ("emulator", "pstest")
+    for name in FAULTS
+]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("server", "name"), REAL)
+def test_each_message_of_a_real_server_is_one_row_through_any_fault(
+    server: str,
+    name: str,
+    tmp_path: Path,
+    tell: Callable[[str], None],
+    request: pytest.FixtureRequest,
+) -> None:
+    """Which a proxy in front of it makes: its leases last as long as the server has them last."""
+    with Workers.before(request.getfixturevalue(server), tmp_path) as workers:
+        workers.publish(3_000)
+        workers.server.faults = FAULTS[name]()
+        began = time.monotonic()
+        workers.collect_here()
+        took = time.monotonic() - began
+        assert isinstance(workers.server, PubSubProxy)
+        tell(f"{server}, {name}: {workers.server.injected} faults, {took:.1f} s")
+        assert workers.server.injected
+        workers.check()
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("server", ["emulator", "pstest"])
+@pytest.mark.parametrize("name", SHARED)
+def test_each_message_of_a_real_server_is_one_row_of_one_of_two_tasks(
+    server: str, name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Who may both have pulled it, in one cycle or in two."""
+    with Workers.before(request.getfixturevalue(server), tmp_path) as workers:
+        workers.publish(3_000)
+        workers.server.faults = FAULTS[name]()
+        workers.collect(shards=2)
+        workers.check()

@@ -116,7 +116,7 @@ def test_topics_that_are_given_up_end_the_job_once_no_other_is_left(
     monkeypatch.setattr(waiting, "_OWN_END_SECONDS", 0.01)
     heard = Heard(topics=2)
     heard(GivenUp("a", LogError("damaged")))
-    assert capsys.readouterr().err == "error: damaged; other topics go on\n"
+    assert capsys.readouterr().err == "error: damaged; the others go on\n"
     heard(GivenUp("b", OtherCollectorError("B won")))
     assert waited(Job("CANCELLED", cancelled=True), heard) == OTHER_COLLECTOR
     assert capsys.readouterr().err == "error: B won\n"

@@ -217,8 +217,9 @@ def test_a_run_is_summed_up() -> None:
     shown = board()
     assert shown.total() == []
     shown.lines(cycle(1, dead=2))
+    shown.lines(cycle(2, messages=0, rows=0, cause="acknowledged"))
     assert shown.total() == []
-    shown.lines(cycle(2, waiting=3, lost=1))
+    shown.lines(cycle(3, waiting=3, lost=1))
     shown.lines(cycle(1, topic="other", waiting=4))
     (line,) = shown.total()
     assert text_of(line).split("  ")[-2:] == ["2 dead letters", "1 message lost"]

@@ -17,7 +17,7 @@ from tests.tasks import MINUTE, NOON, plan
 from transforms.committing.refusal import FEWEST, refusal
 from transforms.decoding.row_time import row_times
 from transforms.elements.failure import NOTHING, Failure
-from transforms.elements.plan import DeadLetterLimit
+from transforms.elements.plan import ACKNOWLEDGED, DeadLetterLimit
 from transforms.elements.report import Report
 from transforms.sources.contract import Remembering
 
@@ -175,5 +175,9 @@ def test_an_entry_that_would_say_nothing_is_not_made() -> None:
     again = replace(nothing, repeated=1)
     for something in (task(1), lost, again, replace(nothing, taken=(waiting,))):
         assert refusal(still, before(), [nothing, something], SCHEMA) is None
+    told = replace(nothing, acknowledged=("ids/x",))
+    assert refusal(still, before(), [told], SCHEMA) is not None
+    assert refusal(replace(still, cause=ACKNOWLEDGED), before(), [nothing, told], SCHEMA) is None
+    assert refusal(replace(still, cause=ACKNOWLEDGED), before(), [nothing], SCHEMA) is not None
     assert refusal(replace(still, boundary=NOON + MINUTE), before(), [nothing], SCHEMA) is None
     assert refusal(replace(still, remembering=None), before(), [nothing], SCHEMA) is None

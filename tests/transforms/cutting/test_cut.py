@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from batch_collection.log.entry import CarryFile
 from batch_collection.storage.opening import open_storage
 from tests import tasks
 from transforms.cutting.cut import CARRY, EARLY, LATE, ON_TIME, Cut, Cutter, Segment
+from transforms.cutting.row_bytes import between, ends_of
 from transforms.cutting.waiting import Carried
 
 if TYPE_CHECKING:
@@ -46,20 +48,22 @@ class Rows(NamedTuple):
         """Fail: cutting is arithmetic."""
         raise AssertionError(start, rows)
 
-    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
-        """Return the bytes of each."""
-        return np.array(self.bytes[start : start + rows], np.int64)
+    @property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Count the bytes."""
+        return ends_of(np.array(self.bytes, np.int64))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Counted(Carried):
     """Rows that waited, of which each row's bytes are known."""
 
     held: tuple[int, ...] = ()
 
-    def sizes(self, start: int, rows: int) -> npt.NDArray[np.int64]:
-        """Return the bytes of each."""
-        return np.array(self.held[start : start + rows], np.int64)
+    @cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Count the bytes."""
+        return ends_of(np.array(self.held, np.int64))
 
 
 def order(
@@ -278,7 +282,7 @@ def test_a_batch_ends_by_bytes_just_where_the_next_row_has_no_room(
 
     def bytes_of(segment: Segment) -> list[int]:
         source = segment.source
-        has = names[source.file.path] if isinstance(source, Carried) else source.sizes(0, 99)
+        has = names[source.file.path] if isinstance(source, Carried) else np.diff(source.ends)
         return list(has)[segment.start : segment.start + segment.rows]
 
     for number, cycle in enumerate(cycles):
@@ -311,9 +315,10 @@ def test_the_bytes_of_a_file_are_spread_over_its_rows(total: int, rows: int, cut
     waits = Carried(
         open_storage("collected"), CarryFile("carry/a", NOON, rows, 0, 1, "0", size=total), 1
     )
-    sizes = waits.sizes(0, rows)
-    parts = (waits.sizes(0, cut).sum(), waits.sizes(cut, rows).sum())
-    assert sum(parts) == sizes.sum() == (total or 1)
+    cut = min(cut, rows)
+    parts = (between(waits.ends, 0, cut), between(waits.ends, cut, rows - cut))
+    assert sum(parts) == (total or 1)
+    sizes = np.diff(waits.ends)
     assert sizes.max() - sizes.min() <= 1
 
 

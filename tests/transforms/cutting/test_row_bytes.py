@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.cutting.row_bytes import fitting, row_bytes
+from transforms.cutting.row_bytes import between, ends_of, fitting, row_bytes
 
 TYPE = pa.struct(
     {
@@ -57,11 +57,14 @@ def test_rows_have_the_same_bytes_wherever_they_are(
     assert found.tolist() == [expected(row) for row in rows[start : start + count]]
 
 
-@given(st.lists(st.integers(0, 9)), st.integers(0, 40))
-def test_as_many_rows_fit_as_there_is_room_for(sizes: list[int], room: int) -> None:
-    """Those in front, and rows of no bytes behind them."""
-    fits = fitting(
-        row_bytes(pa.chunked_array([[b"x" * size for size in sizes]], pa.binary())), room
-    )
-    assert sum(sizes[:fits]) <= room
-    assert fits == len(sizes) or sum(sizes[: fits + 1]) > room
+@given(st.lists(st.integers(0, 9)), st.integers(-9, 40), st.data())
+def test_as_many_rows_fit_as_there_is_room_for(
+    sizes: list[int], room: int, data: st.DataObject
+) -> None:
+    """Those from the first on, and rows of no bytes behind them; none where there is no room."""
+    start = data.draw(st.integers(0, len(sizes)))
+    ends = ends_of(row_bytes(pa.chunked_array([[b"x" * size for size in sizes]], pa.binary())))
+    fits = fitting(ends, start, room)
+    assert between(ends, start, fits) == sum(sizes[start : start + fits])
+    assert not fits or between(ends, start, fits) <= room
+    assert start + fits == len(sizes) or between(ends, start, fits + 1) > room

@@ -153,9 +153,9 @@ NOT_JSON = {
     b'{"d":NaN}': "NaN is no JSON; send null instead",
     b'{"d":-Infinity}': "-Infinity is no JSON; send null instead",
     b'{"n":{"l":[0.5,NaN]}}': "NaN is no JSON; send null instead",
-    b'{"a":1,"a":2}': "key 'a' stands twice in one object; send each key once",
-    b'{"a":null,"\\u0061":2}': "key 'a' stands twice in one object",
-    b'[{"n":{"x":1,"x":1}}]': "key 'x' stands twice in one object",
+    b'{"a":1,"a":2}': "key 'a' is there twice in one object; send each key once",
+    b'{"a":null,"\\u0061":2}': "key 'a' is there twice in one object",
+    b'[{"n":{"x":1,"x":1}}]': "key 'x' is there twice in one object",
     b"null": "a JSON text of type null; send an object or an array of objects",
     b"1": "a JSON text of type int; send an object",
     b"true": "a JSON text of type boolean; send an object",
@@ -645,7 +645,7 @@ def test_a_key_that_stands_twice_among_very_many_is_found_at_once() -> None:
 
     done = decoded(b'{%s,"k99999":1}' % keys.encode())
 
-    assert errors(done) == {0: "key 'k99999' stands twice in one object; send each key once"}
+    assert errors(done) == {0: "key 'k99999' is there twice in one object; send each key once"}
     assert time.process_time() - began < 20  # it was many minutes
 
 
@@ -659,7 +659,7 @@ def test_a_reason_is_short_however_long_the_value() -> None:
 
     assert max(map(len, errors(done).values())) < 1000
     assert errors(done)[0].endswith(REDRIVE)
-    assert errors(done)[1].endswith("stands twice in one object; send each key once")
+    assert errors(done)[1].endswith("is there twice in one object; send each key once")
 
 
 DROPPED = {"x": {"y": "int64"}, "z": "double"}
@@ -817,7 +817,7 @@ def test_the_row_time_is_the_records_by_default() -> None:
     ):
         done = decoded(b'{"a":1}', b'[{"a":1},{"a":2}]', timestamp=stamp)
         reason = (
-            f"record timestamp {stamp} ms is not within years 1 to 9999{more}; mend the sender, "
+            f"record timestamp {stamp} ms is not within years 1 to 9999{more}; fix the sender, "
             "or use --timestamp=field:NAME or collected"
         )
         assert errors(done) == {0: reason, 1: reason}
@@ -1040,7 +1040,7 @@ def test_a_function_may_make_many_rows_or_none() -> None:
     assert done.rows.column("index").to_pylist()[:4] == [0, 1, 0, 0]
     assert done.counts[0].empty == 1
     assert errors(done) == {
-        2: f"{__name__}:as_words raised KeyError: 'what is what?'; mend the function or the sender"
+        2: f"{__name__}:as_words raised KeyError: 'what is what?'; fix the function or the sender"
     }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import threading
 import time
 from concurrent.futures import wait
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
@@ -25,7 +27,7 @@ from transforms.sources.contract import Answer, Bounds
 from transforms.sources.kafka.client import NETWORK, ClientLog, ReadingClient, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from concurrent.futures import Future
     from datetime import datetime
 
@@ -69,7 +71,7 @@ class Broker:
 
     Every method raises ``SourceError`` within 15 s where the cluster doesn't answer or refuses,
     within 30 s where only some brokers do, and within 5 s once this process is asked to stop
-    (``stop`` of ``Process``).
+    (``stop`` of ``Process``). Threads may ask at once: what the client tells is told to them all.
     """
 
     def __init__(self, config: Mapping[str, object]) -> None:
@@ -85,12 +87,17 @@ class Broker:
             IsolationLevel.READ_UNCOMMITTED if uncommitted else IsolationLevel.READ_COMMITTED
         )
         self._log = ClientLog()
+        self._asking, self._lock = 0, threading.Lock()
         settings: dict[str, Any] = {**_DEFAULTS, **config, "error_cb": self._log.failed}
         try:
             self._admin: AdminClient | None = AdminClient(settings, logger=self._log)
         except KafkaException as error:
-            message = f"bad kafka settings: {error.args[0].str()}; mend --consumer_config or -X"
+            message = f"bad kafka settings: {error.args[0].str()}; fix --consumer_config or -X"
             raise SourceError(message) from error
+
+    def names(self) -> list[str]:
+        """Return the names of all topics that this user is shown, those of Kafka's own, too."""
+        return sorted(self._metadata().topics)
 
     def topic(self, name: str) -> TopicInfo:
         """Return what the broker knows of a topic; see ``topics``."""
@@ -211,17 +218,17 @@ class Broker:
 
     def _metadata(self) -> Any:
         """List everything: asking for one topic by its name may make the broker create it."""
-        self._log.forget()
-        for tries, seconds in enumerate(_PATIENCE, 1):
-            try:
-                return self._client.list_topics(timeout=seconds)
-            except KafkaException as error:
-                failure = error
-            self._client.poll(0)
-            is_enough = tries >= _ENOUGH and (self._log.hangs_up or self._log.nobody)
-            if self._log.refused or is_enough or current().stop.is_set():
-                break
-        raise self._log.error(self._servers, "list topics", failure.args[0]) from failure
+        with self._asks():
+            for tries, seconds in enumerate(_PATIENCE, 1):
+                try:
+                    return self._client.list_topics(timeout=seconds)
+                except KafkaException as error:
+                    failure = error
+                self._client.poll(0)
+                is_enough = tries >= _ENOUGH and (self._log.hangs_up or self._log.nobody)
+                if self._log.refused or is_enough or current().stop.is_set():
+                    break
+            raise self._log.error(self._servers, "list topics", failure.args[0]) from failure
 
     def _found(
         self, name: str, partitions: tuple[int, ...], *specs: OffsetSpec
@@ -281,19 +288,32 @@ class Broker:
 
     def _await(self, answer: Future[_T], doing: str, seconds: float = _REQUEST_SECONDS) -> _T:
         """Wait for an answer, serving the client's log; a refusal isn't waited out."""
-        self._log.forget()
-        deadline = time.monotonic() + seconds + 1
-        while not answer.done() and not self._log.refused and time.monotonic() < deadline:
-            wait([answer], _POLL_SECONDS)
-            self._client.poll(0)
-            if current().stop.is_set():
-                deadline = min(deadline, time.monotonic() + _LAST_SECONDS)
-        if not answer.done():
-            raise self._log.error(self._servers, doing)
+        with self._asks():
+            deadline = time.monotonic() + seconds + 1
+            while not answer.done() and not self._log.refused and time.monotonic() < deadline:
+                wait([answer], _POLL_SECONDS)
+                self._client.poll(0)
+                if current().stop.is_set():
+                    deadline = min(deadline, time.monotonic() + _LAST_SECONDS)
+            if not answer.done():
+                raise self._log.error(self._servers, doing)
+            try:
+                return answer.result()
+            except KafkaException as error:
+                raise self._log.error(self._servers, doing, error.args[0]) from error
+
+    @contextmanager
+    def _asks(self) -> Iterator[None]:
+        """Ask; what went wrong before is forgotten, unless another thread may still tell of it."""
+        with self._lock:
+            if not self._asking:
+                self._log.forget()
+            self._asking += 1
         try:
-            return answer.result()
-        except KafkaException as error:
-            raise self._log.error(self._servers, doing, error.args[0]) from error
+            yield
+        finally:
+            with self._lock:
+                self._asking -= 1
 
     def _check(self, places: Iterable[TopicPartition], doing: str) -> None:
         for place in places:

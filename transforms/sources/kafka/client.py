@@ -47,7 +47,7 @@ _DEFAULTS: dict[str, object] = {
     "isolation.level": "read_committed",
     "fetch.queue.backoff.ms": 5,  # by default a partition rests 1 s whenever its queue is full
     "fetch.wait.max.ms": 10,  # at a partition's end a fetch waits, and the next read behind it
-    "queued.max.messages.kbytes": 65_536,
+    "queued.max.messages.kbytes": 16_384,  # of each client: small topics are read by several
     # a fetch that a slow link can't bring in time is asked for anew for ever; see is_receiving
     "socket.timeout.ms": 300_000,
 }
@@ -122,7 +122,7 @@ class ClientLog:
         """Return what to raise where a client of ``servers`` failed, with the best reason known."""
         if self._refusal is not None:
             what, cure = self._refusal
-            told = f"kafka at {servers} {what}: {self.reason}; mend {cure} in {_CONFIG}"
+            told = f"kafka at {servers} {what}: {self.reason}; fix {cure} in {_CONFIG}"
             return SourceError(f"cannot {doing}: {told}")
         if error is not None and error.code() > 0:  # the broker's own; librdkafka's are negative
             return SourceError(f"cannot {doing}: kafka at {servers} answers: {error.str()}")
@@ -156,7 +156,7 @@ class ReadingClient:
         try:
             self.consumer = self._consumer_of({**_DEFAULTS, **config, **_FIXED})
         except KafkaException as error:
-            message = f"bad kafka settings: {error.args[0].str()}; mend --consumer_config or -X"
+            message = f"bad kafka settings: {error.args[0].str()}; fix --consumer_config or -X"
             raise SourceError(message) from error
 
     def _consumer_of(self, settings: Mapping[str, object]) -> Consumer:

@@ -79,9 +79,11 @@ typedef struct {
     size_t size, room;
 } buffer_t;
 
+enum { PADDING = 64 }; /* Arrow's kernels like some room behind the end */
+
 static int reserve(buffer_t *buffer, size_t more) {
     if (buffer->bytes != NULL && more <= buffer->room - buffer->size) return 1;
-    size_t room = buffer->size + more + 64; /* Arrow's kernels like some room behind the end */
+    size_t room = buffer->size + more + PADDING;
     if (room < buffer->room * 2) room = buffer->room * 2;
     char *bytes = realloc(buffer->bytes, room);
     if (bytes == NULL) return 0;
@@ -493,6 +495,8 @@ static void free_bytes(PyObject *capsule) { free(PyCapsule_GetPointer(capsule, N
 /* Give a buffer away as (address, size, what keeps it). */
 static PyObject *given(buffer_t *buffer) {
     if (buffer->bytes == NULL) Py_RETURN_NONE;
+    char *fitting = realloc(buffer->bytes, buffer->size + PADDING); /* it may be kept for long */
+    if (fitting != NULL) buffer->bytes = fitting;
     PyObject *owner = PyCapsule_New(buffer->bytes, NULL, free_bytes);
     if (owner == NULL) return NULL;
     PyObject *found =

@@ -26,6 +26,7 @@ class KafkaSettings:
         properties: librdkafka's; a ``ConsumerConfig`` reads those of a file where it is used.
         group_id: the consumer group whose offsets say where to begin, and are committed.
         by: the reader.
+        pattern: what topics are to match that are collected; there are no ``names`` then.
     """
 
     kind: ClassVar[str] = "kafka"
@@ -35,6 +36,7 @@ class KafkaSettings:
     properties: Mapping[str, object]
     group_id: str | None = None
     by: ReaderName = "auto"
+    pattern: str | None = None
 
     @property
     def where(self) -> str:

@@ -30,6 +30,10 @@ class KafkaCluster:
         """
         self._broker, self._group_id = Broker(properties), group_id
 
+    def names(self) -> list[str]:
+        """Return the names of all topics; see ``Broker.names``."""
+        return self._broker.names()
+
     def sources(self, names: Sequence[str]) -> list[KafkaTopic]:
         """Look topics up, which the broker lists once; see ``Connection``."""
         infos = self._broker.topics(names)

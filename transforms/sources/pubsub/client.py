@@ -60,7 +60,7 @@ _LOGIN = (
     "or name a key's file in GOOGLE_APPLICATION_CREDENTIALS"
 )
 
-_NO_SUBSCRIPTION = "no such subscription; mend its name, or create it with --create_subscription"
+_NO_SUBSCRIPTION = "no such subscription; fix its name, or create it with --create_subscription"
 
 
 def request(name: str, /, **fields: object) -> Any:

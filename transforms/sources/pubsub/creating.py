@@ -57,7 +57,7 @@ def _created(client: Client, path: str, topic: str) -> str:
         if error.code() is grpc.StatusCode.ALREADY_EXISTS:
             _check_topic(client, path, topic)
             return f"subscription={path} is there already; it is taken as it is"
-        doing, missing = f"create subscription={path}", f"no topic={topic}; mend --input_topic"
+        doing, missing = f"create subscription={path}", f"no topic={topic}; fix --input_topic"
         raise client.error(doing, error, missing, "roles/pubsub.editor") from error
     return f"created subscription={path} of topic={topic}: what was published before is not in it"
 

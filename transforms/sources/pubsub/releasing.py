@@ -25,6 +25,7 @@ __all__ = ["Releasing", "releasing_of"]
 
 _PATIENCE_SECONDS = 600.0  # twice the default of --cycle_timeout; another one costs work alone
 _EVERY_SECONDS = 5.0
+_ANSWER_SECONDS, _TICK_SECONDS = 10.0, 0.05
 
 
 class _Taken(NamedTuple):
@@ -113,6 +114,14 @@ class Releasing:
         with self._lock:
             open_ids = self._keeper.unacknowledged()
             return tuple(p for p, ids in self._unanswered.items() if ids.isdisjoint(open_ids))
+
+    def answered(self) -> tuple[str, ...]:
+        """Return the same, once all that is released has its answer, or after ten seconds."""
+        end = self._clock() + _ANSWER_SECONDS
+        while self._keeper.unacknowledged() and self._clock() < end:
+            if current().stop.wait(_TICK_SECONDS):
+                break
+        return self.acknowledged()
 
     def named(self, entry: Entry) -> None:
         """Forget lists of which an entry knows that they are acknowledged, or that it released."""

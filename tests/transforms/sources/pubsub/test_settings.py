@@ -92,9 +92,7 @@ def test_a_subscription_of_another_topic_is_not_taken(server: PubSubServer) -> N
     message = f"subscription={path} is there already, of topic={there.topic} and not {other.topic};"
     with pytest.raises(CollectionError, match=re.escape(message)):
         mine.prepare()
-    with pytest.raises(
-        SourceError, match=re.escape(f"has no topic={other.topic}; mend --input_to")
-    ):
+    with pytest.raises(SourceError, match=re.escape(f"has no topic={other.topic}; fix --input_to")):
         SubscriptionSettings(other.names, server.endpoint, other.topic).prepare()
     with pytest.raises(SourceError, match="no such topic; add --create_topics"):
         Publisher(server.endpoint).publish(str(other.topic), [b"x"])

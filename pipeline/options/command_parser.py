@@ -1,0 +1,75 @@
+"""The flags of one command, and its help: what it does, an example, what it needs, all flags."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING
+
+from pipeline.options.flags import Parser
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+__all__ = ["CommandParser", "let_be_left_out"]
+
+_IS_REQUIRED = re.compile(r"\(required[),]")  # but not "required for"
+_REQUIRED = re.compile(r" \(required[^)]*\)")
+_LARGE_DEFAULT = re.compile(r"(?<=\(default: )\d{5,}(?=\))")
+
+
+class CommandParser(Parser):
+    """Reads a command's flags."""
+
+    def __init__(self, name: str, says: str, example: str) -> None:
+        """Take the command's name, what it does, and an example of it without the program."""
+        super().__init__(
+            prog=f"batch-collection {name}", description=says, formatter_class=_Formatter
+        )
+        self._example = example
+
+    def format_usage(self) -> str:
+        """Return what must be given; 40 flags in brackets are no help."""
+        needed = [_given(action) for action in self._actions if _is_required(action)]
+        return " ".join(["usage:", self.prog, *needed, "[FLAGS]"]) + "\n"
+
+    def format_help(self) -> str:
+        """Begin with what it does and an example."""
+        formatter = self._get_formatter()
+        for group in self._action_groups:
+            formatter.start_section(group.title)
+            formatter.add_text(group.description)
+            formatter.add_arguments(group._group_actions)  # noqa: SLF001 - as argparse itself
+            formatter.end_section()
+        head = f"{self.description}\n\nexample:\n  batch-collection {self._example}\n"
+        return f"{head}\n{self.format_usage()}\n{formatter.format_help()}"
+
+
+def let_be_left_out(parser: argparse.ArgumentParser, flags: Container[str]) -> None:
+    """Unmark flags of another command that this one does not require."""
+    for action in parser._actions:  # noqa: SLF001 - argparse has no other way
+        if action.help and any(flag in flags for flag in action.option_strings):
+            action.help = _REQUIRED.sub("", action.help)
+
+
+def _is_required(action: argparse.Action) -> bool:
+    """Tell what must be given; flags that others can stand in for are marked in their help."""
+    if not action.option_strings:
+        return action.nargs not in {"?", "*"}
+    return _IS_REQUIRED.search(str(action.help)) is not None
+
+
+def _given(action: argparse.Action) -> str:
+    flag = action.option_strings[0] + "=" if action.option_strings else ""
+    return f"{flag}{action.metavar}"
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Wide enough for flags with their values."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=100)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        """Write large defaults so that they can be read; flags take them so, too."""
+        return _LARGE_DEFAULT.sub(lambda found: f"{int(found[0]):,}", str(action.help))

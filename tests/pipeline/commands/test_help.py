@@ -1,0 +1,119 @@
+"""Help: the commands, and each of them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from batch_collection import __version__
+from pipeline.cli import COMMANDS, main
+from pipeline.options.command_parser import CommandParser
+
+
+def helped(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return a command's help."""
+    assert main(["help", command]) == 0
+    return capsys.readouterr().out
+
+
+def test_without_words_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each command and two examples; a script that lost its flags has failed."""
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    for name, command in COMMANDS.items():
+        assert re.search(rf"(?m)^  {name} +{re.escape(command.says)}$", said)
+    assert said.count("\n  batch-collection ") == 2
+    assert main(["help"]) == 0
+    assert capsys.readouterr().out == said
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_help_begins_with_what_a_command_does_and_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``COMMAND --help`` says the same as ``help COMMAND``."""
+    said = helped(command, capsys)
+    says, example = COMMANDS[command]
+    head = f"{says}\n\nexample:\n  batch-collection {example}\n\nusage: batch-collection {command} "
+    assert said.startswith(head)
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert capsys.readouterr().out == said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_example_is_no_mistake(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its flags are of the command, and good; nothing is run."""
+    ran: list[object] = []
+
+    def ending(*asked: object) -> int:
+        ran.append(asked)
+        return 0
+
+    words = shlex.split(COMMANDS[command].example.partition(" > ")[0])
+    module = pytest.importorskip(f"pipeline.commands.{command.replace('-', '_')}")
+    monkeypatch.setattr(module, "NEEDS", "json", raising=False)
+    monkeypatch.setattr(module, "starting", lambda _: "", raising=False)
+    for name in ("run", "about"):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, ending)
+    assert words[0] == command
+    assert main(words) == 0
+    assert len(ran) == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_must_be_given_is_in_the_usage(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a command misses when it is given nothing but its words."""
+    usage = re.search(r"usage: (.*)", helped(command, capsys))
+    assert usage is not None
+    words = ["PATH"] * len(re.findall(r" (PATH|ROOT)", usage[1]))
+    missing: set[str] = set()
+    if "=" in usage[1]:  # else it would run
+        assert main([command, *words]) == 2
+        missing = set(re.findall(r"(--\w+) is missing", capsys.readouterr().err))
+    assert set(re.findall(r"--\w+", usage[1])) == missing
+
+
+def test_large_defaults_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """And be given as they are shown."""
+    said = " ".join(helped("collect", capsys).split())
+    assert "so many messages wait (default: 1,000,000)" in said
+    assert not re.search(r"default: \d{5}", said)
+
+
+def test_a_word_that_is_no_command_is_told_with_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Called, or asked about."""
+    for words in (["statsu"], ["help", "statsu"]):
+        assert main(words) == 2
+        told = "error: unknown command 'statsu'; did you mean status?; use one of: collect, "
+        assert capsys.readouterr().err.startswith(told)
+
+
+def test_the_version_is_a_command_and_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of all commands."""
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"batch-collection {__version__}\n"
+    for words in (["--version"], ["status", "--version"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert capsys.readouterr().out == f"batch-collection {__version__}\n"
+
+
+def test_a_usage_names_words_and_required_flags_only() -> None:
+    """What is required for some values of another flag is not required."""
+    parser = CommandParser("x", "do it", "x a")
+    parser.add_argument("path", metavar="PATH")
+    parser.add_argument("other", metavar="OTHER", nargs="?")
+    parser.add_argument("--a", metavar="A", help="first (required)")
+    parser.add_argument("--b", metavar="B", help="second (required for --a=1)")
+    parser.add_argument("--c", metavar="C", help="third (required, but for --a=2)")
+    assert parser.format_usage() == "usage: batch-collection x PATH --a=A --c=C [FLAGS]\n"
