@@ -534,7 +534,7 @@ class Collection:
         """Return batches as an ``IterableDataset`` of dicts: column -> tensor.
 
         Options as ``to_numpy_batches``. Text and bytes are lists, instants int64 microseconds.
-        Give it to ``DataLoader(..., batch_size=None)``, with any ``num_workers``.
+        Give it to ``DataLoader(..., batch_size=None)``: threads read ahead, so it needs no workers.
 
         Raises:
             CollectionError: as ``to_numpy_batches``, or PyTorch is not installed.

@@ -79,6 +79,18 @@ def test_many_workers_give_the_batches_that_one_gives(
     assert len(loader) == len(alone) == 11
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_groups_that_workers_hand_over_are_cut_into_the_same_batches(
+    view: Collection, workers: int
+) -> None:
+    """As the docs cut them; those of several workers come in turn."""
+    loader = DataLoader(view.to_torch(4 * 8), batch_size=None, num_workers=workers)
+    found = [part.tolist() for group in loader for part in group["id"].split(8)]
+
+    assert sorted(found) == ids(view.to_torch(8))
+    assert workers or found == sorted(found)
+
+
 def test_workers_of_two_trainers_share_nothing(view: Collection) -> None:
     """Shards first, then workers."""
     found = [
