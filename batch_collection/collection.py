@@ -40,6 +40,7 @@ from batch_collection.training.batches import (
     numpy_batches,
 )
 from batch_collection.training.followed import Followed
+from batch_collection.training.sequences import SequenceRules, Sequences
 from batch_collection.view_html import html_of
 from batch_collection.view_spec import ViewSpec, fingerprint_of
 from batch_collection.windows import EPOCH, format_instant, parse_duration, parse_instant
@@ -533,7 +534,7 @@ class Collection:
         """Return batches as an ``IterableDataset`` of dicts: column -> tensor.
 
         Options as ``to_numpy_batches``. Text and bytes are lists, instants int64 microseconds.
-        Give it to ``DataLoader(..., batch_size=None)``, with any ``num_workers``.
+        Give it to ``DataLoader(..., batch_size=None)``: threads read ahead, so it needs no workers.
 
         Raises:
             CollectionError: as ``to_numpy_batches``, or PyTorch is not installed.
@@ -576,6 +577,29 @@ class Collection:
         return module.tensorflow_dataset(
             sequence, arrays, rules, state=state, skip=skip, view=self._view()
         )
+
+    def sequences(
+        self,
+        by: str | Sequence[str],
+        order_by: str = "_timestamp",
+        *,
+        length: int,
+        stride: int = 1,
+        horizon: int = 1,
+        max_gap: timedelta | str | float | None = None,
+        shard: tuple[int, int] = (0, 1),
+    ) -> Sequences:
+        """Return sequences of each key's rows, for models of time series; see ``SequenceRules``.
+
+        ``.to_numpy_batches(n)``, ``.to_torch(n)`` and ``.to_tf(n)`` give batches of n sequences:
+        ``length`` rows, and the ``horizon`` rows behind them. They go on across files and windows.
+
+        Raises:
+            CollectionError: an option makes no sense, or there is no such column.
+        """
+        keys = (by,) if isinstance(by, str) else by
+        rules = SequenceRules(keys, order_by, length, stride, horizon, max_gap, shard)  # type: ignore[arg-type]
+        return Sequences(self._sequence(), rules, self._storage.uri)
 
     def follow(
         self,

@@ -30,6 +30,12 @@ __all__ = [
 
 _MASK = 2**64 - 1
 
+_IN_CACHE = 2**14
+"""Hashes that are made at once: so many stay close to the processor."""
+
+_TILE = 64
+_MOST_NEAR = 2**19  # of so many, about eight begin with the same 16 bits
+
 
 class Slice(NamedTuple):
     """Rows ``[start, stop)`` of a piece."""
@@ -49,14 +55,7 @@ class Block(NamedTuple):
 
 def hashed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Scramble 64-bit integers, one to one (the finalizer of SplitMix64, Steele et al. 2014)."""
-    with np.errstate(over="ignore"):
-        mixed = values + np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(30)
-        mixed *= np.uint64(0xBF58476D1CE4E5B9)
-        mixed ^= mixed >> np.uint64(27)
-        mixed *= np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-        return mixed
+    return _scramble(values.copy())
 
 
 def permutation(count: int, *key: int) -> npt.NDArray[np.int64]:
@@ -67,22 +66,64 @@ def permutation(count: int, *key: int) -> npt.NDArray[np.int64]:
     state = np.zeros(1, np.uint64)
     for part in key:
         state = hashed(state ^ np.uint64(part & _MASK))
-    return argsorted(hashed(_places(count) ^ state))
+    return argsorted(_scramble(_places(count.bit_length())[:count] ^ state))
 
 
 @lru_cache(2)
-def _places(count: int) -> npt.NDArray[np.uint64]:
+def _places(bits: int) -> npt.NDArray[np.uint64]:
     """Hash places; blocks have about as many rows, one like the other."""
-    return hashed(np.arange(count, dtype=np.uint64))
+    return hashed(np.arange(1 << bits, dtype=np.uint64))
+
+
+def _scramble(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        for first in range(0, len(values), _IN_CACHE):
+            part = values[first : first + _IN_CACHE]
+            part += np.uint64(0x9E3779B97F4A7C15)
+            part ^= part >> np.uint64(30)
+            part *= np.uint64(0xBF58476D1CE4E5B9)
+            part ^= part >> np.uint64(27)
+            part *= np.uint64(0x94D049BB133111EB)
+            part ^= part >> np.uint64(31)
+    return values
 
 
 def argsorted(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """Return what sorts hashes: just what ``np.argsort(keys, kind="stable")`` gives, but sooner.
 
-    numpy sorts 16 bits by counting, and what is nearly in order with few steps.
+    numpy sorts 16 bits by counting, and a few numbers with one instruction for many of them.
     """
-    order = np.argsort((keys >> np.uint64(48)).astype(np.uint16), kind="stable")
-    return order[np.argsort(keys[order], kind="stable")]
+    first = np.empty(len(keys), np.uint16)
+    np.right_shift(keys, np.uint64(48), out=first, casting="unsafe")
+    order = np.argsort(first, kind="stable")
+    if len(keys) > _MOST_NEAR:
+        return order[np.argsort(keys[order], kind="stable")]
+    return order if _sort_near(order, keys) else np.argsort(keys, kind="stable")
+
+
+def _sort_near(order: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]) -> bool:
+    """Sort the places of hashes that are, each, less than half a tile from where they belong.
+
+    The last bits of hashes give way to their places, which are sorted with them. False, with
+    ``order`` lost, if some are alike without these, or were further away.
+    """
+    near, bits = order.view(np.uint64), np.uint64(len(keys).bit_length())
+    places = np.uint64((1 << int(bits)) - 1)
+    parts = [slice(at, at + _IN_CACHE) for at in range(0, len(keys), _IN_CACHE)]
+    for part in parts:
+        near[part] |= keys[order[part]] & ~places
+    for start in (0, _TILE // 2):
+        stop = start + max(len(near) - start, 0) // _TILE * _TILE
+        near[start:stop].reshape(-1, _TILE).sort(axis=1)
+        near[stop:].sort()
+    last = np.uint64(0)
+    for part in parts:
+        rest = near[part] >> bits
+        if (rest[0] <= last and part.start) or (rest[1:] <= rest[:-1]).any():
+            return False
+        last = rest[-1]
+        near[part] &= places
+    return True
 
 
 def shard_range(rows: int, index: int, count: int) -> tuple[int, int]:

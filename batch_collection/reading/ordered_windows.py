@@ -55,7 +55,7 @@ class OrderedWindows:
     def rows(self) -> tuple[int, ...]:
         """How many rows each window has."""
         counts = self.sequence.rows
-        return tuple(sum(counts[piece] for piece in pieces) for pieces in self._windows)
+        return tuple(sum(counts[piece] for piece in pieces) for pieces in self.windows)
 
     def load(self, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
         """Read rows, those columns only; ``slices`` count the ordered rows of windows."""
@@ -63,8 +63,8 @@ class OrderedWindows:
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
     @cached_property
-    def _windows(self) -> tuple[tuple[int, ...], ...]:
-        """The pieces of each window."""
+    def windows(self) -> tuple[tuple[int, ...], ...]:
+        """The pieces of each window, by their numbers."""
         batches, pieces = self.sequence.batches, self.sequence.pieces
         return tuple(
             tuple(numbers)
@@ -78,7 +78,7 @@ class OrderedWindows:
         read = schema
         if key not in schema.names:
             read = schema.append(pa.field(key, self.sequence.unified.fields[key]))
-        whole = [Slice(piece, 0, counts[piece]) for piece in self._windows[part.piece]]
+        whole = [Slice(piece, 0, counts[piece]) for piece in self.windows[part.piece]]
         rows = self.sequence.load([each for each in whole if each.stop], read)
         order = pc.sort_indices(leaf_at(rows, self.path))
         return rows.select(schema.names).take(order[part.start : part.stop])

@@ -50,13 +50,13 @@ class Piece(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Groups of one file that follow one another, and the rows wanted of them: from, and how many.
+    """Pieces of one file that follow one another, and the rows wanted of them: from, and how many.
 
     Both count only rows that count.
     """
 
     batch: int
-    groups: tuple[int, ...]
+    pieces: tuple[int, ...]
     start: int
     rows: int
 
@@ -199,8 +199,19 @@ class RowSequence:
         return None
 
     def load(self, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
-        """Read rows, those columns only; ``slices`` count only those that count."""
-        tables = [self._load(run, schema) for run in self._runs(slices)]
+        """Read rows, those columns only; ``slices`` count only those that count.
+
+        Each file is opened once, in whatever order its pieces are wanted.
+        """
+        runs = self._runs(slices)
+        wanted: dict[int, set[int]] = {}
+        for run in runs:
+            wanted.setdefault(run.batch, set()).update(run.pieces)
+        read = {batch: self._load(batch, sorted(each), schema) for batch, each in wanted.items()}
+        tables = []
+        for run in runs:
+            rows, starts = read[run.batch]
+            tables.append(rows.slice(starts[run.pieces[0]] + run.start, run.rows))
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
     def tables(self, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -236,23 +247,27 @@ class RowSequence:
             return tuple(pool.map(_with_nulls, self.batches, self.outlines))
 
     def _runs(self, slices: Sequence[Slice]) -> list[_Run]:
-        """Join slices of one file that follow one another, so that it is opened once for them.
+        """Join slices that follow one another in their file.
 
         Only the first slice of a block may begin within its piece, only the last may end there.
         """
         runs: list[_Run] = []
         for piece, start, stop in slices:
-            batch, group = self.pieces[piece]
-            last = runs[-1] if runs else None
-            if last is not None and (batch, group) == (last.batch, last.groups[-1] + 1):
-                runs[-1] = last._replace(groups=(*last.groups, group), rows=last.rows + stop)
+            batch, last = self.pieces[piece].batch, runs[-1] if runs else None
+            if last is not None and (batch, piece) == (last.batch, last.pieces[-1] + 1):
+                runs[-1] = last._replace(pieces=(*last.pieces, piece), rows=last.rows + stop)
             else:
-                runs.append(_Run(batch, (group,), start, stop - start))
+                runs.append(_Run(batch, (piece,), start, stop - start))
         return runs
 
-    def _load(self, run: _Run, schema: pa.Schema) -> pa.Table:
-        rows = self._read_chosen(run.batch, run.groups, schema.names)
-        return conformed(rows.slice(run.start, run.rows), schema)
+    def _load(
+        self, batch: int, pieces: Sequence[int], schema: pa.Schema
+    ) -> tuple[pa.Table, dict[int, int]]:
+        """Read pieces of one file, and tell with which row each begins."""
+        groups = tuple(self.pieces[piece].group for piece in pieces)
+        ends = accumulate(self.rows[piece] for piece in pieces)
+        starts = dict(zip(pieces, [0, *ends], strict=False))
+        return conformed(self._read_chosen(batch, groups, schema.names), schema), starts
 
     def _read_chosen(
         self, batch: int, groups: tuple[int, ...] | None, columns: list[str]
@@ -262,10 +277,10 @@ class RowSequence:
         if groups is None:
             rows = self._read_to_judge(batch, self._matching(batch), columns)
             return rows.filter(pa.array(self._chosen(rows)[0]))
-        counts = self.outlines[batch].groups
-        start, rows = sum(counts[: groups[0]]), self._read(batch, groups, columns)
-        stop = start + sum(counts[group] for group in groups)
-        return rows.filter(pa.array(_unpacked(self._judged[batch].packed, start, stop)))
+        counts, packed = self.outlines[batch].groups, self._judged[batch].packed
+        ends = list(accumulate(counts))
+        chosen = [_unpacked(packed, ends[group] - counts[group], ends[group]) for group in groups]
+        return self._read(batch, groups, columns).filter(pa.array(np.concatenate(chosen)))
 
     def _read_to_judge(self, batch: int, groups: tuple[int, ...], columns: list[str]) -> pa.Table:
         """Read groups of a file: the columns asked for, and those that tell whether rows count.

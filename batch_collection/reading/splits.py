@@ -143,7 +143,10 @@ def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> _Hashes:
     key = hashlib.blake2b(salt.encode(), digest_size=32).digest() if salt else b""
     values = encoded.dictionary.to_pylist()
     known = np.array([_hash(value, key) for value in [*values, None]], np.uint64)
-    return _Hashes(known, encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False))
+    codes = encoded.indices
+    if codes.null_count:
+        codes = codes.fill_null(len(values))
+    return _Hashes(known, codes.to_numpy(zero_copy_only=False))
 
 
 def _hash(value: Any, key: bytes) -> int:

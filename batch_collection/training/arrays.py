@@ -439,4 +439,4 @@ def _empty(type_: pa.DataType) -> Any:
 def _writable(found: pa.Array, order: Order | None = None) -> npt.NDArray[Any]:
     if order is None:
         return found.to_numpy(zero_copy_only=False, writable=True)
-    return found.to_numpy(zero_copy_only=False)[order]
+    return found.to_numpy(zero_copy_only=False).take(order)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from batch_collection.training.arrays import Arrays, Spec
     from batch_collection.training.batches import BatchRules, Columns
     from batch_collection.training.followed import FollowedBatches
+    from batch_collection.training.sequences import SequenceBatches
 
-__all__ = ["followed_dataset", "tensorflow_dataset"]
+__all__ = ["followed_dataset", "sequence_dataset", "tensorflow_dataset"]
 
 
 _HANDED_OVER = 128 * 1024  # rows, about: each time Python is called by TensorFlow costs
@@ -103,11 +104,25 @@ def followed_dataset(batches: FollowedBatches) -> tf.data.Dataset:
     return tf.data.Dataset.from_generator(made, output_signature=_signatures(arrays, None))
 
 
+def sequence_dataset(batches: SequenceBatches) -> tf.data.Dataset:
+    """Return batches of sequences, tensors of (sequences, rows); nobody knows how many it is."""
+    specs = (batches.past, batches.future)
+
+    def made() -> Iterator[Any]:
+        for batch in batches.as_columns():
+            yield batches.handed(*(_values(*each) for each in zip(batch, specs, strict=True)))
+
+    signatures = [{name: _signature(spec, None) for name, spec in each.items()} for each in specs]
+    return tf.data.Dataset.from_generator(made, output_signature=batches.handed(*signatures))
+
+
+def _values(columns: Columns, specs: Mapping[str, Spec]) -> dict[str, Any]:
+    return {name: _value(column, specs[name]) for name, column in columns.items()}
+
+
 def _handed(batch: Columns, arrays: Arrays) -> Any:
     """Return a batch as TensorFlow takes it, its label apart."""
-    return arrays.labelled(
-        {name: _value(column, arrays.specs[name]) for name, column in batch.items()}
-    )
+    return arrays.labelled(_values(batch, arrays.specs))
 
 
 def _signatures(arrays: Arrays, rows: int | None) -> Any:

@@ -21,11 +21,11 @@ from batch_collection.training.loader_loops import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from batch_collection.training.batches import Batches
 
-__all__ = ["FollowedTorchBatches", "TorchBatches"]
+__all__ = ["FollowedTorchBatches", "SequenceTorchBatches", "TorchBatches"]
 
 
 _UNSIGNED = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}
@@ -187,12 +187,33 @@ class FollowedTorchBatches(IterableDataset):  # type: ignore[misc] # as above
         self.batches.load_state_dict(state)
 
 
+class SequenceTorchBatches(IterableDataset):  # type: ignore[misc] # as above
+    """Batches of sequences: tensors of (sequences, rows); ``num_workers`` must be 0."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        """Turn ``batches`` into tensors."""
+        super().__init__()
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield batches.
+
+        Raises:
+            CollectionError: workers are to read them.
+        """
+        if get_worker_info() is not None:
+            message = "sequences go on from window to window in one loop; use num_workers=0"
+            raise CollectionError(message)
+        yield from map(_tensors, self.batches)
+
+
 def _tensors(batch: Any) -> Any:
-    """Turn columns into tensors, or features and their label."""
+    """Turn columns into tensors, or features and their label, or two dicts."""
     if isinstance(batch, tuple):
-        features, label = batch
-        return _tensors(features), _tensor(label)
-    return {name: _tensor(column) for name, column in batch.items()}
+        return tuple(map(_tensors, batch))
+    if isinstance(batch, dict):
+        return {name: _tensor(column) for name, column in batch.items()}
+    return _tensor(batch)
 
 
 def _tensor(column: np.ndarray[Any, Any]) -> Any:

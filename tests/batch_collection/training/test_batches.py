@@ -141,6 +141,30 @@ def test_the_same_seed_gives_the_same_order_another_one_another(view: Collection
     assert one != flat(ids(view.to_arrow_batches(10, ["id"])))
 
 
+def test_a_shuffled_order_is_the_same_for_ever(view: Collection) -> None:
+    """Places that were saved are places in it: of all rows, and of one side of a split."""
+    side = view.split({"a": 0.5, "b": 0.5}, by="device")["a"]
+    for part, first in ((view, [71, 83, 54, 70, 77, 28, 0]), (side, [24, 50, 17, 74, 18, 84, 0])):
+        batches = part.to_arrow_batches(7, shuffle=3, shuffle_buffer=40)
+        assert next(iter(batches)).column("id").to_pylist() == first
+
+
+def test_a_shuffled_block_opens_each_of_its_files_once(
+    view: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order in which row groups of one file are wanted."""
+    opened: list[int] = []
+    read = RowSequence._read  # noqa: SLF001 - what opens a file
+
+    def counted(self: RowSequence, batch: int, *given: Any) -> pa.Table:
+        opened.append(batch)
+        return read(self, batch, *given)
+
+    monkeypatch.setattr(RowSequence, "_read", counted)
+    assert sorted(flat(ids(view.to_arrow_batches(7, shuffle=3)))) == list(range(100))
+    assert sorted(opened) == [0, 1, 2, 3, 4]
+
+
 def test_each_epoch_has_another_order_and_all_rows(view: Collection) -> None:
     """Whether epochs are loops of the user's or repeated within one."""
     options: dict[str, Any] = {"shuffle": 1, "shuffle_buffer": 40}

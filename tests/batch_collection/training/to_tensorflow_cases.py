@@ -323,3 +323,20 @@ def test_keras_fits_a_model_to_features_and_their_label(tmp_path: Path) -> None:
     fitted = model.fit(view.to_tf(16, label="y", shuffle=1), epochs=30, shuffle=False, verbose=0)
 
     assert fitted.history["loss"][-1] < 0.01
+
+
+def test_sequences_are_tensors_of_known_shapes(tmp_path: Path) -> None:
+    """Of (sequences, rows), text among them; with a label they are what fit takes."""
+    rows = pa.table({"device": ["a"] * 6, "at": range(6), "y": [float(n) for n in range(6)]})
+    sequences = TableCollector.at(tmp_path).collect((0, rows)).sequences("device", "at", length=3)
+
+    dataset = sequences.to_tf(2, label="y")
+    past, label = dataset.element_spec
+    assert list(past) == ["device", "at", "y"]
+    assert all(spec.shape.as_list() == [None, 3] for spec in past.values())
+    assert label.shape.as_list() == [None, 1]
+    found = [(past["at"].numpy().tolist(), label.numpy().tolist()) for past, label in dataset]
+    assert found == [([[0, 1, 2], [1, 2, 3]], [[3.0], [4.0]]), ([[2, 3, 4]], [[5.0]])]
+    past, future = next(iter(sequences.to_tf(2)))
+    assert past["device"].numpy().tolist() == [[b"a"] * 3] * 2
+    assert future["at"].numpy().tolist() == [[3], [4]]

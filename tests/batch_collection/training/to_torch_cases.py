@@ -79,6 +79,18 @@ def test_many_workers_give_the_batches_that_one_gives(
     assert len(loader) == len(alone) == 11
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_groups_that_workers_hand_over_are_cut_into_the_same_batches(
+    view: Collection, workers: int
+) -> None:
+    """As the docs cut them; those of several workers come in turn."""
+    loader = DataLoader(view.to_torch(4 * 8), batch_size=None, num_workers=workers)
+    found = [part.tolist() for group in loader for part in group["id"].split(8)]
+
+    assert sorted(found) == ids(view.to_torch(8))
+    assert workers or found == sorted(found)
+
+
 def test_workers_of_two_trainers_share_nothing(view: Collection) -> None:
     """Shards first, then workers."""
     found = [
@@ -208,3 +220,18 @@ def test_pytorch_follows_a_log(tmp_path: Path) -> None:
     followed = view.follow("b", once=True).to_torch(8)
     with pytest.raises(CollectionError, match="follow with num_workers=0"):
         list(DataLoader(followed, batch_size=None, num_workers=1))
+
+
+def test_sequences_are_tensors(tmp_path: Path) -> None:
+    """Of (sequences, rows); workers are refused."""
+    rows = pa.table({"device": ["a"] * 6, "at": range(6), "y": [float(n) for n in range(6)]})
+    sequences = TableCollector.at(tmp_path).collect((0, rows)).sequences("device", "at", length=3)
+    batches = sequences.to_torch(2, columns=["at", "y"], label="y")
+
+    found = list(DataLoader(batches, batch_size=None))
+    assert [past["at"].tolist() for past, _ in found] == [[[0, 1, 2], [1, 2, 3]], [[2, 3, 4]]]
+    assert [label.tolist() for _, label in found] == [[[3.0], [4.0]], [[5.0]]]
+    past, future = next(iter(sequences.to_torch(2)))
+    assert (past["y"].shape, future["y"].shape) == ((2, 3), (2, 1))
+    with pytest.raises(CollectionError, match="num_workers=0"):
+        list(DataLoader(batches, batch_size=None, num_workers=1))
