@@ -225,11 +225,13 @@ class BusyStorage:
         self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
-        """Act, then give the storage's own method."""
-        self.calls += 1
-        if self.calls % self._every == 0:
-            self._act()
-        return getattr(self._storage, name)
+        """Act, then give the storage's own method; what is no method is only given."""
+        found = getattr(self._storage, name)
+        if callable(found):
+            self.calls += 1
+            if self.calls % self._every == 0:
+                self._act()
+        return found
 
 
 class ActingStorage(DyingStorage):
