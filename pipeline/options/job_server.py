@@ -35,7 +35,7 @@ def flags_of(endpoint: str) -> Mapping[str, dict[str, Any]]:
             asked = beam_job_api_pb2.DescribePipelineOptionsRequest()
             answer = stub.DescribePipelineOptions(asked, timeout=_SECONDS)
     except (grpc.RpcError, grpc.FutureTimeoutError) as error:
-        message = f"no job server answers at --job_endpoint={endpoint}; start it, or mend the flag"
+        message = f"no job server answers at --job_endpoint={endpoint}; start it, or fix the flag"
         raise CollectionError(message) from error
     return {f"--{option.name}": _taken(option) for option in answer.options}
 
