@@ -204,7 +204,7 @@ class Sequences:
             message = f"batch_size must be at least 1, got {size}"
             raise CollectionError(message)
         if label is not None and not self._rules.horizon:
-            message = "a label is a column of the rows behind a sequence; give a horizon of at least 1"
+            message = "a label is of the rows behind a sequence; give a horizon of at least 1"
             raise CollectionError(message)
         arrays, _ = arrays_of(self._sequence, options, self._where, label)
         ragged = [name for name, spec in arrays.specs.items() if spec.ragged]
