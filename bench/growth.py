@@ -141,7 +141,8 @@ def measure(broker: KafkaBroker, axis: str, case: Case) -> Grown:
         said = python("-m", "bench.measured", *command)
         for topic in topics[:_AUDITED]:
             python("-m", "pipeline", "audit", f"{folder}/{topic}")
-    for deleted in broker.admin().delete_topics(topics).values():
+    admin = broker.admin()
+    for deleted in admin.delete_topics(topics).values():
         deleted.result()
     taken = Taken(**json.loads(said.splitlines()[-1]))
     return Grown(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pipeline.options.collect import CollectOptions
     from pipeline.planning.topic import TopicCollection
+    from tests.services.kafka import KafkaBroker
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
 SECOND = timedelta(seconds=1)
@@ -84,7 +85,9 @@ def prefix() -> str:
     return f"match-{uuid.uuid4().hex[:8]}-"
 
 
-def collecting(prefix: str, broker: EmbeddedBroker, output: Path, *names: str) -> Matching:
+def collecting(
+    prefix: str, broker: EmbeddedBroker | KafkaBroker, output: Path, *names: str
+) -> Matching:
     """Return a collector, and make topics."""
     streams = tuple(Stream(broker, name=prefix + name) for name in names or ("other",))
     found = Matching(streams, output, ("--interval=10s",))
@@ -256,3 +259,28 @@ def test_a_pattern_that_can_not_be_is_refused(
     """With what to write."""
     assert main([*words, "--bootstrap_servers=localhost:1", "--output=/tmp"]) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.integration
+def test_a_topic_that_is_created_again_keeps_no_other_from_being_collected(
+    prefix: str, kafka: KafkaBroker, tmp_path: Path
+) -> None:
+    """Its collection is of the one that was there; others of the pattern go on to the end."""
+    found = collecting(prefix, kafka, tmp_path, "a", "b")
+    for stream in found.streams:
+        stream.send(sending(at("10:30:01"), id=0))
+    first, other = found.streams
+    admin = kafka.admin()
+
+    def arrive(now: datetime) -> None:
+        if now == at("10:30:14"):
+            admin.delete_topics([first.name])[first.name].result(30)
+            again = Stream(kafka, name=first.name)
+            again.send(*(sending(at("10:30:15"), id=number) for number in range(100, 120)))
+        if at("10:30:14") < now < at("10:31:15"):
+            other.send(sending(now, id=now.second))
+
+    with pytest.raises(LogError, match=r"topic_id=.* \(a topic that was created again\)"):
+        found.run(at("10:30:12"), at("10:31:33"), arrive)
+    for stream in found.streams:
+        check(tmp_path / stream.name, stream.produced)
