@@ -30,14 +30,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from confluent_kafka import Producer
 
+from bench.kafka import Message, produce, real_kafka
 from bench.measured import Taken
-from tests.services.kafka import KafkaBroker
-from tests.services.made import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from tests.services.kafka import KafkaBroker
 
 __all__ = ["main", "message", "python", "show_target", "target"]
 
@@ -76,24 +76,15 @@ def fill(broker: KafkaBroker, messages: int) -> str:
     Each partition is in the order of the stamps.
     """
     topic = broker.create_topic(f"bench-{messages}", PARTITIONS)
-    producer = Producer(
-        {
-            "bootstrap.servers": broker.bootstrap_servers,
-            "compression.type": "lz4",
-            "linger.ms": 50,
-            "batch.size": 1 << 20,
-        }
-    )
     rng = random.Random(messages)  # noqa: S311 - a fixed one is what is wanted
-    for number in range(messages):
-        value, stamp = message(number, rng), _BEGIN + number * _HOUR // messages
-        while True:
-            try:
-                producer.produce(topic, value, partition=number % PARTITIONS, timestamp=stamp)
-                break
-            except BufferError:
-                producer.poll(0.1)
-    producer.flush()
+    stamps = (_BEGIN + number * _HOUR // messages for number in range(messages))
+    produce(
+        broker,
+        (
+            Message(topic, message(number, rng), number % PARTITIONS, stamp)
+            for number, stamp in enumerate(stamps)
+        ),
+    )
     return topic
 
 
@@ -282,17 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--memory", type=int, default=8_000_000, help="messages; 0: leave it out")
     parser.add_argument("--directory", type=Path, default=HERE, help="where results go")
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            broker = KafkaBroker(Path(folder))
-        except UnavailableError as error:
-            print(f"{error}; collecting is not measured")
-            return 0
-        broker.start()
-        try:
-            runs = measure(broker, given.messages, given.rounds, given.memory)
-        finally:
-            broker.kill()
+    with real_kafka("collecting is") as broker:
+        runs = measure(broker, given.messages, given.rounds, given.memory)
     found = results(runs, given.messages)
     report(found)
     (given.directory / "results.json").write_text(f"{json.dumps(found, indent=2)}\n")

@@ -19,15 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Producer
-
 from bench.collecting import PARTITIONS, python
+from bench.kafka import Message, produce, real_kafka
 from bench.measured import Taken
-from tests.services.kafka import KafkaBroker
-from tests.services.made import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from tests.services.kafka import KafkaBroker
 
 __all__ = ["AXES", "Case", "main"]
 
@@ -99,31 +98,21 @@ class Grown:
 def fill(broker: KafkaBroker, name: str, case: Case) -> list[str]:
     """Make the topics of a case; return their names."""
     topics = [broker.create_topic(f"{name}-{n}", case.partitions) for n in range(case.topics)]
-    settings = {"compression.type": "lz4", "linger.ms": 50, "batch.size": 1 << 20}
-    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, **settings})
-    each = case.messages // case.topics
     for topic in topics:
-        for number, (value, stamp) in enumerate(_messages(case, each)):
-            while True:
-                try:
-                    partition = number % case.partitions
-                    producer.produce(topic, value, partition=partition, timestamp=stamp)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
-    producer.flush()
+        produce(broker, _messages(case, topic))
     return topics
 
 
-def _messages(case: Case, count: int) -> Iterator[tuple[str, int]]:
-    """Yield values and stamps."""
+def _messages(case: Case, topic: str) -> Iterator[Message]:
+    """Yield what a topic is to have."""
+    count = case.messages // case.topics
     rng = random.Random(case.at)  # noqa: S311 - a fixed one is what is wanted
     for number in range(count):
         text = f'{{"id":{number},"value":{rng.random():.6f}'
         room = case.message_bytes - len(text) - len(',"text":""}')
         end = f',"text":"{"-" * room}"}}' if room >= 0 else "}"
         window = number * case.windows // count if case.in_order else rng.randrange(case.windows)
-        yield text + end, _BEGIN + window * _MINUTE
+        yield Message(topic, text + end, number % case.partitions, _BEGIN + window * _MINUTE)
 
 
 def measure(broker: KafkaBroker, axis: str, case: Case) -> Grown:
@@ -190,22 +179,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, default=HERE, help="where results go")
     given = parser.parse_args(arguments)
     found = []
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            broker = KafkaBroker(Path(folder))
-        except UnavailableError as error:
-            print(f"{error}; growth is not measured")
-            return 0
-        broker.start()
-        try:
-            print("| axis | at | rows/s | CPU microseconds a row | peak MB |")
-            print("|---|---|---|---|---|")
-            for axis in [given.axis] if given.axis else AXES:
-                for case in AXES[axis]:
-                    found.append(measure(broker, axis, _smaller(case, given.share)))
-                    print(_row(found[-1]), flush=True)
-        finally:
-            broker.kill()
+    with real_kafka("growth is") as broker:
+        print("| axis | at | rows/s | CPU microseconds a row | peak MB |")
+        print("|---|---|---|---|---|")
+        for axis in [given.axis] if given.axis else AXES:
+            for case in AXES[axis]:
+                found.append(measure(broker, axis, _smaller(case, given.share)))
+                print(_row(found[-1]), flush=True)
     (given.directory / "growth.json").write_text(
         f"{json.dumps([asdict(each) for each in found], indent=2)}\n"
     )

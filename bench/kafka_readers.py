@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
 from bench.collecting import PARTITIONS, fill
-from tests.services.kafka import KafkaBroker
-from tests.services.made import UnavailableError
+from bench.kafka import real_kafka
 from transforms.process.process import new_process
 from transforms.sources.contract import Slice
 from transforms.sources.kafka.broker import Broker
@@ -62,20 +58,13 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        broker = KafkaBroker(Path(folder))
-        try:
-            broker.start()
-            topic = fill(broker, args.messages)
-            measure(broker.bootstrap_servers, topic, READERS[0])  # the broker reads its files
-            costs: dict[ReaderName, list[Cost]] = {reader: [] for reader in READERS}
-            for _ in range(args.rounds):
-                for reader, found in costs.items():
-                    found.append(measure(broker.bootstrap_servers, topic, reader))
-        except UnavailableError as error:
-            sys.exit(str(error))
-        finally:
-            broker.kill()
+    with real_kafka("readers are") as broker:
+        topic = fill(broker, args.messages)
+        measure(broker.bootstrap_servers, topic, READERS[0])  # the broker reads its files
+        costs: dict[ReaderName, list[Cost]] = {reader: [] for reader in READERS}
+        for _ in range(args.rounds):
+            for reader, found in costs.items():
+                found.append(measure(broker.bootstrap_servers, topic, reader))
     for reader, found in costs.items():
         cpu, wall = (statistics.median(each) for each in zip(*found, strict=True))
         print(f"{reader:9} {cpu:.2f} microseconds of CPU a message, {1 / wall:.2f} M messages/s")

@@ -13,18 +13,18 @@ import json
 import random
 import sys
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Producer
 
 from bench.collecting import python, show_target, target
+from bench.kafka import real_kafka
 from bench.measured import Taken
-from tests.services.kafka import KafkaBroker
-from tests.services.made import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.services.kafka import KafkaBroker
 
 __all__ = ["main"]
 
@@ -62,18 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--messages", type=int, default=40)
     parser.add_argument("--megabytes", type=int, default=10)
     given, flags = parser.parse_known_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            broker = KafkaBroker(Path(folder))
-        except UnavailableError as error:
-            print(f"{error}; large messages are not measured")
-            return 0
-        broker.start()
-        try:
-            topic = fill(broker, given.messages, given.megabytes * 1_000_000)
-            taken = collected(broker, topic, flags)
-        finally:
-            broker.kill()
+    with real_kafka("large messages are") as broker:
+        topic = fill(broker, given.messages, given.megabytes * 1_000_000)
+        taken = collected(broker, topic, flags)
     what = f"MB at the most, {given.messages} messages of {given.megabytes} MB"
     print(f"{taken.seconds:.1f} s, {taken.cpu_seconds:.1f} s of CPU")
     show_target(target(what, taken.peak_bytes / 1e6, most=MOST_MEGABYTES))

@@ -20,19 +20,19 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Producer
-
 from batch_collection.log.entries import create_entry
 from batch_collection.publishing.publish import publish
 from batch_collection.storage.opening import open_storage
+from bench.kafka import Message, produce, real_kafka
 from pipeline.cli import main
 from tests.builders import Collector, message
 from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
-from tests.services.kafka import KafkaBroker
 from tests.services.made import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.services.kafka import KafkaBroker
 
 PARTITIONS = 4
 FILES = (1, 10, 100)
@@ -41,25 +41,19 @@ FILES = (1, 10, 100)
 def fill(broker: KafkaBroker, messages: int) -> str:
     """Produce JSON messages of about 110 bytes, a thousand a second of their stamps."""
     topic = broker.create_topic("bench", PARTITIONS)
-    settings = {"bootstrap.servers": broker.bootstrap_servers, "compression.type": "lz4"}
-    producer, rng = Producer({**settings, "linger.ms": 50}), random.Random(1)  # noqa: S311
-    begin = 1_790_000_000_000
-    for number in range(messages):
+    produce(broker, _messages(topic, messages))
+    return topic
+
+
+def _messages(topic: str, count: int) -> Iterator[Message]:
+    rng, begin = random.Random(1), 1_790_000_000_000  # noqa: S311 - a fixed one is what is wanted
+    for number in range(count):
         value = (
             f'{{"id":{number},"sensor":"sensor-{rng.randrange(1000):04d}","value":'
             f'{rng.random():.6f},"status":"ok","place":"hall-{number % 97}",'
             f'"count":{number % 9973}}}'
         )
-        while True:
-            try:
-                producer.produce(
-                    topic, value, partition=number % PARTITIONS, timestamp=begin + number
-                )
-                break
-            except BufferError:
-                producer.poll(0.1)
-    producer.flush()
-    return topic
+        yield Message(topic, value, number % PARTITIONS, begin + number)
 
 
 def collect(servers: str, topic: str, output: str) -> float:
@@ -99,10 +93,8 @@ def places() -> Iterator[dict[str, str]]:
 
 def run(messages: int, runs: int) -> None:
     """Measure, in turn, and print."""
-    with places() as roots, tempfile.TemporaryDirectory() as folder:
-        broker = KafkaBroker(Path(folder))
-        broker.start()
-        try:
+    with places() as roots:
+        with real_kafka("Cloud Storage is") as broker:
             topic = fill(broker, messages)
             rates: dict[str, list[float]] = {name: [] for name in roots}
             for turn in range(runs + 1):  # the first one warms up
@@ -110,8 +102,6 @@ def run(messages: int, runs: int) -> None:
                     seconds = collect(broker.bootstrap_servers, topic, f"{root}/{uuid.uuid4()}")
                     if turn:
                         rates[name].append(messages / seconds)
-        finally:
-            broker.kill()
         median = {name: statistics.median(rate) for name, rate in rates.items()}
         for name, rate in median.items():
             print(f"{name:<5}{rate:>10,.0f} rows/s   of {[round(r) for r in rates[name]]}")

@@ -21,13 +21,15 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from bench.collecting import OURS, Run, fill, python, ways
+from bench.kafka import real_kafka
 from bench.measured import Taken
 from bench.peers.known import PEERS, Job
-from tests.services.kafka import KafkaBroker
 from tests.services.made import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.services.kafka import KafkaBroker
 
 __all__ = ["main"]
 
@@ -73,17 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=[*PEERS])
     given = parser.parse_args(arguments)
     names = [given.only] if given.only else [*PEERS]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            broker = KafkaBroker(Path(folder))
-        except UnavailableError as error:
-            print(f"{error}; peers are not measured")
-            return 0
-        broker.start()
-        try:
-            _show_all(broker, names, given.messages)
-        finally:
-            broker.kill()
+    with real_kafka("peers are") as broker:
+        _show_all(broker, names, given.messages)
     return 0
 
 
