@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -159,36 +159,11 @@ class _Placed(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
-class FollowedTorchBatches(IterableDataset):  # type: ignore[misc] # as above
-    """Batches of what is new, as ``TorchBatches`` has them; ``num_workers`` must be 0."""
+class _InOneLoop(IterableDataset):  # type: ignore[misc] # as above
+    """Batches that one loop reads, in tensors; ``num_workers`` must be 0."""
 
-    def __init__(self, batches: _Placed) -> None:
-        """Turn ``batches`` into tensors."""
-        super().__init__()
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield batches.
-
-        Raises:
-            CollectionError: workers are to read them.
-        """
-        if get_worker_info() is not None:
-            message = "a cursor is one loop's; follow with num_workers=0"
-            raise CollectionError(message)
-        yield from map(_tensors, self.batches)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the place after the last batch handed out."""
-        return self.batches.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next loop begin at a place."""
-        self.batches.load_state_dict(state)
-
-
-class SequenceTorchBatches(IterableDataset):  # type: ignore[misc] # as above
-    """Batches of sequences: tensors of (sequences, rows); ``num_workers`` must be 0."""
+    alone: ClassVar[str]
+    """Why workers can't read them, and what to do."""
 
     def __init__(self, batches: Iterable[Any]) -> None:
         """Turn ``batches`` into tensors."""
@@ -202,9 +177,29 @@ class SequenceTorchBatches(IterableDataset):  # type: ignore[misc] # as above
             CollectionError: workers are to read them.
         """
         if get_worker_info() is not None:
-            message = "sequences go on from window to window in one loop; use num_workers=0"
-            raise CollectionError(message)
+            raise CollectionError(self.alone)
         yield from map(_tensors, self.batches)
+
+
+class FollowedTorchBatches(_InOneLoop):
+    """Batches of what is new, as ``TorchBatches`` has them; ``num_workers`` must be 0."""
+
+    batches: _Placed
+    alone = "a cursor is one loop's; follow with num_workers=0"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place after the last batch handed out."""
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next loop begin at a place."""
+        self.batches.load_state_dict(state)
+
+
+class SequenceTorchBatches(_InOneLoop):
+    """Batches of sequences: tensors of (sequences, rows); ``num_workers`` must be 0."""
+
+    alone = "sequences go on from window to window in one loop; use num_workers=0"
 
 
 def _tensors(batch: Any) -> Any:
