@@ -8,10 +8,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from batch_collection.errors import CollectionError, SourceError
-from batch_collection.parallel import AT_ONCE, ahead
+from batch_collection.parallel import outcomes
 from batch_collection.paths import new_token
 from pipeline.planning.opening import open_topic
-from pipeline.planning.topic import TopicCollection
 from transforms.elements.observers import tell
 from transforms.process.events import Note
 from transforms.sources.kafka.settings import KafkaSettings
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pipeline.options.collect import CollectOptions
+    from pipeline.planning.topic import TopicCollection
     from transforms.sources.contract import Connection
     from transforms.sources.kafka.topic import KafkaCluster
     from transforms.sources.pubsub.settings import Subscriptions
@@ -123,24 +123,22 @@ class Joining:
     def _opened(self, names: Sequence[str]) -> Joined:
         topics: list[TopicCollection] = []
         failed: dict[str, CollectionError] = {}
-        opened = ahead(self._open, names, min(AT_ONCE, max(len(names) - 1, 0)))
-        for name, found in zip(names, opened, strict=True):
-            if isinstance(found, TopicCollection):
-                self._known.add(name)
-                topics.append(found)
-                self.began(found)
-            elif isinstance(found, SourceError) and not self.ends:
-                if name not in self._away:
-                    tell(Note(f"{found}; trying again until it is back"))
-                self._away.add(name)
+        for name, outcome in zip(names, outcomes(self._open, names), strict=True):
+            try:
+                topic = outcome.result()
+            except CollectionError as error:
+                if isinstance(error, SourceError) and not self.ends:
+                    if name not in self._away:
+                        tell(Note(f"{error}; trying again until it is back"))
+                    self._away.add(name)
+                    continue
+                failed[name] = error
             else:
-                self._known.add(name)
-                failed[name] = found
+                topics.append(topic)
+                self.began(topic)
+            self._known.add(name)
         return Joined(topics, failed)
 
-    def _open(self, name: str) -> TopicCollection | CollectionError:
-        try:
-            (source,) = self.cluster.sources([name])
-            return open_topic(self.options, source, self._run, is_here=True)
-        except CollectionError as error:
-            return error
+    def _open(self, name: str) -> TopicCollection:
+        (source,) = self.cluster.sources([name])
+        return open_topic(self.options, source, self._run, is_here=True)
