@@ -110,10 +110,9 @@ class _WriteFn(beam.DoFn):
         storage = open_storage(batch.order.collection)
         what = description(batch, self.output)
         if _is_far(storage, batch):
-            closing = _Closing(
-                report, batch.order.collection, what, _apart(storage, batch, self.output)
-            )
-            self._take(closing._replace(bad=partial(bad_column, batch, self.output)))
+            file = _apart(storage, batch, self.output)
+            fault = partial(bad_column, batch, self.output)
+            self._take(_Closing(report, batch.order.collection, what, file, fault))
             return
         try:
             rows = BatchRows.of(batch)
