@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from batch_collection.log.entry import Entry
+    from pipeline.options.collect import CollectOptions
     from tests.services.kafka import KafkaBroker
     from tests.services.mock_cluster import MockCluster
     from transforms.process.events import Event
@@ -314,22 +315,26 @@ class Collecting:
         with self.drive(start, stop=_VirtualWait(wait)) as drive:
             drive.run()
 
-    @contextmanager
-    def drive(
-        self, at: datetime, *flags: str, stop: threading.Event | None = None
-    ) -> Iterator[LocalDrive]:
-        """Give a drive in a process of its own, when the clock stands at ``at``."""
-        self._now = at
+    def options_of(self, topics: str, *flags: str) -> CollectOptions:
+        """Return what ``collect`` makes of topics, the collector's flags, and more."""
         words = (
             f"--bootstrap_servers={self.streams[0].broker.bootstrap_servers}",
-            f"--topics={','.join(stream.name for stream in self.streams)}",
+            f"--topics={topics}",
             f"--output={self.output}",
             *self.flags,
             *flags,
         )
         parser = Parser()
         collect_command.configure(parser)
-        options = collect_command.check(parser.parse_args(words))
+        return collect_command.check(parser.parse_args(words))
+
+    @contextmanager
+    def drive(
+        self, at: datetime, *flags: str, stop: threading.Event | None = None
+    ) -> Iterator[LocalDrive]:
+        """Give a drive in a process of its own, when the clock stands at ``at``."""
+        self._now = at
+        options = self.options_of(",".join(stream.name for stream in self.streams), *flags)
         with new_process(stop) as process, closing(options.source.connect()) as connection:
             process.observers.append(self.recorder)
             topics = open_topics(options, connection)

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from batch_collection.errors import LogError, SourceError
 from batch_collection.paths import entry_path
 from pipeline.cli import main
-from pipeline.commands import collect as collect_command
-from pipeline.options.flags import Parser
 from pipeline.planning.joining import Joining, matching
 from pipeline.planning.opening import collect_tasks
 from pipeline.running.local import LocalDrive
@@ -50,16 +48,7 @@ class Matching(Collecting):
     ) -> Iterator[LocalDrive]:
         """Give a drive that begins without any topic."""
         self._now = at
-        words = (
-            f"--bootstrap_servers={self.streams[0].broker.bootstrap_servers}",
-            f"--topics={self.pattern}",
-            f"--output={self.output}",
-            *self.flags,
-            *flags,
-        )
-        parser = Parser()
-        collect_command.configure(parser)
-        self.options = options = collect_command.check(parser.parse_args(words))
+        self.options = options = self.options_of(self.pattern, *flags)
         with new_process(stop) as process, closing(options.source.connect()) as connection:
             process.observers.append(self.recorder)
 
