@@ -5,6 +5,7 @@ STAMP := $(VENV)/.installed
 # PyTorch, too? 3 GB on Linux: make check TORCH=1
 TORCH :=
 TRAINING := $(VENV)/.training$(TORCH)
+COMPILED := transforms/buffers.h transforms/decoding/plain_json.c transforms/sources/kafka/gather.c
 IMAGE ?= REGION-docker.pkg.dev/PROJECT/REPOSITORY/batch-collection:latest
 UV := uv==0.13.9
 BUILDERS := build==1.6.1 twine==7.0.0
@@ -92,7 +93,7 @@ template: $(STAMP) ## describe the Flex Template's flags; says what builds it (I
 	@echo "  --parameters=bootstrap_servers=HOST:9092,topics=TOPIC,output=gs://BUCKET/collected"
 
 clean: ## remove the set-up and all caches
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache transforms/sources/kafka/gather.*so
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache transforms/sources/kafka/gather.*so transforms/decoding/plain_json.*so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(TRAINING): $(STAMP) requirements-training.txt requirements-torch.txt $(wildcard requirements/*.txt)
@@ -100,7 +101,7 @@ $(TRAINING): $(STAMP) requirements-training.txt requirements-torch.txt $(wildcar
 	@$(call install,$(if $(TORCH),-torch,-training),-r requirements-training.txt $(if $(TORCH),-r requirements-torch.txt))
 	@touch $@
 
-$(STAMP): requirements.txt requirements-dev.txt $(wildcard requirements/*.txt) setup.py transforms/sources/kafka/gather.c
+$(STAMP): requirements.txt requirements-dev.txt $(wildcard requirements/*.txt) setup.py $(COMPILED)
 	@command -v $(PYTHON) > /dev/null || \
 	  { echo "no $(PYTHON) here; install Python 3.10 or newer, or name it: make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

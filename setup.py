@@ -53,16 +53,21 @@ EXTRAS = {
     "dev": ["batch-collection[bench,test]", "mypy>=2.0", "ruff>=0.17"],
 }
 
-# The columnar reader of Kafka: where it can't be compiled, the portable one reads. One build serves
-# all versions of Python (gather.c names the limited API), and nothing is linked.
-GATHER = Extension(
-    "transforms.sources.kafka.gather",
-    ["transforms/sources/kafka/gather.c"],
-    extra_compile_args=["-std=c11", "-O3"],
-    optional=True,
-    py_limited_api=True,
-)
-# of `make dist`: one wheel for all machines, which has the portable reader alone
+# What is compiled: where it can't be, slower ways do the same. One build serves all versions of
+# Python (each source names the limited API), and nothing is linked.
+COMPILED = [
+    Extension(
+        f"transforms.{name.replace('/', '.')}",
+        [f"transforms/{name}.c"],
+        include_dirs=["transforms"],
+        depends=["transforms/buffers.h"],
+        extra_compile_args=["-std=c11", "-O3"],
+        optional=True,
+        py_limited_api=True,
+    )
+    for name in ("sources/kafka/gather", "decoding/plain_json")
+]
+# of `make dist`: one wheel for all machines, with nothing compiled
 IS_PURE = "BATCH_COLLECTION_PURE" in os.environ
 
 
@@ -106,7 +111,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["batch_collection*", "pipeline*", "transforms*"]),
     package_data={"": ["py.typed", "*.pyi"], "pipeline.serving": ["page.html"]},
-    ext_modules=[] if IS_PURE else [GATHER],
+    ext_modules=[] if IS_PURE else COMPILED,
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["batch-collection = pipeline.__main__:entry_point"]},

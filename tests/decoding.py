@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pytest
 
 from batch_collection.schema.arrow import to_arrow
+from transforms.decoding import json_rows
 from transforms.decoding.contract import MAX_SCHEMA_TEXT, Columns
 from transforms.decoding.decode import DEAD_LETTERS, Decoded, decode
 from transforms.decoding.json_value import MAX_DEPTH
@@ -17,7 +20,7 @@ from transforms.elements.tables import POSITION
 from transforms.sources.contract import LEASED_MESSAGES, MESSAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = [
     "FIRST_OFFSET",
@@ -35,6 +38,7 @@ __all__ = [
     "shown",
     "substance",
     "with_ids",
+    "without_plain",
 ]
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=timezone.utc)
@@ -88,11 +92,16 @@ def decoded(
     dropped: dict[str, Any] | None = None,
     **rules: Any,
 ) -> Decoded:
-    """Decode messages and see that they are all accounted for, in order."""
+    """Decode messages and see that they are all accounted for, in order, whatever way they go."""
     pinned = pinned or {}
     messages = chunk(*values, timestamp=timestamp)
     columns = Columns(pinned, known or pinned, dropped=dropped or {})
     done = decode(messages, columns, RowRules(**rules), NOW, MINUTE)
+    with without_plain():
+        again = decode(messages, columns, RowRules(**rules), NOW, MINUTE)
+    assert done.rows.equals(again.rows)
+    assert done.dead_letters.equals(again.dead_letters)
+    assert (done.counts, done.schema, done.untyped) == (again.counts, again.schema, again.untyped)
     done.rows.validate(full=True)
     done.dead_letters.validate(full=True)
     assert done.rows.schema == POSITION.append(pa.field("payload", to_arrow(done.schema)))
@@ -108,6 +117,14 @@ def decoded(
         order = table.column("offset").to_pylist()
         assert order == sorted(order)
     return done
+
+
+@contextmanager
+def without_plain() -> Iterator[None]:
+    """Read JSON as where ``plain_json.c`` was not compiled, as long as the block lasts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_rows, "plain_reader", lambda _: None)
+        yield
 
 
 def offsets(done: Decoded) -> list[int]:

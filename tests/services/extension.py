@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 
     from transforms.sources.kafka.reader_name import ReaderName
 
-__all__ = ["build_in_place", "built", "needed"]
+__all__ = ["build_in_place", "built", "can_compile", "needed"]
 
 ROOT = Path(__file__).parent.parent.parent
-_SOURCE = ROOT / "transforms" / "sources" / "kafka" / "gather.c"
+_SOURCES = [
+    ROOT / "transforms" / "sources" / "kafka" / "gather.c",
+    ROOT / "transforms" / "decoding" / "plain_json.c",
+]
+_HEADER = ROOT / "transforms" / "buffers.h"
 _COMPILER = "cc"
 
 
-def built(folder: Path, variables: Mapping[str, str] | None = None) -> Path | None:
-    """Build the columnar reader's library as setup.py does; return it, if there is one then."""
+def built(folder: Path, variables: Mapping[str, str] | None = None) -> list[Path]:
+    """Build what is compiled as setup.py does; return what of it there is then."""
     where = [f"--build-lib={folder / 'lib'}", f"--build-temp={folder / 'temp'}"]
     subprocess.run(
         [sys.executable, "setup.py", "--quiet", "build_ext", *where],
@@ -34,18 +38,28 @@ def built(folder: Path, variables: Mapping[str, str] | None = None) -> Path | No
         capture_output=True,
         check=True,
     )
-    return next(folder.rglob("gather.*so"), None)
+    return list((folder / "lib").rglob("*.so"))
 
 
 def build_in_place() -> None:
-    """Build it where it is missing, or older than its source; without a compiler do nothing."""
-    there = next(_SOURCE.parent.glob("gather.*so"), None)
-    if there is not None and there.stat().st_mtime >= _SOURCE.stat().st_mtime:
+    """Build what is missing, or older than its source; without a compiler do nothing."""
+    if all(map(_is_new, _SOURCES)):
         return
-    with tempfile.TemporaryDirectory(dir=_SOURCE.parent) as folder:
-        found = built(Path(folder))
-        if found is not None:
-            found.replace(_SOURCE.parent / found.name)  # all at once: several may build
+    with tempfile.TemporaryDirectory(dir=ROOT / "transforms") as folder:
+        lib = Path(folder) / "lib"
+        for found in built(Path(folder)):
+            found.replace(ROOT / found.relative_to(lib))  # all at once: several may build
+
+
+def _is_new(source: Path) -> bool:
+    made = next(source.parent.glob(f"{source.stem}.*so"), None)
+    newest = max(source.stat().st_mtime, _HEADER.stat().st_mtime)
+    return made is not None and made.stat().st_mtime >= newest
+
+
+def can_compile() -> bool:
+    """Tell whether there is a compiler, with which all must be there."""
+    return shutil.which(_COMPILER) is not None
 
 
 def needed(reader: ReaderName) -> ReaderName:
@@ -53,7 +67,7 @@ def needed(reader: ReaderName) -> ReaderName:
     from transforms.sources.kafka.columnar import why_not  # noqa: PLC0415 - once it is built
 
     if reader == "columnar" and why_not():
-        if shutil.which(_COMPILER) is None:
+        if not can_compile():
             pytest.skip(f"no columnar reader: {_COMPILER} is not installed")
         pytest.fail(why_not())
     return reader

@@ -1,9 +1,11 @@
 """Rows of JSON messages, a whole chunk parsed at once.
 
-Each message is wrapped as ``{"v":...}``, so that objects and arrays decode alike, and all are
-joined for one pass of pyarrow.json under an explicit schema that refuses unknown fields. That pass
-alone makes rows. If it fails, some messages are looked at one by one (``json_value``), which finds
-bad messages and learns new columns, then it runs again; if it still fails, in parts.
+Most messages are plain, and become rows in C (``plain``). What is left is read here: each message
+is wrapped as ``{"v":...}``, so that objects and arrays decode alike, and all are joined for one
+pass of pyarrow.json under an explicit schema that refuses unknown fields. If it fails, some
+messages are looked at one by one (``json_value``), which finds bad messages and learns new columns,
+then it runs again; if it still fails, in parts. Which way a message goes makes no difference to
+what becomes of it.
 
 Why no message can move onto another's offset: pyarrow's parser refuses raw line feeds in strings,
 so after the ``}`` that follows a message the next wrapper's ``{`` is legal only outside of any
@@ -17,7 +19,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import orjson
@@ -48,15 +50,17 @@ from transforms.decoding.json_value import (
     load,
     written,
 )
+from transforms.decoding.plain import plain_reader
 from transforms.process.process import current
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
     from batch_collection.schema.types import Schema
     from transforms.decoding.contract import Columns
+    from transforms.decoding.plain import PlainReader
     from transforms.decoding.rules import RowRules
 
 __all__ = ["parse", "read_json"]
@@ -73,6 +77,8 @@ _WORTH_A_THREAD = 2_000  # messages
 _OR_KEEP = "or keep messages as they are with --input_format=bytes"
 _NOTHING = pa.array([b""])
 _ROW = re.compile(r" in row (\d+)$")
+_P = TypeVar("_P")
+_Found = TypeVar("_Found")
 
 
 def read_json(messages: pa.Table, columns: Columns, rules: RowRules) -> Reading:
@@ -171,7 +177,44 @@ class _Reader:
         return self._rewritten.get(number) or self.values[number].as_py()
 
     def _read(self, numbers: npt.NDArray[np.int64], *, nested: bool) -> None:
-        """Read messages of one kind: some parts at once, smaller ones if they fail.
+        """Read messages of one kind: those that are plain, then the others.
+
+        What is learned from a few of the others may make the rest plain.
+        """
+        while len(numbers) and (reader := plain_reader(self._type_of(nested=nested))):
+            others = self._read_plain(reader, numbers, nested=nested)
+            few, numbers = others[:_CLOSE_LOOK], others[_CLOSE_LOOK:]
+            shape = self._shape
+            self._read_others(few, nested=nested)
+            if self._shape is shape:
+                break
+        self._read_others(numbers, nested=nested)
+
+    def _type_of(self, *, nested: bool) -> pa.DataType:
+        """Return the type of a message of one kind, with all that is known by now."""
+        if self._typed_shape is not self._shape:
+            self._typed_shape = self._shape
+            self._type = to_arrow({**_parsable(self._shape), **self.columns.dropped})
+        return pa.list_(self._type) if nested else self._type
+
+    def _read_plain(
+        self, reader: PlainReader, numbers: npt.NDArray[np.int64], *, nested: bool
+    ) -> npt.NDArray[np.int64]:
+        """Read those that are plain; return the others."""
+        parts = np.array_split(numbers, _at_once(numbers))
+        found = _at_the_same_time(partial(reader.read, self.values), parts)
+        others = [numbers[:0]]
+        for part, plain in zip(parts, found, strict=True):
+            is_all = len(plain.values) == len(part)
+            if len(plain.values):
+                read = part if is_all else part[plain.is_plain]
+                self.pieces.append(_piece_of(read, plain.values, nested=nested))
+            if not is_all:
+                others.append(part[~plain.is_plain])
+        return np.concatenate(others)
+
+    def _read_others(self, numbers: npt.NDArray[np.int64], *, nested: bool) -> None:
+        """Read messages that may be anything: some parts at once, smaller ones if they fail.
 
         Between them messages are looked at closely, so that what is learned from one part is known
         when the next ones that failed are tried again.
@@ -191,19 +234,15 @@ class _Reader:
 
     def _tried(self, parts: list[_Part], *, nested: bool) -> list[Piece | pa.ArrowInvalid | None]:
         """Return of each part what it makes, or why it makes nothing; the parser frees the GIL."""
-        if self._typed_shape is not self._shape:
-            self._typed_shape = self._shape
-            self._type = to_arrow({**_parsable(self._shape), **self.columns.dropped})
+        type_ = self._type_of(nested=nested)
 
         def tried(part: _Part) -> Piece | pa.ArrowInvalid | None:
             try:
-                return self._piece(part, nested=nested) if len(part.numbers) else None
+                return self._piece(part, type_, nested=nested) if len(part.numbers) else None
             except pa.ArrowInvalid as error:
                 return error
 
-        if len(parts) == 1:
-            return [tried(parts[0])]
-        return list(current().threads("parsing", _PARSERS).map(tried, parts))
+        return _at_the_same_time(tried, parts)
 
     def _smaller(self, part: _Part, error: pa.ArrowInvalid) -> list[_Part]:
         """Return what to try instead of a part that failed.
@@ -259,23 +298,20 @@ class _Reader:
             self.faults[int(numbers[0])] = reason_of(error)
         return []
 
-    def _piece(self, part: _Part, *, nested: bool) -> Piece:
+    def _piece(self, part: _Part, type_: pa.DataType, *, nested: bool) -> Piece:
         numbers = part.numbers
         self._check_size(numbers)
         values = self._taken(numbers)
-        type_ = to_arrow(self.known) if part.vetted else self._type
-        parsed = parse(values, pa.list_(type_) if nested else type_, vetted=part.vetted)
-        payload = parsed.flatten() if nested else parsed
-        if payload.null_count:
+        if part.vetted:
+            type_ = to_arrow(self.known)
+            type_ = pa.list_(type_) if nested else type_
+        piece = _piece_of(numbers, parse(values, type_, vetted=part.vetted), nested=nested)
+        if piece.payload.null_count:
             message = "null instead of an object"
             raise pa.ArrowInvalid(message)
         if not part.vetted:
-            self._check_floats(values, payload)
-        if not nested:
-            return Piece(numbers, numbers, None, payload)
-        counts = pc.list_value_length(parsed).to_numpy()
-        index = np.arange(len(payload)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return Piece(numbers, np.repeat(numbers, counts), index.astype(np.int32), payload)
+            self._check_floats(values, piece.payload)
+        return piece
 
     def _taken(self, numbers: npt.NDArray[np.int64]) -> pa.Array:
         first, last = int(numbers[0]), int(numbers[-1])
@@ -428,6 +464,22 @@ class _Reader:
             parse(texts, pa.list_(type_) if isinstance(messages[0], list) else type_, vetted=True)
         except pa.ArrowInvalid as error:
             raise Misfit(reason_of(error)) from error
+
+
+def _at_the_same_time(function: Callable[[_P], _Found], parts: Sequence[_P]) -> list[_Found]:
+    """Return what a function that frees the GIL returns of each part."""
+    if len(parts) == 1:
+        return [function(parts[0])]
+    return list(current().threads("parsing", _PARSERS).map(function, parts))
+
+
+def _piece_of(numbers: npt.NDArray[np.int64], parsed: Any, *, nested: bool) -> Piece:
+    """Return the rows of messages: what each of them is, an object or a list of some."""
+    if not nested:
+        return Piece(numbers, numbers, None, parsed)
+    payload, counts = parsed.flatten(), pc.list_value_length(parsed).to_numpy()
+    index = np.arange(len(payload)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return Piece(numbers, np.repeat(numbers, counts), index.astype(np.int32), payload)
 
 
 def parse(values: pa.Array, type_: pa.DataType, *, vetted: bool = False) -> Any:

@@ -53,13 +53,16 @@ def worker_pool(python: Path) -> Iterator[str]:
         process.wait()
 
 
-def test_workers_build_the_columnar_reader_from_the_staged_package(
+def test_workers_compile_what_the_staged_package_has_in_c(
     worker_python: Path, tmp_path: Path
 ) -> None:
-    """With a compiler there; its source is staged, what was compiled here is not."""
+    """With a compiler there; sources are staged, what was compiled here is not."""
     if shutil.which("cc") is None:
         pytest.skip("cc is not installed")
-    asked = "from transforms.sources.kafka.columnar import why_not; print(repr(why_not()))"
+    asked = (
+        "from transforms.sources.kafka.columnar import why_not; print(repr(why_not()));"
+        "from transforms.decoding.plain import is_built; print(is_built())"
+    )
     done = subprocess.run(
         [str(worker_python), "-c", asked],
         cwd=tmp_path,
@@ -68,7 +71,7 @@ def test_workers_build_the_columnar_reader_from_the_staged_package(
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == "''"
+    assert done.stdout.split() == ["''", "True"]
 
 
 def test_workers_of_the_staged_package_alone_collect_a_topic(

@@ -32,6 +32,7 @@ from tests.decoding import (
     rows,
     shown,
     with_ids,
+    without_plain,
 )
 from transforms.decoding import json_rows
 from transforms.decoding.additions import objection
@@ -764,7 +765,8 @@ def test_a_chunk_larger_than_one_parse_is_parsed_in_parts(monkeypatch: pytest.Mo
 
     for limit, bound, most in (("_MOST_MESSAGES", 300, 300), ("_MOST_BYTES", 700, 100)):
         monkeypatch.setattr(json_rows, limit, bound)
-        read = json_rows.read_json(messages, columns, RowRules())
+        with without_plain():
+            read = json_rows.read_json(messages, columns, RowRules())
 
         made = [row["a"] for piece in read.pieces for row in piece.payload.to_pylist()]
         assert made == list(range(1000))

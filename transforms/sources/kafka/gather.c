@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "buffers.h"
+
 /* What rdkafka.h says. */
 typedef struct {
     int32_t err;
@@ -73,24 +75,6 @@ static const char CLIENT[] = "rd_kafka_t";
 static const char UNREADABLE[] = "(header names are not UTF-8)";
 
 /* ---- columns that grow ---- */
-
-typedef struct {
-    char *bytes;
-    size_t size, room;
-} buffer_t;
-
-enum { PADDING = 64 }; /* Arrow's kernels like some room behind the end */
-
-static int reserve(buffer_t *buffer, size_t more) {
-    if (buffer->bytes != NULL && more <= buffer->room - buffer->size) return 1;
-    size_t room = buffer->size + more + PADDING;
-    if (room < buffer->room * 2) room = buffer->room * 2;
-    char *bytes = realloc(buffer->bytes, room);
-    if (bytes == NULL) return 0;
-    buffer->bytes = bytes;
-    buffer->room = room;
-    return 1;
-}
 
 static inline void add(buffer_t *buffer, const void *bytes, size_t size) {
     memcpy(buffer->bytes + buffer->size, bytes, size);
@@ -490,21 +474,6 @@ static PyObject *gatherer_gather(gatherer_t *self, PyObject *args) {
 
 /* ---- handing over ---- */
 
-static void free_bytes(PyObject *capsule) { free(PyCapsule_GetPointer(capsule, NULL)); }
-
-/* Give a buffer away as (address, size, what keeps it). */
-static PyObject *given(buffer_t *buffer) {
-    if (buffer->bytes == NULL) Py_RETURN_NONE;
-    char *fitting = realloc(buffer->bytes, buffer->size + PADDING); /* it may be kept for long */
-    if (fitting != NULL) buffer->bytes = fitting;
-    PyObject *owner = PyCapsule_New(buffer->bytes, NULL, free_bytes);
-    if (owner == NULL) return NULL;
-    PyObject *found =
-        Py_BuildValue("(NnN)", PyLong_FromVoidPtr(buffer->bytes), (Py_ssize_t)buffer->size, owner);
-    *buffer = (buffer_t){0};
-    return found;
-}
-
 static PyObject *given_which(nullable_t *column) {
     PyObject *found = Py_BuildValue("(nnNN)", (Py_ssize_t)column->rows,
                                     (Py_ssize_t)column->nulls, given(&column->bits),
@@ -541,8 +510,8 @@ static PyObject *gatherer_close(gatherer_t *self, PyObject *unused) {
 }
 
 static void clear(nullable_t *column) {
-    free(column->bits.bytes);
-    free(column->ends.bytes);
+    release(&column->bits);
+    release(&column->ends);
 }
 
 static void gatherer_dealloc(gatherer_t *self) {
@@ -554,19 +523,19 @@ static void gatherer_dealloc(gatherer_t *self) {
     clear(&self->headers);
     clear(&self->names.which);
     clear(&self->contents.which);
-    free(self->partitions.bytes);
-    free(self->offsets.bytes);
-    free(self->stamps.bytes);
-    free(self->values.bytes.bytes);
-    free(self->keys.bytes.bytes);
-    free(self->names.bytes.bytes);
-    free(self->contents.bytes.bytes);
+    release(&self->partitions);
+    release(&self->offsets);
+    release(&self->stamps);
+    release(&self->values.bytes);
+    release(&self->keys.bytes);
+    release(&self->names.bytes);
+    release(&self->contents.bytes);
     forget_told(self);
-    free(self->told.bytes);
+    release(&self->told);
     free(self->windows);
     free(self->messages);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(self);
+    freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    free_object(self);
     Py_DECREF(type);
 }
 
