@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
@@ -157,6 +158,7 @@ class _Graph(FnApiRunner):
         """Run it once; a run changes what it is given."""
         graph = beam_runner_api_pb2.Pipeline.FromString(self._made.result())
         FnApiRunner().run_via_runner_api(graph, _Options([])).wait_until_finish()
+        pa.system_memory_pool().release_unused()  # malloc's, of all threads
 
 
 class _Options(PipelineOptions):
