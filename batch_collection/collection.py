@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from batch_collection.reading.splits import Side
     from batch_collection.storage.contract import Storage
     from batch_collection.training.batches import Batches, Columns
+    from batch_collection.training.loader import Loader, LoaderOptions
     from batch_collection.training.to_torch import TorchBatches
 
 __all__ = ["Collection", "Window", "open", "open_spec"]
@@ -543,6 +544,22 @@ class Collection:
         module = extra("batch_collection.training.to_torch", "torch")
         batches: Batches[Any] = self.to_numpy_batches(batch_size, label=label, **options)
         return module.TorchBatches(batches)
+
+    def loader(
+        self, batch_size: int, *, label: str | None = None, **options: Unpack[LoaderOptions]
+    ) -> Loader:
+        """Return a loader for PyTorch whose place any number of ranks and workers can go on from.
+
+        Options as ``LoaderRules``, ``BatchRules`` and ``ArrayRules``; batches as ``to_torch``.
+
+        Raises:
+            CollectionError: as ``to_torch``.
+        """
+        extra("torch")
+        module = extra("batch_collection.training.loader", "torch")
+        return module.loader_of(
+            self._sequence(), batch_size, options, label, view=self._view(), where=self._storage.uri
+        )
 
     def to_tf(
         self,

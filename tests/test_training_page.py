@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,15 +36,20 @@ def collected(root: Path) -> None:
     TableCollector.at(root, row_group=100).collect(*files, closed=2)
 
 
+def sections(page: Path, *, with_torch: bool) -> list[str]:
+    """Return the sections of a page whose examples need PyTorch, or the others."""
+    found = re.split(r"(?m)^(?=## )", page.read_text(encoding="utf-8").replace("```", ""))
+    return [each for each in found if (">>> import torch" in each) == with_torch]
+
+
 def test_the_page_on_training_runs_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every prompt of it, one after the other."""
     collected(tmp_path / "collected" / "readings")
     monkeypatch.chdir(tmp_path)
-    section = PAGE.read_text(encoding="utf-8")
     parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    code = section.replace("```", "")
+    code = "".join(sections(PAGE, with_torch=False))
 
     found = runner.run(parser.get_doctest(code, {"timedelta": timedelta}, PAGE.name, str(PAGE), 0))
 

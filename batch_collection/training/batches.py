@@ -40,6 +40,7 @@ __all__ = [
     "arrays_of",
     "arrow_batches",
     "check_names",
+    "check_same",
     "cut_arrays",
     "join_arrays",
     "numpy_batches",
@@ -331,17 +332,7 @@ class Batches(Generic[_Cut]):
         except KeyError as error:
             message = f"not a state of batches: it has no {error}"
             raise CollectionError(message) from error
-        for name, value in self._identity().items():
-            if state.get(name) != value:
-                cure = "make the batches as they were made then"
-                if name == "cycle":
-                    cure += f", with open(...).at(cycle={state.get(name)})"
-                if name == "expired":
-                    cure = "rows that it counts are gone; begin anew"
-                message = (
-                    f"the state was saved with {name}={state.get(name)}, this has {value}; {cure}"
-                )
-                raise CollectionError(message)
+        check_same(state, self._identity())
         self._epoch, self._row, self._until, self._resumes = epoch, row, until, True
 
     def _identity(self) -> dict[str, Any]:
@@ -398,6 +389,24 @@ class Batches(Generic[_Cut]):
         if held:
             yield kind.join(held) if len(held) > 1 else held[0], at - begin
 
+    def taken(self, epoch: int, parts: Iterator[tuple[int, int]]) -> Iterator[_Cut]:
+        """Yield rows ``[start, stop)`` of an epoch's order for each of ``parts``, which go on.
+
+        The place stays where it is.
+        """
+        kind, part = self._kind, next(parts, None)
+        held: list[Any] = []
+        for first, rows, made in self._blocks(epoch, part[0], self._range()[1]) if part else ():
+            while part is not None and part[0] < first + rows:
+                stop = min(part[1] - first, rows)
+                held.append(kind.cut(made, max(part[0] - first, 0), stop))
+                if part[1] > first + rows:
+                    break
+                yield kind.handed(kind.join(held) if len(held) > 1 else held[0])
+                held, part = [], next(parts, None)
+            if part is None:
+                return
+
     def _blocks(self, epoch: int, low: int, high: int) -> Iterator[tuple[int, int, Any]]:
         """Yield the blocks with rows in ``[low, high)`` of the shard: first row, rows, content."""
         counts, (begin, end) = self._sequence.rows, self._shard()
@@ -443,6 +452,23 @@ class Batches(Generic[_Cut]):
             key = (self.rules.shuffle, epoch, self.rules.shard[0], number + 1)
             order = permutation(block.rows, *key)
         return self._kind.made(rows, order)
+
+
+def check_same(state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Refuse a state that is of another order of rows than this ``identity`` names.
+
+    Raises:
+        CollectionError: says in what they differ, and what to do.
+    """
+    for name, value in identity.items():
+        if state.get(name) != value:
+            cure = "make the batches as they were made then"
+            if name == "cycle":
+                cure += f", with open(...).at(cycle={state.get(name)})"
+            if name == "expired":
+                cure = "rows that it counts are gone; begin anew"
+            message = f"the state was saved with {name}={state.get(name)}, this has {value}; {cure}"
+            raise CollectionError(message)
 
 
 def check_names(options: Mapping[str, Any], known: type) -> None:

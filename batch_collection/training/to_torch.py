@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from batch_collection.training.batches import Batches
 
-__all__ = ["FollowedTorchBatches", "SequenceTorchBatches", "TorchBatches"]
+__all__ = ["FollowedTorchBatches", "SequenceTorchBatches", "TorchBatches", "tensors"]
 
 
 _UNSIGNED = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}
@@ -116,7 +116,7 @@ class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where 
         if not batches.resumes:
             batches.set_epoch(next_epoch(self._words.tolist(), batches.rules.repeat or 0))
         self._say(0, Loop(ALONE, 1, batches.loop_epoch, done=False))
-        yield from map(_tensors, batches)
+        yield from map(tensors, batches)
         self._say(0, Loop(ALONE, 1, batches.loop_epoch, done=False))
 
     def _in_worker(self, part: Batches[Any], worker: Any, name: int) -> Iterator[Any]:
@@ -131,7 +131,7 @@ class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where 
         self._say(worker.id, loop)
         if not part.resumes:
             part.set_epoch(loop.epoch)
-        yield from map(_tensors, part)
+        yield from map(tensors, part)
         self._say(worker.id, loop._replace(done=True))
 
     def _part(self, worker: Any) -> Batches[Any]:
@@ -178,7 +178,7 @@ class _InOneLoop(IterableDataset):  # type: ignore[misc] # as above
         """
         if get_worker_info() is not None:
             raise CollectionError(self.alone)
-        yield from map(_tensors, self.batches)
+        yield from map(tensors, self.batches)
 
 
 class FollowedTorchBatches(_InOneLoop):
@@ -202,10 +202,10 @@ class SequenceTorchBatches(_InOneLoop):
     alone = "sequences go on from window to window in one loop; use num_workers=0"
 
 
-def _tensors(batch: Any) -> Any:
+def tensors(batch: Any) -> Any:
     """Turn columns into tensors, or features and their label, or two dicts."""
     if isinstance(batch, tuple):
-        return tuple(map(_tensors, batch))
+        return tuple(map(tensors, batch))
     if isinstance(batch, dict):
         return {name: _tensor(column) for name, column in batch.items()}
     return _tensor(batch)

@@ -14,7 +14,12 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "cases"), [("tensorflow", "to_tensorflow_cases"), ("torch", "to_torch_cases")]
+    ("module", "cases"),
+    [
+        ("tensorflow", "to_tensorflow_cases"),
+        ("torch", "to_torch_cases"),
+        ("torch", "loader_cases"),
+    ],
 )
 def test_the_real_framework_reads_what_was_collected(module: str, cases: str) -> None:
     """All cases pass; they are skipped where the framework is not installed."""
