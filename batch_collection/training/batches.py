@@ -195,6 +195,19 @@ class _Kind(NamedTuple):
     handed: Callable[[Any], Any]
 
 
+class _Place(NamedTuple):
+    """Where a block is in an epoch of a shard: which one, and its first row.
+
+    ``own`` are the rows of it that count, from, up to, and whether what is to be one batch ends
+    there; without any all count.
+    """
+
+    number: int
+    first: int
+    block: Block
+    own: Sequence[tuple[int, int, bool]] = ()
+
+
 class Batches(Generic[_Cut]):
     """Batches of exactly ``batch_size`` rows, the same ones in the same order each time.
 
@@ -392,23 +405,54 @@ class Batches(Generic[_Cut]):
     def taken(self, epoch: int, parts: Iterator[tuple[int, int]]) -> Iterator[_Cut]:
         """Yield rows ``[start, stop)`` of an epoch's order for each of ``parts``, which go on.
 
-        The place stays where it is.
+        Nothing is made of the rows between them. The place stays where it is.
         """
-        kind, part = self._kind, next(parts, None)
+        kind = self._kind
         held: list[Any] = []
-        for first, rows, made in self._blocks(epoch, part[0], self._range()[1]) if part else ():
+        for place, made in self._loaded(epoch, self._with_own(epoch, parts)):
+            at = 0
+            for start, stop, ends in place.own:
+                held.append(kind.cut(made, at, at + stop - start))
+                at += stop - start
+                if ends:
+                    yield kind.handed(kind.join(held) if len(held) > 1 else held[0])
+                    held = []
+
+    def _with_own(self, epoch: int, parts: Iterator[tuple[int, int]]) -> Iterator[_Place]:
+        """Yield the blocks that have rows of ``parts``, and which."""
+        part = next(parts, None)
+        if part is None:
+            return
+        for place in self._found(epoch, part[0], self._range()[1]):
+            own: list[tuple[int, int, bool]] = []
+            first, rows = place.first, place.block.rows
             while part is not None and part[0] < first + rows:
-                stop = min(part[1] - first, rows)
-                held.append(kind.cut(made, max(part[0] - first, 0), stop))
-                if part[1] > first + rows:
+                start, stop = max(part[0] - first, 0), min(part[1] - first, rows)
+                ends = stop == part[1] - first
+                own.append((start, stop, ends))
+                if not ends:
                     break
-                yield kind.handed(kind.join(held) if len(held) > 1 else held[0])
-                held, part = [], next(parts, None)
+                part = next(parts, None)
+            if own:
+                yield place._replace(own=own)
             if part is None:
                 return
 
     def _blocks(self, epoch: int, low: int, high: int) -> Iterator[tuple[int, int, Any]]:
         """Yield the blocks with rows in ``[low, high)`` of the shard: first row, rows, content."""
+        for place, made in self._loaded(epoch, self._found(epoch, low, high)):
+            yield place.first, place.block.rows, made
+
+    def _loaded(self, epoch: int, places: Iterator[_Place]) -> Iterator[tuple[_Place, Any]]:
+        return ahead(
+            lambda place: (place, self._read(epoch, place)),
+            places,
+            self.rules.prefetch,
+            self._weight,
+        )
+
+    def _found(self, epoch: int, low: int, high: int) -> Iterator[_Place]:
+        """Yield the places of these blocks."""
         counts, (begin, end) = self._sequence.rows, self._shard()
         shuffle, size = self.rules.shuffle, self.rules.shuffle_buffer
         first = 0 if shuffle is not None else low
@@ -417,40 +461,34 @@ class Batches(Generic[_Cut]):
         else:
             order = permutation(len(counts), shuffle, epoch).tolist()
             found = blocks(counts, order, begin, end, lambda: size)
-        wanted = (
-            (number, block)
-            for number, block in enumerate(found)
-            if first + block.first < high and first + block.first + block.rows > low
-        )
-        loaded = ahead(
-            lambda place: (place[1], self._read(epoch, *place)),
-            wanted,
-            self.rules.prefetch,
-            self._weight,
-        )
-        for block, made in loaded:
-            yield first + block.first, block.rows, made
+        for number, block in enumerate(found):
+            if first + block.first < high and first + block.first + block.rows > low:
+                yield _Place(number, first + block.first, block)
 
     def _block_rows(self) -> int:
         """Return how many rows are read at once; what is read first is one piece."""
         return int(min(BLOCK_ROWS, BLOCK_BYTES / self._row_bytes)) if self._row_bytes else 1
 
-    def _weight(self, place: tuple[int, Block]) -> float:
+    def _weight(self, place: _Place) -> float:
         """Return as how many blocks one counts: all if no row was weighed yet, so it is waited for.
 
         One is read ahead however large it is.
         """
         if not self._row_bytes:
             return self.rules.prefetch + 1
-        return min(max(place[1].rows * self._row_bytes / BLOCK_BYTES, 1), self.rules.prefetch)
+        return min(max(place.block.rows * self._row_bytes / BLOCK_BYTES, 1), self.rules.prefetch)
 
-    def _read(self, epoch: int, number: int, block: Block) -> Any:
-        rows = self._sequence.load(block.slices, self._schema)
+    def _read(self, epoch: int, place: _Place) -> Any:
+        rows = self._sequence.load(place.block.slices, self._schema)
         self._row_bytes = max(rows.nbytes / max(rows.num_rows, 1), 1)
         order = None
         if self.rules.shuffle is not None:
-            key = (self.rules.shuffle, epoch, self.rules.shard[0], number + 1)
-            order = permutation(block.rows, *key)
+            key = (self.rules.shuffle, epoch, self.rules.shard[0], place.number + 1)
+            order = permutation(rows.num_rows, *key)
+        own = [np.arange(start, stop) for start, stop, _ in place.own]
+        if own and sum(map(len, own)) < rows.num_rows:
+            chosen = np.concatenate(own)
+            rows, order = _ordered_table(rows, chosen if order is None else order[chosen]), None
         return self._kind.made(rows, order)
 
 

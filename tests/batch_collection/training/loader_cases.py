@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import torch
 
@@ -222,6 +223,9 @@ def test_a_loader_reads_what_views_show(view: Collection) -> None:
     """Sides of splits, filters, orders of windows; labels."""
     side = view.split({"a": 0.5, "b": 0.5}, by="device")["a"]
     assert in_step(loaders(side, 3, batch_size=4, columns=["id"])) == all_ids(side)
+    late = view.where(pc.field("id") > 50)
+    assert in_step(loaders(late, 3, batch_size=4, columns=["device", "id"])) == list(range(51, 103))
+    assert [len(loader) for loader in loaders(late, 3, batch_size=4)] == [5, 5, 5]
     ordered = loaders(view, 3, batch_size=4, columns=["id"], order_by="id")
     assert in_step(ordered) == list(range(103))
     features, label = next(iter(view.loader(5, columns=["device"], label="id")))

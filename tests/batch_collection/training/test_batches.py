@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from batch_collection.errors import CollectionError, StorageError
 from batch_collection.reading.row_sequence import RowSequence
 from batch_collection.training import batches as batches_module
+from batch_collection.training.arrays import Arrays
 from tests.tables import TableCollector, numbered
 
 if TYPE_CHECKING:
@@ -485,6 +486,43 @@ def test_numbers_of_numpy_are_numbers(view: Collection) -> None:
     for epoch, expected in ((1.0, "epoch must be a whole"), (-1, "epoch must be at least 0")):
         with pytest.raises(CollectionError, match=expected):
             batches.set_epoch(epoch)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 100), max_size=12), SEEDS, st.booleans(), st.integers(0, 3), st.data()
+)
+def test_parts_of_an_order_are_taken_and_nothing_is_made_of_the_rest(
+    view: Collection,
+    bounds: list[int],
+    shuffle: int | None,
+    is_whole: bool,  # noqa: FBT001
+    prefetch: int,
+    data: st.DataObject,
+) -> None:
+    """The rows of each part as one batch, across files and blocks."""
+    options: dict[str, Any] = {"columns": ["id"], "shuffle": shuffle, "shuffle_buffer": 20}
+    batches = view.to_numpy_batches(10, prefetch=prefetch, **options)
+    epoch = data.draw(st.integers(0, 2))
+    whole = view.to_numpy_batches(100, **options)
+    whole.set_epoch(epoch)
+    order = next(iter(whole))["id"].tolist()
+    bounds = sorted({*bounds, *((0, 100) if is_whole else ())})
+    parts = list(itertools.pairwise(bounds))[:: 1 if is_whole else 2]
+    made: list[int] = []
+    array = Arrays._array  # noqa: SLF001 - what makes one of a column
+
+    def counted(self: Arrays, column: Any, values: pa.Array, *given: Any) -> Any:
+        made.append(len(values))
+        return array(self, column, values, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Arrays, "_array", counted)
+        found = [batch["id"].tolist() for batch in batches.taken(epoch, iter(parts))]
+
+    assert found == [order[start:stop] for start, stop in parts]
+    assert sum(made) == sum(stop - start for start, stop in parts)
+    assert batches.state_dict()["row"] == 0
 
 
 def test_batches_share_the_memory_of_what_was_read(view: Collection) -> None:
