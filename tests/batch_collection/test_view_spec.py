@@ -34,6 +34,8 @@ VIEWS: dict[str, Callable[[Collection], Collection]] = {
     "before": lambda view: view.at(cycle=1),
     "between": lambda view: view.between("2026-11-22T10:01Z", "2026-11-22T10:02Z"),
     "closed": lambda view: view.complete(),
+    "new": lambda view: view.since(1),
+    "last": lambda view: view.last("1m"),
     "side": lambda view: view.split({"a": 0.5, "b": 0.5}, by="device", salt="s")["b"],
     "filtered": lambda view: view.where(pc.field("id") > 9).where(pc.field("device") == "d3"),
     "listed": lambda view: view.where(pc.field("id").isin(list(range(7, 50)))),
@@ -65,6 +67,7 @@ def test_fingerprints_are_those_of_rows(collector: TableCollector, view: Collect
     """Alike for the same rows, however they were chosen and whatever is collected elsewhere."""
     prints = {name: chosen(view).fingerprint() for name, chosen in VIEWS.items()}
     assert prints.pop("before") == prints["closed"]
+    assert prints.pop("last") == prints["between"]
     assert len(set(prints.values())) == len(prints)
     assert view.between(end="2026-11-22T10:02Z").fingerprint() == prints["closed"]
     assert batch_collection.open(collector.storage).fingerprint() == prints["all"]
