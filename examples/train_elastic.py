@@ -42,10 +42,12 @@ def main() -> None:
 def train(args: argparse.Namespace) -> None:
     """Step through the rows that are left."""
     saved = torch.load(args.saved) if args.saved.exists() else None
-    view = batch_collection.open(args.collection)
+    collection = batch_collection.open(args.collection)
+    cycle = [saved["loader"]["cycle"] if saved is not None else collection.newest.cycle]
+    distributed.broadcast_object_list(cycle)  # all read the same rows, whatever is collected
+    view = collection.at(cycle=cycle[0])
     model = DistributedDataParallel(torch.nn.Linear(1, 1))
     if saved is not None:
-        view = view.at(cycle=saved["loader"]["cycle"])  # the rows that there were then
         model.module.load_state_dict(saved["model"])
     loader = view.loader(args.batch_size, columns=["x"], label="y", casts=CASTS, shuffle=1)
     if saved is not None:
