@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.collecting import CollectorProcess, Producing, Stream, run_command
+import batch_collection
+from batch_collection.inspection.audit import audit
+from batch_collection.storage.opening import open_storage
+from tests.collecting import CollectorProcess, Producing, Sending, Stream, run_command, sending
 from tests.engines import FLAGS, finish, log_of, wait_until
+from tests.services.gcs import BUCKET
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.services.flink import FlinkCluster
+    from tests.services.gcs import FakeGcs
     from tests.services.kafka import KafkaBroker
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
@@ -94,3 +100,30 @@ def test_a_stale_job_frees_its_slots(
             wait_until(lambda: len(log_of(path)) > already, other)
     finish(stream, tmp_path, *FLAGS[:3])
     assert flink_cluster.ask("/overview")["slots-available"] == 2
+
+
+def test_flink_shows_what_is_counted_of_a_topic_that_goes_to_cloud_storage(
+    kafka: KafkaBroker, flink_cluster: FlinkCluster, gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers of its own find the storage by themselves; all subtasks' counters are in REST."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+    kill_pool(flink_cluster)  # the next one is told of it
+    stream, output = Stream(kafka), f"gs://{BUCKET}/flink-cluster"
+    stream.send(*(sending(partition=n % 4, id=n) for n in range(2_000)))
+    stream.send(Sending(b"{", partition=1))
+    counts = {"messages": 2_001, "rows": 2_000, "dead_letters": 1}
+
+    def counted() -> dict[str, int]:
+        return {name: flink_cluster.counted(f"batch_collection_{name}") for name in counts}
+
+    with CollectorProcess([stream], output, *on(flink_cluster)) as collector:
+        wait_until(lambda: "RUNNING" in flink_cluster.states(), collector)
+        wait_until(lambda: counted() == counts, collector)
+        assert flink_cluster.counted("batch_collection_cycles") > 0
+        collector.send(signal.SIGINT)
+        assert collector.end() == 0, collector.lines
+    end = run_command([stream], output, *FLAGS[:3], "--once", "--flush")
+    assert end.returncode == 0, end.stderr
+    collection = batch_collection.open(f"{output}/{stream.name}")
+    assert sorted(collection.table(["id"])["id"].to_pylist()) == list(range(2_000))
+    assert audit(open_storage(f"{output}/{stream.name}")).findings == ()

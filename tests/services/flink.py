@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import grpc
@@ -223,8 +224,18 @@ class FlinkCluster:
 
     def states(self) -> list[str]:
         """Return the states of all jobs, the newest last."""
-        jobs = self.ask("/jobs/overview")["jobs"]
-        return [job["state"] for job in sorted(jobs, key=lambda job: job["start-time"])]
+        return [job["state"] for job in self._jobs()]
+
+    def counted(self, metric: str) -> int:
+        """Return what all subtasks of the newest job have counted, as Flink itself shows it."""
+        job, total = self._jobs()[-1]["jid"], 0
+        for vertex in self.ask(f"/jobs/{job}")["vertices"]:
+            path = f"/jobs/{job}/vertices/{vertex['id']}/subtasks/metrics"
+            names = [each["id"] for each in self.ask(path)]
+            for name in (each for each in names if each.endswith(f".{metric}")):
+                found = self.ask(f"{path}?get={quote(name, safe='')}&agg=sum")
+                total += sum(int(each["sum"]) for each in found)
+        return total
 
     def cancel_all(self) -> None:
         """Cancel what runs, and wait until nothing does."""
@@ -234,6 +245,10 @@ class FlinkCluster:
                 with urlopen(asked, timeout=10):  # noqa: S310 - of this machine
                     pass
             time.sleep(0.5)
+
+    def _jobs(self) -> list[dict[str, Any]]:
+        jobs = self.ask("/jobs/overview")["jobs"]
+        return sorted(jobs, key=lambda job: job["start-time"])
 
     def _start(self, name: str, main: str, words: list[str], port: int) -> None:
         log = self._folder / f"{name.replace(' ', '-')}.log"

@@ -188,15 +188,15 @@ def test_the_collector_starts_a_prism_and_takes_it_along(
 
 
 def test_a_job_writes_to_cloud_storage(
-    kafka: KafkaBroker, prism: PrismServer, gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaBroker, engine: tuple[str, ...], gcs: FakeGcs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Dataflow's workers write to; its log begins there, and ends the job."""
+    """What workers of an engine write to; its log begins there, and ends the job."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
-    output = f"gs://{BUCKET}/prism"
+    output = f"gs://{BUCKET}/engines"
     stream = Stream(kafka)
     stream.send(*(sending(partition=number % 4, id=number) for number in range(2_000)))
 
-    end = run_command([stream], output, *on(prism), "--once", "--flush")
+    end = run_command([stream], output, *engine, *FLAGS, "--once", "--flush")
 
     assert end.returncode == 0, end.stderr
     collection = batch_collection.open(f"{output}/{stream.name}")
