@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,41 +49,51 @@ def kill_pool(cluster: FlinkCluster) -> None:
     cluster.start_pool()
 
 
-def restart_job_manager(cluster: FlinkCluster) -> None:
+def kill_job_manager(cluster: FlinkCluster) -> None:
     """Kill it, and start it again; ZooKeeper knows the job."""
     cluster.kill("job manager")
     cluster.start_job_manager()
 
 
+FAULTS = {"TaskManager": kill_task_manager, "workers": kill_pool, "JobManager": kill_job_manager}
+KILLS = 10
+
+
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("healing", [AGAIN, CHECKPOINTS], ids=["again", "checkpoints"])
-@pytest.mark.parametrize("fault", [kill_task_manager, kill_pool, restart_job_manager])
 def test_a_job_heals_and_loses_nothing(
     kafka: KafkaBroker,
     flink_cluster: FlinkCluster,
     tmp_path: Path,
     tell: Callable[[str], None],
-    fault: Callable[[FlinkCluster], None],
     healing: tuple[str, ...],
 ) -> None:
-    """With checkpoints and without: it goes on by itself, from where the log ends."""
-    stream, rng = Stream(kafka), random.Random(5)
+    """Whatever is killed, ten times in turn, it goes on by itself, from where the log ends."""
+    seed = random.randrange(2**32)
+    print(f"seed={seed}")
+    stream, rng = Stream(kafka), random.Random(seed)
     path = tmp_path / stream.name
-    waits = []
+    waits: dict[str, list[float]] = {name: [] for name in FAULTS}
     with Producing(stream, a_second=1000):
         with CollectorProcess([stream], tmp_path, *on(flink_cluster, *healing)) as collector:
-            for _ in range(2):
+            for name in islice(cycle(FAULTS), KILLS):
                 already = len(log_of(path))
                 wait_until(lambda: len(log_of(path)) > already + 2, collector)  # noqa: B023
                 time.sleep(rng.uniform(0, 2))  # the moment of death is what is tried
-                fault(flink_cluster)
+                FAULTS[name](flink_cluster)
                 began, already = time.monotonic(), len(log_of(path))
                 wait_until(lambda: len(log_of(path)) > already + 1, collector)  # noqa: B023
-                waits.append(time.monotonic() - began)
+                waits[name].append(time.monotonic() - began)
             assert collector.poll() is None, collector.lines
         flink_cluster.cancel_all()
     finish(stream, tmp_path, *FLAGS[:3])
-    shown = ", ".join(f"{wait:.0f} s" for wait in waits)
-    tell(f"{len(stream.produced):,} messages, none lost or twice; collecting again after {shown}")
+    shown = "; ".join(
+        f"{name} {', '.join(f'{wait:.0f}' for wait in each)} s" for name, each in waits.items()
+    )
+    tell(
+        f"{KILLS} kills, {len(stream.produced):,} messages, seed={seed}: exact; collecting again "
+        f"after: {shown}"
+    )
 
 
 def test_a_stale_job_frees_its_slots(

@@ -228,4 +228,4 @@ def test_jobs_killed_again_and_again_collect_everything_once(
 ) -> None:
     """On each engine, where tasks pull; each time a new job."""
     flags = (*FLAGS, *engine, "--shards=2")
-    tell(killed_again_and_again(Served(emulator), tmp_path, flags, kills=5, seconds=25.0))
+    tell(killed_again_and_again(Served(emulator), tmp_path, flags, kills=10, seconds=25.0))

@@ -73,15 +73,20 @@ def test_windows_appear_in_time_early_on_time_and_late(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("engine", "kills"),
+    [("prism", 4), pytest.param("flink", 10, marks=pytest.mark.faults)],
+    indirect=["engine"],
+)
 def test_a_job_killed_again_and_again_collects_everything_once(
-    kafka: KafkaBroker, engine: tuple[str, ...], tmp_path: Path
+    kafka: KafkaBroker, engine: tuple[str, ...], tmp_path: Path, kills: int
 ) -> None:
     """SIGKILL at random moments, each time a new job; the last one ends by itself."""
     flags = (*engine, *FLAGS)
     stream, rng = Stream(kafka), random.Random(3)
     path = tmp_path / stream.name
     with Producing(stream, a_second=1000):
-        for _ in range(4):
+        for _ in range(kills):
             already = len(log_of(path))
             with CollectorProcess([stream], tmp_path, *flags) as collector:
                 wait_until(lambda: len(log_of(path)) > already, collector)  # noqa: B023
