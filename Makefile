@@ -47,7 +47,7 @@ check: $(TRAINING) prepare ## format, lint, types, test, then the slow tests: wh
 	@$(MAKE) --no-print-directory test
 	@$(PYTEST) -m "slow and not faults" $(call again,"slow and not faults")
 
-bench: $(TRAINING) ## measure: topics, subscriptions and pipelines collected, batches read, Cloud Storage, a long log
+bench: $(TRAINING) ## measure: topics, subscriptions and pipelines collected, batches read, Cloud Storage, engines, a long log
 	@$(VENV)/bin/python -m bench.collecting
 	@$(VENV)/bin/python -m bench.starting
 	@$(VENV)/bin/python -m bench.topics
@@ -57,6 +57,7 @@ bench: $(TRAINING) ## measure: topics, subscriptions and pipelines collected, ba
 	@$(VENV)/bin/python -m bench.collect_batches
 	@$(VENV)/bin/python -m bench.reading
 	@$(VENV)/bin/python -m bench.storage
+	@$(VENV)/bin/python -m bench.engines
 	@$(VENV)/bin/python -m bench.log_for_years
 
 faults: prepare ## the long campaign of faults: up to two hours

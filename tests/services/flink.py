@@ -147,13 +147,13 @@ class FlinkServer(Guarded):
 
 
 class FlinkCluster:
-    """ZooKeeper, a JobManager, two TaskManagers, a pool of Python workers for each, a job server.
+    """ZooKeeper, a JobManager, TaskManagers, a pool of Python workers for them, a job server.
 
     ``endpoint`` is the job server's, ``environment`` the flags that name the workers.
     """
 
-    def __init__(self, jars: Path, folder: Path) -> None:
-        """Start all, and wait until each answers."""
+    def __init__(self, jars: Path, folder: Path, managers: int = 2) -> None:
+        """Start all, with so many TaskManagers of one slot, and wait until each answers."""
         self._jars, self._folder = jars, folder
         self._rest = free_port()
         self.pool_port = free_port()
@@ -162,7 +162,7 @@ class FlinkCluster:
         self._configure(keeper)
         self._start_keeper(keeper)
         self.start_job_manager()
-        for number in (1, 2):
+        for number in range(1, managers + 1):
             self.start_task_manager(number)
         self.start_pool()
         master = f"127.0.0.1:{self._rest}"
@@ -171,7 +171,7 @@ class FlinkCluster:
         self.environment = (
             "--environment_type=EXTERNAL",
             f"--environment_config=127.0.0.1:{self.pool_port}",
-            "--parallelism=2",
+            f"--parallelism={managers}",
         )
 
     def kill(self, name: str) -> None:

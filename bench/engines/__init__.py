@@ -1,0 +1,1 @@
+"""The same graph on the engines that there are."""
