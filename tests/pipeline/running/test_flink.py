@@ -86,6 +86,29 @@ def test_a_job_whose_collection_another_run_takes_over_ends(
 
 
 @pytest.mark.faults
+def test_of_two_jobs_on_one_engine_one_ends_and_says_who_won(
+    embedded: EmbeddedBroker, flink: FlinkServer, tmp_path: Path
+) -> None:
+    """The other goes on, and what both have collected is there once."""
+    stream = Stream(embedded)
+    with (
+        Producing(stream, a_second=500),
+        CollectorProcess([stream], tmp_path, *on(flink)) as one,
+        CollectorProcess([stream], tmp_path, *on(flink)) as two,
+    ):
+        wait_until(lambda: {one.poll(), two.poll()} != {None}, one)
+        loser, winner = (one, two) if two.poll() is None else (two, one)
+        assert loser.end() == OTHER_COLLECTOR, loser.lines
+        assert "error: another collector (host=" in loser.lines[-1]
+        already = len(log_of(tmp_path / stream.name))
+        wait_until(lambda: len(log_of(tmp_path / stream.name)) > already + 1, winner)
+        winner.send(signal.SIGINT)
+        assert winner.end() == 0, winner.lines
+    assert sorted(flink.states()[-2:]) == ["CANCELLED", "DONE"]
+    finish(stream, tmp_path, *FLAGS[:3])
+
+
+@pytest.mark.faults
 def test_an_engine_that_dies_is_said_in_a_line(
     embedded: EmbeddedBroker, flink_home: Path, tmp_path: Path
 ) -> None:
