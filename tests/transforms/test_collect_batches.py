@@ -662,10 +662,13 @@ class StepByStepFn(beam.DoFn):
         tracker.defer_remainder()
 
 
+# of Beam's worker, a thread of which may see before it ends that Flink hangs up
+HANGS_UP = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
 @pytest.mark.integration
 @pytest.mark.faults
-# of Beam's worker, a thread of which may see before it ends that Flink hangs up
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@HANGS_UP
 def test_on_flink_panes_are_early_on_time_and_late(flink: FlinkServer, tmp_path: Path) -> None:
     """Of a source that goes on for some time, and whose watermark is its own."""
     output = tmp_path / "c"
@@ -679,3 +682,23 @@ def test_on_flink_panes_are_early_on_time_and_late(flink: FlinkServer, tmp_path:
 
     assert files_of(output) == [("early", 10), ("early", 10), ("on_time", 5), ("late", 1)]
     assert numbers_of(output) == list(range(26))
+
+
+@pytest.mark.integration
+@pytest.mark.faults
+@HANGS_UP
+def test_on_flink_two_pipelines_at_once_append_to_one_collection(
+    flink: FlinkServer, tmp_path: Path
+) -> None:
+    """Whichever commits first, the rows of both are there once."""
+    output, running = tmp_path / "c", []
+    for first in (0, 500):
+        rows = [row for n in range(5) for row in numbered(100, n * 60, first + n * 100)]
+        pipeline = beam.Pipeline(options=PipelineOptions(flink.flags))
+        collected = CollectBatches(output=output, interval=MINUTE, batch_size=10, shards=2)
+        _ = pipeline | beam.Create(rows, reshuffle=False) | collected
+        running.append(pipeline.run())
+    assert [str(each.wait_until_finish()) for each in running] == ["DONE", "DONE"]
+
+    assert numbers_of(output) == list(range(1000))
+    assert len({origin.run for entry in entries_of(output) for origin in entry.origins}) == 2
