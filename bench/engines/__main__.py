@@ -7,7 +7,7 @@
 windows of one second and the default grace of two, seconds from a window's end to its manifest.
 ``managers``: a cluster with one TaskManager against two, where a decoder keeps each worker busy,
 beside what two bare processes reach on these cores. All that is collected is exact, or the
-measurement ends. It takes about eleven minutes on two quiet cores.
+measurement ends. It takes about twelve minutes on two quiet cores.
 
 Needs Java and Maven for a real Kafka, which runs on the same cores, and for Flink; Go, or Prism on
 PATH. An engine that can't be had is left out, and why is said.
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 from bench.collecting import fill
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_filled = cache(fill)  # parts may be given one size
+
 
 def show_rows(broker: KafkaBroker, messages: int) -> None:
     """Collect the same topic on each engine."""
-    topic = fill(broker, messages)
+    topic = _filled(broker, messages)
 
     def show(engine: str, flags: Sequence[str]) -> None:
         taken = rows.collected(broker.bootstrap_servers, topic, messages, flags)
@@ -68,7 +71,7 @@ def show_visible(broker: KafkaBroker, windows: int) -> None:
 
 def show_managers(broker: KafkaBroker, messages: int) -> None:
     """Collect the same topic with one TaskManager and with two."""
-    topic = fill(broker, messages)
+    topic = _filled(broker, messages)
     speeds = {}
     for count in (1, 2):
         speeds[count] = managers.rows_per_second(broker, topic, messages, count)
