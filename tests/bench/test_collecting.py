@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.collecting import (
+    FEW,
     LOOP,
     NAIVE,
     OURS,
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 MB = 10**6
 
 
-def ran(way: str, seconds: float, *, messages: int = 1000, megabytes: int = 100) -> Run:
+def ran(way: str, seconds: float, *, messages: int, megabytes: int = 100, cpu: float = 1.0) -> Run:
     """Return a run."""
-    return Run(way, messages, seconds, 1.0, megabytes * MB, files=1, file_bytes=1)
+    return Run(way, messages, seconds, cpu, megabytes * MB, files=1, file_bytes=1)
 
 
 @pytest.mark.integration
@@ -51,6 +52,8 @@ def test_all_ways_collect_the_same_messages(kafka: KafkaBroker, tmp_path: Path) 
         (TWO, 12_000, 120),
         (TWO_LOOPS, 12_000, 120),
         (NAIVE, 12_000, 60),
+        (OURS, FEW, 60),
+        (LOOP, FEW, 60),
         (OURS, 18_000, 60),
     ]
     assert json.loads(json.dumps(found)) == found
@@ -58,21 +61,23 @@ def test_all_ways_collect_the_same_messages(kafka: KafkaBroker, tmp_path: Path) 
     assert "naive pattern" in (tmp_path / "results.svg").read_text()
 
 
-def test_a_median_counts_and_more_messages_count_for_memory_only() -> None:
+def test_a_median_counts_and_other_numbers_of_messages_count_for_memory_only() -> None:
     """Targets are judged by medians of the same number of messages, and by the highest peak."""
-    ours = [ran(OURS, seconds) for seconds in (1.0, 1.5, 9.0)]
-    loop = [ran(LOOP, seconds) for seconds in (0.1, 1.2, 9.0)]
-    large = ran(OURS, 1.0, messages=8000, megabytes=1001)
-
-    two = [ran(TWO, 1.0), ran(TWO_LOOPS, 1.5)]
-    found = results([*ours, *loop, *two, ran(NAIVE, 8.0), large], messages=1000)
+    ours = [ran(OURS, seconds, messages=8000, cpu=2.0) for seconds in (1.0, 1.5, 9.0)]
+    loop = [ran(LOOP, seconds, messages=8000, cpu=3.0) for seconds in (0.1, 2.4, 9.0)]
+    two = [ran(TWO, 1.0, messages=8000), ran(TWO_LOOPS, 1.5, messages=8000)]
+    few = [ran(OURS, 0.5, messages=FEW), ran(LOOP, 0.2, messages=FEW)]
+    small = ran(OURS, 1.0, messages=2000, megabytes=601)
+    found = results([*ours, *loop, *two, *few, ran(NAIVE, 32.0, messages=8000), small], 8000)
 
     assert found["medians"][OURS]["seconds"] == 1.5
+    assert found["starting"][LOOP]["seconds"] == 0.2
     assert [(round(each["found"], 2), each["met"]) for each in found["targets"]] == [
-        (0.8, True),
-        (5.34, True),
+        (1.6, True),
         (1.5, True),
-        (1.0, False),
+        (21.33, True),
+        (1.5, True),
+        (601, False),
     ]
 
 
