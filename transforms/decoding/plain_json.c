@@ -419,6 +419,7 @@ static int read_double(column_t *column, text_t *text) {
     int is_exact = number.digits <= MOST_EXACT_INTEGER;
     if (number.is_integer && !is_exact) return 0; /* it may be rounded */
     if (number.digits == 0) {
+        if (number.exponent > MOST_POWER) return 0; /* too large for pyarrow, though it is 0 */
         value = 0;
     } else if (FLT_EVAL_METHOD == 0 && is_exact && number.exponent <= MOST_EXACT_POWER &&
                number.exponent >= -MOST_EXACT_POWER) { /* both are exact, so one rounding is right */
@@ -467,10 +468,24 @@ static int read_list(column_t *column, text_t *text) {
     return 1;
 }
 
+/* Tell whether bytes are the same; names are too short to call memcmp for each. */
+static inline int is_same(const unsigned char *some, const char *others, size_t size) {
+    uint64_t one, other;
+    size_t at = 0;
+    for (; at + 8 <= size; at += 8) {
+        memcpy(&one, some + at, 8);
+        memcpy(&other, others + at, 8);
+        if (one != other) return 0;
+    }
+    for (; at < size; at++)
+        if (some[at] != (unsigned char)others[at]) return 0;
+    return 1;
+}
+
 static inline int is_at(const column_t *field, const text_t *text) {
     size_t size = field->name_size;
     return (size_t)(text->end - text->at) > size && text->at[size] == '"' &&
-           memcmp(text->at, field->name, size) == 0;
+           is_same(text->at, field->name, size);
 }
 
 /* Return the place of the field whose name is next; mostly it is the one that is expected. */

@@ -180,6 +180,7 @@ def test_what_is_damaged_is_read_as_python_does_or_left_alone(
         ("NaN", "double"),
         ("Infinity", "double"),
         ("1e999", "double"),
+        ("0e309", "double"),
         ("1.", "double"),
         (".5", "double"),
         ("1e", "double"),
@@ -232,6 +233,7 @@ def test_what_a_column_does_not_hold_as_it_is_is_no_plain_message(text: str, typ
         ("-2147483648", "int32", -(2**31)),
         ("9007199254740992", "double", 2.0**53),
         ("1E+2", "double", 100.0),
+        ("-0.0e309", "double", 0.0),
         ("0.1e-2", "double", 0.001),
         ("false", "bool", False),
         (" \r\n\tnull ", "bool", None),
@@ -305,6 +307,17 @@ def test_names_that_are_sent_escaped_are_left_to_pyarrow() -> None:
     assert plain_reader(to_arrow({"a": [{'"': "int64"}]})) is None
     done = decoded(b'{"a\\\\b":1}', b'{"a\\b":2}', known={"a\\b": "int64"})
     assert [row["a\\b"] for row in rows(done)] == [1, None]
+
+
+def test_names_of_all_lengths_are_told_apart() -> None:
+    """By each of their bytes."""
+    for size in (*range(1, 26), 63, 64, 65):
+        name = "abcdefgh" * 9
+        types = {name[:size]: "int64"}
+        assert read([b'{"%s":1}' % name[:size].encode()], types).is_plain.all()
+        for place in range(size):
+            other = f"{name[:place]}-{name[place + 1 : size]}".encode()
+            assert not read([b'{"%s":1}' % other], types).is_plain.any()
 
 
 def test_types_that_are_not_read_in_c_are_left_to_pyarrow() -> None:
