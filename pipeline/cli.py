@@ -81,7 +81,7 @@ COMMANDS = {
         "write a collection as TFRecord or JSON lines, for other programs",
         "export collected/orders --to=jsonl --output=exported",
     ),
-    "list": Command("list the collections in a directory, a line each", "list collected"),
+    "list": Command("list the collections in directories, a line each", "list collected"),
     "status": Command(
         "say what a collection holds, how far it is, and what is wrong with it",
         "status collected/orders",

@@ -61,7 +61,7 @@ def _is_required(action: argparse.Action) -> bool:
 
 def _given(action: argparse.Action) -> str:
     flag = action.option_strings[0] + "=" if action.option_strings else ""
-    return f"{flag}{action.metavar}"
+    return f"{flag}{action.metavar}" + " ..." * (action.nargs == "+")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

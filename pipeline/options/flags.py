@@ -97,7 +97,8 @@ class Parser(argparse.ArgumentParser):
     def _require_nothing(self) -> None:
         for action in self._actions:
             action.required = False
-            action.nargs = action.nargs if action.option_strings else "?"
+            if not action.option_strings:
+                action.nargs = "*" if action.nargs == "+" else "?"
 
 
 @dataclass

@@ -29,6 +29,7 @@ class FlagShape(NamedTuple):
         takes_value: whether one follows.
         choices: the values there are; empty: any.
         is_path: its values are files or folders.
+        is_repeated: more than one such word may be given.
     """
 
     name: str
@@ -36,6 +37,7 @@ class FlagShape(NamedTuple):
     takes_value: bool
     choices: tuple[str, ...] = ()
     is_path: bool = False
+    is_repeated: bool = False
 
 
 class CommandShape(NamedTuple):
@@ -67,7 +69,8 @@ def _flag(action: argparse.Action, commands: Sequence[str]) -> FlagShape:
     name = max(action.option_strings, key=len, default="")
     says = str(action.help or "").replace("%%", "%").partition(";")[0]
     says = says if len(says) <= _MOST_LETTERS else says[: _MOST_LETTERS - 3].rstrip() + "..."
-    return FlagShape(name, says, action.nargs != 0, choices, metavar in _PATHS)
+    is_repeated = action.nargs == "+"
+    return FlagShape(name, says, action.nargs != 0, choices, metavar in _PATHS, is_repeated)
 
 
 def _bash(commands: Sequence[CommandShape]) -> Iterator[str]:
@@ -144,7 +147,7 @@ def _zsh_spec(flag: FlagShape) -> str:
     says = re.sub(r"([\[\]:\\])", r"\\\1", flag.says)
     values = f"({' '.join(flag.choices)})" if flag.choices else "_files" * flag.is_path
     if not flag.name:
-        return f":{says}:{values}"
+        return f"{'*' * flag.is_repeated}:{says}:{values}"
     return f"*{flag.name}=[{says}]:value:{values}" if flag.takes_value else f"{flag.name}[{says}]"
 
 

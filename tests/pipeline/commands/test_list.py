@@ -64,6 +64,42 @@ def test_one_that_can_not_be_read_hides_no_other(
     assert "error" in json.loads(capsys.readouterr().out.splitlines()[0])
 
 
+def test_a_star_of_the_shell_lists_what_it_stands_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Directories and collections, each once; of a name that two have, the whole path."""
+    for name in ("x/a", "x/b", "y/a"):
+        Collector(LocalStorage(str(tmp_path / name))).collect(message(0), boundary="10:31:00")
+    (tmp_path / "z").mkdir()
+    (tmp_path / "notes").touch()
+
+    def listed(*roots: str, code: int = 0) -> list[str]:
+        assert main(["list", *(str(tmp_path / root) for root in roots)]) == code
+        return [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+
+    assert listed("x/b", "x/a") == ["b", "a"]
+    assert listed("x", "x/a", "x/b") == ["a", "b"]
+    assert listed("x", "y") == [f"{tmp_path}/x/a", "b", f"{tmp_path}/y/a"]
+    words = ["list", *map(str, sorted(tmp_path.iterdir())), "--json"]
+    assert main(words) == 1
+    *_, notes, none = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert notes["error"] == f"cannot list {tmp_path}/notes: Not a directory"
+    assert none["error"].startswith(f"no collection in {tmp_path}/z; ")
+    assert main(words[:-1]) == 1
+    *_, first, last = capsys.readouterr().out.splitlines()
+    assert (first, last) == (notes["error"], none["error"])
+
+
+def test_each_root_that_holds_none_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is no collection at all; and without a root it is what is missing."""
+    assert main(["list", f"{tmp_path}/a", f"{tmp_path}/b"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert main(["list"]) == 2
+    assert "required: ROOT" in capsys.readouterr().err
+
+
 def test_the_lag_is_asked_of_the_brokers(
     embedded: EmbeddedBroker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
