@@ -65,8 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         nargs="?",
         const="2s",
-        help="show it again and again, --watch=10s: every ten seconds, --watch: every two; with "
-        "--json a line each time (default: once)",
+        help="show it again and again, every two seconds, or --watch=10s: every ten; with --json "
+        "a line each time (default: once)",
     )
     configure_lag(parser)
     configure_config_file(parser)

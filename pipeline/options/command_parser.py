@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.options.flags import Parser
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
 
 __all__ = ["CommandParser", "let_be_left_out"]
 
@@ -27,6 +27,19 @@ class CommandParser(Parser):
             prog=f"batch-collection {name}", description=says, formatter_class=_Formatter
         )
         self._example = example
+
+    def read(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+        """Do as ``Parser.read``; where a value may be left out, it stands behind ``=``.
+
+        So the word behind such a flag is none of its own: ``--watch PATH``.
+        """
+        left_out = {
+            flag: f"{flag}={action.const}"
+            for action in self._actions
+            for flag in action.option_strings
+            if action.nargs == "?"
+        }
+        return super().read([left_out.get(word, word) for word in words])
 
     def format_usage(self) -> str:
         """Return what must be given; 40 flags in brackets are no help."""
@@ -69,6 +82,10 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=34, width=100)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        text = super()._format_action_invocation(action)
+        return text.replace(" [", "[=") if action.nargs == "?" else text
 
     def _get_help_string(self, action: argparse.Action) -> str:
         """Write large defaults so that they can be read; flags take them so, too."""

@@ -56,7 +56,7 @@ def read_config_file(path: str, parser: Parser, others: Container[str] = ()) -> 
     """Return the flags of a YAML file.
 
     Values are taken as they are written, whatever YAML makes of them elsewhere: a topic may be
-    called ``010`` or ``on``. A flag without a value takes true or false. Lists are joined by
+    called ``010`` or ``on``. A flag that needs no value takes true or false. Lists are joined by
     commas; ``X`` holds properties, as a mapping or a list; ``${NAME}`` stands for an environment
     variable, in values only; a key without any value is not there.
 

@@ -70,9 +70,10 @@ class Parser(argparse.ArgumentParser):
         return [flag for action in self._actions for flag in action.option_strings]
 
     def takes_value(self, flag: str) -> bool | None:
-        """Tell a flag with a value from one without; None: it is not of this parser."""
+        """Tell a flag with a value from one without; None: it may be both, or is none of these."""
         actions = (action for action in self._actions if flag in action.option_strings)
-        return next((action.nargs != 0 for action in actions), None)
+        action = next(actions, None)
+        return None if action is None or action.nargs == "?" else action.nargs != 0
 
     def read(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
         """Return the flags, the words that nobody knows, and one line for each mistake.

@@ -26,7 +26,7 @@ class FlagShape(NamedTuple):
     Attributes:
         name: as ``--output``.
         says: what it is for.
-        takes_value: whether one follows.
+        takes_value: whether one must follow.
         choices: the values there are; empty: any.
         is_path: its values are files or folders.
         is_repeated: more than one such word may be given.
@@ -70,7 +70,8 @@ def _flag(action: argparse.Action, commands: Sequence[str]) -> FlagShape:
     says = str(action.help or "").replace("%%", "%").partition(";")[0]
     says = says if len(says) <= _MOST_LETTERS else says[: _MOST_LETTERS - 3].rstrip() + "..."
     is_repeated = action.nargs == "+"
-    return FlagShape(name, says, action.nargs != 0, choices, metavar in _PATHS, is_repeated)
+    takes_value = action.nargs not in {0, "?"}
+    return FlagShape(name, says, takes_value, choices, metavar in _PATHS, is_repeated)
 
 
 def _bash(commands: Sequence[CommandShape]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from batch_collection import __version__
-from pipeline.cli import COMMANDS, main
+from pipeline.cli import COMMANDS, _parser, main
 from pipeline.options.command_parser import CommandParser
 
 
@@ -96,6 +96,15 @@ def test_a_word_that_is_no_command_is_told_with_the_nearest(
         assert main(words) == 2
         told = "error: unknown command 'statsu'; did you mean status?; use one of: collect, "
         assert capsys.readouterr().err.startswith(told)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_flag_takes_the_word_behind_it_unless_it_needs_one(command: str) -> None:
+    """What takes several words, or one or none, would take the path, too."""
+    parser = _parser(command)
+    for action in parser.actions:
+        if action.option_strings:
+            assert action.nargs in {None, 0} or (action.nargs == "?" and action.const)
 
 
 def test_the_version_is_a_command_and_a_flag(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,8 @@ from batch_collection.paths import entry_path
 from batch_collection.publishing.expire import expire
 from batch_collection.storage.local import LocalStorage
 from pipeline.cli import main
-from pipeline.commands.status import described
+from pipeline.commands.status import configure, described
+from pipeline.options.command_parser import CommandParser
 from pipeline.showing.wording import humanised_bytes, humanised_duration
 from tests.builders import Collector, at, dead_letter, message
 from tests.collecting import ROOT
@@ -201,6 +202,28 @@ def test_it_is_shown_again_and_again_until_a_signal(collector: Collector) -> Non
     watching.send_signal(signal.SIGINT)
     watching.communicate(timeout=60)
     assert watching.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (["--watch", "a"], "2s"),
+        (["a", "--watch"], "2s"),
+        (["--watch", "a", "--json"], "2s"),
+        (["--watch=5", "a"], "5"),
+        (["a", "--watch=5m"], "5m"),
+        (["a"], None),
+    ],
+)
+def test_how_often_it_is_shown_stands_behind_an_equals_sign(
+    words: list[str], given: str | None
+) -> None:
+    """A word behind --watch is the path, wherever the flag stands."""
+    parser = CommandParser("status", "", "")
+    configure(parser)
+    args, unknown, errors = parser.read(words)
+    assert (args.path, args.watch, unknown, errors) == ("a", given, [], [])
+    assert "\n  --watch[=DURATION] " in parser.format_help()
 
 
 def test_what_is_watched_must_be_there(

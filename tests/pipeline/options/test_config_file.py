@@ -71,6 +71,18 @@ def test_a_file_is_flags_with_variables_of_the_environment(
 
 
 @pytest.mark.parametrize(
+    ("text", "words"), [("true", ["--watch"]), ("false", []), ("10s", ["--watch=10s"])]
+)
+def test_a_flag_whose_value_may_be_left_out_takes_both(
+    text: str, words: list[str], tmp_path: Path
+) -> None:
+    """As on a command line."""
+    file = tmp_path / "collect.yaml"
+    file.write_text(f"watch: {text}\n")
+    assert read_config_file(str(file), parser_of(status)).words == words
+
+
+@pytest.mark.parametrize(
     "text", ["010", "on", "0x1F", "null", "1e3", "2026-11-22", "1_000", "~", "yes", "1:30", ".5"]
 )
 def test_a_text_is_taken_as_it_is_written(text: str, words_of: Any) -> None:
