@@ -119,6 +119,7 @@ COMMANDS = {
     "help": Command("list the commands, or explain one", "help status"),
     "version": Command("print the version", "version"),
 }
+_LISTED = "batch-collection --help lists them"
 _OVERVIEW = {name: each.says for name, each in COMMANDS.items()}
 
 
@@ -214,10 +215,7 @@ def _run(command: str, words: Sequence[str]) -> int:
 
 def _module(command: str) -> ModuleType:
     if command not in COMMANDS:
-        message = (
-            f"unknown command {command!r}{nearest(command, COMMANDS)}; use one of: "
-            f"{', '.join(COMMANDS)}"
-        )
+        message = f"unknown command {command!r}{nearest(command, COMMANDS)}; {_LISTED}"
         raise CollectionError(message)
     return load_for_good(f"pipeline.commands.{command.replace('-', '_')}")
 

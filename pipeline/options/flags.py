@@ -47,6 +47,7 @@ _ADDRESS = re.compile(
     r"(\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?"
 )
 _MOST_PORT = 65_535
+_MOST_MEANT = 3
 
 
 class Parser(argparse.ArgumentParser):
@@ -355,6 +356,12 @@ def _is_address(text: str) -> bool:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return which known word was meant, as the end of an error; empty if none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    """Return which known words may have been meant, as the end of an error; empty if none is near.
+
+    One that is written alike, or else those that begin so.
+    """
+    there = list(known)
+    near = difflib.get_close_matches(word, there, n=1)
+    if not near and word.strip("-"):
+        near = [each for each in there if each.startswith(word)][:_MOST_MEANT]
+    return f"; did you mean {' or '.join(near)}?" if near else ""

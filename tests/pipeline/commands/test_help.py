@@ -88,14 +88,25 @@ def test_large_defaults_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert not re.search(r"default: \d{5}", said)
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("statsu", "; did you mean status?"),
+        ("ls", "; did you mean list?"),
+        ("dead", "; did you mean dead-letters?"),
+        ("ex", "; did you mean export or expire?"),
+        ("orders", ""),
+        ("", ""),
+    ],
+)
 def test_a_word_that_is_no_command_is_told_with_the_nearest(
-    capsys: pytest.CaptureFixture[str],
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Called, or asked about."""
-    for words in (["statsu"], ["help", "statsu"]):
+    """Called, or asked about; a line is short, and names what lists all of them."""
+    for words in ([word], ["help", word]):
         assert main(words) == 2
-        told = "error: unknown command 'statsu'; did you mean status?; use one of: collect, "
-        assert capsys.readouterr().err.startswith(told)
+        told = f"error: unknown command {word!r}{meant}; batch-collection --help lists them\n"
+        assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -220,14 +220,6 @@ def test_a_decoder_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[st
     assert line == "error: cannot load --input_format=no_such:decode: No module named 'no_such'"
 
 
-def test_an_unknown_command_is_refused_with_those_there_are(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """A typing mistake is no topic."""
-    (line,) = errors(capsys, "colect", "--once")
-    assert line.startswith("error: unknown command 'colect'; did you mean collect?; use one of")
-
-
 def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
     """The file's flags come first."""
     file = tmp_path / "collect.yaml"

@@ -30,9 +30,10 @@ def test_dashes_and_underscores_are_one_spelling() -> None:
 
 def test_an_unknown_flag_is_named_with_the_nearest_known_one() -> None:
     """And a word that is no flag is named as it is."""
-    known = ["--interval", "--output"]
-    assert unknown_flags(["--inteval=5s", "--zzz", "word"], known) == [
+    known = ["--interval", "--output", "--max_rows_per_cycle", "--max_seconds_to_wait"]
+    assert unknown_flags(["--inteval=5s", "--max", "--zzz", "word"], known) == [
         "unknown flag --inteval; did you mean --interval?",
+        "unknown flag --max; did you mean --max_rows_per_cycle or --max_seconds_to_wait?",
         "unknown flag --zzz",
         "unexpected 'word'",
     ]
