@@ -28,6 +28,7 @@ from batch_collection.reading.filters import Filter
 from batch_collection.reading.following import Following
 from batch_collection.reading.row_sequence import RowSequence
 from batch_collection.reading.splits import leaf_type, sides
+from batch_collection.schema.arrow import joined
 from batch_collection.schema.files import type_text
 from batch_collection.storage.opening import open_storage
 from batch_collection.training.batches import (
@@ -403,14 +404,14 @@ class Collection:
             CollectionError: as ``table``.
         """
         whole_number("rows", rows)
-        tables = self._sequence().tables(self._schema(None))
-        found, left = [self._schema(None).empty_table()], rows
-        for table in tables:
+        schema = self._schema(None)
+        found, left = list[pa.Table](), rows
+        for table in self._sequence().tables(schema):
             if left <= 0:
                 break
             found.append(table.slice(0, left))
             left -= found[-1].num_rows
-        return pa.concat_tables(found)
+        return joined(found, schema)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows; a column that a file lacks is null in its rows.

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from batch_collection.schema.arrow import joined
 from batch_collection.schema.conforming import with_values
 from batch_collection.windows import parse_instant
 
@@ -59,10 +60,10 @@ def read_lines(content: bytes, schema: pa.Schema) -> pa.Table:
         raise pa.ArrowInvalid(message)
     if not schema.names:
         return pa.table({"": pa.nulls(len(ends))}).select([])  # rows without columns
-    parts = [
-        _parsed(content[start:stop], rows, schema) for start, stop, rows in _parts(ends.tolist())
-    ]
-    return pa.concat_tables([schema.empty_table(), *parts])
+    parts = _parts(ends.tolist())
+    return joined(
+        (_parsed(content[start:stop], rows, schema) for start, stop, rows in parts), schema
+    )
 
 
 def _parts(ends: Sequence[int]) -> Iterator[tuple[int, int, int]]:

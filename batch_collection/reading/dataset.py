@@ -13,6 +13,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.formats.known import format_of
 from batch_collection.formats.parquet import Parquet
 from batch_collection.log.batch import opened
+from batch_collection.schema.arrow import joined
 from batch_collection.schema.retyped import is_plain_cast
 
 if TYPE_CHECKING:
@@ -66,11 +67,12 @@ def rows_of(sequence: RowSequence, schema: pa.Schema) -> pa.Table:
     """
     condition = sequence.condition
     if condition is None or sequence.sides or not condition.by_ranges:
-        return pa.concat_tables([schema.empty_table(), *sequence.tables(schema)])
+        return joined(sequence.tables(schema), schema)
     others = [each for each in condition.schema if each.name not in schema.names]
     files = _files(sequence, pa.schema([*schema, *others]))
     with condition.told():
-        return files.to_table(columns=schema.names, filter=condition.expression)
+        found = files.to_table(columns=schema.names, filter=condition.expression)
+    return pa.Table.from_batches((each for each in found.to_batches() if each.num_rows), schema)
 
 
 def _is_scanned(sequence: RowSequence, batch: int, schema: pa.Schema) -> bool:

@@ -14,6 +14,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.field_path import split_path
 from batch_collection.reading.order import Slice
 from batch_collection.reading.splits import leaf_at, leaf_type
+from batch_collection.schema.arrow import joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,8 +60,7 @@ class OrderedWindows:
 
     def load(self, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
         """Read rows, those columns only; ``slices`` count the ordered rows of windows."""
-        tables = [self._load(each, schema) for each in slices]
-        return pa.concat_tables(tables) if tables else schema.empty_table()
+        return joined((self._load(each, schema) for each in slices), schema)
 
     @cached_property
     def windows(self) -> tuple[tuple[int, ...], ...]:

@@ -19,7 +19,7 @@ from batch_collection.formats.told import Told
 from batch_collection.log.batch import in_parts, reading
 from batch_collection.reading.filters import Condition
 from batch_collection.reading.splits import leaf, leaf_at, leaf_type, skewed
-from batch_collection.schema.arrow import to_arrow
+from batch_collection.schema.arrow import joined, to_arrow
 from batch_collection.schema.retyped import is_plain_cast
 from batch_collection.schema.unified import Unified, conformed, unified
 
@@ -212,7 +212,7 @@ class RowSequence:
         for run in runs:
             rows, starts = read[run.batch]
             tables.append(rows.slice(starts[run.pieces[0]] + run.start, run.rows))
-        return pa.concat_tables(tables) if tables else schema.empty_table()
+        return joined(tables, schema)
 
     def tables(self, schema: pa.Schema) -> Iterator[pa.Table]:
         """Read file by file."""

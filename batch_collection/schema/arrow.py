@@ -10,9 +10,9 @@ from batch_collection.errors import CollectionError
 from batch_collection.schema.types import NULL, Schema, prune
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["PRIMITIVES", "from_arrow", "shape_of", "to_arrow", "type_from_arrow"]
+__all__ = ["PRIMITIVES", "from_arrow", "joined", "shape_of", "to_arrow", "type_from_arrow"]
 
 
 PRIMITIVES: dict[str, pa.DataType] = {
@@ -96,3 +96,9 @@ def _fields_from_arrow(type_: pa.StructType, path: str) -> Schema:
         message = f"column {path} has two fields of one name; rename one"
         raise CollectionError(message)
     return fields
+
+
+def joined(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Return tables of a schema as one, whose chunks all hold rows."""
+    found = [table for table in tables if table.num_rows]
+    return pa.concat_tables(found) if found else schema.empty_table()

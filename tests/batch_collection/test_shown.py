@@ -156,6 +156,14 @@ def test_the_first_rows_can_be_looked_at(view: Collection) -> None:
     assert view.head().column("value").to_pylist() == [1, 2, 3]
     assert view.head(2).schema == view.schema
     assert view.head(0).num_rows == 0
+    assert view.head(0).schema == view.schema
     assert view.where(pc.field("value") > 1).head(1).column("value").to_pylist() == [2]
     with pytest.raises(CollectionError, match="rows must be a whole number"):
         view.head(1.5)  # type: ignore[arg-type]
+
+
+def test_no_chunk_of_a_table_is_empty(view: Collection) -> None:
+    """Who takes the first chunk has the first rows: files without a row for a filter have none."""
+    last = view.where(pc.field("value") > 2)
+    for table in (view.head(), view.table(), last.head(), last.table()):
+        assert all(map(len, table.column("value").chunks))
