@@ -1,4 +1,4 @@
-"""On Prism, a portable engine: continuous, and exact whatever is killed. With the real Kafka."""
+"""On Prism, a portable engine: continuous, exact whatever is killed. Kafka is the real one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from tests.collecting import (
     Stream,
     check,
     entries_of,
+    rows_of,
     run_command,
     sending,
 )
 from tests.engines import FLAGS, finish, log_of, wait_until
 from tests.services.gcs import BUCKET, FakeGcs
+from tests.subscribed import Served, collection_of, collector
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -207,3 +209,22 @@ def test_a_job_writes_to_cloud_storage(
     collection = batch_collection.open(f"{output}/{stream.name}")
     assert sorted(collection.table(["id"])["id"].to_pylist()) == list(range(2_000))
     assert audit(open_storage(f"{output}/{stream.name}")).findings == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["emulator", pytest.param("pstest", marks=pytest.mark.faults)])
+def test_once_collects_what_a_subscription_holds_and_ends(
+    server: str, prism: PrismServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Each message is one row, and the log says that all were acknowledged."""
+    subscribed = Served(request.getfixturevalue(server))
+    subscribed.publish(range(2_000))
+    with collector(subscribed, tmp_path, *on(prism), "--once", "--flush") as job:
+        assert job.end(240) == 0, job.lines
+    path = collection_of(subscribed, tmp_path)
+    assert sorted(rows_of(path)["id"].to_pylist()) == list(range(2_000))
+    assert audit(open_storage(str(path))).findings == ()
+    newest = entries_of(path)[-1]
+    assert (newest.cause, newest.carry) == ("acknowledged", ())
+    assert newest.ids
+    assert all(file.acknowledged for file in newest.ids)
