@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from batch_collection.errors import SourceError
 from pipeline.options.config_file import configure as configure_config_file
-from pipeline.options.flags import Flags
+from pipeline.options.flags import Flags, configure_properties
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
@@ -89,19 +89,7 @@ def _configure_kafka(group: argparse._ArgumentGroup) -> None:
         default="4",
         help="partitions of each topic created in Kafka (default: 4)",
     )
-    group.add_argument(
-        "-X",
-        dest="properties",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="one librdkafka property of the producer (security.protocol, ...); may be repeated",
-    )
-    group.add_argument(
-        "--consumer_config",
-        metavar="FILE",
-        help="file of librdkafka properties, key=value lines, as collect takes it (default: none)",
-    )
+    configure_properties(group)
 
 
 def _configure_pubsub(group: argparse._ArgumentGroup) -> None:

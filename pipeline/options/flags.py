@@ -237,12 +237,12 @@ class Flags:
             raise CollectionError(*self.errors)
 
 
-def configure_properties(group: argparse._ActionsContainer) -> None:
-    """Declare what ``Flags.properties`` reads."""
+def configure_properties(group: argparse._ActionsContainer, more: str = "") -> None:
+    """Declare what ``Flags.properties`` reads; ``more`` says what else may be given for a file."""
     group.add_argument(
         "--consumer_config",
         metavar="FILE",
-        help="file of librdkafka properties, key=value lines (default: none)",
+        help=f"file of librdkafka properties, key=value lines{more} (default: none)",
     )
     group.add_argument(
         "-X",
@@ -250,7 +250,7 @@ def configure_properties(group: argparse._ActionsContainer) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="a librdkafka property, such as those of SASL and TLS; may be repeated",
+        help="one librdkafka property (security.protocol, sasl.mechanism, ...); may be repeated",
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from batch_collection.errors import CollectionError
 from pipeline.options.engine import DATAFLOW_RUNNER, DIRECT_RUNNER
-from pipeline.options.flags import properties
+from pipeline.options.flags import configure_properties, properties
 from transforms.sources.kafka.config import SECRET_VERSION, ConsumerConfig, is_secret
 from transforms.sources.kafka.reader_name import READERS, is_built
 from transforms.sources.kafka.settings import KafkaSettings
@@ -46,19 +46,10 @@ def configure(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="consumer group: begin where its offsets are, commit its offsets (default: none)",
     )
-    group.add_argument(
-        "--consumer_config",
-        metavar="FILE",
-        help="file of librdkafka properties, key=value lines; on an engine the workers read "
-        "it, and it may be gs://... or projects/P/secrets/S/versions/V (default: none)",
-    )
-    group.add_argument(
-        "-X",
-        dest="properties",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="one librdkafka property (security.protocol, sasl.mechanism, ...); may be repeated",
+    configure_properties(
+        group,
+        "; on an engine the workers read it, and it may be gs://... or "
+        "projects/P/secrets/S/versions/V",
     )
     group.add_argument(
         "--reader",

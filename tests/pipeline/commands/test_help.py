@@ -118,6 +118,23 @@ def test_no_flag_takes_the_word_behind_it_unless_it_needs_one(command: str) -> N
             assert action.nargs in {None, 0} or (action.nargs == "?" and action.const)
 
 
+def test_properties_of_the_client_are_said_in_one_way() -> None:
+    """Whoever takes them; of a file collect says more, as engines read it."""
+    says = {
+        flag: {
+            str(action.help).partition(";")[0].removesuffix(" (default: none)")
+            for command in COMMANDS
+            for action in _parser(command).actions
+            if flag in action.option_strings
+        }
+        for flag in ("-X", "--consumer_config")
+    }
+    assert says == {
+        "-X": {"one librdkafka property (security.protocol, sasl.mechanism, ...)"},
+        "--consumer_config": {"file of librdkafka properties, key=value lines"},
+    }
+
+
 def test_the_version_is_a_command_and_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
     """Of all commands."""
     assert main(["version"]) == 0
