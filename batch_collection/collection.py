@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from batch_collection.checkpoints.batch_table import batches_in
 from batch_collection.checkpoints.listing import hidden, listing
 from batch_collection.checkpoints.narrowing import Narrowing
+from batch_collection.counted import counted
 from batch_collection.errors import CollectionError, ExpiredError
 from batch_collection.field_path import split_path
 from batch_collection.given import names, public_names, whole_number
@@ -83,7 +84,7 @@ class Window:
     def __repr__(self) -> str:
         """Say when it was, and what is there."""
         span = f"{format_instant(self.start)} to {format_instant(self.end)}"
-        held = f"{_counted(self.rows, 'row')} in {_counted(len(self.batches), 'batch', 'es')}"
+        held = f"{counted(self.rows, 'row')} in {counted(len(self.batches), 'batch', 'es')}"
         return f"Window({span}; {held}, {'closed' if self.is_closed else 'open'})"
 
     def __dir__(self) -> list[str]:
@@ -696,14 +697,14 @@ class Collection:
     def _facts(self) -> dict[str, str]:
         """Say what is in this view, by what it is about; of a part only what it is a part of."""
         listed = self._listing()
-        rows = _counted(pc.sum(listed.column("rows")).as_py() or 0, "row")
+        rows = counted(pc.sum(listed.column("rows")).as_py() or 0, "row")
         facts = {
             "rows": f"some of {rows}" if self._is_part else rows,
-            "batches": _counted(listed.num_rows, "batch", "es"),
+            "batches": counted(listed.num_rows, "batch", "es"),
         }
         starts, ends = listed.column("window_start"), listed.column("window_end")
         if listed.num_rows:
-            facts["windows"] = _counted(len(pc.unique(starts)), "window")
+            facts["windows"] = counted(len(pc.unique(starts)), "window")
             first, last = pc.min(starts).as_py(), pc.max(ends).as_py()
             facts["time"] = f"{format_instant(first)} to {format_instant(last)}"
         return facts
@@ -870,10 +871,6 @@ def open_spec(
         message = f"{view!r} has other rows than its spec: some were expired, or it was made anew"
         raise CollectionError(message)
     return view
-
-
-def _counted(number: int, name: str, plural: str = "s") -> str:
-    return f"{number:,} {name}{plural * (number != 1)}"
 
 
 def _span(given: timedelta | str) -> timedelta:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from batch_collection.counted import counted
 from batch_collection.errors import (
     CollectionError,
     DamagedFileError,
@@ -80,7 +81,7 @@ class Batch:
     def __repr__(self) -> str:
         """Say which one it is, of when, and what is in it."""
         span = f"{format_instant(self.window_start)} to {format_instant(self.window_end)}"
-        rows = f"{self.rows:,} row{'s' * (self.rows != 1)}"
+        rows = counted(self.rows, "row")
         return f"Batch({self.id!r}, {rows}, {span}, {self.timing}, {self.uri!r})"
 
     def __dir__(self) -> list[str]:

@@ -9,12 +9,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.checkpoints.dead_letters import grouped
+from batch_collection.counted import counted
 from batch_collection.inspection.letters import letters_of
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant
 from pipeline.options.flags import Flags
 from pipeline.showing.lines import say
-from pipeline.showing.wording import aligned, counted, described_instant
+from pipeline.showing.wording import aligned, described_instant
 
 if TYPE_CHECKING:
     import argparse

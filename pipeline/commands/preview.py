@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from batch_collection.counted import counted
 from batch_collection.errors import CollectionError
 from batch_collection.schema.files import type_text
 from batch_collection.windows import format_duration, format_instant
@@ -16,7 +17,6 @@ from pipeline.options.engine import DIRECT_RUNNER, pass_on
 from pipeline.options.flags import Flags
 from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
-from pipeline.showing.wording import counted
 from transforms.sources.pubsub.settings import SubscriptionSettings
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
+from batch_collection.counted import counted
 from batch_collection.errors import SourceError
 from pipeline.options.config_file import configure as configure_config_file
 from pipeline.options.flags import Flags, configure_properties
@@ -280,9 +281,8 @@ class _Lines:
     def write(self, where: str) -> None:
         """Print where a message lies."""
         now = datetime.now(timezone.utc)
-        noun = "record" if self.records == 1 else "records"
         try:
-            say(f"{now:%H:%M:%S}  {where}  {self.records} {noun}")
+            say(f"{now:%H:%M:%S}  {where}  {counted(self.records, 'record')}")
         except OutputError as failed:  # to be raised once all are delivered
             self._failure = self._failure or failed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_collection.checkpoints.dead_letters import grouped
+from batch_collection.counted import counted
 from batch_collection.storage.opening import open_storage
 from pipeline.options.collect import (
     UNITS,
@@ -20,7 +21,6 @@ from pipeline.options.flags import Flags
 from pipeline.options.redrive import Asked, RedriveOptions
 from pipeline.showing.lines import say
 from pipeline.showing.streams import forgiven_output
-from pipeline.showing.wording import counted
 
 if TYPE_CHECKING:
     import argparse

@@ -10,6 +10,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from batch_collection.counted import counted
 from batch_collection.errors import StorageError
 from batch_collection.inspection.status import status
 from batch_collection.storage.opening import open_storage
@@ -22,7 +23,6 @@ from pipeline.showing.patience import said_meanwhile
 from pipeline.showing.watching import watched
 from pipeline.showing.wording import (
     aligned,
-    counted,
     described_instant,
     described_source,
     humanised_bytes,

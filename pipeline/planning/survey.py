@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from batch_collection.counted import counted
 from batch_collection.log.entry import PartitionRead
 from batch_collection.windows import EPOCH, parse_instant
 from pipeline.planning.pins import check_source
@@ -50,8 +51,7 @@ class Survey:
     @property
     def size(self) -> str:
         """How large it is, for people."""
-        count = len(self.source.partitions)
-        return f"{count} partition" + "s" * (count > 1)
+        return counted(len(self.source.partitions), "partition")
 
     def notes(self, newest: Entry, now: datetime) -> tuple[str, ...]:  # noqa: ARG002 - as of others
         """Return what people should know before it is collected: nothing."""

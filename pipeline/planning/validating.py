@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from batch_collection.collection import open as open_view
+from batch_collection.counted import counted
 from batch_collection.errors import AlreadyExistsError, CollectionError, StorageError
 from batch_collection.log.end import end_of_log
 from batch_collection.paths import STAGING, draft_path, new_token, staged_path
@@ -69,7 +70,7 @@ def checks(options: CollectOptions) -> Iterator[Check]:
         if answer.is_good:
             there = names_now(options, connection)
             if pattern is not None:
-                yield Check(f"--topics={pattern}", f"{_counted(len(there), 'topic')} match")
+                yield Check(f"--topics={pattern}", f"{counted(len(there), 'topic')} match")
             for name in there:
                 yield from _Stream(options, connection, name).checks()
 
@@ -79,10 +80,6 @@ def _tried(what: str, attempt: Callable[[], str]) -> Check:
         return Check(what, attempt())
     except CollectionError as error:
         return Check(what, str(error), is_good=False)
-
-
-def _counted(number: int, name: str) -> str:
-    return f"{number:,} {name}" + "s" * (number != 1)
 
 
 def _answered(connection: Connection | Subscriptions) -> str:
@@ -163,7 +160,7 @@ class _Stream:
             return "; ".join(["it is there, and messages may be pulled; none was", *notes])
         bounds = cast("AddressedSource", source).bounds()
         messages = sum(there.end - there.first for there in bounds.values())
-        return f"{_counted(len(bounds), 'partition')}, {_counted(messages, 'message')}"
+        return f"{counted(len(bounds), 'partition')}, {counted(messages, 'message')}"
 
     def _read(self, source: AddressedSource) -> str:
         settings = self.options.source

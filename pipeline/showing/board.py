@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from batch_collection.counted import counted
 from batch_collection.errors import printable
 from batch_collection.log.sums import Sums
 from pipeline.showing.columns import Column, Columns, Part, cut, flowed, width_of, wrapped
-from pipeline.showing.wording import called, counted, stream_name
+from pipeline.showing.wording import called, stream_name
 from transforms.elements.plan import ACKNOWLEDGED
 from transforms.process.events import Away, Back, CycleCommitted, GivenUp, Note
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from batch_collection.counted import counted
 from pipeline.showing.board import Board
 from pipeline.showing.columns import Part, flowed
 from pipeline.showing.event_log import EventLog, importance
 from pipeline.showing.lines import log_form, say, say_styled, styled
 from pipeline.showing.streams import is_terminal
-from pipeline.showing.wording import counted, humanised_duration
+from pipeline.showing.wording import humanised_duration
 from transforms.process.events import (
     CycleBegan,
     CycleCommitted,

@@ -7,6 +7,7 @@ import importlib.util
 import io
 from typing import TYPE_CHECKING, NamedTuple
 
+from batch_collection.counted import counted
 from batch_collection.paths import CARRY, DATA, DEAD_LETTERS, IDS, LOG, STAGING, WINDOWS
 from pipeline.showing.wording import humanised_bytes
 
@@ -55,7 +56,7 @@ def tree(root: Path) -> list[str]:
         files = sorted(each for each in folder.rglob("*") if each.is_file())
         if not files:
             continue
-        count = f"{len(files)} file" + "s" * (len(files) != 1)
+        count = counted(len(files), "file")
         name, meaning = f"{folder.name}/", _MEANINGS.get(folder.name, "")
         lines.append(f"  {name:<14}{count:>9}  {_size(files):>8}   {meaning}".rstrip())
         lines += _batches(folder, files) if folder.name == DATA else []

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = [
     "aligned",
     "called",
-    "counted",
     "described_instant",
     "described_source",
     "humanised_bytes",
@@ -39,11 +38,6 @@ def aligned(rows: Sequence[Sequence[str]], side: Literal["<", ">"] = ">") -> lis
 def described_instant(instant: datetime) -> str:
     """Write an instant for people, to the second."""
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def counted(number: int, name: str) -> str:
-    """Write how many there are: ``1 file``, ``2,000 files``."""
-    return f"{number:,} {name}" + ("" if number == 1 else "s")
 
 
 def described_source(source: Source) -> str:
