@@ -12,7 +12,7 @@ from apache_beam.transforms.window import GlobalWindows
 from batch_collection.parallel import outcomes
 from batch_collection.paths import entry_path
 from transforms.committing.commit import commit
-from transforms.committing.settle import is_settled
+from transforms.committing.settle import closed
 from transforms.elements.coders import ReportCoder
 from transforms.elements.report import Report, add_up
 
@@ -38,7 +38,7 @@ class CommitCycle(beam.PTransform):
     since a storage is waited for; an error of one keeps no other from being committed.
 
     Attributes:
-        commit: commits a plan, given all that is known of it by now.
+        commit: commits a plan, given the sums of all that is known of it by now.
     """
 
     commit: Callable[[Any, Iterable[Report]], Entry | None] = field(default_factory=lambda: commit)
@@ -93,9 +93,8 @@ class _CommitFn(beam.DoFn):
             for other in gathered:
                 reports.add(other)
         reports.add(report)
-        own = [*(other for other in gathered if other.plan.id == report.plan.id), report]
-        if is_settled(report.plan, own):
-            self._settled.setdefault(collection, {})[report.plan.id] = own
+        if sums := closed(report.plan, [*gathered, report]):
+            self._settled.setdefault(collection, {})[report.plan.id] = sums
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for done in outcomes(self._committed, list(self._settled.values())):
@@ -104,5 +103,5 @@ class _CommitFn(beam.DoFn):
 
     def _committed(self, plans: dict[str, list[Report]]) -> list[Entry]:
         """Commit plans of one collection, one after the other."""
-        entries = (self.commit(own[0].plan, own) for own in plans.values())
+        entries = (self.commit(sums[0].plan, sums) for sums in plans.values())
         return [entry for entry in entries if entry is not None]

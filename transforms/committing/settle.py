@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import Entry, PartitionRead
     from transforms.elements.plan import Plan
 
-__all__ = ["is_settled", "settle"]
+__all__ = ["closed", "settle"]
 
 
 def settle(
@@ -43,7 +43,7 @@ def settle(
         The entry; a ``Failure`` if the plan can't come to one; None as long as reports are missing.
         Of each task one whole attempt counts; what other attempts staged, the entry does not name.
     """
-    tasks = _whole(plan, reports)
+    tasks = _whole(_sums(plan, reports), plan.tasks)
     if tasks is None or isinstance(tasks, Failure):
         return tasks
     schema = plan.schema
@@ -60,19 +60,27 @@ def settle(
     return _entry(plan, previous, previous_digest, tasks, schema, committed_at)
 
 
-def is_settled(plan: Plan, reports: Iterable[Report]) -> bool:
-    """Tell whether a plan's reports say what becomes of it, before the log is looked at."""
-    return _whole(plan, reports) is not None
+def closed(plan: Plan, reports: Iterable[Report]) -> list[Report]:
+    """Return the sums of a plan's reports once they say what becomes of it, and none before.
+
+    ``settle`` takes them as well as the reports, and has nothing to add up then.
+    """
+    sums = _sums(plan, reports)
+    return [] if _whole(sums, plan.tasks) is None else sums
 
 
-def _whole(plan: Plan, reports: Iterable[Report]) -> list[Report] | Failure | None:
+def _sums(plan: Plan, reports: Iterable[Report]) -> list[Report]:
+    """Return one report an attempt at a task of the plan."""
+    return add_up(report for report in reports if report.plan.id == plan.id)
+
+
+def _whole(attempts: Sequence[Report], tasks: int) -> list[Report] | Failure | None:
     """Return a whole report of each task, why one can't be done, or None as long as some lack."""
-    attempts = [report for report in add_up(reports) if report.plan.id == plan.id]
     whole = {report.task: report for report in reversed(attempts) if report.whole}
     for report in attempts:
         if report.failure is not None and report.task not in whole:
             return report.failure
-    if len(whole) < plan.tasks:
+    if len(whole) < tasks:
         return None
     return [whole[number] for number in sorted(whole)]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from batch_collection.log.entry import (
     PartitionRead,
     Source,
 )
-from transforms.committing.settle import settle
+from transforms.committing.settle import closed, settle
 from transforms.committing.windows import OPEN_HORIZON
 from transforms.elements.failure import SCHEMA_CHANGE, Failure
 from transforms.elements.plan import Plan
@@ -154,6 +155,24 @@ def test_reports_of_another_plan_are_not_counted() -> None:
     """An older planning of the same cycle has another id."""
     old = replace(whole(), plan=plan(id="older"))
     assert settle(plan(), entry(), "f" * 64, [old], NOON) is None
+
+
+def test_reports_are_added_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an account closes with is all that the entry is made of."""
+    first = whole(0)
+    rest = replace(first, read=False, reads=(), decoded=(), batches=())
+    parts = [replace(first, cut=False), rest]
+    of = replace(plan(), tasks=2)
+    assert closed(of, parts) == []
+    sums = closed(of, [*parts, whole(1), replace(whole(), plan=plan(id="older"))])
+    assert [each.task for each in sums] == [0, 1]
+    entry_of_all = settle(of, entry(), "f" * 64, [*parts, whole(1)], NOON)
+
+    def added(*_: Report) -> Report:
+        pytest.fail("there is nothing to add up")
+
+    monkeypatch.setattr(Report, "__add__", added)
+    assert settle(of, entry(), "f" * 64, sums, NOON) == entry_of_all
 
 
 def test_a_failure_is_told_unless_another_attempt_is_whole() -> None:
