@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -231,22 +232,17 @@ class LocalDrive:
 
         Of a collector that runs from cron no other cycle says it, and ids would be kept for days.
         """
-        for topic in self._live:
-            if current().stop.is_set():
-                return
-            try:
-                planned = topic.plan_last()
-                if planned is not None:
-                    self._run([_Due(topic, planned)])
-            except StoppedError:
-                return
-            except CollectionError as error:
-                self._is_in_trouble(topic, error)
+        if current().stop.is_set():
+            return
+        with suppress(StoppedError):
+            due = self._due(lambda topic: topic.plan_last())
+            if due:
+                self._run(due)
 
     def _pass(self) -> bool:
         """Run what is due, else wait; return whether there is more to do."""
         self._join()
-        due = self._due()
+        due = self._due(self._planned)
         if due:
             self._run(due)
             return True
@@ -281,10 +277,13 @@ class LocalDrive:
         """The topics that are not given up."""
         return [topic for topic in self.topics if topic.name not in self._given_up]
 
-    def _due(self) -> list[_Due]:
-        """Plan what is due; a topic whose source is away keeps no other from being collected."""
+    def _due(self, plan: Callable[[TopicCollection], Planned | None]) -> list[_Due]:
+        """Plan what is due; a topic whose source is away keeps no other from being collected.
+
+        Several are planned at once, since their source is waited for.
+        """
         due, topics = [], [topic for topic in self._live if not self._rests(topic)]
-        for topic, outcome in zip(topics, outcomes(self._planned, topics), strict=True):
+        for topic, outcome in zip(topics, outcomes(plan, topics), strict=True):
             try:
                 planned = outcome.result()
             except StoppedError:
@@ -303,7 +302,7 @@ class LocalDrive:
         return pause is not None and pause.holds(self.clock())
 
     def _planned(self, topic: TopicCollection) -> Planned | None:
-        """Plan a topic's next cycle; several at once do, since their source is waited for."""
+        """Plan a topic's next cycle, if one is due."""
         if self.once and topic.survey.goal is None:
             topic.survey.set_goal(topic.newest)
         asked = Asked(flush=self.flush, force=self.once or topic.is_at_end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import signal
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,12 +19,15 @@ from batch_collection.errors import (
     FileGoneError,
     LogError,
     OtherCollectorError,
+    SourceError,
     WriteError,
 )
 from batch_collection.formats.known import FORMATS
 from batch_collection.formats.parquet import Parquet
 from batch_collection.paths import entry_path
 from batch_collection.storage.local import LocalStorage
+from pipeline.planning.planner import Asked
+from pipeline.planning.topic import TopicCollection
 from pipeline.running.local import _Pause, run_steps
 from pipeline.running.signals import stopped_by_signals
 from tests import tasks
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from pipeline.planning.planner import Planned
     from transforms.elements.plan import Task
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
@@ -265,6 +270,28 @@ def test_what_breaks_a_common_run_off_is_laid_to_its_topic(
     check(tmp_path / good.name, good.produced)
     assert strays_of(tmp_path / good.name) == []
     assert entries_of(tmp_path / good.name)[-1].boundary == at("10:31:00")
+
+
+def test_logs_hear_side_by_side_at_a_runs_end_what_was_acknowledged(
+    embedded: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for its source; that one's is away keeps no other from its last cycle."""
+    streams = tuple(Stream(embedded) for _ in range(3))
+    for stream in streams:
+        stream.send(*(sending(at("10:30:11"), n % 4, id=n) for n in range(8)))
+    together = threading.Barrier(len(streams), timeout=60)
+
+    def planned_last(topic: TopicCollection) -> Planned | None:
+        together.wait()
+        if topic.name == streams[0].name:
+            message = "the source is away"
+            raise SourceError(message)
+        return topic.plan(Asked(flush=True, force=True))
+
+    monkeypatch.setattr(TopicCollection, "plan_last", planned_last)
+    Collecting(streams, tmp_path, ("--interval=10s",)).once(at("10:30:12"))
+    causes = [[entry.cause for entry in entries_of(tmp_path / each.name)] for each in streams]
+    assert [each.count("flush") for each in causes] == [0, 1, 1]
 
 
 def test_a_clock_that_is_set_back_ends_a_pause() -> None:
