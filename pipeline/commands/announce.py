@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import closing
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_collection.collection import open as open_collection
@@ -15,7 +14,7 @@ from pipeline.announcing.contract import UndeliveredError
 from pipeline.announcing.target import FORMS
 from pipeline.options.announcing import configure_target, target_of
 from pipeline.options.config_file import configure as configure_config_file
-from pipeline.options.flags import Flags, configure_properties
+from pipeline.options.flags import Flags, configure_path, configure_poll, configure_properties
 from pipeline.options.log import configure_log
 from pipeline.running.announcer import CURSOR, PATIENCE, Announcer
 from pipeline.running.signals import stopped_by_signals
@@ -28,12 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["configure", "run"]
 
-_SHORTEST_POLL = timedelta(milliseconds=10)
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    configure_path(parser)
     configure_target(parser, "to", "secret_file")
     parser.add_argument(
         "--bootstrap_servers", metavar="HOST:PORT,...", help="brokers (required for kafka://TOPIC)"
@@ -70,9 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="windows were expired before they were announced: fail, or go on with what is left "
         "(default: fail)",
     )
-    parser.add_argument(
-        "--poll", metavar="DURATION", default="1s", help="how often to look (default: 1s)"
-    )
+    configure_poll(parser)
     configure_log(parser)
     configure_config_file(parser)
 
@@ -90,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         args.cursor is None or args.cursor_file is None,
         "give --cursor=NAME or --cursor_file=FILE, not both",
     )
-    poll = flags.duration("poll", _SHORTEST_POLL).total_seconds()
+    poll = flags.poll().total_seconds()
     start = flags.choice("start", ("earliest", "latest"))
     skips = flags.choice("on_expired", ("fail", "skip")) == "skip"
     servers = flags.brokers() if args.bootstrap_servers else ""

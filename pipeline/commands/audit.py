@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from batch_collection.inspection.audit import audit
 from batch_collection.storage.opening import open_storage
+from pipeline.options.flags import configure_path
 from pipeline.showing.lines import say
 from pipeline.showing.verdict import verdict
 
@@ -19,7 +20,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    configure_path(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

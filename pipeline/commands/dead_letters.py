@@ -13,7 +13,7 @@ from batch_collection.counted import counted
 from batch_collection.inspection.letters import letters_of
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant
-from pipeline.options.flags import Flags
+from pipeline.options.flags import Flags, configure_path
 from pipeline.showing.lines import say
 from pipeline.showing.wording import aligned, described_instant
 
@@ -40,7 +40,7 @@ class DeadLettersOptions(NamedTuple):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags; values stay text until ``check``."""
-    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    configure_path(parser)
     parser.add_argument(
         "--reason", metavar="TEXT", help="only those whose reason holds this text (default: all)"
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from batch_collection.publishing.expire import expire
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant, parse_duration, parse_instant
-from pipeline.options.flags import Flags
+from pipeline.options.flags import Flags, configure_path
 from pipeline.showing.lines import say
 from pipeline.showing.wording import described_instant, humanised_bytes
 
@@ -37,7 +37,7 @@ class ExpireOptions(NamedTuple):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags; values stay text until ``check``."""
-    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    configure_path(parser)
     parser.add_argument(
         "--before",
         metavar="INSTANT|DURATION",

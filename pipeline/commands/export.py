@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from batch_collection.collection import open as open_collection
 from batch_collection.exporting.export import EXPORTS, export
-from pipeline.options.flags import Flags
+from pipeline.options.flags import Flags, configure_path
 from pipeline.showing.lines import say
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class ExportOptions:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags; values stay text until ``check``."""
-    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    configure_path(parser)
     parser.add_argument(
         "--output", metavar="DIR", help="a new directory; it is there when all is (required)"
     )

@@ -7,7 +7,6 @@ import sys
 import threading
 import traceback
 from contextlib import closing, suppress
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from batch_collection.collection import open as open_collection
@@ -15,7 +14,7 @@ from batch_collection.errors import CollectionError
 from batch_collection.loading import load_function
 from batch_collection.log.entries import read_entry
 from batch_collection.windows import format_instant
-from pipeline.options.flags import Flags
+from pipeline.options.flags import Flags, configure_path, configure_poll
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
 from pipeline.showing.streams import OutputError
@@ -28,12 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["configure", "run"]
 
 
-_SHORTEST_POLL = timedelta(milliseconds=10)
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    configure_path(parser)
     parser.add_argument(
         "--cursor",
         metavar="NAME",
@@ -66,9 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="batches were expired before they were read: fail, or go on with what is left "
         "(default: fail)",
     )
-    parser.add_argument(
-        "--poll", metavar="DURATION", default="1s", help="how often to look (default: 1s)"
-    )
+    configure_poll(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         not (args.json and args.process),
         "--json prints batches, and --process hands them to a function; leave one of both out",
     )
-    poll = flags.duration("poll", _SHORTEST_POLL)
+    poll = flags.poll()
     start = flags.choice("start", ("earliest", "latest"))
     on_expired = flags.choice("on_expired", ("fail", "skip"))
     flags.done()

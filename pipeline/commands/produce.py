@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from batch_collection.counted import counted
 from batch_collection.errors import SourceError
 from pipeline.options.config_file import configure as configure_config_file
-from pipeline.options.flags import Flags, configure_properties
+from pipeline.options.flags import Flags, configure_endpoint, configure_properties
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
@@ -99,12 +99,7 @@ def _configure_pubsub(group: argparse._ArgumentGroup) -> None:
         metavar="projects/P/topics/T,...",
         help="Pub/Sub's topics to send to, instead of Kafka's",
     )
-    group.add_argument(
-        "--pubsub_endpoint",
-        metavar="HOST:PORT",
-        help="Pub/Sub's address, http://HOST:PORT for an emulator (default: that of "
-        "PUBSUB_EMULATOR_HOST, else Google's)",
-    )
+    configure_endpoint(group)
 
 
 def _configure_messages(group: argparse._ArgumentGroup) -> None:

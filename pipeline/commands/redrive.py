@@ -12,12 +12,13 @@ from pipeline.options.collect import (
     check_decoding,
     configure_decoding,
     configure_files,
+    configure_timestamp_unit,
     files_of,
     input_format_of,
     schema_of,
 )
 from pipeline.options.config_file import configure as configure_config_file
-from pipeline.options.flags import Flags
+from pipeline.options.flags import Flags, configure_path
 from pipeline.options.redrive import Asked, RedriveOptions
 from pipeline.showing.lines import say
 from pipeline.showing.streams import forgiven_output
@@ -36,17 +37,13 @@ _MOST_REASONS = 20
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    configure_path(parser)
     parser.add_argument(
         "--dry_run", action="store_true", help="say what would come of it, and change nothing"
     )
     group = parser.add_argument_group("as the collector has them")
     configure_decoding(group)
-    group.add_argument(
-        "--timestamp_unit",
-        metavar="s|ms|us|ns",
-        help="unit of a time field of numbers (default: none, for RFC 3339 texts)",
-    )
+    configure_timestamp_unit(group)
     configure_files(group)
     configure_config_file(group)
     group.add_argument(

@@ -18,7 +18,7 @@ from batch_collection.publishing.append import append
 from batch_collection.schema.files import read_type, type_text
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant
-from pipeline.options.flags import EXACTNESS, Flags
+from pipeline.options.flags import EXACTNESS, Flags, configure_path
 from pipeline.planning.schema_change import dropping, pinning, undoing
 from pipeline.showing.lines import say
 from pipeline.showing.reader_needs import reader_needs
@@ -54,7 +54,7 @@ class SchemaOptions:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    configure_path(parser)
     parser.add_argument(
         "--pin",
         dest="pins",

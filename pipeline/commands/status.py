@@ -16,7 +16,7 @@ from batch_collection.inspection.status import status
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_duration, utc_now
 from pipeline.options.config_file import configure as configure_config_file
-from pipeline.options.flags import Flags, configure_lag
+from pipeline.options.flags import Flags, configure_lag, configure_path
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
@@ -52,7 +52,7 @@ _MOST_LINES = 20  # of open windows, of reasons
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    configure_path(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "--last",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from batch_collection.log.entry import FORMAT
 from batch_collection.publishing.append import append, successor
 from batch_collection.storage.opening import open_storage
+from pipeline.options.flags import configure_path
 from pipeline.showing.lines import say
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ __all__ = ["configure", "run", "upgrade"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    configure_path(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from batch_collection.announcing.closing import Window, newest_manifest, visible
 from batch_collection.log.entries import newest_again, no_collection
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant, window_start
-from pipeline.options.flags import Flags
+from pipeline.options.flags import Flags, configure_path, configure_poll
 from pipeline.showing.lines import say
 from pipeline.showing.patience import said_meanwhile
 
@@ -28,12 +28,11 @@ __all__ = ["TIMED_OUT", "configure", "run"]
 
 TIMED_OUT = 3
 """The exit code where it was not closed in time."""
-_SHORTEST_POLL = timedelta(milliseconds=10)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+    configure_path(parser)
     parser.add_argument(
         "--window",
         metavar="INSTANT",
@@ -50,9 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         help="how long to wait at most; exit code 3 after that (default: for ever)",
     )
-    parser.add_argument(
-        "--poll", metavar="DURATION", default="1s", help="how often to look (default: 1s)"
-    )
+    configure_poll(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         "give --window=INSTANT or --closed_through=INSTANT, one of the two",
     )
     window, through = flags.instant("window"), flags.instant("closed_through")
-    poll = flags.duration("poll", _SHORTEST_POLL)
+    poll = flags.poll()
     timeout = None if args.timeout is None else flags.duration("timeout", timedelta(0))
     flags.done()
     wanted = _Wanted(window, through)

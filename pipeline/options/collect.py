@@ -54,6 +54,7 @@ __all__ = [
     "configure",
     "configure_decoding",
     "configure_files",
+    "configure_timestamp_unit",
     "files_of",
     "input_format_of",
     "schema_of",
@@ -152,11 +153,7 @@ def _configure_windows(group: argparse._ArgumentGroup) -> None:
         'objects; field:"meta.ts".x keeps a dot), of Pub/Sub attribute:NAME, or collected '
         "(arrival) (default: record)",
     )
-    group.add_argument(
-        "--timestamp_unit",
-        metavar="s|ms|us|ns",
-        help="unit of numbers in a time field or attribute (default: none, for RFC 3339 texts)",
-    )
+    configure_timestamp_unit(group)
     group.add_argument(
         "--max_ahead",
         metavar="DURATION",
@@ -179,6 +176,15 @@ def _configure_output(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="files an interval, each a share of the partitions, worked off in parallel (default: "
         f"--direct_num_workers, of Kafka on an engine {SHARDS})",
+    )
+
+
+def configure_timestamp_unit(group: argparse._ArgumentGroup) -> None:
+    """Declare what numbers in a time field are."""
+    group.add_argument(
+        "--timestamp_unit",
+        metavar="s|ms|us|ns",
+        help="unit of numbers in a time field or attribute (default: none, for RFC 3339 texts)",
     )
 
 

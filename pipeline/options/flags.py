@@ -8,6 +8,7 @@ import logging
 import re
 import stat
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,13 +18,16 @@ from transforms.sources.kafka.config import is_secret, parse_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
 __all__ = [
     "EXACTNESS",
     "Flags",
     "Parser",
+    "configure_endpoint",
     "configure_lag",
+    "configure_path",
+    "configure_poll",
     "configure_properties",
     "local_path",
     "nearest",
@@ -47,6 +51,7 @@ _ADDRESS = re.compile(
     r"(\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?"
 )
 _MOST_PORT = 65_535
+_SHORTEST_POLL = timedelta(milliseconds=10)
 _MOST_MEANT = 3
 
 
@@ -191,6 +196,10 @@ class Flags:
             return least
         return value
 
+    def poll(self) -> timedelta:
+        """Return how often to look."""
+        return self.duration("poll", _SHORTEST_POLL)
+
     def instant(self, name: str) -> datetime | None:
         """Return an instant, None if the flag isn't there."""
         text = getattr(self.args, name)
@@ -251,6 +260,28 @@ def configure_properties(group: argparse._ActionsContainer, more: str = "") -> N
         action="append",
         default=[],
         help="one librdkafka property (security.protocol, sasl.mechanism, ...); may be repeated",
+    )
+
+
+def configure_path(parser: argparse.ArgumentParser) -> None:
+    """Declare the word that names a collection."""
+    parser.add_argument("path", metavar="PATH", help="the collection, OUTPUT/NAME")
+
+
+def configure_poll(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``Flags.poll`` reads."""
+    parser.add_argument(
+        "--poll", metavar="DURATION", default="1s", help="how often to look (default: 1s)"
+    )
+
+
+def configure_endpoint(group: argparse._ActionsContainer) -> None:
+    """Declare where Pub/Sub is."""
+    group.add_argument(
+        "--pubsub_endpoint",
+        metavar="HOST:PORT",
+        help="Pub/Sub's address, http://HOST:PORT for an emulator (default: that of "
+        "PUBSUB_EMULATOR_HOST, else Google's)",
     )
 
 

@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from pipeline.options.flags import configure_endpoint
 from transforms.sources.contract import Remembering
 from transforms.sources.pubsub.held import Bounds
 from transforms.sources.pubsub.settings import SubscriptionSettings
@@ -49,12 +50,7 @@ def configure(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="create this subscription of --input_topic if it is not there, and collect from it",
     )
-    group.add_argument(
-        "--pubsub_endpoint",
-        metavar="HOST:PORT",
-        help="Pub/Sub's address, http://HOST:PORT for an emulator (default: that of "
-        "PUBSUB_EMULATOR_HOST, else Google's)",
-    )
+    configure_endpoint(group)
     bounds = Bounds()
     group.add_argument(
         "--max_leased",
