@@ -33,6 +33,7 @@ from batch_collection.schema.arrow import from_arrow, to_arrow
 from batch_collection.schema.columns import KINDS_WITH_IDS, LEASED_COLUMNS, METADATA_COLUMNS
 from batch_collection.schema.types import merge
 from batch_collection.storage.checksum import ChecksumFile
+from batch_collection.storage.local import LocalStorage
 from batch_collection.windows import microseconds, window_start
 from tests import tasks
 from transforms.decoding.decode import DEAD_LETTERS
@@ -43,6 +44,7 @@ from transforms.writing.dead_letters import filed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from batch_collection.schema.types import Schema
     from batch_collection.storage.contract import Storage
@@ -58,6 +60,7 @@ __all__ = [
     "message",
     "payload_of",
     "tombstone",
+    "varied",
 ]
 
 MINUTE = timedelta(minutes=1)
@@ -391,3 +394,18 @@ def _offsets(rows: list[_Row]) -> dict[int, tuple[int, int, int]]:
         partition: (min(offsets), max(offsets), len(offsets))
         for partition, offsets in by_partition.items()
     }
+
+
+def varied(folder: Path, *letters: Message) -> Collector:
+    """Collect windows closed, late and open; ``letters`` are the messages 3 to 6."""
+    collector = Collector(LocalStorage(str(folder)), batch_size=2)
+    collector.start((0, 1))
+    collector.collect(*(message(offset, "10:30:10") for offset in range(3)), *letters)
+    collector.collect(message(7, "10:31:10"), boundary="10:31:00", committed_at="10:31:02")
+    collector.collect(
+        *(message(8, "10:30:20"), message(9, "10:32:10"), message(10, "10:32:11")),
+        message(11, "10:32:12"),
+        boundary="10:32:00",
+        committed_at="10:32:04",
+    )
+    return collector

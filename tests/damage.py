@@ -1,16 +1,22 @@
-"""What may become of a file on a disk, or in a bucket, that nobody should touch."""
+"""What may become of a file on a disk, or in a bucket, that nobody should touch; and of a log."""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from batch_collection.log.entries import digest, read_entry
+from batch_collection.log.expiry import first_cycle
+from batch_collection.paths import entry_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from batch_collection.storage.contract import Storage
+    from tests.builders import Collector
 
-__all__ = ["DAMAGES", "damage", "flipped"]
+__all__ = ["DAMAGES", "damage", "flipped", "forge"]
 
 DAMAGES = ("missing", "empty", "half", "longer", "garbage")
 
@@ -48,3 +54,17 @@ def _write(storage: Storage, path: str, content: bytes) -> None:
         storage.replace(path, content)
     else:  # nothing need be durable here
         local.write_bytes(content)
+
+
+def forge(collector: Collector, cycle: int, **changes: Any) -> None:
+    """Change an entry and chain all later ones to it: what a faulty collector would write."""
+    storage = collector.storage
+    assert collector.newest is not None
+    previous = read_entry(storage, first_cycle(storage)).previous
+    for number in range(first_cycle(storage), collector.newest.cycle + 1):
+        entry = read_entry(storage, number)
+        if number == cycle:
+            entry = replace(entry, **changes)
+        entry = replace(entry, previous=previous)
+        storage.replace(entry_path(number), entry.to_json())
+        previous = digest(entry.to_json())

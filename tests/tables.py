@@ -15,6 +15,7 @@ from batch_collection.log.entries import create_entry, digest
 from batch_collection.log.entry import BatchFile, Entry, Pane
 from batch_collection.paths import batch_path, entry_path, new_token, staged_path
 from batch_collection.publishing.publish import publish
+from batch_collection.reading.row_sequence import RowSequence
 from batch_collection.schema.types import merge
 from batch_collection.storage.checksum import ChecksumFile
 from batch_collection.storage.local import LocalStorage
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import pytest
+
     from batch_collection.collection import Collection
+    from batch_collection.reading.order import Slice
     from batch_collection.storage.contract import Storage
 
-__all__ = ["FIRST", "MINUTE", "TableCollector", "ids", "numbered"]
+__all__ = ["FIRST", "MINUTE", "TableCollector", "ids", "numbered", "rows_read"]
 
 FIRST = datetime(2026, 11, 22, 10, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -115,3 +119,17 @@ def ids(view: Collection) -> list[int]:
     """Return the ids of all rows, in order."""
     found: list[int] = view.to_arrow(["id"]).column(0).to_pylist()
     return found
+
+
+def rows_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return what learns how many rows each piece has that batches are cut from."""
+    read: list[int] = []
+    load = RowSequence.load
+
+    def counted(self: RowSequence, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
+        found = load(self, slices, schema)
+        read.append(found.num_rows)
+        return found
+
+    monkeypatch.setattr(RowSequence, "load", counted)
+    return read

@@ -77,13 +77,10 @@ JARS = Made(
 class KafkaBroker:
     """One broker with its own data; it can be stopped and started again on the same ports.
 
-    ``properties`` are added to the broker's, and win. ``sasl_servers`` is a second listener that
-    wants SASL PLAIN, with ``sasl_user`` and ``sasl_password``. ``addresses`` are those of all
-    listeners, by name; ``cluster_id`` and ``controller`` are what a second node needs.
+    ``properties`` are added to the broker's, and win. A second listener wants ``login``.
+    ``addresses`` are those of all listeners, by name; ``cluster_id`` and ``controller`` are what a
+    second node needs.
     """
-
-    sasl_user = _SASL_USER
-    sasl_password = _SASL_PASSWORD
 
     def __init__(
         self,
@@ -116,7 +113,6 @@ class KafkaBroker:
             name: f"127.0.0.1:{port}" for name, port in zip(protocols, ports, strict=True)
         }
         self.bootstrap_servers = self.addresses["PLAINTEXT"]
-        self.sasl_servers = self.addresses["SASL_PLAINTEXT"]
         self.cluster_id: str = controller.cluster_id if controller else _new_id()
         self.controller: str = (
             controller.controller if controller else f"127.0.0.1:{own_controller}"
@@ -155,6 +151,16 @@ class KafkaBroker:
                 self.kill()
                 message = f"broker did not start within {_START_SECONDS}s:\n{tail}"
                 raise RuntimeError(message)
+
+    def login(self, password: str = _SASL_PASSWORD) -> dict[str, str]:
+        """Return the settings of a client that logs in by SASL PLAIN."""
+        return {
+            "bootstrap.servers": self.addresses["SASL_PLAINTEXT"],
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": _SASL_USER,
+            "sasl.password": password,
+        }
 
     def stop(self) -> None:
         """Stop in good order; kill what doesn't go."""

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from batch_collection.errors import LogError
 from batch_collection.inspection.audit import PUBLISHING, audit
 from batch_collection.log.chain import check_link
-from batch_collection.log.entries import digest, read_entry
+from batch_collection.log.entries import read_entry
 from batch_collection.log.entry import PartitionRead, Source
 from batch_collection.paths import entry_path, manifest_path
 from batch_collection.publishing.append import append, successor
@@ -28,6 +28,7 @@ from batch_collection.storage.local import LocalStorage
 from batch_collection.windows import format_instant
 from pipeline.showing.verdict import verdict
 from tests.builders import TOPIC, Collector, at, dead_letter, message, tombstone
+from tests.damage import forge
 from tests.lives import LIVES, Life, Step, panes_by_window
 from tests.logs import spans
 from tests.storages import BusyStorage, file_crc32c
@@ -80,20 +81,6 @@ def findings(collector: Collector) -> list[str]:
 def on_disk(collector: Collector, path: str) -> Path:
     """Return where a file lies."""
     return Path(collector.storage.uri, path)
-
-
-def forge(collector: Collector, cycle: int, **changes: Any) -> None:
-    """Change an entry and chain all later ones to it: what a faulty collector would write."""
-    storage = collector.storage
-    assert collector.newest is not None
-    previous = None
-    for number in range(collector.newest.cycle + 1):
-        entry = read_entry(storage, number)
-        if number == cycle:
-            entry = replace(entry, **changes)
-        entry = replace(entry, previous=previous)
-        storage.replace(entry_path(number), entry.to_json())
-        previous = digest(entry.to_json())
 
 
 def entry_of(collector: Collector, cycle: int) -> Entry:

@@ -21,7 +21,7 @@ from batch_collection.log.expiry import first_cycle
 from batch_collection.paths import entry_path, is_checkpoint
 from batch_collection.publishing.expire import expire
 from batch_collection.storage.local import LocalStorage
-from tests.builders import Collector, at, dead_letter, message, tombstone
+from tests.builders import Collector, at, dead_letter, message, tombstone, varied
 from tests.lives import HOUR, LIVES, Life, Step, panes_by_window
 from tests.logs import spans
 
@@ -34,20 +34,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def collector(tmp_path: Path) -> Collector:
     """Return a collector with windows closed, late, open, and dead letters of two reasons."""
-    collector = Collector(LocalStorage(str(tmp_path / "collection")), batch_size=2)
-    collector.start((0, 1))
-    collector.collect(
-        *(message(offset, "10:30:10") for offset in range(3)),
-        *(dead_letter(3), dead_letter(4), dead_letter(5, "too deep"), tombstone(6)),
-    )
-    collector.collect(message(7, "10:31:10"), boundary="10:31:00", committed_at="10:31:02")
-    collector.collect(
-        *(message(8, "10:30:20"), message(9, "10:32:10"), message(10, "10:32:11")),
-        message(11, "10:32:12"),
-        boundary="10:32:00",
-        committed_at="10:32:04",
-    )
-    return collector
+    letters = dead_letter(3), dead_letter(4), dead_letter(5, "too deep"), tombstone(6)
+    return varied(tmp_path / "collection", *letters)
 
 
 def test_totals_are_sums_over_the_log(collector: Collector) -> None:

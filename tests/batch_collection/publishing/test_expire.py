@@ -40,6 +40,7 @@ from batch_collection.publishing.publish import publish, sweep
 from batch_collection.storage.local import LocalStorage
 from batch_collection.storage.opening import open_storage
 from tests.builders import Collector, Message, at, dead_letter, message, tombstone
+from tests.damage import forge
 from tests.power import FailingPower
 from tests.storages import BusyStorage, Died, DyingStorage, some_points
 
@@ -1113,17 +1114,3 @@ def test_a_damaged_stub_is_a_clear_error(old: Collector) -> None:
     old.storage.replace(stub_path(1), json.dumps(newer).encode())
     with pytest.raises(LogError, match="stub of format=2, this version reads up to 1; update"):
         batch_collection.open(old.storage)
-
-
-def forge(collector: Collector, cycle: int, **changes: Any) -> None:
-    """Change an entry and chain all later ones to it: what a faulty collector would write."""
-    storage = collector.storage
-    assert collector.newest is not None
-    previous = read_entry(storage, first_cycle(storage)).previous
-    for number in range(first_cycle(storage), collector.newest.cycle + 1):
-        entry = read_entry(storage, number)
-        if number == cycle:
-            entry = replace(entry, **changes)
-        entry = replace(entry, previous=previous)
-        storage.replace(entry_path(number), entry.to_json())
-        previous = digest(entry.to_json())

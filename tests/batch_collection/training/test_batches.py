@@ -18,14 +18,13 @@ from batch_collection.errors import CollectionError, StorageError
 from batch_collection.reading.row_sequence import RowSequence
 from batch_collection.training import batches as batches_module
 from batch_collection.training.arrays import Arrays
-from tests.tables import TableCollector, numbered
+from tests.tables import TableCollector, numbered, rows_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from batch_collection.collection import Collection
-    from batch_collection.reading.order import Slice
 
 FILES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), max_size=5)
 SIZES = st.integers(1, 25)
@@ -408,15 +407,7 @@ def test_wide_rows_are_read_few_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     rows = pa.table({"id": range(4000), "text": ["x" * 1000] * 4000})
     view = collector.collect((0, rows))
     monkeypatch.setattr(batches_module, "BLOCK_BYTES", 300 * 1008)
-    read: list[int] = []
-    load = RowSequence.load
-
-    def counted(self: RowSequence, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
-        found = load(self, slices, schema)
-        read.append(found.num_rows)
-        return found
-
-    monkeypatch.setattr(RowSequence, "load", counted)
+    read = rows_read(monkeypatch)
     batches = view.to_arrow_batches(1)
     assert flat(ids(itertools.islice(batches, 1))) == [0]
     assert sum(read) <= 100 + 2 * 300

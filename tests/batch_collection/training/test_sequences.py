@@ -16,15 +16,13 @@ from hypothesis import strategies as st
 
 import batch_collection
 from batch_collection.errors import CollectionError
-from batch_collection.reading.row_sequence import RowSequence
-from tests.tables import FIRST, TableCollector
+from tests.tables import FIRST, TableCollector, rows_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from batch_collection.collection import Collection
-    from batch_collection.reading.order import Slice
 
 KEYS = st.sampled_from(["a", "b", "c", None])
 ROWS = st.lists(st.tuples(KEYS, st.integers(0, 59)), min_size=1, max_size=25)
@@ -169,15 +167,7 @@ def test_a_batch_is_the_past_and_what_is_behind_it(view: Collection) -> None:
 
 def test_one_window_is_read_at_a_time(view: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     """And only when its sequences are asked for."""
-    read: list[int] = []
-    load = RowSequence.load
-
-    def counted(self: RowSequence, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
-        found = load(self, slices, schema)
-        read.append(found.num_rows)
-        return found
-
-    monkeypatch.setattr(RowSequence, "load", counted)
+    read = rows_read(monkeypatch)
     batches = iter(view.sequences("device", length=3).to_numpy_batches(2))
     next(batches)
     assert read == [12]

@@ -23,7 +23,7 @@ from pipeline.cli import main
 from pipeline.commands.status import configure, described
 from pipeline.options.command_parser import CommandParser
 from pipeline.showing.wording import humanised_bytes, humanised_duration
-from tests.builders import Collector, at, dead_letter, message
+from tests.builders import Collector, at, dead_letter, message, varied
 from tests.collecting import ROOT
 from transforms.sources.kafka.embedded import EmbeddedBroker
 
@@ -64,20 +64,8 @@ dead letters by reason
 @pytest.fixture
 def collector(tmp_path: Path) -> Collector:
     """Return a collector with a bit of everything."""
-    collector = Collector(LocalStorage(str(tmp_path / "collection")), batch_size=2)
-    collector.start((0, 1))
-    collector.collect(
-        *(message(offset, "10:30:10") for offset in range(3)),
-        *(dead_letter(3), dead_letter(4), dead_letter(5), dead_letter(6, "too deep")),
-    )
-    collector.collect(message(7, "10:31:10"), boundary="10:31:00", committed_at="10:31:02")
-    collector.collect(
-        *(message(8, "10:30:20"), message(9, "10:32:10"), message(10, "10:32:11")),
-        message(11, "10:32:12"),
-        boundary="10:32:00",
-        committed_at="10:32:04",
-    )
-    return collector
+    letters = dead_letter(3), dead_letter(4), dead_letter(5), dead_letter(6, "too deep")
+    return varied(tmp_path / "collection", *letters)
 
 
 def test_status_is_a_page_to_read(collector: Collector) -> None:

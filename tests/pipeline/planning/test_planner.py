@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.errors import DataLossError
-from batch_collection.log.entry import CarryFile, Entry, PartitionRead, Source
+from batch_collection.log.entry import CarryFile, Entry, PartitionRead
 from batch_collection.windows import EPOCH
 from pipeline.planning import planner
 from pipeline.planning.planner import Asked, Planned, PlanRules, Seen, make_plan
+from tests.builders import first_entry
 from transforms.sources.contract import Answer
 
 if TYPE_CHECKING:
@@ -42,16 +43,10 @@ def entry(
         PartitionRead(partition, 0, end, max_time=reached.get(partition))
         for partition, end in (ends if ends is not None else {0: 0}).items()
     )
-    return Entry(
+    return first_entry(
         cycle=7,
-        run="run",
-        plan="plan",
         previous="0" * 64,
-        host="host",
-        pid=1,
         committed_at=NOON,
-        source=Source("kafka", "topic"),
-        interval=MINUTE,
         row_time=row_time,
         cause="interval",
         boundary=boundary,

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.log.entry import Entry, IdFile
-from tests.transforms.committing.test_settle import MINUTE, NOON, entry, plan, settled, whole
+from tests.tasks import MINUTE, NOON
+from tests.transforms.committing.test_settle import entry, plan, settled, whole
 from transforms.committing.remembered import ids_of
 from transforms.elements.report import Gathered, Report
 from transforms.sources.contract import Remembering

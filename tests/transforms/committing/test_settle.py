@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
-from typing import Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -19,51 +19,32 @@ from batch_collection.log.entry import (
     Entry,
     Pane,
     PartitionRead,
-    Source,
 )
+from tests.builders import first_entry
+from tests.tasks import MINUTE, NOON
+from tests.tasks import plan as planned
 from transforms.committing.settle import closed, settle
 from transforms.committing.windows import OPEN_HORIZON
 from transforms.elements.failure import SCHEMA_CHANGE, Failure
-from transforms.elements.plan import Plan
 from transforms.elements.report import Report, WrittenBatch, add_up
 
-NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
-MINUTE = timedelta(minutes=1)
+if TYPE_CHECKING:
+    from transforms.elements.plan import Plan
 
 
 def plan(tasks: int = 1, **changes: Any) -> Plan:
     """Build the plan of cycle 8, which closes the window before noon."""
-    plain = Plan(
-        collection="collected/topic",
-        cycle=8,
-        run="run",
-        id="plan",
-        cause="interval",
-        planned_at=NOON,
-        interval=MINUTE,
-        batch_size=10,
-        boundary=NOON,
-        previous_boundary=NOON - MINUTE,
-        ahead_limit=NOON + timedelta(hours=1),
-        schema={"value": "int64"},
-        tasks=tasks,
-    )
-    return replace(plain, **changes)
+    plain = planned(cycle=8, planned_at=NOON, batch_size=10, previous_boundary=NOON - MINUTE)
+    return replace(plain, tasks=tasks, **changes)
 
 
 def entry(**changes: Any) -> Entry:
     """Build the entry of cycle 7."""
-    plain = Entry(
+    plain = first_entry(
         cycle=7,
-        run="run",
         plan="before",
         previous="0" * 64,
-        host="host",
-        pid=1,
         committed_at=NOON,
-        source=Source("kafka", "topic"),
-        interval=MINUTE,
-        row_time="record",
         cause="interval",
         boundary=NOON - MINUTE,
         reads=(PartitionRead(0, 0, 100, max_time=NOON - MINUTE),),

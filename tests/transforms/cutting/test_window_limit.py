@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,37 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.tasks import plan
 from transforms.cutting.window_limit import TooManyWindows, WindowLimit
-from transforms.elements.plan import Plan, Task
+from transforms.elements.plan import Task
 from transforms.sources.contract import MESSAGES, Pull, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
-MINUTE = timedelta(minutes=1)
-
 
 def task(messages: int, most: int | None, tasks: int = 1) -> Task:
     """Build a task that reads so many messages of partition 0."""
-    plan = Plan(
-        collection="collected",
-        cycle=1,
-        run="run",
-        id="plan",
-        cause="once",
-        planned_at=NOON,
-        interval=MINUTE,
-        batch_size=100,
-        boundary=None,
-        previous_boundary=None,
-        ahead_limit=NOON,
-        schema={},
-        tasks=tasks,
-        messages=messages * tasks,
-        most_windows=most,
-    )
-    return Task(plan, 0, (Slice("topic", 0, 0, messages),), ())
+    asked = plan(schema={}, tasks=tasks, messages=messages * tasks, most_windows=most)
+    return Task(asked, 0, (Slice("topic", 0, 0, messages),), ())
 
 
 def add(limit: WindowLimit, first: int, *minutes: list[int]) -> None:

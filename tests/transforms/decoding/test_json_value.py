@@ -25,7 +25,8 @@ from tests.decoding import (
     rows,
     shown,
 )
-from tests.transforms.committing.test_settle import NOON, entry, plan
+from tests.tasks import NOON
+from tests.transforms.committing.test_settle import entry, plan
 from transforms.committing.settle import settle
 from transforms.decoding import json_rows
 from transforms.decoding.contract import Columns, SchemaChange

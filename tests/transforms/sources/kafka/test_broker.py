@@ -358,17 +358,10 @@ def test_a_group_commits_on_the_real_broker(kafka: KafkaBroker) -> None:
 @pytest.mark.integration
 def test_a_refused_login_is_told_early_and_without_the_password(kafka: KafkaBroker) -> None:
     """Every question says that the login is refused; none prints the password."""
-    login = {
-        "bootstrap.servers": kafka.sasl_servers,
-        "security.protocol": "SASL_PLAINTEXT",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": kafka.sasl_user,
-        "sasl.password": "battery-staple",
-    }
     for question in (lambda b: b.topic("any"), lambda b: b.offsets("any", [0])):
         began = time.monotonic()
         with pytest.raises(SourceError, match=r"refuses the login.*SASL authentication") as caught:
-            question(Broker(login))
+            question(Broker(kafka.login("battery-staple")))
         assert time.monotonic() - began < 5
         assert "battery-staple" not in str(caught.value)
-    assert Broker({**login, "sasl.password": kafka.sasl_password}).topic(topic(kafka)).topic_id
+    assert Broker(kafka.login()).topic(topic(kafka)).topic_id

@@ -499,13 +499,7 @@ def test_a_refused_login_is_told_at_once_and_without_the_password(
     kafka: KafkaBroker, read_slices: ReadSlices
 ) -> None:
     """A wrong password isn't waited out, and isn't printed."""
-    login = {
-        "bootstrap.servers": kafka.sasl_servers,
-        "security.protocol": "SASL_PLAINTEXT",
-        "sasl.mechanism": "PLAIN",
-        "sasl.username": kafka.sasl_user,
-        "sasl.password": "battery-staple",
-    }
+    login = kafka.login("battery-staple")
     began = time.monotonic()
     with pytest.raises(
         SourceError, match=r"refuses the login.*SASL authentication error"
