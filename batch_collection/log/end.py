@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["end_of_log"]
 
 
-_OF_COLLECTIONS = tuple(
-    f"{folder}/" for folder in (CARRY, DATA, DEAD_LETTERS, EXPIRED, IDS, WINDOWS)
-)
+_OF_COLLECTIONS = {CARRY, DATA, DEAD_LETTERS, EXPIRED, IDS, WINDOWS}
 """Where nothing lies before a collection is begun."""
 
 
@@ -72,9 +70,10 @@ def end_of_log(storage: Storage) -> End | None:
 def _left(storage: Storage) -> str | None:
     """Return what is there of a collection without a log, or with the end of one; None: nothing."""
     left = min(storage.list(LOG), default=None)
-    if left is None:
-        left = next((path for path in storage.list("") if path.startswith(_OF_COLLECTIONS)), None)
-    return left
+    if left is not None:
+        return left
+    there = sorted(_OF_COLLECTIONS.intersection(storage.folders()))  # beside others, of any size
+    return next((path for folder in there for path in storage.list(folder)), None)
 
 
 def _end(storage: Storage, newest: int) -> Link | None:

@@ -65,7 +65,7 @@ def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dic
     if not all(isinstance(value, Real) and not isinstance(value, bool) for value in values):
         message = f"fractions must be numbers, got {dict(fractions)}"
         raise CollectionError(message)
-    if not values or min(values) <= 0 or math.fsum(values) > 1 + 1e-9:
+    if not values or not (min(values) > 0 and math.fsum(values) <= 1 + 1e-9):
         message = f"fractions must be above 0 and add up to 1 at most, got {dict(fractions)}"
         raise CollectionError(message)
     ends = [round(min(math.fsum(values[: i + 1]), 1) * _WHOLE) for i in range(len(values))]

@@ -20,8 +20,11 @@ def open_storage(uri: str) -> Storage:
     It costs next to nothing: nothing is looked up, and a process keeps one connection.
 
     Raises:
-        StorageError: no storage of that kind is known, or a bucket's name is missing.
+        StorageError: it is empty, no storage of that kind is known, or a bucket's name is missing.
     """
+    if not uri:
+        message = "a path is empty; name a directory, as collected, or gs://bucket/prefix"
+        raise StorageError(message)
     scheme, separator, _ = uri.partition("://")
     opening = STORAGES.get(scheme if separator else DIRECTORY)
     if opening is None:

@@ -29,6 +29,8 @@ def check(args: argparse.Namespace) -> str:
     Raises:
         CollectionError: there is no script for it.
     """
+    if args.shell is None:  # that it is missing is said already
+        return ""
     shell = str(args.shell)
     if shell not in SHELLS:
         message = f"unknown shell {shell}{nearest(shell, SHELLS)}; use one of: {', '.join(SHELLS)}"

@@ -63,6 +63,7 @@ __all__ = [
 
 UNITS = ("s", "ms", "us", "ns")
 _SECOND = timedelta(seconds=1)
+_MOST_WORKERS = 1000
 _OF_CONSUMERS = frozenset({"bootstrap.servers", "group.id"})
 
 
@@ -377,6 +378,11 @@ def _workers(
         return 1
     count = flags.number("direct_num_workers", least=0) or _cores()
     flags.check(
+        count <= _MOST_WORKERS,
+        f"--direct_num_workers must be at most {_MOST_WORKERS}, processes of this machine, got "
+        f"{flags.args.direct_num_workers!r}; 0 is one for each core",
+    )
+    flags.check(
         is_direct,
         f"--direct_num_workers goes with --runner={DIRECT_RUNNER}; with "
         f"--runner={flags.args.runner} leave it out: --shards says how many tasks a cycle has, "
@@ -508,6 +514,8 @@ def schema_of(flags: Flags) -> dict[str, Any]:
 def _output(flags: Flags) -> str:
     """Return where collections lie: a URL as it is, a directory as an absolute path."""
     output = flags.given("output", "name a directory, as collected, or gs://bucket/prefix")
+    if not output:
+        return output
     try:
         storage = open_storage(output)
         uri, folder = storage.uri, storage.local_path("")

@@ -51,6 +51,7 @@ _ADDRESS = re.compile(
     r"(\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?"
 )
 _MOST_PORT = 65_535
+_REQUIRED = "the following arguments are required: "  # as argparse says it
 _SHORTEST_POLL = timedelta(milliseconds=10)
 _MOST_MEANT = 3
 
@@ -64,7 +65,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print and exit with."""
-        raise CollectionError(message.removeprefix("argument "))
+        text = message.removeprefix("argument ")
+        if text.startswith(_REQUIRED):
+            text = f"{text.removeprefix(_REQUIRED)} is missing"
+        raise CollectionError(text.replace("ignored explicit argument", "it takes no value, got"))
 
     @property
     def actions(self) -> list[argparse.Action]:

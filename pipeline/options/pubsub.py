@@ -113,7 +113,8 @@ def _named(flags: Flags) -> Iterator[str]:
         found = _SUBSCRIPTION.fullmatch(path)
         flags.check(
             found,
-            f"--input_subscription must be projects/PROJECT/subscriptions/NAME, got {path!r}",
+            "--input_subscription must be projects/PROJECT/subscriptions/NAME, of a name of 3 to "
+            f"255 letters and digits that begins with a letter, got {path!r}",
         )
         name = found[2] if found else path
         flags.check(
@@ -139,7 +140,11 @@ def _created(flags: Flags) -> Iterator[str]:
         )
         return
     found = _TOPIC.fullmatch(topic)
-    flags.check(found, f"--input_topic must be projects/PROJECT/topics/NAME, got {topic!r}")
+    flags.check(
+        found,
+        "--input_topic must be projects/PROJECT/topics/NAME, of a name of 3 to 255 letters and "
+        f"digits that begins with a letter, got {topic!r}",
+    )
     flags.check(
         re.fullmatch(_ID, name),
         f"--create_subscription must be 3 to 255 letters, digits and . _ ~ + % -, got {name!r}",

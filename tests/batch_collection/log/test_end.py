@@ -18,6 +18,7 @@ from batch_collection.log.expiry import Expiry, newest_expiry
 from batch_collection.paths import checkpoint_path, entry_path, stub_path
 from batch_collection.publishing.append import append, successor
 from batch_collection.publishing.expire import expire
+from batch_collection.storage.local import LocalStorage
 from batch_collection.storage.opening import open_storage
 from tests.builders import Collector, at, message
 from tests.logs import spans
@@ -25,6 +26,7 @@ from tests.storages import BusyStorage, DyingStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from batch_collection.log.entry import Entry
     from batch_collection.storage.contract import Storage
@@ -200,6 +202,22 @@ def test_a_collection_may_be_begun_beside_what_a_crash_has_left(storage: Storage
     storage.replace("staging/0000000000/probe-1", b"")
     storage.replace("cursors/a.json", b"{}")
     assert end_of_log(storage) is None
+
+
+def test_what_lies_beside_no_collection_is_not_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that is given a wrong folder, as the root, is not busy with all below it."""
+    (tmp_path / "other" / "deep").mkdir(parents=True)
+    listed, below = list[str](), LocalStorage._below  # noqa: SLF001 - all that walks folders
+
+    def noted(storage: LocalStorage, prefix: str) -> Iterator[str]:
+        listed.append(prefix)
+        return below(storage, prefix)
+
+    monkeypatch.setattr(LocalStorage, "_below", noted)
+    assert end_of_log(LocalStorage(str(tmp_path))) is None
+    assert set(listed) == {"log", "expired"}
 
 
 def test_a_lost_race_against_what_follows_another_entry_is_no_rival(collector: Collector) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -94,9 +95,18 @@ def test_another_salt_is_another_split() -> None:
     assert chosen(keys, salt="b") != chosen(keys)
 
 
-@pytest.mark.parametrize("fractions", [{}, {"a": 0.0, "b": 1.0}, {"a": 0.8, "b": 0.3}])
+@pytest.mark.parametrize(
+    "fractions",
+    [
+        {},
+        {"a": 0.0, "b": 1.0},
+        {"a": 0.8, "b": 0.3},
+        {"a": math.nan, "b": 1},
+        {"a": 1, "b": math.nan},
+    ],
+)
 def test_fractions_that_are_no_parts_are_refused(fractions: dict[str, float]) -> None:
-    """None, nothing, too much."""
+    """None, nothing, too much, no number."""
     with pytest.raises(CollectionError, match="fractions must be above 0 and add up to 1 at most"):
         sides(fractions, ("k",), "")
 

@@ -97,7 +97,9 @@ def test_each_root_that_holds_none_is_told(
     assert main(["list", f"{tmp_path}/a", f"{tmp_path}/b"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
     assert main(["list"]) == 2
-    assert "required: ROOT" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: ROOT is missing\n"
+    assert main(["list", ""]) == 2
+    assert capsys.readouterr().err.startswith("error: a path is empty; name a directory")
 
 
 def test_the_lag_is_asked_of_the_brokers(

@@ -88,8 +88,15 @@ def test_workers_are_those_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -
             (*NEEDED, "--direct_num_workers=-1"),
             "--direct_num_workers must be a whole number of at least 0, got '-1'",
         ),
+        (
+            (*NEEDED, "--direct_num_workers=99999"),
+            (
+                "--direct_num_workers must be at most 1000, processes of this machine, got "
+                "'99999'; 0 is one for each core"
+            ),
+        ),
     ],
-    ids=["engine", "subscription", "number"],
+    ids=["engine", "subscription", "number", "many"],
 )
 def test_workers_that_there_cannot_be_are_refused(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str

@@ -28,6 +28,23 @@ def test_dashes_and_underscores_are_one_spelling() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["status"], "PATH is missing"),
+        (["completion"], "bash|zsh|fish is missing"),
+        (["status", "a", "--json=1"], "--json: it takes no value, got '1'"),
+        (["status", ""], "a path is empty; name a directory, as collected, or gs://bucket/prefix"),
+    ],
+)
+def test_what_is_missing_or_too_much_is_told_in_plain_words(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in those of argparse; a variable of the shell that is empty is no working directory."""
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"error: {told}\n"
+
+
 def test_an_unknown_flag_is_named_with_the_nearest_known_one() -> None:
     """And a word that is no flag is named as it is."""
     known = ["--interval", "--output", "--max_rows_per_cycle", "--max_seconds_to_wait"]
