@@ -35,6 +35,7 @@ __all__ = ["MEMORY_LIMIT", "CutBatches"]
 
 MEMORY_LIMIT = 256 << 20
 """Bytes of rows of a bundle that may wait in memory; more go to a temporary file."""
+_PIECE = 4 << 10  # bytes that the rows of a window and chunk take beside their values
 _LARGE_ROW = 16 << 10  # of such rows a quarter may: they are read, parsed and written in few pieces
 
 
@@ -94,7 +95,7 @@ class _CutFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput(REPORTS, report)
             return
         attempt.rows += chunk.table.num_rows
-        attempt.bytes += chunk.table.nbytes
+        attempt.bytes += chunk.table.nbytes + _PIECE
         start = from_microseconds(window.start.micros)
         for rows, ahead in split_ahead(chunk.table, start, attempt.order):
             cuts = attempt.cutter.add(start, InMemory(rows), ahead=ahead)

@@ -7,11 +7,13 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.utils.windowed_value import WindowedValue
 
+from batch_collection.storage.contract import TOGETHER, BundlingStorage
 from batch_collection.storage.opening import open_storage
 from transforms.cutting.cut import CARRY
 from transforms.cutting.waiting import Carried, Spilled
@@ -19,17 +21,25 @@ from transforms.elements.observers import timed
 from transforms.elements.report import Report, add_up
 from transforms.process.process import current
 from transforms.writing.rows import BatchRows
-from transforms.writing.staging import bad_column, description, is_small, stage, tell_staged
+from transforms.writing.staging import (
+    Together,
+    bad_column,
+    description,
+    is_small,
+    opening,
+    stage,
+    tell_staged,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import ThreadPoolExecutor
 
     from apache_beam.pvalue import PCollection
 
     from batch_collection.storage.contract import Storage
     from transforms.cutting.batch import Batch
-    from transforms.elements.order import FileReport
+    from transforms.elements.order import FileReport, Order
     from transforms.writing.layout import Output
 
     _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
@@ -69,7 +79,7 @@ class WriteBatchFiles(beam.PTransform):
 
 
 class _Closing(NamedTuple):
-    """A report on ``what``, given once the file is encoded, then durable."""
+    """A report on ``what``, given once the file is encoded, then durable, or several are."""
 
     report: FileReport
     collection: str
@@ -93,9 +103,24 @@ class _Closing(NamedTuple):
         return report
 
 
+@dataclass(slots=True)
+class _Group:
+    """Small files of one order, which become durable together; what is reported of them then."""
+
+    order: Order
+    what: str
+    together: Together
+    made: list[dict[str, Any]] = field(default_factory=list)
+
+    def durable(self) -> dict[str, Any]:
+        self.together.close()
+        return _summed(self.made)
+
+
 @dataclass(eq=False)
 class _WriteFn(beam.DoFn):
     output: Output
+    _group: _Group | None = None
     _closing: deque[_Closing] = field(default_factory=deque)
     _given: list[FileReport] = field(default_factory=list)
     _window: Any = None
@@ -103,6 +128,7 @@ class _WriteFn(beam.DoFn):
     def start_bundle(self) -> None:
         self._closing = deque()
         self._given = []
+        self._group = None
 
     def process(self, batch: Batch, window: Any = beam.DoFn.WindowParam) -> None:
         self._window = window
@@ -114,9 +140,11 @@ class _WriteFn(beam.DoFn):
             fault = partial(bad_column, batch, self.output)
             self._take(_Closing(report, batch.order.collection, what, file, fault))
             return
+        group = self._group_of(batch, storage, what)
         try:
             rows = BatchRows.of(batch)
-            encodes = stage(storage, batch, rows, self.output)
+            opens = opening(storage, rows.count, None if group is None else group.together)
+            encodes = stage(opens, batch, rows, self.output)
             if batch.cut.timing != CARRY and not is_small(batch.cut.rows):
                 with timed("write"):
                     self._wait_for_encoder()
@@ -124,9 +152,39 @@ class _WriteFn(beam.DoFn):
             bad = bad_column(batch, self.output)
             self._given.append(report.unwritten(error, what, bad))
             return
+        if group is not None:
+            self._put(group, encodes, report, what)
+            return
         encoded = _encoded if is_small(batch.cut.rows) else _submitted
         files = [encoded(encode) for encode in encodes]
         self._take(*(_Closing(report, batch.order.collection, what, file) for file in files))
+
+    def _group_of(self, batch: Batch, storage: Storage, what: str) -> _Group | None:
+        """Return what a small file becomes durable with, where that is cheaper; None: alone."""
+        if self._group is not None and self._group.order is not batch.order:
+            self._close_group()
+        if not is_small(batch.cut.rows) or not isinstance(storage, BundlingStorage):
+            return None
+        if self._group is None:
+            self._group = _Group(batch.order, what, Together(storage))
+        return self._group
+
+    def _put(
+        self, group: _Group, encodes: Iterable[_Encode], report: FileReport, what: str
+    ) -> None:
+        """Encode a small file, and put it with others."""
+        try:
+            group.made += [encode()() for encode in encodes]
+        except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
+            self._given.append(report.unwritten(error, what))
+        if len(group.made) >= TOGETHER:
+            self._close_group()
+
+    def _close_group(self) -> None:
+        group, self._group = self._group, None
+        if group is not None and group.made:
+            file = _begun(group.durable)
+            self._take(_Closing(group.order.report(), group.order.collection, group.what, file))
 
     def _take(self, *closing: _Closing) -> None:
         self._closing += closing
@@ -140,6 +198,7 @@ class _WriteFn(beam.DoFn):
             wait(encoded, return_when=FIRST_COMPLETED)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
+        self._close_group()
         self._given += (closing.given() for closing in self._closing)
         for report in add_up(self._given):
             yield WindowedValue(report, self._window.start, (self._window,))
@@ -157,12 +216,26 @@ def _apart(storage: Storage, batch: Batch, output: Output) -> Future[Future[dict
     """Let a thread do all of a batch; return what its files are in the end."""
 
     def made() -> dict[str, Any]:
-        files = [encode()() for encode in stage(storage, batch, BatchRows.of(batch), output)]
-        return {name: sum((file.get(name, ()) for file in files), ()) for name in files[0]}
+        opens = opening(storage, batch.cut.rows)
+        encodes = stage(opens, batch, BatchRows.of(batch), output)
+        return _summed([encode()() for encode in encodes])
 
+    return _begun(made)
+
+
+def _begun(made: _Finish) -> Future[Future[dict[str, Any]]]:
+    """Let a thread do what is left to do of some files, encoding among it."""
     begun: Future[Future[dict[str, Any]]] = Future()
     begun.set_result(_closers().submit(made))
     return begun
+
+
+def _summed(files: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put together what is reported of files."""
+    return {
+        name: tuple(chain.from_iterable(file.get(name, ()) for file in files))
+        for name in ("batches", "carried")
+    }
 
 
 def _submitted(encode: _Encode) -> Future[Future[dict[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +13,24 @@ from batch_collection.checkpoints.narrowing import Narrowing
 from batch_collection.errors import UNREADABLE, AlreadyExistsError, LogError
 from batch_collection.log.entries import read_entry, read_kept
 from batch_collection.log.expiry import first_cycle
+from batch_collection.parallel import in_parallel
 from batch_collection.paths import manifest_path, visible_place, window_folder
+from batch_collection.storage.contract import TOGETHER, BundlingStorage
 from batch_collection.windows import format_instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from batch_collection.log.entry import Entry, Pane
     from batch_collection.storage.contract import Storage
 
 __all__ = [
-    "create_manifest",
+    "create_manifests",
     "early_files",
     "has_manifest",
     "lacks",
+    "manifest_file",
     "manifest_of",
     "mend_manifests",
     "parsed",
@@ -108,20 +112,47 @@ def _panes_of(entry: Entry, window: datetime) -> Iterator[Pane]:
     return (pane for pane in entry.panes if pane.window_start == window)
 
 
-def create_manifest(
-    storage: Storage, entry: Entry, pane: Pane, revision: int, files: list[dict[str, Any]]
-) -> None:
-    """Write a pane's manifest, unless it is there; ``files`` are what its window had before."""
+def manifest_file(
+    entry: Entry, pane: Pane, revision: int, files: list[dict[str, Any]]
+) -> tuple[str, bytes] | None:
+    """Return a manifest's path and content; None: it would name no file.
+
+    ``files`` are what the pane's window had before.
+    """
     if not files and not pane.files:
-        return
-    path = manifest_path(pane.window_start, revision)
+        return None
     content = json.dumps(manifest_of(entry, pane, revision, files), indent=1).encode() + b"\n"
+    return manifest_path(pane.window_start, revision), content
+
+
+def create_manifests(storage: Storage, files: Sequence[tuple[str, bytes]]) -> None:
+    """Write manifests, paths and contents, but for those that are there."""
+    if isinstance(storage, BundlingStorage):
+        groups = [files[first : first + TOGETHER] for first in range(0, len(files), TOGETHER)]
+        in_parallel(partial(_create_together, storage), groups)
+    else:
+        in_parallel(partial(_create_manifest, storage), files)
+
+
+def _create_together(storage: Any, files: Sequence[tuple[str, bytes]]) -> None:
+    taken = set(storage.create_all(files))
+    for path, content in files:
+        if path in taken:
+            _mend_taken(storage, path, content)
+
+
+def _create_manifest(storage: Storage, file: tuple[str, bytes]) -> None:
     try:
-        storage.create(path, content)
-    except AlreadyExistsError:  # somebody publishes the same entry beside us, or has damaged it
-        with contextlib.suppress(FileNotFoundError):
-            if read_manifest(storage, path) is None:
-                storage.replace(path, content)
+        storage.create(*file)
+    except AlreadyExistsError:
+        _mend_taken(storage, *file)
+
+
+def _mend_taken(storage: Storage, path: str, content: bytes) -> None:
+    """Leave what somebody has written who publishes the same entry beside us, or has damaged."""
+    with contextlib.suppress(FileNotFoundError):
+        if read_manifest(storage, path) is None:
+            storage.replace(path, content)
 
 
 def lacks(storage: Storage, entry: Entry, pane: Pane, last: dict[str, Any] | None) -> bool:
@@ -149,7 +180,8 @@ def mend_manifests(storage: Storage, entry: Entry, pane: Pane) -> None:
     for other, part in _panes_by_log(storage, entry, pane):
         if has_manifest(part):
             revision += 1
-            create_manifest(storage, other, part, revision, files)
+            made = manifest_file(other, part, revision, files)
+            create_manifests(storage, [made] if made else [])
         files = files + _files(part)
 
 

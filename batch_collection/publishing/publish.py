@@ -10,7 +10,6 @@ from batch_collection.checkpoints.listing import kept_listing
 from batch_collection.checkpoints.narrowing import Narrowing
 from batch_collection.errors import FileGoneError
 from batch_collection.log.expiry import Looked
-from batch_collection.parallel import in_parallel
 from batch_collection.paths import (
     CARRY,
     STAGING,
@@ -23,9 +22,10 @@ from batch_collection.paths import (
     staged_cycle,
 )
 from batch_collection.publishing.manifest import (
-    create_manifest,
+    create_manifests,
     early_files,
     lacks,
+    manifest_file,
     mend_manifests,
     parsed,
 )
@@ -86,7 +86,8 @@ def publish(
     storage.move(moves)
     closed = [pane for pane in entry.panes if pane.timing != "early"]
     known = _files_by_log(storage, entry, closed)
-    in_parallel(lambda pane: _write_manifest(storage, entry, pane, expiry, known), closed)
+    made = each(storage, lambda pane: _next_manifest(storage, entry, pane, expiry, known), closed)
+    create_manifests(storage, [file for file in made if file is not None])
     released = entry.released if left is None else staged.intersection(entry.released)
     storage.delete((*released, *entry.redriven, *entry.ids_released))
     if not leave_strays:
@@ -184,39 +185,38 @@ def _files_by_log(
     return files
 
 
-def _write_manifest(
+def _next_manifest(
     storage: Storage,
     entry: Entry,
     pane: Pane,
     expiry: Expiry | None,
     known: dict[datetime, list[dict[str, Any]]],
-) -> None:
-    """Write a closed window's next revision, unless this entry's is there already.
+) -> tuple[str, bytes] | None:
+    """Return a closed window's next revision; None if this entry's is there, or mended.
 
     Of a window that was expired the earlier ones are gone, or going; what comes after has the
     number of its cycle, which is higher than theirs: no name is ever taken again. Of others, those
     that somebody has damaged or removed are made again.
     """
     if expiry is not None and pane.window_end <= expiry.before:
-        create_manifest(storage, entry, pane, entry.cycle, [])
-        return
+        return manifest_file(entry, pane, entry.cycle, [])
     revision, last = 1, None
     while (content := _read(storage, manifest_path(pane.window_start, revision))) is not None:
         last = parsed(content)
         if last is None:
             mend_manifests(storage, entry, pane)
-            return
+            return None
         revision += 1
     if last is not None and last["cycle"] >= entry.cycle:
         storage.settle(manifest_path(pane.window_start, revision - 1))
-        return
+        return None
     if pane.timing == "late" and lacks(storage, entry, pane, last):
         mend_manifests(storage, entry, pane)
-        return
+        return None
     files = known.get(pane.window_start)
     if files is None:
         files = last["files"] if last is not None else early_files(storage, pane)
-    create_manifest(storage, entry, pane, revision, files)
+    return manifest_file(entry, pane, revision, files)
 
 
 def _read(storage: Storage, path: str) -> bytes | None:

@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-__all__ = ["PartedStorage", "Sink", "Storage"]
+__all__ = ["TOGETHER", "BundlingStorage", "PartedStorage", "Sink", "Storage"]
+
+
+TOGETHER = 16
+"""Small files that become durable together at most: each takes a handle meanwhile."""
 
 
 class Sink(io.RawIOBase):
@@ -111,6 +115,17 @@ class Storage(Protocol):
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete files, for good; one that isn't there is no error. Folders left empty go too."""
+
+
+@runtime_checkable
+class BundlingStorage(Protocol):
+    """A storage where small files cost less if several become durable together."""
+
+    def write_all(self, files: Sequence[tuple[str, bytes]]) -> None:
+        """Write new files, paths and contents, as ``write`` does each."""
+
+    def create_all(self, files: Sequence[tuple[str, bytes]]) -> list[str]:
+        """Create whole files, as ``create`` does each; return the paths that were taken."""
 
 
 @runtime_checkable

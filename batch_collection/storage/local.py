@@ -27,7 +27,7 @@ from batch_collection.storage.contract import Sink
 from batch_collection.storage.syncing import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
@@ -90,13 +90,68 @@ class LocalStorage:
         with _failing("write", path):
             self._from_draft(path, content, os.replace)
 
+    def create_all(self, files: Sequence[tuple[str, bytes]]) -> list[str]:
+        """Create by hard links of drafts that were written together."""
+        drafts = [(draft_path(path, new_token()), content) for path, content in files]
+        self._write_all(drafts)
+        left = [
+            file
+            for file, (draft, _) in zip(files, drafts, strict=True)
+            if not self._link_draft(draft, file[0])
+        ]
+        with _failing("sync", self.root):
+            self._sync({self.local_path(path).parent for path, _ in files})
+        return [path for path, content in left if not self._creates(path, content)]
+
+    def _creates(self, path: str, content: bytes) -> bool:
+        """Create a file, unless it is there; tell whether it was not."""
+        with contextlib.suppress(AlreadyExistsError):
+            self.create(path, content)
+            return True
+        return False
+
+    def _link_draft(self, draft: str, path: str) -> bool:
+        """Give a draft its name; tell whether it got it: that may be taken, or the draft swept."""
+        source, target = self.local_path(draft), self.local_path(path)
+        with _failing("create", path):
+            self._check_is_ours(path)
+            try:
+                _in_folder(target.parent, lambda: os.link(source, target))
+            except (FileExistsError, FileNotFoundError):
+                return False
+            finally:
+                source.unlink(missing_ok=True)
+        return True
+
     def write(self, path: str) -> Sink:
         """Open a new file whose ``close`` syncs it and the names that lead to it."""
+        return self._opened(path, lambda: self._sync([self.local_path(path).parent]))
+
+    def write_all(self, files: Sequence[tuple[str, bytes]]) -> None:
+        """Write all, sync each, then once the names that lead to them."""
+        self._write_all(files)
+        with _failing("sync", self.root):
+            self._sync({self.local_path(path).parent for path, _ in files})
+
+    def _write_all(self, files: Sequence[tuple[str, bytes]]) -> None:
+        """Write files whose content is durable, but not their names."""
+        sinks: list[Sink] = []
+        try:
+            for path, content in files:
+                sinks.append(self._opened(path, lambda: None))
+                sinks[-1].write(content)
+            for sink in sinks:
+                sink.close()
+        except BaseException:
+            for sink in sinks:
+                sink.abandon()
+            raise
+
+    def _opened(self, path: str, sync: Callable[[], None]) -> Sink:
         with _failing("write", path):
             self._check_is_ours(path)
             target = self.local_path(path)
-            file = _in_folder(target.parent, lambda: target.open("xb"))
-            return _LocalSink(file, path, lambda: self._sync([target.parent]))
+            return _LocalSink(_in_folder(target.parent, lambda: target.open("xb")), path, sync)
 
     def read(self, path: str) -> bytes:
         """Return a file's content."""

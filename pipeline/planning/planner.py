@@ -43,9 +43,9 @@ __all__ = [
 ]
 
 
-MOST_WINDOWS = 5_000
+MOST_WINDOWS = 20_000
 """Windows that one cycle may read rows of, and windows whose waiting rows it may close: with one
-file each an entry of some megabytes, and some seconds of work that a crash repeats."""
+file each an entry of ten megabytes, and half a minute of work that a crash repeats."""
 
 TimeIndex = Callable[[datetime], Mapping[int, Answer]]
 

@@ -78,7 +78,7 @@ def test_rows_that_cannot_leave_memory_fail_their_task_alone(
             *(chunk(rows(range(100)), large), chunk(rows(range(9)), large), end(large)),
             *(chunk(rows(range(3)), small), end(small)),
         ],
-        memory_limit=2000,
+        memory_limit=(4 << 10) + 2000,
     )
     reports = {seen.element.plan.id: seen.element for seen in out["reports"]}
     failure = reports["large"].failure
@@ -91,23 +91,38 @@ def test_rows_that_cannot_leave_memory_fail_their_task_alone(
     assert [values(seen.element) for seen in out[MAIN]] == [[0, 1, 2]]
 
 
-@pytest.mark.parametrize(("size", "expected"), [(20_000, [10]), (10_000, [])])
-def test_large_rows_leave_memory_sooner(
-    monkeypatch: pytest.MonkeyPatch, size: int, expected: list[int]
-) -> None:
-    """A quarter of what others may take is theirs: a file takes few of them as fast."""
-    spilled: list[int] = []
+@pytest.fixture
+def spilled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return how many rows leave memory from now on, each time that some do."""
+    seen: list[int] = []
 
     def noted(self: SpillFile, of: InMemory) -> Spilled:
-        spilled.append(of.rows)
+        seen.append(of.rows)
         return spill(self, of)
 
     spill = SpillFile.spill
     monkeypatch.setattr(SpillFile, "spill", noted)
+    return seen
+
+
+@pytest.mark.parametrize(("windows", "expected"), [(30, 16), (1, 0)])
+def test_rows_of_many_windows_leave_memory_sooner(
+    spilled: list[int], windows: int, expected: int
+) -> None:
+    """A piece of few rows takes more memory than they do."""
+    scattered = rows(range(30), NOON - windows * MINUTE, step=windows * MINUTE / 30)
+    out = cut([chunk(scattered), end()], memory_limit=64 << 10)
+    assert sum(seen.element.cut.rows for seen in out[MAIN]) == 30
+    assert spilled == [1] * expected
+
+
+@pytest.mark.parametrize(("size", "expected"), [(20_000, [10]), (10_000, [])])
+def test_large_rows_leave_memory_sooner(spilled: list[int], size: int, expected: list[int]) -> None:
+    """A quarter of what others may take is theirs: a file takes few of them as fast."""
     of, texts = task(plan(batch_size=1000)), rows(range(10))
     payload = pa.array([{"value": number, "text": "x" * size} for number in range(10)])
     large = texts.set_column(texts.column_names.index("payload"), "payload", payload)
-    out = cut([chunk(large, of), end(of)], memory_limit=4 * 9 * size)
+    out = cut([chunk(large, of), end(of)], memory_limit=4 * (9 * size + (4 << 10)))
     assert [seen.element.cut.rows for seen in out[MAIN]] == [10]
     assert spilled == expected
 

@@ -30,6 +30,7 @@ from batch_collection.paths import entry_path
 from batch_collection.schema.arrow import PRIMITIVES, from_arrow, to_arrow
 from batch_collection.schema.types import MAX_LEVELS
 from batch_collection.storage.checksum import ChecksumFile, crc32c, stream_crc32c
+from batch_collection.storage.contract import TOGETHER
 from batch_collection.storage.known import DIRECTORY, STORAGES
 from batch_collection.storage.local import LocalStorage
 from batch_collection.storage.opening import open_storage
@@ -52,7 +53,7 @@ from transforms.writing.layout import Output, visible_rows
 from transforms.writing.rows import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from typing_extensions import Buffer
@@ -618,6 +619,16 @@ class SlowStorage(LocalStorage):
     written: ClassVar[list[str]]
     begun: ClassVar[list[str]]
 
+    def write_all(self, files: Sequence[tuple[str, bytes]]) -> None:
+        """Wait once for all."""
+        paths = [path for path, _ in files]
+        self.opened.extend(paths)
+        self.begun.extend(paths)
+        if not self.go.wait(30):
+            gone = f"cannot write {paths[0]}: gone"
+            raise StorageError(gone)
+        super().write_all(files)
+
     def write(self, path: str) -> Sink:
         """Open a file whose ``write`` and ``close`` wait."""
         sink = super().write(path)
@@ -701,6 +712,7 @@ def test_no_more_files_than_agreed_become_durable_at_once(
 ) -> None:
     """What they hold in memory is bounded; the next one is begun, unless it is small."""
     monkeypatch.setattr(staging, "_FEW_ROWS", few)
+    monkeypatch.setattr(write_batch_files, "TOGETHER", 1)
     waits = entered(monkeypatch, write_batch_files._Closing, "given")  # noqa: SLF001
     of = task(plan(tmp_path, batch_size=1))
     chunks = [chunk(rows([n]), of) for n in range(3 * MOST_CLOSING)]
@@ -742,6 +754,7 @@ def test_a_file_that_does_not_become_durable_is_a_failure(
 ) -> None:
     """The report says why; the other files' reports are whole."""
     of = task(plan(tmp_path, batch_size=1))
+    monkeypatch.setattr(write_batch_files, "TOGETHER", 1)
     monkeypatch.setattr(slow.go, "wait", lambda _: len(slow.begun) != 1)
     reports = write([chunk(rows([1]), of), chunk(rows([2]), of), end(of)])
 
@@ -749,6 +762,34 @@ def test_a_file_that_does_not_become_durable_is_a_failure(
     assert failure.kind == "StorageError"
     assert failure.text == f"cannot write {slow.begun[0]}: gone"
     assert sum(len(report.batches) for report in reports) == 1
+
+
+@pytest.mark.parametrize("most", [1 << 20, 1])
+def test_small_files_become_durable_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Some at once, whether they wait in memory or have grown too large for it; all are whole."""
+    groups: list[int] = []
+
+    class Counting(LocalStorage):
+        def write_all(self, files: Sequence[tuple[str, bytes]]) -> None:
+            groups.append(len(files))
+            super().write_all(files)
+
+    monkeypatch.setitem(STORAGES, DIRECTORY, Counting)
+    monkeypatch.setattr(staging, "_SMALL", most)
+    of, count = task(plan(tmp_path, batch_size=1)), 2 * TOGETHER + 1
+    (report,) = write([*(chunk(rows([n]), of) for n in range(count)), end(of)])
+
+    assert sorted(groups) == ([1, TOGETHER, TOGETHER] if most > 1 else [0, 0, 0])
+    assert report.failure is None
+    files = [batch.file for batch in report.batches]
+    assert [pq.read_table(tmp_path / file.staged)["value"].to_pylist() for file in files] == [
+        [n] for n in range(count)
+    ]
+    storage = LocalStorage(str(tmp_path))
+    sums = [file_crc32c(storage, file.staged) for file in files]
+    assert sums == [(file.bytes, file.crc32c) for file in files]
 
 
 def test_batches_end_by_bytes_whether_rows_come_or_have_waited(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from transforms.elements.observers import tell
 from transforms.elements.pane import PaneOrder
 from transforms.process.events import RowsDecoded
 from transforms.writing.rows import BatchRows
-from transforms.writing.staging import bad_column, description, stage, tell_staged
+from transforms.writing.staging import bad_column, description, opening, stage, tell_staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -111,7 +111,8 @@ def _staged(storage: Storage, batches: Sequence[Batch], output: Output) -> list[
     closing: list[Callable[[], dict[str, Any]]] = []
     for batch in batches:
         try:
-            closing += [encode() for encode in stage(storage, batch, BatchRows.of(batch), output)]
+            opens = opening(storage, batch.cut.rows)
+            closing += [encode() for encode in stage(opens, batch, BatchRows.of(batch), output)]
         except Exception as error:  # noqa: BLE001 - whatever it is, the pane is not written
             what, bad = description(batch, output), bad_column(batch, output)
             batch.order.report().unwritten(error, what, bad)

@@ -27,14 +27,22 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from batch_collection.storage.contract import Storage
+    from batch_collection.storage.contract import BundlingStorage, Storage
     from transforms.cutting.batch import Batch
     from transforms.writing.layout import Output
 
     _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
     _Encode = Callable[[], _Finish]  # writes the last rows
 
-__all__ = ["bad_column", "description", "is_small", "stage", "tell_staged"]
+__all__ = [
+    "Together",
+    "bad_column",
+    "description",
+    "is_small",
+    "opening",
+    "stage",
+    "tell_staged",
+]
 
 _FEW_ROWS = 1_000  # no other thread begins sooner than they are encoded
 _SMALL = 1 << 20  # bytes of a file that may wait in memory until it is closed
@@ -45,16 +53,35 @@ def is_small(rows: int) -> bool:
     return rows <= _FEW_ROWS
 
 
-def _sink(storage: Storage, path: str, rows: BatchRows) -> ChecksumFile:
-    return ChecksumFile(_Gathered(storage, path) if is_small(rows.count) else storage.write(path))
+def opening(storage: Storage, rows: int, together: Together | None = None) -> Callable[[str], Sink]:
+    """Return what opens a file of so many rows, a small one ``together`` with others."""
+    if not is_small(rows):
+        return storage.write
+    return lambda path: _Gathered(storage, path, together)
+
+
+class Together:
+    """Small files that are encoded, and become durable together."""
+
+    def __init__(self, storage: BundlingStorage) -> None:
+        """Begin without any."""
+        self._storage = storage
+        self.files: list[tuple[str, bytes]] = []
+        self.sinks: list[Sink] = []
+
+    def close(self) -> None:
+        """Make all of them durable."""
+        self._storage.write_all(self.files)
+        for sink in self.sinks:
+            sink.close()
 
 
 class _Gathered(Sink):
-    """A small file: it is written when it is closed, by the thread that closes it."""
+    """A small file: it is written when it is closed, or those that it is ``together`` with are."""
 
-    def __init__(self, storage: Storage, path: str) -> None:
+    def __init__(self, storage: Storage, path: str, together: Together | None) -> None:
         super().__init__()
-        self._storage, self._path = storage, path
+        self._storage, self._path, self._together = storage, path, together
         self._parts: list[bytes] = []
         self._bytes = 0
         self._sink: Sink | None = None
@@ -75,9 +102,15 @@ class _Gathered(Sink):
         return self._sink
 
     def close(self) -> None:
-        if not self.closed:
+        if self.closed:
+            return
+        if self._together is None:
             self._pass_on().close()
-            super().close()
+        elif self._sink is None:
+            self._together.files.append((self._path, b"".join(self._parts)))
+        else:
+            self._together.sinks.append(self._pass_on())
+        super().close()
 
     def abandon(self) -> None:
         if not self.closed and hasattr(self, "_sink"):
@@ -123,14 +156,16 @@ def tell_staged(collection: str, batches: Iterable[WrittenBatch]) -> None:
         tell(FileStaged(collection, batch.file.rows, batch.file.bytes, is_late=is_late))
 
 
-def stage(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> list[_Encode]:
+def stage(
+    opens: Callable[[str], Sink], batch: Batch, rows: BatchRows, output: Output
+) -> list[_Encode]:
     """Write a batch's rows as one file; as more where the type of rows that waited was changed."""
 
     def written(part: BatchRows) -> _Encode:
         if batch.cut.timing == CARRY:
-            return _write_carry(storage, batch, part)
+            return _write_carry(opens, batch, part)
         with timed("write"):
-            return _write_batch(storage, batch, part, output)
+            return _write_batch(opens, batch, part, output)
 
     try:
         return [written(rows)]
@@ -138,7 +173,9 @@ def stage(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> li
         return [written(part) for part in rows.apart()]
 
 
-def _write_batch(storage: Storage, batch: Batch, rows: BatchRows, output: Output) -> _Encode:
+def _write_batch(
+    opens: Callable[[str], Sink], batch: Batch, rows: BatchRows, output: Output
+) -> _Encode:
     """Write rows of a batch up to the last block; return what writes that."""
     file_format = format_named(output.format, batch.order.format)
     cycle, shard = batch.order.cycle, batch.order.shard
@@ -148,7 +185,7 @@ def _write_batch(storage: Storage, batch: Batch, rows: BatchRows, output: Output
     path = batch_path(start, cycle, shard, batch.number, new_token(), ending, form.layout)
     staged = staged_path(cycle, path)
     summary = Summary()
-    sink = _sink(storage, staged, rows)
+    sink = ChecksumFile(opens(staged))
     with _abandoned_on_failure(sink):
         blocks = (
             rows.visible(summary.add(table), output.metadata, form) for table in rows.blocks()
@@ -186,11 +223,11 @@ def _write_batch(storage: Storage, batch: Batch, rows: BatchRows, output: Output
     return encode
 
 
-def _write_carry(storage: Storage, batch: Batch, rows: BatchRows) -> _Encode:
+def _write_carry(opens: Callable[[str], Sink], batch: Batch, rows: BatchRows) -> _Encode:
     """Write rows that wait; there is nothing left to write then."""
     path = carry_path(batch.order.cycle, batch.order.shard, batch.number, new_token())
     held = 0
-    sink = _sink(storage, path, rows)
+    sink = ChecksumFile(opens(path))
     with _abandoned_on_failure(sink), ExitStack() as stream:
         writer = None
         for block in rows.blocks():

@@ -101,6 +101,56 @@ def test_a_closed_sink_is_durable(storage: LocalStorage, synced: list[str]) -> N
     assert synced == ["a", "1", "staging", "collection"]
 
 
+def test_files_that_are_written_together_are_durable(
+    storage: LocalStorage, synced: list[str]
+) -> None:
+    """Each one's content, then once the names that lead to them."""
+    contents = [(f"staging/7/{number}", b"content %d" % number) for number in range(3)]
+    storage.write("staging/7/makes the folders").close()
+    synced.clear()
+    storage.write_all(contents)
+
+    assert synced == ["0", "1", "2", "7", "staging", "collection"]
+    assert [storage.read(path) for path, _ in contents] == [each for _, each in contents]
+
+
+def test_of_files_that_cannot_be_written_together_no_part_is_left(storage: LocalStorage) -> None:
+    """One has a name that is taken: that file stays as it is, the others are not there."""
+    storage.write_all([("staging/7/taken", b"first")])
+    with pytest.raises(StorageError, match=r"cannot write staging/7/taken: File exists"):
+        storage.write_all([("staging/7/new", b"new"), ("staging/7/taken", b"second")])
+
+    assert files(storage) == {"staging/7/taken"}
+    assert storage.read("staging/7/taken") == b"first"
+
+
+def test_files_are_created_together_but_for_those_that_are_there(
+    storage: LocalStorage, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content before name; a draft that was swept is written again; no draft is left."""
+    link = os.link
+    taken: list[str] = []
+
+    def taking(draft: Path, target: Path) -> None:
+        if not taken:
+            draft.unlink()
+        taken.append(target.name)
+        link(draft, target)
+        synced.append(f"link {target.name}")
+
+    storage.create("windows/1", b"there before")
+    synced.clear()
+    monkeypatch.setattr(os, "link", taking)
+
+    assert storage.create_all([(f"windows/{n}", b"%d" % n) for n in range(3)]) == ["windows/1"]
+    assert files(storage) == {"windows/0", "windows/1", "windows/2"}
+    contents = [storage.read(f"windows/{n}") for n in range(3)]
+    assert contents == [b"0", b"there before", b"2"]
+    drafts = [n for n, name in enumerate(synced) if "~" in name]
+    assert max(drafts[:3]) < synced.index("link 2") < synced.index("windows")
+    assert synced.index("link 0") < len(synced) - 1 - synced[::-1].index("windows")
+
+
 def test_moved_files_are_durable(storage: LocalStorage, synced: list[str]) -> None:
     """All folders that got one, even by somebody else's move."""
     for name in ("a", "b"):
