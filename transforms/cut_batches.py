@@ -36,7 +36,7 @@ __all__ = ["MEMORY_LIMIT", "CutBatches"]
 MEMORY_LIMIT = 256 << 20
 """Bytes of rows of a bundle that may wait in memory; more go to a temporary file."""
 _PIECE = 4 << 10  # bytes that the rows of a window and chunk take beside their values
-_LARGE_ROW = 16 << 10  # of such rows a quarter may: they are read, parsed and written in few pieces
+_LARGE_ROW = 512  # bytes; of such rows a quarter may: reading and parsing hold more of them
 
 
 @dataclass(eq=False)
@@ -67,6 +67,7 @@ class _Cutting:
     cutter: Cutter
     rows: int = 0
     bytes: int = 0
+    pieces: int = 0
     batches: int = 0
 
 
@@ -95,7 +96,8 @@ class _CutFn(beam.DoFn):
             yield beam.pvalue.TaggedOutput(REPORTS, report)
             return
         attempt.rows += chunk.table.num_rows
-        attempt.bytes += chunk.table.nbytes + _PIECE
+        attempt.bytes += chunk.table.nbytes
+        attempt.pieces += 1
         start = from_microseconds(window.start.micros)
         for rows, ahead in split_ahead(chunk.table, start, attempt.order):
             cuts = attempt.cutter.add(start, InMemory(rows), ahead=ahead)
@@ -120,7 +122,9 @@ class _CutFn(beam.DoFn):
     def _is_full(self) -> bool:
         rows = sum(cutting.rows for cutting in self._cutting.values())
         size = sum(cutting.bytes for cutting in self._cutting.values())
-        return size > (self.memory_limit if size <= rows * _LARGE_ROW else self.memory_limit // 4)
+        beside = sum(cutting.pieces for cutting in self._cutting.values()) * _PIECE
+        limit = self.memory_limit if size <= rows * _LARGE_ROW else self.memory_limit // 4
+        return size + beside > limit
 
     def _attempt(self, chunk: Chunk) -> _Cutting:
         key = report_on(chunk).key
@@ -154,7 +158,7 @@ class _CutFn(beam.DoFn):
         for key, cutting in list(self._cutting.items()):
             try:
                 cutting.cutter.replace_fresh(spilled)
-                cutting.rows = cutting.bytes = 0
+                cutting.rows = cutting.bytes = cutting.pieces = 0
             except Exception as error:  # noqa: BLE001 - whatever it is, other topics go on
                 del self._cutting[key]
                 self._failed.add(key)

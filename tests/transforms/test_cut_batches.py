@@ -116,7 +116,7 @@ def test_rows_of_many_windows_leave_memory_sooner(
     assert spilled == [1] * expected
 
 
-@pytest.mark.parametrize(("size", "expected"), [(20_000, [10]), (10_000, [])])
+@pytest.mark.parametrize(("size", "expected"), [(600, [10]), (400, [])])
 def test_large_rows_leave_memory_sooner(spilled: list[int], size: int, expected: list[int]) -> None:
     """A quarter of what others may take is theirs: a file takes few of them as fast."""
     of, texts = task(plan(batch_size=1000)), rows(range(10))

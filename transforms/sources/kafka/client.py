@@ -47,6 +47,7 @@ _DEFAULTS: dict[str, object] = {
     "isolation.level": "read_committed",
     "fetch.queue.backoff.ms": 5,  # by default a partition rests 1 s whenever its queue is full
     "fetch.wait.max.ms": 10,  # at a partition's end a fetch waits, and the next read behind it
+    "fetch.message.max.bytes": 256 << 10,  # of a partition, compressed: it may unpack to much more
     "queued.max.messages.kbytes": 16_384,  # of each client: small topics are read by several
     # a fetch that a slow link can't bring in time is asked for anew for ever; see is_receiving
     "socket.timeout.ms": 300_000,
