@@ -59,8 +59,7 @@ class Parquet:
         self, source: BinaryIO, path: str, columns: Sequence[str] | None, told: Told
     ) -> pa.Table:
         """Read a Parquet file."""
-        coded = sorted(told.coded) or None
-        with source, pq.ParquetFile(source, metadata=told.footer, read_dictionary=coded) as file:
+        with source, _opened(source, told) as file:
             if not file.schema_arrow.names:
                 return chosen_columns(placeholder_rows(told), columns)
             _check_footer(file, path, told)
@@ -86,10 +85,12 @@ class Parquet:
         told: Told,
     ) -> pa.Table:
         """Read row groups."""
-        with source, pq.ParquetFile(source, metadata=told.footer) as file:
+        with source, _opened(source, told) as file:
             if not file.schema_arrow.names:
                 return chosen_columns(placeholder_rows(told), columns)
             _check_footer(file, path, told)
+            if told.footer is None and told.keep is not None:
+                told.keep(file.metadata)
             return file.read_row_groups(list(groups), columns=columns, use_threads=False)
 
 
@@ -124,6 +125,16 @@ def matching_groups(outline: Outline, where: pc.Expression, schema: pa.Schema) -
     outline.footer.write_metadata_file(footer)
     file = ds.ParquetFileFormat().make_fragment(footer.getvalue())
     return tuple(group.id for group in file.subset(filter=where, schema=schema).row_groups)
+
+
+def _opened(source: BinaryIO, told: Told) -> pq.ParquetFile:
+    """Open a file; one that lies on a disk is read as it goes: to read ahead, threads are woken."""
+    return pq.ParquetFile(
+        source,
+        metadata=told.footer,
+        read_dictionary=sorted(told.coded) or None,
+        pre_buffer=not isinstance(source, pa.NativeFile),
+    )
 
 
 def _nulls(footer: pq.FileMetaData, group: int, leaf: int) -> int:

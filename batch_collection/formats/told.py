@@ -45,13 +45,15 @@ class Told(NamedTuple):
 
     ``rows`` is None where nobody knows. ``types`` gives what its columns may be, the likeliest
     first; it is asked for by formats whose files do not say it themselves. ``footer`` is that of
-    its ``Outline``, where it was kept. ``coded`` are columns of text that may come as dictionaries.
+    its ``Outline``, where it was kept; ``keep`` is given the one that was read instead. ``coded``
+    are columns of text that may come as dictionaries.
     """
 
     rows: int | None
     types: Callable[[], Sequence[Types]]
     footer: pq.FileMetaData | None = None
     coded: frozenset[str] = frozenset()
+    keep: Callable[[pq.FileMetaData], object] | None = None
 
 
 NO_COLUMN = pa.schema([(PLACEHOLDER, pa.bool_())])

@@ -111,7 +111,7 @@ def _sort_near(order: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]) -> bo
     places = np.uint64((1 << int(bits)) - 1)
     parts = [slice(at, at + _IN_CACHE) for at in range(0, len(keys), _IN_CACHE)]
     for part in parts:
-        near[part] |= keys[order[part]] & ~places
+        near[part] |= keys.take(order[part]) & ~places
     for start in (0, _TILE // 2):
         stop = start + max(len(near) - start, 0) // _TILE * _TILE
         near[start:stop].reshape(-1, _TILE).sort(axis=1)

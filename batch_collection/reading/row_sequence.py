@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from batch_collection.field_path import split_path
+from batch_collection.formats.footers import Footers
 from batch_collection.formats.known import format_of
 from batch_collection.formats.parquet import matching_groups, with_nulls
 from batch_collection.formats.told import Told
@@ -122,6 +123,10 @@ class RowSequence:
     def is_part(self) -> bool:
         """Whether some rows of the files may not count."""
         return bool(self.sides or self.condition)
+
+    @cached_property
+    def _footers(self) -> Footers:
+        return Footers()
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
@@ -276,11 +281,11 @@ class RowSequence:
             return self._read(batch, groups, columns)
         if groups is None:
             rows = self._read_to_judge(batch, self._matching(batch), columns)
-            return rows.filter(pa.array(self._chosen(rows)[0]))
+            return _taken(rows, self._chosen(rows)[0])
         counts, packed = self.outlines[batch].groups, self._judged[batch].packed
         ends = list(accumulate(counts))
         chosen = [_unpacked(packed, ends[group] - counts[group], ends[group]) for group in groups]
-        return self._read(batch, groups, columns).filter(pa.array(np.concatenate(chosen)))
+        return _taken(self._read(batch, groups, columns), np.concatenate(chosen))
 
     def _read_to_judge(self, batch: int, groups: tuple[int, ...], columns: list[str]) -> pa.Table:
         """Read groups of a file: the columns asked for, and those that tell whether rows count.
@@ -292,10 +297,9 @@ class RowSequence:
         types = {name: self.unified.fields[name] for name in top}
         named = () if self.condition is None else self.condition.schema
         types |= {each.name: each.type for each in named}
-        is_all = len(groups) == len(self.outlines[batch].groups)
         names = list(dict.fromkeys([*columns, *types]))
         coded = set(keys).difference(columns, (each.name for each in named))
-        rows = self._read(batch, None if is_all else groups, names, coded)
+        rows = self._read(batch, groups, names, coded)
         for name in [name for name in types if name not in rows.column_names]:
             rows = rows.append_column(name, pa.nulls(rows.num_rows, types[name]))
         return rows
@@ -310,7 +314,10 @@ class RowSequence:
         """Read groups of a file, or all of it: the columns asked for, if it has them."""
         one, outline = self.batches[batch], self.outlines[batch]
         texts = frozenset(name for name in coded if _is_text(name, outline.schema))
-        told = Told(one.rows, lambda: [_types(outline.schema)], outline.footer, texts)
+        footer = outline.footer or self._footers.of(batch)
+        is_part = groups is not None and len(groups) < len(outline.groups)
+        keep = partial(self._footers.keep, batch) if is_part else None
+        told = Told(one.rows, lambda: [_types(outline.schema)], footer, texts, keep)
         names = [name for name in columns if name in outline.schema.names]
 
         def read(source: BinaryIO) -> pa.Table:
@@ -374,6 +381,14 @@ def _is_text(name: str, schema: pa.Schema) -> bool:
         return False
     type_ = schema.field(name).type
     return bool(pa.types.is_string(type_) or pa.types.is_binary(type_))
+
+
+def _taken(rows: pa.Table, chosen: npt.NDArray[np.bool_]) -> pa.Table:
+    """Return the rows that count; Arrow takes places in half the time in which it filters."""
+    places = np.flatnonzero(chosen)
+    if not rows.num_columns:  # of which only their number is left, and Arrow forgets it
+        return rows.slice(0, len(places))
+    return rows.take(pa.array(places))
 
 
 def _unpacked(packed: npt.NDArray[np.uint8], start: int, stop: int) -> npt.NDArray[np.bool_]:

@@ -48,11 +48,11 @@ class Side:
         hashes, *others = (_hashes(leaf(rows, name), name, self.salt) for name in self.by)
         known, codes = hashed(hashes.known), hashes.codes
         if others:  # rows are told by several
-            known = known[codes]
+            known = known.take(codes)
             for other in others:
-                known = hashed(known ^ other.known[other.codes])
+                known = hashed(known ^ other.known.take(other.codes))
         chosen = (known >= np.uint64(self.low)) & (known <= np.uint64(self.high - 1))
-        return chosen if others else chosen[codes]
+        return chosen if others else chosen.take(codes)
 
 
 def sides(fractions: Mapping[str, float], by: tuple[str, ...], salt: str) -> dict[str, Side]:

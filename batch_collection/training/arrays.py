@@ -437,6 +437,19 @@ def _empty(type_: pa.DataType) -> Any:
 
 
 def _writable(found: pa.Array, order: Order | None = None) -> npt.NDArray[Any]:
+    """Return an array's values, in an order, in memory of their own.
+
+    It is Arrow's: numpy's goes back to the system with each block that a thread reads, and comes
+    again page by page.
+    """
+    values = found.to_numpy(zero_copy_only=False)
+    if values.dtype == object:
+        return values if order is None else values.take(order)
+    if order is None and values.flags.writeable:  # made of bits, or of nulls
+        return values
+    made = np.frombuffer(pa.allocate_buffer(values.nbytes), values.dtype, len(values))
     if order is None:
-        return found.to_numpy(zero_copy_only=False, writable=True)
-    return found.to_numpy(zero_copy_only=False).take(order)
+        made[:] = values
+    else:
+        values.take(order, out=made, mode="clip")  # with "raise" numpy makes another copy
+    return made

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["FollowedTorchBatches", "SequenceTorchBatches", "TorchBatches", "tensors"]
 
 
-_UNSIGNED = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64}
-
-
 class TorchBatches(IterableDataset):  # type: ignore[misc] # torch is Any where it is missing
     """Batches as dicts of tensors: column -> tensor; text and bytes are lists, as are ragged rows.
 
@@ -212,10 +209,17 @@ def tensors(batch: Any) -> Any:
 
 
 def _tensor(column: np.ndarray[Any, Any]) -> Any:
-    if column.dtype == object:
-        return [_tensor(row) if isinstance(row, np.ndarray) else row for row in column]
-    if column.dtype.kind == "M":
-        column = column.view(np.int64)
-    elif column.dtype in _UNSIGNED:
-        column = column.astype(_UNSIGNED[column.dtype])
-    return torch.from_numpy(column)
+    return _MADE.get(column.dtype.char, torch.from_numpy)(column)
+
+
+def _listed(column: np.ndarray[Any, Any]) -> list[Any]:
+    return [_tensor(row) if isinstance(row, np.ndarray) else row for row in column]
+
+
+_MADE = {
+    "O": _listed,
+    "M": lambda column: torch.from_numpy(column.view(np.int64)),
+    "H": lambda column: torch.from_numpy(column.astype(np.int32)),
+    "I": lambda column: torch.from_numpy(column.astype(np.int64)),
+}
+"""How columns become tensors, by the letter of their type; all others as they are."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -163,6 +164,26 @@ def test_a_shuffled_block_opens_each_of_its_files_once(
     monkeypatch.setattr(RowSequence, "_read", counted)
     assert sorted(flat(ids(view.to_arrow_batches(7, shuffle=3)))) == list(range(100))
     assert sorted(opened) == [0, 1, 2, 3, 4]
+
+
+def test_a_footer_is_parsed_once_however_many_blocks_a_file_is_read_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a large file: to parse it takes longer than to read a row group."""
+    view = collection_of(tmp_path, [(0, 800), (1, 800)], "parquet")
+    view.to_arrow_batches(8)  # which reads all footers
+    given: list[bool] = []
+    opened = pq.ParquetFile
+
+    def counted(*source: Any, metadata: Any, **how: Any) -> Any:
+        given.append(metadata is not None)
+        return opened(*source, metadata=metadata, **how)
+
+    monkeypatch.setattr(pq, "ParquetFile", counted)
+    batches = view.to_arrow_batches(8, shuffle=3, shuffle_buffer=40, prefetch=0)
+    assert sorted(flat(ids(batches))) == list(range(1600))
+    assert given.count(False) == 2
+    assert given.count(True) > 40
 
 
 def test_each_epoch_has_another_order_and_all_rows(view: Collection) -> None:

@@ -6,6 +6,7 @@ Run by ``test_frameworks.py``, in a process of their own.
 from __future__ import annotations
 
 import copy
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +61,21 @@ def test_columns_are_tensors_text_is_a_list(tmp_path: Path) -> None:
     assert batch["t"].tolist() == [1000, 2000]
     assert batch["s"] == ["a", "b"]
     assert [row.tolist() for row in batch["l"]] == [[1, 2], [3]]
+
+
+def test_a_batch_is_written_to_without_a_trace_in_others(tmp_path: Path) -> None:
+    """Neither in their values, nor in gradients of theirs that are still to come, nor saved."""
+    rows = pa.table({"x": np.arange(4000.0)})
+    one, other, *_ = TableCollector.at(tmp_path).collect((0, rows)).to_torch(4)
+    weight = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    loss = (weight * one["x"]).sum()
+    other["x"].mul_(weight)
+    loss.backward()
+    saved = io.BytesIO()
+    torch.save(one, saved)
+
+    assert weight.grad.tolist() == one["x"].tolist() == [0, 1, 2, 3]
+    assert len(saved.getvalue()) < 4000
 
 
 @pytest.mark.parametrize(
