@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy.typing as npt
 
@@ -139,19 +139,20 @@ def worker_range(rows: int, batch_size: int, index: int, count: int) -> tuple[in
 
 
 def blocks(
-    rows: Sequence[int], order: Iterable[int], low: int, high: int, size: Callable[[], int]
+    rows: Callable[[int], int], order: Iterable[int], low: int, high: int, size: Callable[[], int]
 ) -> Iterator[Block]:
     """Cut rows ``[low, high)`` of the pieces, taken in ``order``, in blocks.
 
     A block ends with the piece that brings it to ``size()`` rows, so that no piece is read twice
-    but where shards meet; it is asked for each block anew. ``rows`` tells the rows of each piece;
-    ``first`` counts from ``low``.
+    but where shards meet; it is asked for each block anew. ``rows`` tells the rows of a piece when
+    it is come to; ``first`` counts from ``low``. All may end before ``high``.
     """
     slices: list[Slice] = []
     at = held = first = 0
     for piece in order:
-        start, stop = max(low - at, 0), min(high - at, rows[piece])
-        at += rows[piece]
+        count = rows(piece)
+        start, stop = max(low - at, 0), min(high - at, count)
+        at += count
         if start < stop:
             slices.append(Slice(int(piece), start, stop))
             held += stop - start
@@ -159,4 +160,6 @@ def blocks(
             yield Block(first, held, tuple(slices))
             first, held, slices = first + held, 0, []
         if at >= high:
-            break
+            return
+    if slices:
+        yield Block(first, held, tuple(slices))

@@ -17,7 +17,7 @@ from batch_collection.reading.splits import leaf_at, leaf_type
 from batch_collection.schema.arrow import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from batch_collection.reading.row_sequence import RowSequence
 
@@ -57,6 +57,14 @@ class OrderedWindows:
         """How many rows each window has."""
         counts = self.sequence.rows
         return tuple(sum(counts[piece] for piece in pieces) for pieces in self.windows)
+
+    def in_turn(self) -> Iterator[int]:
+        """Yield the windows, by their numbers."""
+        return iter(range(len(self.rows)))
+
+    def rows_of(self, piece: int) -> int:
+        """Return how many rows a window has."""
+        return self.rows[piece]
 
     def load(self, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
         """Read rows, those columns only; ``slices`` count the ordered rows of windows."""

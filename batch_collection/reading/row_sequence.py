@@ -6,7 +6,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from batch_collection.formats.known import format_of
 from batch_collection.formats.parquet import matching_groups, with_nulls
 from batch_collection.formats.told import Told
 from batch_collection.log.batch import in_parts, reading
+from batch_collection.parallel import ahead
 from batch_collection.reading.filters import Condition
 from batch_collection.reading.splits import leaf, leaf_at, leaf_type, skewed
 from batch_collection.schema.arrow import joined, to_arrow
@@ -41,6 +42,7 @@ __all__ = ["Piece", "RowSequence", "outlines"]
 
 
 _OPENED_AT_ONCE = 8
+_JUDGED_AT_ONCE = 2
 
 
 class Piece(NamedTuple):
@@ -63,10 +65,14 @@ class _Run(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    """A bit for each row of a file: whether it counts. For ``holding`` rows the filter holds."""
+    """A bit for each row of a file: whether it counts. For ``holding`` rows the filter holds.
+
+    ``counts`` are the rows of each group that count.
+    """
 
     packed: npt.NDArray[np.uint8]
     holding: int
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -145,15 +151,36 @@ class RowSequence:
         """
         if not self.is_part:
             return tuple(rows for outline in self.outlines for rows in outline.groups)
-        found: list[int] = []
-        for outline, one in zip(self.outlines, self._judged, strict=True):
-            ends = list(accumulate(outline.groups))
-            for end, rows in zip(ends, outline.groups, strict=True):
-                found.append(int(np.count_nonzero(_unpacked(one.packed, end - rows, end))))
-        skew = skewed(self.sides, sum(found), sum(one.holding for one in self._judged))
+        with ThreadPoolExecutor(_JUDGED_AT_ONCE) as pool:
+            judged = list(pool.map(self._judged, range(len(self.batches))))
+        found = tuple(rows for one in judged for rows in one.counts)
+        skew = skewed(self.sides, sum(found), sum(one.holding for one in judged))
         if skew is not None:
             warnings.warn(skew, stacklevel=2)
-        return tuple(found)
+        return found
+
+    def in_turn(self) -> Iterator[int]:
+        """Yield all pieces, by their numbers.
+
+        What tells of rows whether they count is read of the first file alone, so that its pieces
+        come soon, then ahead. Behind the last one comes the warning of ``rows``.
+        """
+        if not self.is_part or len(self._known) == len(self.batches):
+            yield from range(len(self.pieces))
+            return
+        files, last = range(len(self.batches)), 0
+        others = ahead(self._judged, files[1:], _JUDGED_AT_ONCE)
+        for one in chain(map(self._judged, files[:1]), others):
+            first, last = last, last + len(one.counts)
+            yield from range(first, last)
+        _ = self.rows
+
+    def rows_of(self, piece: int) -> int:
+        """Return how many rows a piece has; only its file is read for that, if it must be."""
+        if not self.is_part:
+            return self.rows[piece]
+        batch, group = self.pieces[piece]
+        return self._judged(batch).counts[group]
 
     @property
     def rows_of_batches(self) -> list[int]:
@@ -164,10 +191,14 @@ class RowSequence:
         return found
 
     @cached_property
-    def _judged(self) -> tuple[_Judged, ...]:
-        """Of each file which rows count. So keys, and what a filter names, are read but once."""
-        with ThreadPoolExecutor(2) as pool:
-            return tuple(pool.map(self._judge, range(len(self.batches))))
+    def _known(self) -> dict[int, _Judged]:
+        return {}
+
+    def _judged(self, batch: int) -> _Judged:
+        """Tell which rows of a file count. So keys, and what a filter names, are read but once."""
+        if batch not in self._known:
+            self._known[batch] = self._judge(batch)
+        return self._known[batch]
 
     def _judge(self, batch: int) -> _Judged:
         groups = self._matching(batch)
@@ -179,7 +210,9 @@ class RowSequence:
             places = [np.arange(ends[group] - counts[group], ends[group]) for group in groups]
             every[np.concatenate([np.zeros(0, np.int64), *places])] = chosen
             chosen = every
-        return _Judged(np.packbits(chosen), holding)
+        ends = list(accumulate(counts))
+        each = [chosen[end - rows : end] for end, rows in zip(ends, counts, strict=True)]
+        return _Judged(np.packbits(chosen), holding, tuple(map(int, map(np.count_nonzero, each))))
 
     def _matching(self, batch: int) -> tuple[int, ...]:
         """Return the groups of a file that may have rows for which the condition holds."""
@@ -270,7 +303,7 @@ class RowSequence:
     ) -> tuple[pa.Table, dict[int, int]]:
         """Read pieces of one file, and tell with which row each begins."""
         groups = tuple(self.pieces[piece].group for piece in pieces)
-        ends = accumulate(self.rows[piece] for piece in pieces)
+        ends = accumulate(map(self.rows_of, pieces))
         starts = dict(zip(pieces, [0, *ends], strict=False))
         return conformed(self._read_chosen(batch, groups, schema.names), schema), starts
 
@@ -282,7 +315,7 @@ class RowSequence:
         if groups is None:
             rows = self._read_to_judge(batch, self._matching(batch), columns)
             return _taken(rows, self._chosen(rows)[0])
-        counts, packed = self.outlines[batch].groups, self._judged[batch].packed
+        counts, packed = self.outlines[batch].groups, self._judged(batch).packed
         ends = list(accumulate(counts))
         chosen = [_unpacked(packed, ends[group] - counts[group], ends[group]) for group in groups]
         return _taken(self._read(batch, groups, columns), np.concatenate(chosen))

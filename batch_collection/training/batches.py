@@ -6,6 +6,7 @@ is turned into before batches are cut from it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypedDict, TypeVar
@@ -179,6 +180,12 @@ class _Rows(Protocol):
     def rows(self) -> Sequence[int]:
         """How many rows each piece has."""
 
+    def in_turn(self) -> Iterator[int]:
+        """Yield the pieces, by their numbers."""
+
+    def rows_of(self, piece: int) -> int:
+        """Return how many rows a piece has that was come to: not all need be known for that."""
+
     def load(self, slices: Sequence[Slice], schema: pa.Schema) -> pa.Table:
         """Read rows, those columns only."""
 
@@ -294,10 +301,13 @@ class Batches(Generic[_Cut]):
             self._begin(self._epoch)
         self._resumes = False
         epoch, row, until = self._epoch, self._row, self._until
-        while self.batches_an_epoch and (until is None or epoch < until):
+        while until is None or epoch < until:
             for batch, end in self._cut(epoch, row, lambda: self._rows_of(count)):
-                self._epoch, self._row, self._until = epoch, end, until
+                row = end
+                self._epoch, self._row, self._until = epoch, row, until
                 yield self._kind.handed(batch)
+            if not row:  # there is nothing
+                break
             epoch, row = epoch + 1, 0
         self._epoch, self._row, self._until = epoch, 0, self._end_after(epoch)
 
@@ -361,6 +371,13 @@ class Batches(Generic[_Cut]):
     def _end_after(self, epoch: int) -> int | None:
         return None if self.rules.repeat is None else epoch + self.rules.repeat
 
+    @property
+    def _is_all(self) -> bool:
+        """Whether every row comes, as it is: then none need be counted before the first batch."""
+        rules = self.rules
+        others = rules.shard[1] > 1 or self._worker[1] > 1
+        return not (others or rules.drop_remainder) and rules.shuffle is None
+
     def _shard(self) -> tuple[int, int]:
         """Return this shard's rows of an epoch's sequence, without those that are left out."""
         rows, (index, count), size = (
@@ -384,7 +401,7 @@ class Batches(Generic[_Cut]):
     def _cut(self, epoch: int, row: int, size: Callable[[], int]) -> Iterator[tuple[_Cut, int]]:
         """Yield cuts of ``size()`` rows from ``row`` of this worker on, and the row after each."""
         kind = self._kind
-        begin, high = self._range()
+        begin, high = (0, sys.maxsize) if self._is_all else self._range()
         at = begin + row
         held: list[Any] = []
         lacking = 0
@@ -453,14 +470,16 @@ class Batches(Generic[_Cut]):
 
     def _found(self, epoch: int, low: int, high: int) -> Iterator[_Place]:
         """Yield the places of these blocks."""
-        counts, (begin, end) = self._sequence.rows, self._shard()
+        sequence = self._sequence
+        begin, end = (0, high) if self._is_all else self._shard()
         shuffle, size = self.rules.shuffle, self.rules.shuffle_buffer
         first = 0 if shuffle is not None else low
         if shuffle is None:  # any blocks will do
-            found = blocks(counts, range(len(counts)), begin + low, begin + high, self._block_rows)
+            span = (begin + low, begin + high)
+            found = blocks(sequence.rows_of, sequence.in_turn(), *span, self._block_rows)
         else:
-            order = permutation(len(counts), shuffle, epoch).tolist()
-            found = blocks(counts, order, begin, end, lambda: size)
+            order = permutation(len(sequence.rows), shuffle, epoch).tolist()
+            found = blocks(sequence.rows_of, order, begin, end, lambda: size)
         for number, block in enumerate(found):
             if first + block.first < high and first + block.first + block.rows > low:
                 yield _Place(number, first + block.first, block)

@@ -166,6 +166,44 @@ def test_a_shuffled_block_opens_each_of_its_files_once(
     assert sorted(opened) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("files", [5, 40])
+def test_the_first_batch_of_a_side_waits_for_few_keys(
+    tmp_path: Path, files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the first file, however many there are; all are read once."""
+    view = collection_of(tmp_path, [(0, 30)] * files, "parquet")
+    side = view.split({"a": 0.5, "b": 0.5}, by="device")["a"]
+    expected = side.to_arrow()["id"].to_pylist()
+    judged: list[int] = []
+    judge = RowSequence._judge  # noqa: SLF001 - what reads keys
+
+    def counted(self: RowSequence, batch: int) -> Any:
+        judged.append(batch)
+        return judge(self, batch)
+
+    monkeypatch.setattr(RowSequence, "_judge", counted)
+    loop = iter(side.to_arrow_batches(4, prefetch=0))
+    first = next(loop).column("id").to_pylist()
+    assert (first, judged) == (expected[:4], [0])
+    assert [*first, *flat(ids(loop))] == expected
+    assert flat(ids(side.to_arrow_batches(4))) == expected
+    assert sorted(judged) == list(range(files))
+
+
+def test_a_side_that_misses_its_fraction_is_told_behind_its_first_loop(tmp_path: Path) -> None:
+    """Where nothing asked for the number of its rows before."""
+    rows = pa.table({"key": ["a"] * 95 + ["b"] * 5})
+    sides = (
+        TableCollector.at(tmp_path)
+        .collect((0, rows), (1, rows))
+        .split({"x": 0.5, "y": 0.5}, by="key")
+    )
+    for side in sides.values():
+        loop = iter(side.to_arrow_batches(1000, repeat=1))
+        with pytest.warns(UserWarning, match="of the rows, not 50.0%"):
+            list(loop)
+
+
 def test_a_footer_is_parsed_once_however_many_blocks_a_file_is_read_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
