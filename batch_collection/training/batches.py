@@ -295,14 +295,17 @@ class Batches(Generic[_Cut]):
         """Yield batches."""
         return self.in_groups(1)
 
-    def in_groups(self, count: int) -> Iterator[_Cut]:
-        """Yield up to ``count`` batches as one, no more than are read at once, of one epoch."""
+    def in_groups(self, count: int | None) -> Iterator[_Cut]:
+        """Yield up to ``count`` batches as one, no more than are read at once, of one epoch.
+
+        None: the rows as they are read, whose batches may begin in one part and end in another.
+        """
         if not self._resumes:
             self._begin(self._epoch)
         self._resumes = False
         epoch, row, until = self._epoch, self._row, self._until
         while until is None or epoch < until:
-            for batch, end in self._cut(epoch, row, lambda: self._rows_of(count)):
+            for batch, end in self._cut(epoch, row, count):
                 row = end
                 self._epoch, self._row, self._until = epoch, row, until
                 yield self._kind.handed(batch)
@@ -393,26 +396,25 @@ class Batches(Generic[_Cut]):
         low, high = self._shard()
         return worker_range(high - low, self.rules.batch_size, *self._worker)
 
-    def _rows_of(self, count: int) -> int:
-        """Return the rows of so many batches, or of as many as may be in memory twice."""
-        size = self.rules.batch_size
-        return size if count == 1 else size * max(min(self._block_rows() // size, count), 1)
+    def _cut(self, epoch: int, row: int, count: int | None) -> Iterator[tuple[_Cut, int]]:
+        """Yield groups from ``row`` of this worker on, and the row after each: see ``in_groups``.
 
-    def _cut(self, epoch: int, row: int, size: Callable[[], int]) -> Iterator[tuple[_Cut, int]]:
-        """Yield cuts of ``size()`` rows from ``row`` of this worker on, and the row after each."""
-        kind = self._kind
+        Only a batch that begins in one block and ends in another is joined, and that by itself.
+        """
+        kind, size = self._kind, self.rules.batch_size
         begin, high = (0, sys.maxsize) if self._is_all else self._range()
         at = begin + row
         held: list[Any] = []
-        lacking = 0
+        lacking = size
         for first, rows, made in self._blocks(epoch, at, high):
-            lacking = lacking or size()
             start, stop = max(at - first, 0), min(high - first, rows)
-            while stop - start >= lacking:
-                cut = kind.cut(made, start, start + lacking)
-                start, at = start + lacking, at + lacking
+            while stop - start >= (lacking if count else 1):
+                left = stop - start
+                taken = lacking * min(left // lacking, 1 if held else count) if count else left
+                cut = kind.cut(made, start, start + taken)
+                start, at = start + taken, at + taken
                 yield kind.join([*held, cut]) if held else cut, at - begin
-                held, lacking = [], size()
+                held, lacking = [], size
             if start < stop:
                 held.append(kind.cut(made, start, stop))
                 lacking, at = lacking - (stop - start), at + stop - start

@@ -61,20 +61,22 @@ def tensorflow_dataset(
         raise CollectionError(message)
     size = rules.batch_size
     ragged = any(spec.ragged for spec in arrays.specs.values())
+    one_epoch = rules.repeat == 1 and state is None  # else no batch may reach over an end
     several = 1 if ragged else max(_HANDED_OVER // size, 1)
+    at_once = None if one_epoch and several > 1 else several
     batches = numpy_batches(sequence, arrays, rules, view, handed=dict)
     if state is not None:
         batches.load_state_dict(state)
         batches.skip(skip)
 
     def made() -> Iterator[Any]:
-        return (_handed(batch, arrays) for batch in batches.in_groups(several))
+        return (_handed(batch, arrays) for batch in batches.in_groups(at_once))
 
     rows = None if several > 1 or not rules.drop_remainder else size
     signature = _signatures(arrays, rows)
     dataset = tf.data.Dataset.from_generator(made, output_signature=signature)
     if several > 1:
-        if rules.repeat == 1 and state is None:  # one epoch, or no batch may reach over its end
+        if one_epoch:
             dataset = dataset.rebatch(size, drop_remainder=rules.drop_remainder)
         else:
             dataset = dataset.flat_map(
@@ -87,7 +89,7 @@ def tensorflow_dataset(
         count = batches.batches_an_epoch * (rules.repeat or 1)
         count = tf.data.INFINITE_CARDINALITY if endless else count
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    return dataset
+    return _in_step(dataset)
 
 
 def followed_dataset(batches: FollowedBatches) -> tf.data.Dataset:
@@ -101,7 +103,8 @@ def followed_dataset(batches: FollowedBatches) -> tf.data.Dataset:
     def made() -> Iterator[Any]:
         return (_handed(batch, arrays) for batch in batches.as_columns())
 
-    return tf.data.Dataset.from_generator(made, output_signature=_signatures(arrays, None))
+    signature = _signatures(arrays, None)
+    return _in_step(tf.data.Dataset.from_generator(made, output_signature=signature))
 
 
 def sequence_dataset(batches: SequenceBatches) -> tf.data.Dataset:
@@ -114,6 +117,13 @@ def sequence_dataset(batches: SequenceBatches) -> tf.data.Dataset:
 
     signatures = [{name: _signature(spec, None) for name, spec in each.items()} for each in specs]
     return tf.data.Dataset.from_generator(made, output_signature=batches.handed(*signatures))
+
+
+def _in_step(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Keep TensorFlow from reading ahead, which it does unasked where it finds rows cut anew."""
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    return dataset.with_options(options)
 
 
 def _values(columns: Columns, specs: Mapping[str, Spec]) -> dict[str, Any]:

@@ -166,6 +166,31 @@ def test_a_shuffled_block_opens_each_of_its_files_once(
     assert sorted(opened) == [0, 1, 2, 3, 4]
 
 
+@settings(deadline=None, max_examples=40)
+@given(SIZES, st.none() | st.integers(2, 20), SEEDS, st.booleans())
+def test_groups_have_the_rows_of_their_batches(
+    view: Collection,
+    size: int,
+    count: int | None,
+    shuffle: int | None,
+    drop: bool,  # noqa: FBT001 - drawn by hypothesis
+) -> None:
+    """In order; whole batches of one epoch, but for the last, or what was read at once."""
+    options: dict[str, Any] = {"shuffle": shuffle, "shuffle_buffer": 40, "drop_remainder": drop}
+    batches = view.to_arrow_batches(size, ["id"], repeat=2, **options)
+    epochs: list[list[int]] = [[], []]
+    for group in batches.in_groups(count):
+        found = group.column("id").to_pylist()
+        epochs[batches.state_dict()["epoch"]] += found
+        if count is not None:
+            is_last = len(epochs[batches.state_dict()["epoch"]]) == 100
+            assert is_last or len(found) % size == 0
+            assert len(found) <= size * count
+
+    alone = view.to_arrow_batches(size, ["id"], **options)
+    assert epochs == [flat(ids(alone)), flat(ids(alone))]
+
+
 @pytest.mark.parametrize("files", [5, 40])
 def test_the_first_batch_of_a_side_waits_for_few_keys(
     tmp_path: Path, files: int, monkeypatch: pytest.MonkeyPatch

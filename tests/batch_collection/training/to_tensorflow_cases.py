@@ -6,6 +6,7 @@ Run by ``test_frameworks.py``, in a process of their own.
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,6 +160,11 @@ def test_a_loop_left_before_its_end_begins_again(tmp_path: Path, columns: list[s
     dataset = view.to_tf(10, columns=columns, shuffle=1)
     for _ in dataset.take(3):
         pass
+    loop = iter(dataset)
+    for _ in range(3):
+        next(loop)
+    time.sleep(0.3)  # in which TensorFlow would come to the end by itself
+    del loop
     first, second = ids(dataset), ids(dataset)
 
     assert first + second == ids(view.to_tf(10, columns=columns, shuffle=1, repeat=2))
