@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -66,7 +67,9 @@ def permutation(count: int, *key: int) -> npt.NDArray[np.int64]:
     state = np.zeros(1, np.uint64)
     for part in key:
         state = hashed(state ^ np.uint64(part & _MASK))
-    return argsorted(_scramble(_places(count.bit_length())[:count] ^ state))
+    keys = np.frombuffer(pa.allocate_buffer(8 * count), np.uint64, count)  # stays with Arrow
+    np.bitwise_xor(_places(count.bit_length())[:count], state, out=keys)
+    return argsorted(_scramble(keys))
 
 
 @lru_cache(2)
