@@ -45,10 +45,12 @@ if TYPE_CHECKING:
     _Finish = Callable[[], dict[str, Any]]  # makes the file durable, gives its place
     _Encode = Callable[[], _Finish]  # writes the last rows
 
-__all__ = ["ENCODERS", "MOST_CLOSING", "WriteBatchFiles"]
+__all__ = ["ENCODERS", "MOST_CLOSING", "MOST_SMALL", "WriteBatchFiles"]
 
 MOST_CLOSING = 8
-"""Files of a process that are becoming durable at once."""
+"""Files of a process that are becoming durable at once, or groups of small ones."""
+MOST_SMALL = 4 * MOST_CLOSING
+"""As many where the small ones are far away: each of these takes little, and waits long."""
 ENCODERS = min(os.cpu_count() or 1, 4)
 """Files of a process whose last block of rows is being encoded at once."""
 
@@ -63,8 +65,8 @@ class WriteBatchFiles(beam.PTransform):
     last block of each file (``BatchRows``), which most have no other than, as many at once as there
     are CPUs, and let the storage make it durable; meanwhile the next file is written, and chunks
     are read and decoded. A small file of which rows wait far away is made by a thread from the
-    beginning. Memory: ``ENCODERS`` blocks and one, and of ``MOST_CLOSING`` files what
-    their storage has not taken yet (``gcs_upload.PART``).
+    beginning. Memory: ``ENCODERS`` blocks and one, of ``MOST_CLOSING`` files what their storage has
+    not taken yet (``gcs_upload.PART``), and ``MOST_SMALL`` small files.
 
     Attributes:
         reports: the class of the orders' reports.
@@ -86,6 +88,7 @@ class _Closing(NamedTuple):
     what: str
     file: Future[Future[dict[str, Any]]]
     bad: Callable[[], str | None] = lambda: None  # the column that is at fault, if one is
+    is_light: bool = False  # a small file that is far away
 
     @property
     def is_done(self) -> bool:
@@ -138,7 +141,7 @@ class _WriteFn(beam.DoFn):
         if _is_far(storage, batch):
             file = _apart(storage, batch, self.output)
             fault = partial(bad_column, batch, self.output)
-            self._take(_Closing(report, batch.order.collection, what, file, fault))
+            self._take(_Closing(report, batch.order.collection, what, file, fault, is_light=True))
             return
         group = self._group_of(batch, storage, what)
         try:
@@ -156,8 +159,9 @@ class _WriteFn(beam.DoFn):
             self._put(group, encodes, report, what)
             return
         encoded = _encoded if is_small(batch.cut.rows) else _submitted
-        files = [encoded(encode) for encode in encodes]
-        self._take(*(_Closing(report, batch.order.collection, what, file) for file in files))
+        is_light = storage.is_far and is_small(batch.cut.rows)
+        for file in [encoded(encode, _closers(is_light=is_light)) for encode in encodes]:
+            self._take(_Closing(report, batch.order.collection, what, file, is_light=is_light))
 
     def _group_of(self, batch: Batch, storage: Storage, what: str) -> _Group | None:
         """Return what a small file becomes durable with, where that is cheaper; None: alone."""
@@ -183,13 +187,18 @@ class _WriteFn(beam.DoFn):
     def _close_group(self) -> None:
         group, self._group = self._group, None
         if group is not None and group.made:
-            file = _begun(group.durable)
+            file = _begun(group.durable, _closers(is_light=False))
             self._take(_Closing(group.order.report(), group.order.collection, group.what, file))
 
-    def _take(self, *closing: _Closing) -> None:
-        self._closing += closing
-        while self._closing and (len(self._closing) > MOST_CLOSING or self._closing[0].is_done):
+    def _take(self, closing: _Closing) -> None:
+        self._closing.append(closing)
+        while self._closing and (self._is_full or self._closing[0].is_done):
             self._given.append(self._closing.popleft().given())
+
+    @property
+    def _is_full(self) -> bool:
+        heavy = sum(not closing.is_light for closing in self._closing)
+        return heavy > MOST_CLOSING or len(self._closing) > MOST_SMALL
 
     def _wait_for_encoder(self) -> None:
         """Wait until fewer than ``ENCODERS`` files are being encoded."""
@@ -220,13 +229,13 @@ def _apart(storage: Storage, batch: Batch, output: Output) -> Future[Future[dict
         encodes = stage(opens, batch, BatchRows.of(batch), output)
         return _summed([encode()() for encode in encodes])
 
-    return _begun(made)
+    return _begun(made, _closers(is_light=True))
 
 
-def _begun(made: _Finish) -> Future[Future[dict[str, Any]]]:
+def _begun(made: _Finish, closers: ThreadPoolExecutor) -> Future[Future[dict[str, Any]]]:
     """Let a thread do what is left to do of some files, encoding among it."""
     begun: Future[Future[dict[str, Any]]] = Future()
-    begun.set_result(_closers().submit(made))
+    begun.set_result(closers.submit(made))
     return begun
 
 
@@ -238,21 +247,22 @@ def _summed(files: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _submitted(encode: _Encode) -> Future[Future[dict[str, Any]]]:
-    closers = _closers()
+def _submitted(encode: _Encode, closers: ThreadPoolExecutor) -> Future[Future[dict[str, Any]]]:
     encoders = current().threads("encoding", ENCODERS)
     return encoders.submit(lambda: closers.submit(encode()))
 
 
-def _encoded(encode: _Encode) -> Future[Future[dict[str, Any]]]:
+def _encoded(encode: _Encode, closers: ThreadPoolExecutor) -> Future[Future[dict[str, Any]]]:
     """Encode a small file here, and let a thread do what has to be waited for."""
     encoded: Future[Future[dict[str, Any]]] = Future()
     try:
-        encoded.set_result(_closers().submit(encode()))
+        encoded.set_result(closers.submit(encode()))
     except Exception as error:  # noqa: BLE001 - it is what the report says
         encoded.set_exception(error)
     return encoded
 
 
-def _closers() -> ThreadPoolExecutor:
+def _closers(*, is_light: bool) -> ThreadPoolExecutor:
+    if is_light:
+        return current().threads("closing small files", MOST_SMALL)
     return current().threads("closing", MOST_CLOSING)

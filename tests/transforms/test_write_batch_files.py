@@ -46,7 +46,7 @@ from transforms.elements.chunk import Chunk
 from transforms.elements.report import add_up
 from transforms.elements.tables import POSITION
 from transforms.into_windows import IntoWindows
-from transforms.write_batch_files import ENCODERS, MOST_CLOSING, WriteBatchFiles
+from transforms.write_batch_files import ENCODERS, MOST_CLOSING, MOST_SMALL, WriteBatchFiles
 from transforms.writing import rows as rows_of_batches
 from transforms.writing import staging
 from transforms.writing.layout import Output, visible_rows
@@ -725,6 +725,25 @@ def test_no_more_files_than_agreed_become_durable_at_once(
 
     assert (has_waited, opened, begun) == (True, MOST_CLOSING + ahead, MOST_CLOSING)
     assert sum(len(report.batches) for report in reports) == 3 * MOST_CLOSING
+    assert not any(report.failure for report in reports)
+
+
+def test_of_small_files_that_are_far_away_more_become_durable_at_once(
+    tmp_path: Path, slow: type[SlowStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes little memory, and most of its time is waiting."""
+    monkeypatch.setattr(slow, "is_far", True)
+    monkeypatch.setattr(write_batch_files, "BundlingStorage", type(None))
+    of = task(plan(tmp_path, batch_size=1))
+    chunks = [chunk(rows([n]), of) for n in range(2 * MOST_SMALL)]
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(write, [*chunks, end(of)])
+        begun = wait_for(slow.begun, MOST_SMALL)
+        slow.go.set()
+        reports = written.result()
+
+    assert begun == MOST_SMALL
+    assert sum(len(report.batches) for report in reports) == 2 * MOST_SMALL
     assert not any(report.failure for report in reports)
 
 
