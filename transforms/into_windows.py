@@ -12,7 +12,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Duration, Timestamp
 
 from batch_collection.windows import microseconds
-from transforms.cutting.windows import is_scattered, split_by_window
+from transforms.cutting.windows import InWindows
 from transforms.elements.chunk import Chunk
 from transforms.elements.report import report_on
 
@@ -78,30 +78,34 @@ class _SplitFn(beam.DoFn):
         key = report_on(chunk).key
         held = self._held.pop(key, None)
         if chunk.last:
-            yield from _pieces(held)
+            yield from _all_pieces(held)
             planned_at = microseconds(chunk.task.plan.planned_at)
             yield window.TimestampedValue(chunk, Timestamp(micros=planned_at))
             return
         if held is not None and held.table.schema != chunk.table.schema:
-            yield from _pieces(held)
+            yield from _all_pieces(held)
             held = None
         if held is not None:
             chunk = replace(chunk, table=pa.concat_tables([held.table, chunk.table]))
-        is_little = chunk.table.nbytes < _MOST_HELD
-        if is_little and is_scattered(chunk.table, chunk.task.plan.interval):
+        rows = InWindows.of(chunk.table, chunk.task.plan.interval)
+        if rows.is_scattered and chunk.table.nbytes < _MOST_HELD:
             self._held[key] = chunk
         else:
-            yield from _pieces(chunk)
+            yield from _pieces(chunk, rows)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for held in self._held.values():
-            for piece in _pieces(held):
+            for piece in _all_pieces(held):
                 yield GlobalWindows.windowed_value(piece.value, piece.timestamp)
         self._held = {}
 
 
-def _pieces(chunk: Chunk | None) -> Iterator[window.TimestampedValue]:
-    """Yield the rows of each window, at its start."""
+def _all_pieces(chunk: Chunk | None) -> Iterator[window.TimestampedValue]:
     if chunk is not None:
-        for start, rows in split_by_window(chunk.table, chunk.task.plan.interval):
-            yield window.TimestampedValue(replace(chunk, table=rows), Timestamp(micros=start))
+        yield from _pieces(chunk, InWindows.of(chunk.table, chunk.task.plan.interval))
+
+
+def _pieces(chunk: Chunk, rows: InWindows) -> Iterator[window.TimestampedValue]:
+    """Yield the rows of each window, at its start."""
+    for start, part in rows.split():
+        yield window.TimestampedValue(replace(chunk, table=part), Timestamp(micros=start))

@@ -25,7 +25,7 @@ from pipeline.graph import GraphOptions, RedriveTasks
 from pipeline.planning.pinning import check_schema, newly_pinned
 from pipeline.running.local import run_steps
 from transforms.committing.commit import read_failure
-from transforms.cutting.windows import split_by_window
+from transforms.cutting.windows import InWindows
 from transforms.decoding.contract import Columns, SchemaChange
 from transforms.decoding.decode import decode
 from transforms.elements.failure import OUTRUN, SCHEMA_CHANGE
@@ -182,7 +182,8 @@ def _decoded(
         found.messages += messages.num_rows
         found.rows += decoded.rows.num_rows
         found.empty += sum(read.empty for read in decoded.counts)
-        found.windows |= {start for start, _ in split_by_window(decoded.rows, newest.interval)}
+        rows = InWindows.of(decoded.rows, newest.interval)
+        found.windows.update(rows.starts[rows.runs].tolist())
         found.still_dead.update(decoded.dead_letters.column("error").to_pylist())
         if not whole and found.still_dead.total() < found.messages:
             break

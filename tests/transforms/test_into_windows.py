@@ -13,7 +13,7 @@ from batch_collection.windows import microseconds
 from tests.pipelines import MAIN, run
 from tests.tasks import MINUTE, NOON, chunk, end, rows
 from transforms import into_windows
-from transforms.cutting.windows import split_by_window
+from transforms.cutting.windows import InWindows
 from transforms.elements.chunk import Chunk
 from transforms.into_windows import IntoWindows
 
@@ -91,7 +91,7 @@ def test_splitting_keeps_every_row_in_order_within_its_window(
     table = rows(range(len(times)))
     table = table.set_column(0, "row_time", pa.array(times, pa.int64()))
     interval = timedelta(seconds=seconds)
-    pieces = list(split_by_window(table, interval))
+    pieces = list(InWindows.of(table, interval).split())
     starts = [start for start, _ in pieces]
     assert starts == sorted(set(starts))
     expected: dict[int, list[int]] = {}

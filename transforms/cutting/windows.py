@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from itertools import pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,45 +23,49 @@ if TYPE_CHECKING:
     from transforms.elements.order import Order
 
 
-__all__ = ["is_scattered", "split_ahead", "split_by_window"]
+__all__ = ["InWindows", "split_ahead"]
 
 _WORTH_A_SLICE = 256
 """Rows that a run of one window must have on average: fewer are sorted, which copies all of them,
 but has no price a run."""
 
 
-def is_scattered(rows: pa.Table, interval: timedelta) -> bool:
-    """Tell whether rows are so much out of order that they are sorted to be split."""
-    starts = _starts(rows, interval)
-    return _go_back(starts, run_starts(starts))
+class InWindows(NamedTuple):
+    """Rows, and in which windows they are.
 
+    ``starts``: of each row's window, in microseconds since the Unix epoch; ``runs``: the first row
+    of each run of rows of one window.
+    """
 
-def split_by_window(rows: pa.Table, interval: timedelta) -> Iterator[tuple[int, pa.Table]]:
-    """Yield each window's start (microseconds since the Unix epoch) and its rows in their order."""
-    if not rows.num_rows:
-        return
-    starts = _starts(rows, interval)
-    runs = run_starts(starts)
-    if _go_back(starts, runs):
-        order = np.argsort(starts, kind="stable")
-        starts, rows = starts[order], rows.combine_chunks().take(pa.array(order))
-        runs = run_starts(starts)
-    parts: dict[int, list[pa.Table]] = defaultdict(list)
-    for first, end in pairwise([*runs.tolist(), rows.num_rows]):
-        parts[int(starts[first])].append(rows.slice(first, end - first))
-    for start, tables in sorted(parts.items(), key=itemgetter(0)):
-        yield start, tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    rows: pa.Table
+    starts: npt.NDArray[np.int64]
+    runs: npt.NDArray[np.int64]
 
+    @classmethod
+    def of(cls, rows: pa.Table, interval: timedelta) -> InWindows:
+        """Look at the row times of rows."""
+        length = microseconds(interval)
+        starts = rows.column("row_time").to_numpy() // length * length
+        return cls(rows, starts, run_starts(starts))
 
-def _starts(rows: pa.Table, interval: timedelta) -> npt.NDArray[np.int64]:
-    length = microseconds(interval)
-    return rows.column("row_time").to_numpy() // length * length
+    @property
+    def is_scattered(self) -> bool:
+        """Whether windows come again and again, in short runs, so that rows are sorted."""
+        is_short = len(self.runs) * _WORTH_A_SLICE > len(self.starts)
+        return is_short and bool(np.any(np.diff(self.starts[self.runs]) < 0))
 
-
-def _go_back(starts: npt.NDArray[np.int64], runs: npt.NDArray[np.int64]) -> bool:
-    """Tell whether windows come again and again, in short runs."""
-    is_short = len(runs) * _WORTH_A_SLICE > len(starts)
-    return is_short and bool(np.any(np.diff(starts[runs]) < 0))
+    def split(self) -> Iterator[tuple[int, pa.Table]]:
+        """Yield each window's start and its rows in their order."""
+        rows, starts, runs = self
+        if self.is_scattered:
+            order = np.argsort(starts, kind="stable")
+            starts, rows = starts[order], rows.combine_chunks().take(pa.array(order))
+            runs = run_starts(starts)
+        parts: dict[int, list[pa.Table]] = defaultdict(list)
+        for first, end in pairwise([*runs.tolist(), rows.num_rows]):
+            parts[int(starts[first])].append(rows.slice(first, end - first))
+        for start, tables in sorted(parts.items(), key=itemgetter(0)):
+            yield start, tables[0] if len(tables) == 1 else pa.concat_tables(tables)
 
 
 def split_ahead(rows: pa.Table, start: datetime, order: Order) -> Iterator[tuple[pa.Table, bool]]:
