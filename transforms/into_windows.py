@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.transforms import trigger, window
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Duration, Timestamp
@@ -67,9 +66,30 @@ _MOST_HELD = 32 << 20
 """Bytes of rows of an attempt that are split together: each piece has a price of its own."""
 
 
+@dataclass(slots=True)
+class _Held:
+    """Rows of an attempt that wait to be split with others; the chunk tells whose they are."""
+
+    chunk: Chunk
+    parts: list[InWindows] = field(default_factory=list)
+    bytes: int = 0
+
+    def takes(self, rows: InWindows) -> bool:
+        return rows.is_scattered and rows.rows.schema == self.parts[0].rows.schema
+
+    def add(self, rows: InWindows) -> None:
+        self.parts.append(rows)
+        self.bytes += rows.rows.nbytes
+
+    def pieces(self) -> Iterator[window.TimestampedValue]:
+        """Yield the rows of each window, at its start."""
+        for start, rows in InWindows.joined(self.parts).split():
+            yield window.TimestampedValue(replace(self.chunk, table=rows), Timestamp(micros=start))
+
+
 @dataclass(eq=False)
 class _SplitFn(beam.DoFn):
-    _held: dict[Hashable, Chunk] = field(default_factory=dict)
+    _held: dict[Hashable, _Held] = field(default_factory=dict)
 
     def start_bundle(self) -> None:
         self._held = {}
@@ -77,35 +97,23 @@ class _SplitFn(beam.DoFn):
     def process(self, chunk: Chunk) -> Iterator[window.TimestampedValue]:
         key = report_on(chunk).key
         held = self._held.pop(key, None)
-        if chunk.last:
-            yield from _all_pieces(held)
+        rows = InWindows.of(chunk.table, chunk.task.plan.interval) if not chunk.last else None
+        if held is not None and (rows is None or not held.takes(rows)):
+            yield from held.pieces()
+            held = None
+        if rows is None:
             planned_at = microseconds(chunk.task.plan.planned_at)
             yield window.TimestampedValue(chunk, Timestamp(micros=planned_at))
             return
-        if held is not None and held.table.schema != chunk.table.schema:
-            yield from _all_pieces(held)
-            held = None
-        if held is not None:
-            chunk = replace(chunk, table=pa.concat_tables([held.table, chunk.table]))
-        rows = InWindows.of(chunk.table, chunk.task.plan.interval)
-        if rows.is_scattered and chunk.table.nbytes < _MOST_HELD:
-            self._held[key] = chunk
+        held = held or _Held(chunk)
+        held.add(rows)
+        if rows.is_scattered and held.bytes < _MOST_HELD:
+            self._held[key] = held
         else:
-            yield from _pieces(chunk, rows)
+            yield from held.pieces()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for held in self._held.values():
-            for piece in _all_pieces(held):
+            for piece in held.pieces():
                 yield GlobalWindows.windowed_value(piece.value, piece.timestamp)
         self._held = {}
-
-
-def _all_pieces(chunk: Chunk | None) -> Iterator[window.TimestampedValue]:
-    if chunk is not None:
-        yield from _pieces(chunk, InWindows.of(chunk.table, chunk.task.plan.interval))
-
-
-def _pieces(chunk: Chunk, rows: InWindows) -> Iterator[window.TimestampedValue]:
-    """Yield the rows of each window, at its start."""
-    for start, part in rows.split():
-        yield window.TimestampedValue(replace(chunk, table=part), Timestamp(micros=start))

@@ -15,7 +15,7 @@ from batch_collection.windows import microseconds
 from transforms.elements.partitions import run_starts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime, timedelta
 
     import numpy.typing as npt
@@ -47,6 +47,14 @@ class InWindows(NamedTuple):
         length = microseconds(interval)
         starts = rows.column("row_time").to_numpy() // length * length
         return cls(rows, starts, run_starts(starts))
+
+    @classmethod
+    def joined(cls, parts: Sequence[InWindows]) -> InWindows:
+        """Return all rows of parts of one schema, one behind the other."""
+        if len(parts) == 1:
+            return parts[0]
+        starts = np.concatenate([part.starts for part in parts])
+        return cls(pa.concat_tables([part.rows for part in parts]), starts, run_starts(starts))
 
     @property
     def is_scattered(self) -> bool:
