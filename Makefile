@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 # PyTorch, too? 3 GB on Linux: make check TORCH=1
 TORCH :=
 TRAINING := $(VENV)/.training$(TORCH)
-COMPILED := transforms/buffers.h transforms/decoding/plain_json.c transforms/sources/kafka/gather.c
+COMPILED := transforms/buffers.h transforms/utf8.h transforms/decoding/plain_json.c transforms/sources/kafka/gather.c
 IMAGE ?= REGION-docker.pkg.dev/PROJECT/REPOSITORY/batch-collection:latest
 UV := uv==0.13.9
 BUILDERS := build==1.6.1 twine==7.0.0

@@ -60,7 +60,7 @@ COMPILED = [
         f"transforms.{name.replace('/', '.')}",
         [f"transforms/{name}.c"],
         include_dirs=["transforms"],
-        depends=["transforms/buffers.h"],
+        depends=["transforms/buffers.h", "transforms/utf8.h"],
         extra_compile_args=["-std=c11", "-O3"],
         optional=True,
         py_limited_api=True,

@@ -24,7 +24,7 @@ _SOURCES = [
     ROOT / "transforms" / "sources" / "kafka" / "gather.c",
     ROOT / "transforms" / "decoding" / "plain_json.c",
 ]
-_HEADER = ROOT / "transforms" / "buffers.h"
+_HEADERS = list((ROOT / "transforms").glob("*.h"))
 _COMPILER = "cc"
 
 
@@ -53,7 +53,7 @@ def build_in_place() -> None:
 
 def _is_new(source: Path) -> bool:
     made = next(source.parent.glob(f"{source.stem}.*so"), None)
-    newest = max(source.stat().st_mtime, _HEADER.stat().st_mtime)
+    newest = max(each.stat().st_mtime for each in (source, *_HEADERS))
     return made is not None and made.stat().st_mtime >= newest
 
 

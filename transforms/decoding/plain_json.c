@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "buffers.h"
+#include "utf8.h"
 
 /* ---- columns ---- */
 
@@ -214,22 +215,13 @@ static unsigned char *unescape(text_t *text, unsigned char *to) {
     return put(to, point);
 }
 
-/* Copy a character of more than one byte; NULL where it is no UTF-8. */
+/* Copy a character; NULL where it is no UTF-8. */
 static unsigned char *copy_character(text_t *text, unsigned char *to) {
-    const unsigned char *at = text->at;
-    unsigned char lead = at[0];
-    int size = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-    if (lead < 0xC2 || lead > 0xF4 || text->end - at < size) return NULL;
-    if ((lead == 0xE0 && at[1] < 0xA0) || (lead == 0xED && at[1] > 0x9F) ||
-        (lead == 0xF0 && at[1] < 0x90) || (lead == 0xF4 && at[1] > 0x8F))
-        return NULL;
-    *to++ = lead;
-    for (int place = 1; place < size; place++) {
-        if ((at[place] & 0xC0) != 0x80) return NULL;
-        *to++ = at[place];
-    }
+    int size = character_size(text->at, text->end - text->at);
+    if (size == 0) return NULL;
+    memcpy(to, text->at, (size_t)size);
     text->at += size;
-    return to;
+    return to + size;
 }
 
 #define EACH(byte) (0x0101010101010101u * (byte))

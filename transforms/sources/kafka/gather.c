@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "buffers.h"
+#include "utf8.h"
 
 /* What rdkafka.h says. */
 typedef struct {
@@ -128,18 +129,12 @@ static int reserve_bytes(binary_t *column, size_t rows, size_t bytes) {
            reserve(&column->bytes, bytes);
 }
 
-/* The same texts that Python decodes: no surrogates, nothing overlong, nothing beyond U+10FFFF. */
 static int is_utf8(const unsigned char *at) {
+    enum { MOST = 4 };
     while (*at) {
-        unsigned char lead = *at++;
-        if (lead < 0x80) continue;
-        int more = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : 1;
-        if (lead < 0xC2 || lead > 0xF4) return 0;
-        if ((lead == 0xE0 && *at < 0xA0) || (lead == 0xED && *at > 0x9F) ||
-            (lead == 0xF0 && *at < 0x90) || (lead == 0xF4 && *at > 0x8F))
-            return 0;
-        for (; more > 0; more--, at++)
-            if ((*at & 0xC0) != 0x80) return 0;
+        int size = character_size(at, MOST);
+        if (size == 0) return 0;
+        at += size;
     }
     return 1;
 }
