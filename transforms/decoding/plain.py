@@ -49,6 +49,7 @@ class PlainReader:
     """Reads messages as values of a type: that of an object, or of a list of objects."""
 
     type_: pa.DataType
+    texts: pa.DataType  # with instants as they are sent
     shape: _Shape
 
     def read(self, messages: pa.BinaryArray, numbers: npt.NDArray[np.int64]) -> Plain:
@@ -67,7 +68,7 @@ class PlainReader:
         )
         is_plain = np.frombuffer(pa.foreign_buffer(*told), np.bool_)
         try:
-            return Plain(with_instants(_array(column, as_texts(self.type_)), self.type_), is_plain)
+            return Plain(with_instants(_array(column, self.texts), self.type_), is_plain)
         except pa.ArrowInvalid:  # who knows why says so
             return Plain(pa.array([], self.type_), np.zeros(len(numbers), np.bool_))
 
@@ -78,8 +79,9 @@ def plain_reader(type_: pa.DataType) -> PlainReader | None:
     if not is_built():
         return None
     _know_powers()
-    shape = _shape(b"", as_texts(type_))
-    return None if shape is None else PlainReader(type_, shape)
+    texts = as_texts(type_)
+    shape = _shape(b"", texts)
+    return None if shape is None else PlainReader(type_, texts, shape)
 
 
 def truncated_power(power: int) -> tuple[int, int]:
