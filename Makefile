@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 # PyTorch, too? 3 GB on Linux: make check TORCH=1
 TORCH :=
 TRAINING := $(VENV)/.training$(TORCH)
-COMPILED := transforms/buffers.h transforms/utf8.h transforms/decoding/plain_json.c transforms/sources/kafka/gather.c
+COMPILED := batch_collection/reading/random_order.c transforms/buffers.h transforms/utf8.h transforms/decoding/plain_json.c transforms/sources/kafka/gather.c
 IMAGE ?= REGION-docker.pkg.dev/PROJECT/REPOSITORY/batch-collection:latest
 UV := uv==0.13.9
 BUILDERS := build==1.6.1 twine==7.0.0
@@ -94,7 +94,7 @@ template: $(STAMP) ## describe the Flex Template's flags; says what builds it (I
 	@echo "  --parameters=bootstrap_servers=HOST:9092,topics=TOPIC,output=gs://BUCKET/collected"
 
 clean: ## remove the set-up and all caches
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache transforms/sources/kafka/gather.*so transforms/decoding/plain_json.*so
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache $(patsubst %.c,%.*so,$(filter %.c,$(COMPILED)))
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(TRAINING): $(STAMP) requirements-training.txt requirements-torch.txt $(wildcard requirements/*.txt)

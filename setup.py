@@ -57,15 +57,19 @@ EXTRAS = {
 # Python (each source names the limited API), and nothing is linked.
 COMPILED = [
     Extension(
-        f"transforms.{name.replace('/', '.')}",
-        [f"transforms/{name}.c"],
+        name.replace("/", "."),
+        [f"{name}.c"],
         include_dirs=["transforms"],
         depends=["transforms/buffers.h", "transforms/utf8.h"],
         extra_compile_args=["-std=c11", "-O3"],
         optional=True,
         py_limited_api=True,
     )
-    for name in ("sources/kafka/gather", "decoding/plain_json")
+    for name in (
+        "batch_collection/reading/random_order",
+        "transforms/decoding/plain_json",
+        "transforms/sources/kafka/gather",
+    )
 ]
 # of `make dist`: one wheel for all machines, with nothing compiled
 IS_PURE = "BATCH_COLLECTION_PURE" in os.environ

@@ -10,7 +10,6 @@ from hypothesis import settings
 
 from batch_collection.storage.known import STORAGES
 from batch_collection.storage.opening import open_storage
-from tests.services.extension import build_in_place
 from tests.services.flink import FlinkCluster, FlinkServer, flink_jars
 from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
 from tests.services.google import FakeGoogle
@@ -55,11 +54,6 @@ def kafka(jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafk
         yield broker
     finally:
         broker.kill()
-
-
-def pytest_configure() -> None:
-    """Build what is compiled before a test imports it."""
-    build_in_place()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

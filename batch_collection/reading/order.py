@@ -6,7 +6,8 @@ the same order with any version of anything.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,22 +21,30 @@ if TYPE_CHECKING:
 __all__ = [
     "Block",
     "Slice",
-    "argsorted",
     "blocks",
     "hashed",
+    "is_built",
     "permutation",
     "shard_range",
     "worker_range",
 ]
 
 
+@cache
+def is_built() -> bool:
+    """Tell whether what sorts in C was compiled when this was installed."""
+    return find_spec("batch_collection.reading.random_order") is not None
+
+
+if is_built():
+    from batch_collection.reading import random_order
+
 _MASK = 2**64 - 1
 
 _IN_CACHE = 2**14
 """Hashes that are made at once: so many stay close to the processor."""
 
-_TILE = 64
-_MOST_NEAR = 2**19  # of so many, about eight begin with the same 16 bits
+_BUCKET_BITS = 9  # as random_order.c has it
 
 
 class Slice(NamedTuple):
@@ -62,20 +71,33 @@ def hashed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 def permutation(count: int, *key: int) -> npt.NDArray[np.int64]:
     """Return a random order of ``count`` things, the same for the same key.
 
-    numpy promises no version its permutations; hence the hashes.
+    numpy promises no version its permutations; hence places are sorted by the hashes of their
+    numbers, of which no two are the same.
     """
     state = np.zeros(1, np.uint64)
     for part in key:
         state = hashed(state ^ np.uint64(part & _MASK))
-    keys = np.frombuffer(pa.allocate_buffer(8 * count), np.uint64, count)  # stays with Arrow
-    np.bitwise_xor(_places(count.bit_length())[:count], state, out=keys)
-    return argsorted(_scramble(keys))
+    found = _sorted_fast(count, int(state[0])) if is_built() else None
+    if found is None:
+        places = np.arange(count, dtype=np.uint64)
+        found = _argsorted(_scramble(_scramble(places) ^ state))
+    return found
 
 
-@lru_cache(2)
-def _places(bits: int) -> npt.NDArray[np.uint64]:
-    """Hash places; blocks have about as many rows, one like the other."""
-    return hashed(np.arange(1 << bits, dtype=np.uint64))
+def _sorted_fast(count: int, state: int) -> npt.NDArray[np.int64] | None:
+    """Do it in C, in memory that stays with Arrow; None: hashes fell too close together."""
+    bits = max((count - 1).bit_length() - _BUCKET_BITS, 1)
+    expected = count >> bits
+    room = expected + expected // 4 + 64  # eight standard deviations more
+    buckets, order = pa.allocate_buffer(8 * room << bits), pa.allocate_buffer(8 * count)
+    is_done = random_order.sort_numbers(state, count, bits, room, buckets.address, order.address)
+    return np.frombuffer(order, np.int64, count) if is_done else None
+
+
+def _argsorted(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Sort by the first 16 bits, which numpy does by counting, then what is nearly in order."""
+    order = np.argsort((hashes >> np.uint64(48)).astype(np.uint16), kind="stable")
+    return order[np.argsort(hashes[order], kind="stable")]
 
 
 def _scramble(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -89,44 +111,6 @@ def _scramble(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
             part *= np.uint64(0x94D049BB133111EB)
             part ^= part >> np.uint64(31)
     return values
-
-
-def argsorted(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Return what sorts hashes: just what ``np.argsort(keys, kind="stable")`` gives, but sooner.
-
-    numpy sorts 16 bits by counting, and a few numbers with one instruction for many of them.
-    """
-    first = np.empty(len(keys), np.uint16)
-    np.right_shift(keys, np.uint64(48), out=first, casting="unsafe")
-    order = np.argsort(first, kind="stable")
-    if len(keys) > _MOST_NEAR:
-        return order[np.argsort(keys[order], kind="stable")]
-    return order if _sort_near(order, keys) else np.argsort(keys, kind="stable")
-
-
-def _sort_near(order: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]) -> bool:
-    """Sort the places of hashes that are, each, less than half a tile from where they belong.
-
-    The last bits of hashes give way to their places, which are sorted with them. False, with
-    ``order`` lost, if some are alike without these, or were further away.
-    """
-    near, bits = order.view(np.uint64), np.uint64(len(keys).bit_length())
-    places = np.uint64((1 << int(bits)) - 1)
-    parts = [slice(at, at + _IN_CACHE) for at in range(0, len(keys), _IN_CACHE)]
-    for part in parts:
-        near[part] |= keys.take(order[part]) & ~places
-    for start in (0, _TILE // 2):
-        stop = start + max(len(near) - start, 0) // _TILE * _TILE
-        near[start:stop].reshape(-1, _TILE).sort(axis=1)
-        near[stop:].sort()
-    last = np.uint64(0)
-    for part in parts:
-        rest = near[part] >> bits
-        if (rest[0] <= last and part.start) or (rest[1:] <= rest[:-1]).any():
-            return False
-        last = rest[-1]
-        near[part] &= places
-    return True
 
 
 def shard_range(rows: int, index: int, count: int) -> tuple[int, int]:

@@ -21,6 +21,7 @@ __all__ = ["build_in_place", "built", "can_compile", "needed"]
 
 ROOT = Path(__file__).parent.parent.parent
 _SOURCES = [
+    ROOT / "batch_collection" / "reading" / "random_order.c",
     ROOT / "transforms" / "sources" / "kafka" / "gather.c",
     ROOT / "transforms" / "decoding" / "plain_json.c",
 ]

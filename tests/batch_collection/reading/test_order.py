@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_collection.reading.order import (
-    argsorted,
-    blocks,
-    hashed,
-    permutation,
-    shard_range,
-    worker_range,
-)
+from batch_collection.reading import order
+from batch_collection.reading.order import blocks, permutation, shard_range, worker_range
+from tests.services.extension import can_compile
 
 ROWS = st.lists(st.integers(0, 20), max_size=12)
 
@@ -26,13 +23,51 @@ def test_a_permutation_is_the_same_for_ever() -> None:
     assert permutation(2**18, 7, 0)[:5].tolist() == [84926, 196269, 108190, 65271, 255030]
 
 
-@pytest.mark.parametrize("count", [0, 1, 31, 64, 97, 4095, 70_000, 2**18 + 5, 2**19 + 1])
-@pytest.mark.parametrize("bits", [64, 40, 33, 8])
-def test_hashes_are_sorted_as_numpy_sorts_them(count: int, bits: int) -> None:
-    """The sooner way gives the same order, with many hashes that are alike above, too, or equal."""
-    keys = hashed(np.arange(count, dtype=np.uint64)) << np.uint64(64 - bits)
-    for few in (keys, keys >> np.uint64(64 - bits)):
-        assert np.array_equal(argsorted(few), np.argsort(few, kind="stable"))
+@pytest.fixture(scope="module")
+def _is_built() -> None:
+    """See that there is something to try."""
+    if order.is_built():
+        return
+    if can_compile():
+        pytest.fail("batch_collection/reading/random_order.c was not compiled")
+    pytest.skip("permutations are not sorted in C: cc is not installed")
+
+
+def plain_permutation(count: int, *key: int) -> Any:
+    """Return a permutation as where nothing was compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "is_built", lambda: False)
+        return permutation(count, *key)
+
+
+@pytest.mark.usefixtures("_is_built")
+@given(st.integers(0, 5000), st.integers(0, 2**64 - 1))
+def test_both_ways_give_the_same_order(count: int, seed: int) -> None:
+    """That in C, and that in numpy; of anything."""
+    assert np.array_equal(permutation(count, seed), plain_permutation(count, seed))
+
+
+@pytest.mark.usefixtures("_is_built")
+@pytest.mark.parametrize("count", [2**9, 2**9 + 1, 2**18 - 1, 2**18, 2**18 + 1, 2**22])
+def test_both_ways_give_the_same_order_of_many(count: int) -> None:
+    """Of so many that some hashes are alike in the bits that are sorted."""
+    assert np.array_equal(permutation(count, 3, 1), plain_permutation(count, 3, 1))
+
+
+@pytest.mark.usefixtures("_is_built")
+def test_hashes_that_fall_too_close_together_are_sorted_the_other_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bucket that is full ends what C does, within its memory."""
+    random_order = pytest.importorskip("batch_collection.reading.random_order")
+    expected = permutation(5000, 3)
+    buckets, guard = np.full(16 * 10 + 1, 7, np.uint64), 16 * 10
+    is_done = random_order.sort_numbers(3, 5000, 4, 10, buckets.ctypes.data, 0)
+
+    assert not is_done
+    assert buckets[guard] == 7
+    monkeypatch.setattr(random_order, "sort_numbers", lambda *_: False)
+    assert np.array_equal(permutation(5000, 3), expected)
 
 
 @given(st.integers(0, 200), st.integers(0, 2**40), st.integers(0, 9))
