@@ -6,7 +6,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -162,15 +162,14 @@ class RowSequence:
     def in_turn(self) -> Iterator[int]:
         """Yield all pieces, by their numbers.
 
-        What tells of rows whether they count is read of the first file alone, so that its pieces
-        come soon, then ahead. Behind the last one comes the warning of ``rows``.
+        What tells of rows whether they count is read ahead, so that those of the first file come
+        soon. Behind the last piece comes the warning of ``rows``.
         """
         if not self.is_part or len(self._known) == len(self.batches):
             yield from range(len(self.pieces))
             return
         files, last = range(len(self.batches)), 0
-        others = ahead(self._judged, files[1:], _JUDGED_AT_ONCE)
-        for one in chain(map(self._judged, files[:1]), others):
+        for one in ahead(self._judged, files, _JUDGED_AT_ONCE):
             first, last = last, last + len(one.counts)
             yield from range(first, last)
         _ = self.rows

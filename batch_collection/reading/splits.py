@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,15 +143,22 @@ def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> _Hashes:
         return _Hashes(np.zeros(0, np.uint64), np.zeros(0, np.int32))
     key = hashlib.blake2b(salt.encode(), digest_size=32).digest() if salt else b""
     values = encoded.dictionary.to_pylist()
-    known = np.array([_hash(value, key) for value in [*values, None]], np.uint64)
+    known = np.array(
+        [*(_hash(_text(value), key) for value in values), _hash(_NULL, key)], np.uint64
+    )
     codes = encoded.indices
     if codes.null_count:
         codes = codes.fill_null(len(values))
     return _Hashes(known, codes.to_numpy(zero_copy_only=False))
 
 
-def _hash(value: Any, key: bytes) -> int:
-    text = value if isinstance(value, bytes) else str(value).encode()
-    content = _NULL if value is None else text
-    found = hashlib.blake2b(content, digest_size=8, key=key)
+def _text(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return _NULL if value is None else str(value).encode()
+
+
+@lru_cache(1 << 14)  # the keys of one file are often those of the others, too
+def _hash(text: bytes, key: bytes) -> int:
+    found = hashlib.blake2b(text, digest_size=8, key=key)
     return int.from_bytes(found.digest(), "little")
