@@ -56,6 +56,7 @@ bench: $(TRAINING) ## measure: topics, subscriptions and pipelines collected, ba
 	@$(VENV)/bin/python -m bench.kafka_readers
 	@$(VENV)/bin/python -m bench.collect_batches
 	@$(VENV)/bin/python -m bench.readers
+	@$(VENV)/bin/python -m bench.narrowed
 	@$(VENV)/bin/python -m bench.storage
 	@$(VENV)/bin/python -m bench.engines
 	@$(VENV)/bin/python -m bench.log_for_years
