@@ -18,11 +18,11 @@ __all__ = ["FLAGS", "finish", "log_of", "wait_until"]
 FLAGS = ("--interval=2s", "--grace=500ms", "--batch_size=700", "--shards=2", "--cycle_timeout=10s")
 
 
-def wait_until(condition: Callable[[], bool], collector: CollectorProcess) -> None:
-    """Wait for something to be in the log."""
+def wait_until(condition: Callable[[], bool], collector: CollectorProcess | None = None) -> None:
+    """Wait for something to be in the log; say what a collector has said if it never is."""
     deadline = time.monotonic() + 120
     while not condition():
-        assert time.monotonic() < deadline, collector.lines[-20:]
+        assert time.monotonic() < deadline, collector.lines[-20:] if collector else "no entry"
         time.sleep(0.1)
 
 
