@@ -132,6 +132,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a head and its body are two sends: 40 ms lay between them
     server: _Server
 
     def log_message(self, *_: Any) -> None:
