@@ -73,7 +73,7 @@ def ours(endpoint: str, path: str, directory: Path, messages: int) -> int:
                 process.stop.set()
 
         process.observers.append(watch)
-        LocalDrive([topic], collect_tasks(options)).run()
+        LocalDrive([topic], collect_tasks(options, is_here=True)).run()
         return topic.newest.ends[0]
 
 

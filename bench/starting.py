@@ -100,7 +100,7 @@ def cycles_of(servers: str, topic: str, flags: Sequence[str]) -> list[float]:
     options = check(parser.parse_args(flags))
     cycles = []
     with new_process(), closing(options.source.connect()) as connection:
-        topics, steps = open_topics(options, connection), collect_tasks(options)
+        topics, steps = open_topics(options, connection), collect_tasks(options, is_here=True)
         for _ in range(_CYCLES + 1):
             fill(servers, topic)
             began = time.perf_counter()

@@ -59,7 +59,7 @@ def collected(flags: Sequence[str]) -> None:
     with new_process(), closing(options.source.connect()) as connection:
         topics = open_topics(options, connection)
         taken = taken._replace(opened=time.perf_counter() - began)
-        steps = collect_tasks(options)
+        steps = collect_tasks(options, is_here=True)
         print("ready", flush=True)
         for _ in sys.stdin:
             began, worked = time.perf_counter(), time.process_time()

@@ -342,7 +342,7 @@ class Collecting:
                 topic.clock = self._clock
             drive = LocalDrive(
                 topics,
-                collect_tasks(options),
+                collect_tasks(options, is_here=True),
                 once=options.once,
                 flush=options.flush,
                 clock=self._clock,

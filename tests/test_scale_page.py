@@ -26,7 +26,7 @@ def test_a_days_requests_and_their_price_add_up(row: tuple[str, ...]) -> None:
     """Of each number of shards; the first row is the busy one of the other page."""
     shards, first, second, price = (float(each.replace(",", "")) for each in row)
     assert first == CYCLES * (5 + 3 * shards)
-    assert second == CYCLES * (5 + 2 * shards)
+    assert second == CYCLES * (2 + 2 * shards)
     cost = (first * prices()[0] + second * prices()[1]) / 1000
     assert round(cost, 2) == price
     if shards == 1:

@@ -43,22 +43,25 @@ class ReadSlices(beam.PTransform):
     """Read the offsets of each task, all partitions of it at once, each partition in order.
 
     In: ``Task``. Out: ``Chunk`` of messages, then one marked ``last``; tagged ``reports``: a
-    ``Report``. A task whose cycle has an entry already is dropped. Read again, a task gives the
-    same messages under a new attempt. What can't be read travels on as a report's failure. A thread
-    reads the next chunk while one is decoded; of small tasks of a bundle, several are read at once,
-    and handed on in their order.
+    ``Report``. A task whose cycle has an entry already is dropped, unless all are ``fresh``. Read
+    again, a task gives the same messages under a new attempt. What can't be read travels on as a
+    report's failure. A thread reads the next chunk while one is decoded; of small tasks of a
+    bundle, several are read at once, and handed on in their order.
 
     Attributes:
         reader: the source's.
         skip_lost: go on where retention has deleted messages, and record the gap.
+        fresh: tasks come as soon as they are planned, and none again that was committed: engines
+            bring back what is long over. Then nothing is asked of the storage before reading.
     """
 
     reader: Reader
     skip_lost: bool = False
+    fresh: bool = False
 
     def expand(self, tasks: PCollection[Task]) -> DoOutputsTuple:
         """Wire it."""
-        read = beam.ParDo(_ReadFn(self.reader, skip_lost=self.skip_lost))
+        read = beam.ParDo(_ReadFn(self.reader, skip_lost=self.skip_lost, fresh=self.fresh))
         chunks = tasks | read.with_output_types(Chunk).with_outputs(REPORTS, main="chunks")
         chunks[REPORTS].element_type = Report
         return chunks
@@ -69,7 +72,7 @@ class _Reading(NamedTuple):
 
     end: Chunk
     found: Upcoming[pa.RecordBatch | Gap]
-    committed: Future[int | None]
+    committed: Future[int | None] | None
     window: Any
     timestamp: Any
 
@@ -82,6 +85,7 @@ class _Reading(NamedTuple):
 class _ReadFn(beam.DoFn):
     reader: Reader
     skip_lost: bool
+    fresh: bool
     _begun: deque[_Reading] = field(default_factory=deque)
 
     def start_bundle(self) -> None:
@@ -95,8 +99,10 @@ class _ReadFn(beam.DoFn):
     ) -> Iterator[WindowedValue | TaggedOutput]:
         end = Chunk(task, new_token(), MESSAGES.empty_table(), last=True)
         found = Upcoming(self.reader.read(task.slices, skip_lost=self.skip_lost))
-        look = current().threads("looking", AT_ONCE)  # beside reading: it may be far away
-        committed = look.submit(_size_of_entry, task.plan)
+        committed = None
+        if not self.fresh:
+            look = current().threads("looking", AT_ONCE)  # beside reading: it may be far away
+            committed = look.submit(_size_of_entry, task.plan)
         self._begun.append(_Reading(end, found, committed, window, timestamp))
         while self._is_full:
             yield from self._handed_on()
@@ -119,7 +125,7 @@ class _ReadFn(beam.DoFn):
         """Yield what is read of the first task that was begun."""
         reading, tally = self._begun.popleft(), _Count()
         try:
-            if reading.committed.result() is not None:
+            if reading.committed is not None and reading.committed.result() is not None:
                 return
             tables = tally.counted(reading.found)
             for output in attempted(reading.end, tables, tally.report):

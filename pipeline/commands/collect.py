@@ -88,7 +88,7 @@ def _run(options: CollectOptions) -> int:
             return OTHER_COLLECTOR
         process = run.enter_context(new_process())
         watched = run.enter_context(_watched(options, process.observers))
-        steps = collect_tasks(options)
+        steps = collect_tasks(options, is_here=True)
         if options.workers == 1:
             put_together(steps)  # meanwhile source and storage are waited for
         connection = run.enter_context(closing(options.source.connect()))

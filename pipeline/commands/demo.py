@@ -245,7 +245,7 @@ def _drive(flags: Sequence[str], lines: _WindowLines, stopped: threading.Event) 
             process.stop.set()
         drive = LocalDrive(
             open_topics(options, connection),
-            collect_tasks(options),
+            collect_tasks(options, is_here=True),
             once=options.once,
             flush=options.flush,
         )

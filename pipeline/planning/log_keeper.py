@@ -11,6 +11,7 @@ from batch_collection.errors import FileGoneError, LogError
 from batch_collection.log.entries import PUT_BACK, links_since, newest_cycle, read_link
 from batch_collection.paths import entry_path, new_token, staged_path
 from batch_collection.publishing.publish import left_over, publish, sweep
+from transforms.committing.commit import just_committed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,9 +54,13 @@ class LogKeeper:
         return self.take(found, published=False) if found else ()
 
     def own(self, plan: str) -> tuple[Link, ...]:
-        """Return the entry that a plan has become, if it is the next; no look for others then."""
+        """Return the entry that a plan has become, if it is the next; no look for others then.
+
+        What this process has just committed is not read back.
+        """
         with contextlib.suppress(LogError):
-            link = read_link(self.storage, self.newest.cycle + 1)
+            known = just_committed(self.storage, plan)
+            link = known or read_link(self.storage, self.newest.cycle + 1)
             if link.entry.plan == plan and link.entry.previous == self.digest:
                 return (link,)
         return ()

@@ -74,21 +74,21 @@ def survey_of(
     return Survey(cast("AddressedSource", source), options.until)
 
 
-def _reading(options: CollectOptions) -> ReadPulls | ReadSlices:
+def _reading(options: CollectOptions, *, is_here: bool) -> ReadPulls | ReadSlices:
     if isinstance(options.source, SubscriptionSettings):
         return ReadPulls(options.source.reader())
-    return ReadSlices(options.source.reader(), options.skip_lost)
+    return ReadSlices(options.source.reader(), options.skip_lost, fresh=is_here)
 
 
-def collect_tasks(options: CollectOptions) -> CollectTasks:
-    """Return the graph, with what its steps need to know."""
+def collect_tasks(options: CollectOptions, *, is_here: bool = False) -> CollectTasks:
+    """Return the graph, with what its steps need to know; ``is_here``: as ``open_topic``."""
     steps = GraphOptions(
         rules=options.rules,
         interval=options.interval,
         batch_size=options.batch_size,
         output=options.files,
     )
-    return CollectTasks(_reading(options), steps)
+    return CollectTasks(_reading(options, is_here=is_here), steps)
 
 
 def plan_rules(options: CollectOptions, name: str, run_id: str) -> PlanRules:

@@ -358,8 +358,19 @@ class LocalDrive:
         error = _broken(due, self.steps, self.run_steps)
         if error is None or len(due) == 1:
             return False, {topic.name: error for topic, _ in due if error is not None}
-        errors = {each.topic.name: _broken([each], self.steps, self.run_steps) for each in due}
+        errors = {each.topic.name: self._broken_again(each) for each in due}
         return True, {name: error for name, error in errors.items() if error is not None}
+
+    def _broken_again(self, due: _Due) -> CollectionError | None:
+        """Run what is planned for a topic once more, unless it was committed."""
+        try:
+            if due.topic.log.own(due.planned.plan.id):
+                return None
+        except StoppedError:
+            raise
+        except CollectionError as error:
+            return error
+        return _broken([due], self.steps, self.run_steps)
 
     def _wait(self) -> None:
         soon = self.clock() + POLL

@@ -143,3 +143,11 @@ def test_nothing_goes_on_of_what_is_committed_already(tmp_path: Path) -> None:
     found = run(ReadSlices(Together()), tasks, Task)
     assert [report.plan.id for report, _ in found[REPORTS]] == ["plan 0", "plan 2"]
     assert {chunk.task.plan.id for chunk, _ in found[MAIN]} == {"plan 0", "plan 2"}
+
+
+@pytest.mark.usefixtures("reads")
+def test_of_fresh_tasks_the_storage_is_not_asked(tmp_path: Path) -> None:
+    """A drive that works its plan off itself hands on what the log may have since."""
+    open_storage(str(tmp_path / "1")).create(entry_path(1), b"{}")
+    found = run(ReadSlices(Together(), fresh=True), [asked(tmp_path, 1, 1)], Task)
+    assert [report.plan.id for report, _ in found[REPORTS]] == ["plan 1"]

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from batch_collection.checkpoints.listing import recalled
 from batch_collection.checkpoints.making import keep_up
 from batch_collection.errors import ExpiredError, LogError, StorageError
-from batch_collection.log.entries import append_entry, not_following, read_link
+from batch_collection.log.entries import Link, append_entry, not_following, read_link
 from batch_collection.paths import outcome_path
 from batch_collection.publishing.publish import publish
 from batch_collection.storage.opening import open_storage
 from transforms.committing.settle import settle
 from transforms.committing.windows import is_forgetful, open_horizon
 from transforms.elements.failure import Failure
+from transforms.process.process import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from transforms.elements.plan import Plan
     from transforms.elements.report import Report
 
-__all__ = ["commit", "leave_note", "read_failure", "read_note"]
+__all__ = ["commit", "just_committed", "leave_note", "read_failure", "read_note"]
 
 
 def commit(plan: Plan, reports: Iterable[Report]) -> Entry | None:
@@ -57,10 +58,21 @@ def _committed(storage: Storage, plan: Plan, reports: Iterable[Report]) -> Entry
     if isinstance(settled, Failure):
         leave_note(storage, plan, settled)
         return None
-    entry, _, looked = append_entry(storage, settled)
-    publish(storage, entry, looked=looked)
-    keep_up(storage, entry.cycle)
-    return entry
+    end = append_entry(storage, settled)
+    publish(storage, end.entry, looked=end.looked)
+    keep_up(storage, end.entry.cycle)
+    _kept()[storage.uri] = Link(end.entry, end.digest)
+    return end.entry
+
+
+def just_committed(storage: Storage, plan: str) -> Link | None:
+    """Return the entry of a plan if it is the last that this process has committed there."""
+    link = _kept().get(storage.uri)
+    return link if link is not None and link.entry.plan == plan else None
+
+
+def _kept() -> dict[str, Link]:
+    return current().kept(just_committed, dict)
 
 
 def leave_note(storage: Storage, plan: Plan, failure: Failure) -> None:

@@ -57,7 +57,7 @@ class Matching(Collecting):
 
             cluster = cast("KafkaCluster", connection)
             joining = Joining(options, cluster, self.pattern, began, ends=options.once)
-            steps = collect_tasks(options)
+            steps = collect_tasks(options, is_here=True)
             yield LocalDrive(
                 (),
                 steps,

@@ -20,6 +20,7 @@ from batch_collection.errors import (
     LogError,
     OtherCollectorError,
     SourceError,
+    StorageError,
     WriteError,
 )
 from batch_collection.formats.known import FORMATS
@@ -46,9 +47,11 @@ from tests.services.mock_cluster import MockCluster
 from transforms.process.process import current, new_process
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from pipeline.graph import CollectTasks
     from pipeline.planning.planner import Planned
     from transforms.elements.plan import Task
     from transforms.sources.kafka.embedded import EmbeddedBroker
@@ -270,6 +273,30 @@ def test_what_breaks_a_common_run_off_is_laid_to_its_topic(
     check(tmp_path / good.name, good.produced)
     assert strays_of(tmp_path / good.name) == []
     assert entries_of(tmp_path / good.name)[-1].boundary == at("10:31:00")
+
+
+def test_what_was_committed_when_a_common_run_broke_off_is_not_run_again(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """Both topics are in their logs; what broke the run off comes behind that."""
+    collecting, runs = two_topics(embedded, tmp_path), [0]
+    for stream in collecting.streams:
+        stream.send(*(sending(at("10:30:11"), n % 4, id=n) for n in range(8)))
+
+    def breaking(tasks: Sequence[Task], steps: CollectTasks) -> None:
+        runs[0] += 1
+        run_steps(tasks, steps)
+        message = "it broke off"
+        raise StorageError(message)
+
+    with collecting.drive(at("10:30:22"), "--once") as drive:
+        drive.run_steps = breaking
+        drive.run()
+
+    assert runs == [1]
+    assert collecting.recorder.notes == []
+    for stream in collecting.streams:
+        check(tmp_path / stream.name, stream.produced)
 
 
 def test_logs_hear_side_by_side_at_a_runs_end_what_was_acknowledged(
