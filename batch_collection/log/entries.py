@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from functools import partial
 from itertools import islice, takewhile
@@ -28,6 +27,7 @@ __all__ = [
     "append_entry",
     "create_entry",
     "digest",
+    "entry_there",
     "is_collection",
     "links_since",
     "newest_again",
@@ -36,6 +36,7 @@ __all__ = [
     "newest_seen",
     "no_collection",
     "not_following",
+    "put_entry",
     "read_content",
     "read_contents",
     "read_entries",
@@ -154,20 +155,18 @@ def read_content(storage: Storage, cycle: int) -> bytes:
     try:
         return storage.read(entry_path(cycle))
     except FileNotFoundError as error:
-        _check_kept(storage, cycle)
+        _check_kept(storage, cycle, Looked.at(storage))
         message = f"no log entry {entry_path(cycle)} in {storage.uri}"
         raise LogError(message) from error
 
 
-def _check_kept(storage: Storage, cycle: int) -> Looked:
-    looked = Looked.at(storage)
+def _check_kept(storage: Storage, cycle: int, looked: Looked) -> None:
     if cycle < looked.first:
         message = (
             f"cycle={cycle} of {storage.uri} was expired; the first one in the log is "
             f"cycle={looked.first}"
         )
         raise ExpiredError(message)
-    return looked
 
 
 def read_link(storage: Storage, cycle: int) -> Link:
@@ -314,27 +313,50 @@ def append_entry(storage: Storage, entry: Entry) -> End:
     An answer that was lost on the way looks like a lost race: whoever calls compares ``run``.
 
     Raises:
+        CollectionError: see ``entry_there``.
+    """
+    is_new = put_entry(storage, entry)
+    looked = Looked.at(storage)
+    return End(*entry_there(storage, entry, looked, is_new=is_new), looked)
+
+
+def put_entry(storage: Storage, entry: Entry) -> bool:
+    """Create an entry if its cycle has none, and say so; ``entry_there`` is to be called next."""
+    try:
+        storage.create(entry_path(entry.cycle), entry.to_json())
+    except AlreadyExistsError:
+        return False
+    return True
+
+
+def entry_there(storage: Storage, entry: Entry, looked: Looked, *, is_new: bool) -> Link:
+    """Return the entry that a cycle has once one was put there.
+
+    Args:
+        storage: Where the log lies.
+        entry: What was put there.
+        looked: What was found expired after that.
+        is_new: What ``put_entry`` has said.
+
+    Raises:
         ExpiredError: its cycle had one, which was expired since: its place was free again. Stubs
             are made before entries are deleted, so whoever meets such a place meets the stub.
         LogError: who has won does not follow the entry that ours does: it is no rival, but the log
             was damaged.
     """
-    path, content, is_new = entry_path(entry.cycle), entry.to_json(), False
-    with contextlib.suppress(AlreadyExistsError):
-        storage.create(path, content)
-        is_new = True
     try:
-        looked = _check_kept(storage, entry.cycle)
+        _check_kept(storage, entry.cycle, looked)
     except ExpiredError:
         if is_new:  # what is there goes last: until then it tells what else must go
-            storage.delete([path])
+            storage.delete([entry_path(entry.cycle)])
         raise
     if is_new:  # bytes of which the storage has said that they are there need not be read
-        return End(Entry.from_json(content), digest(content), looked)
+        content = entry.to_json()
+        return Link(Entry.from_json(content), digest(content))
     found = read_link(storage, entry.cycle)
     if found.entry.previous != entry.previous:
         raise not_following(storage, entry.cycle)
-    return End(*found, looked)
+    return found
 
 
 _MOST_LOOKS = 100  # among folders, for a collection

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_collection.checkpoints.batch_table import batches_in
 from batch_collection.checkpoints.listing import kept_listing
 from batch_collection.checkpoints.narrowing import Narrowing
 from batch_collection.errors import FileGoneError
+from batch_collection.log.entries import entry_there, put_entry
 from batch_collection.log.expiry import Looked
+from batch_collection.parallel import in_parallel
 from batch_collection.paths import (
     CARRY,
     STAGING,
@@ -29,18 +32,33 @@ from batch_collection.publishing.manifest import (
     mend_manifests,
     parsed,
 )
-from batch_collection.storage.fetching import each
+from batch_collection.storage.fetching import both, each
 from batch_collection.storage.present import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
+    from batch_collection.log.entries import Link
     from batch_collection.log.entry import Entry, Pane
     from batch_collection.log.expiry import Expiry
     from batch_collection.storage.contract import Storage
 
-__all__ = ["left_over", "publish", "sweep", "unpublished"]
+__all__ = ["append_published", "left_over", "publish", "sweep", "unpublished"]
+
+
+def append_published(storage: Storage, entry: Entry) -> Link:
+    """Create an entry if its cycle has none, publish the one that it has, and return that.
+
+    Raises:
+        CollectionError: see ``entry_there`` and ``publish``.
+    """
+    is_new = put_entry(storage, entry)
+    looking, listing = partial(Looked.at, storage), partial(_left_of, storage, entry)
+    looked, left = both(storage, looking, listing)  # neither before the entry is there
+    found = entry_there(storage, entry, looked, is_new=is_new)
+    publish(storage, found.entry, looked=looked, left=left if is_new else None)
+    return found
 
 
 def publish(
@@ -57,7 +75,7 @@ def publish(
     ``entry`` is the one read back from the log. When this returns, all of it is durable, and the
     next entry may be created. It may be done twice at once, and again after newer entries were
     published: tokens are drawn once, so what an entry has released or not named is never named by a
-    later one.
+    later one. A manifest comes, and what was replaced goes, when all files are visible.
 
     Args:
         storage: Where the collection lies.
@@ -76,22 +94,22 @@ def publish(
     expiry = (looked or Looked.at(storage)).expiry
     if expiry is not None and entry.cycle <= expiry.through:
         return  # it was published long ago, and some of it is gone since
-    staged = frozenset(_staged(storage, entry) if left is None else left)
+    staged = frozenset(_left_of(storage, entry) if left is None else left)
     gone = missing(storage, (target for source, target in entry.moves if source not in staged))
     if not without_gone:
         _check_none_gone(entry, gone)
     moves = [move for move in entry.moves if move[1] not in gone]
     if storage.is_far:  # where what is moved is durable; a disk syncs the names of all again
         moves = [move for move in moves if move[0] in staged]
-    storage.move(moves)
     closed = [pane for pane in entry.panes if pane.timing != "early"]
-    known = _files_by_log(storage, entry, closed)
-    made = each(storage, lambda pane: _next_manifest(storage, entry, pane, expiry, known), closed)
-    create_manifests(storage, [file for file in made if file is not None])
-    released = entry.released if left is None else staged.intersection(entry.released)
-    storage.delete((*released, *entry.redriven, *entry.ids_released))
-    if not leave_strays:
-        storage.delete(_stray(entry, staged))
+    looking = partial(_next_manifests, storage, entry, closed, expiry)
+    _, found = both(storage, partial(storage.move, moves), looking)
+    damaged = [pane for pane, made in zip(closed, found, strict=True) if made.is_damaged]
+    in_parallel(partial(mend_manifests, storage, entry), damaged)
+    manifests = [made.file for made in found if made.file is not None]
+    over = [*staged.intersection(entry.released), *entry.redriven, *entry.ids_released]
+    over += () if leave_strays else _stray(entry, staged)
+    both(storage, partial(create_manifests, storage, manifests), partial(storage.delete, over))
 
 
 def _check_none_gone(entry: Entry, gone: set[str]) -> None:
@@ -150,6 +168,11 @@ def _named(entry: Entry) -> set[str]:
     return {staged for staged, _ in entry.moves} | {file.path for file in entry.carry}
 
 
+def _left_of(storage: Storage, entry: Entry) -> tuple[str, ...]:
+    """Return what ``publish`` has to do with: what is staged, and what the entry has released."""
+    return (*_staged(storage, entry), *entry.released)
+
+
 def _staged(storage: Storage, entry: Entry) -> Iterator[str]:
     """List what was staged for an entry's cycle, and where else an entry's files were staged."""
     elsewhere = {source.rpartition("/")[0] for source, _ in entry.moves}  # a redrive's lease
@@ -185,38 +208,52 @@ def _files_by_log(
     return files
 
 
+class _Next(NamedTuple):
+    """The manifest that a window lacks, if it lacks one; or some of its are to be made again."""
+
+    file: tuple[str, bytes] | None = None
+    is_damaged: bool = False
+
+
+def _next_manifests(
+    storage: Storage, entry: Entry, panes: Sequence[Pane], expiry: Expiry | None
+) -> list[_Next]:
+    """Look for the manifests of closed windows, and say what is to be done; nothing is written."""
+    known = _files_by_log(storage, entry, panes)
+    made = each(storage, lambda pane: _next_manifest(storage, entry, pane, expiry, known), panes)
+    return list(made)
+
+
 def _next_manifest(
     storage: Storage,
     entry: Entry,
     pane: Pane,
     expiry: Expiry | None,
     known: dict[datetime, list[dict[str, Any]]],
-) -> tuple[str, bytes] | None:
-    """Return a closed window's next revision; None if this entry's is there, or mended.
+) -> _Next:
+    """Return a closed window's next revision; none if this entry's is there.
 
     Of a window that was expired the earlier ones are gone, or going; what comes after has the
     number of its cycle, which is higher than theirs: no name is ever taken again. Of others, those
-    that somebody has damaged or removed are made again.
+    that somebody has damaged or removed are to be made again.
     """
     if expiry is not None and pane.window_end <= expiry.before:
-        return manifest_file(entry, pane, entry.cycle, [])
+        return _Next(manifest_file(entry, pane, entry.cycle, []))
     revision, last = 1, None
     while (content := _read(storage, manifest_path(pane.window_start, revision))) is not None:
         last = parsed(content)
         if last is None:
-            mend_manifests(storage, entry, pane)
-            return None
+            return _Next(is_damaged=True)
         revision += 1
     if last is not None and last["cycle"] >= entry.cycle:
         storage.settle(manifest_path(pane.window_start, revision - 1))
-        return None
+        return _Next()
     if pane.timing == "late" and lacks(storage, entry, pane, last):
-        mend_manifests(storage, entry, pane)
-        return None
+        return _Next(is_damaged=True)
     files = known.get(pane.window_start)
     if files is None:
         files = last["files"] if last is not None else early_files(storage, pane)
-    return manifest_file(entry, pane, revision, files)
+    return _Next(manifest_file(entry, pane, revision, files))
 
 
 def _read(storage: Storage, path: str) -> bytes | None:

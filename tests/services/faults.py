@@ -10,12 +10,15 @@ import socket
 import struct
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.services.gcs import FakeGcs
 
 __all__ = ["FAULTS", "FaultProxy"]
@@ -57,7 +60,8 @@ class FaultProxy:
 
     It also keeps two promises of Cloud Storage that the fake does not: asked what it has of a
     resumable upload, it tells (the fake would end it), and bytes sent twice are there once; with
-    ``hierarchical``, objects can be moved.
+    ``hierarchical``, objects can be moved. ``around``, given a request as ``seen`` tells it, is
+    entered when that has come, and left when the server has answered.
     """
 
     def __init__(self, server: FakeGcs, *, hierarchical: bool = False) -> None:
@@ -66,6 +70,7 @@ class FaultProxy:
         self.stall_seconds = 0.05
         self.failed: list[str] = []
         self.seen: list[str] = []
+        self.around: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
         self.uploads: dict[str, _Upload] = {}
         self.answered = 0  # bytes of answers, without their headers
         self.sent_again = 0  # bytes of resumable uploads that the server had already
@@ -154,7 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if kind == "stall":
             time.sleep(proxy.stall_seconds)
-        answer = self._pass_on(body)
+        with proxy.around(f"{self.command} {self.path}"):
+            answer = self._pass_on(body)
         if kind == "lost":
             self._reset()
         elif kind == "412" and answer.status == http.client.OK:

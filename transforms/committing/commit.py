@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from batch_collection.checkpoints.listing import recalled
 from batch_collection.checkpoints.making import keep_up
 from batch_collection.errors import ExpiredError, LogError, StorageError
-from batch_collection.log.entries import Link, append_entry, not_following, read_link
+from batch_collection.log.entries import not_following, read_link
 from batch_collection.paths import outcome_path
-from batch_collection.publishing.publish import publish
+from batch_collection.publishing.publish import append_published
 from batch_collection.storage.opening import open_storage
 from transforms.committing.settle import settle
 from transforms.committing.windows import is_forgetful, open_horizon
@@ -20,6 +20,7 @@ from transforms.process.process import current
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from batch_collection.log.entries import Link
     from batch_collection.log.entry import Entry
     from batch_collection.storage.contract import Storage
     from transforms.elements.plan import Plan
@@ -58,11 +59,10 @@ def _committed(storage: Storage, plan: Plan, reports: Iterable[Report]) -> Entry
     if isinstance(settled, Failure):
         leave_note(storage, plan, settled)
         return None
-    end = append_entry(storage, settled)
-    publish(storage, end.entry, looked=end.looked)
-    keep_up(storage, end.entry.cycle)
-    _kept()[storage.uri] = Link(end.entry, end.digest)
-    return end.entry
+    link = append_published(storage, settled)
+    keep_up(storage, link.entry.cycle)
+    _kept()[storage.uri] = link
+    return link.entry
 
 
 def just_committed(storage: Storage, plan: str) -> Link | None:

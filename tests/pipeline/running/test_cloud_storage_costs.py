@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 import uuid
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -119,6 +121,96 @@ class Counting(Recorder):
             taken(self._proxy)
         if isinstance(event, CycleCommitted):
             self.cycles.append(taken(self._proxy))
+
+
+class Following:
+    """Counts how many requests follow one another: each comes when the one before is answered.
+
+    Those that are ``together`` are answered when all of them have come, group after group: so what
+    is counted depends on no clock. ``missed`` are those of which one has not come.
+    """
+
+    def __init__(self, *together: set[str]) -> None:
+        """Count from now on."""
+        self.longest = 0
+        self.missed: list[set[str]] = []
+        self._groups = list(together)
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def __call__(self, request: str) -> Iterator[None]:
+        """Count a request, and hold it until those that are together with it have come."""
+        told = _told(request)
+        with self._changed:
+            number = self.longest + 1
+            group = self._groups[0] if self._groups else set[str]()
+            mine = {each for each in group if told.startswith(each)}
+            group -= mine
+            if not group:
+                del self._groups[:1]
+            self._changed.notify_all()
+            if mine and not self._changed.wait_for(lambda: not group, 60):
+                self.missed.append(group)
+        yield
+        with self._changed:
+            self.longest = max(self.longest, number)
+
+
+class Watching(Recorder):
+    """An observer that counts the requests of the first cycle which follow one another."""
+
+    def __init__(self, proxy: FaultProxy, *together: set[str]) -> None:
+        """Count what goes through ``proxy``; see ``Following``."""
+        super().__init__()
+        self._proxy = proxy
+        self.following = Following(*together)
+        self.found = 0
+
+    def __call__(self, event: Event) -> None:
+        """Begin with the cycle, and end with it."""
+        super().__call__(event)
+        if isinstance(event, CycleBegan):
+            self._proxy.around = self.following
+        if isinstance(event, CycleCommitted) and not self.found:
+            self.found = self.following.longest
+
+
+def test_six_requests_follow_one_another_where_rows_go_on_waiting(
+    collecting: Collecting, proxy: FaultProxy
+) -> None:
+    """The waiting rows, those with the new ones; the last entry, this one; what it finds; removal.
+
+    Nothing else of a cycle is waited for, which is what many small topics take.
+    """
+    send(collecting, 1, "10:30:21")
+    collecting.once(at("10:30:22"), "--batch_size=9")
+    send(collecting, 1, "10:30:23")
+    found = {"list expired/", "list staging/", "list carry/"}
+    collecting.recorder = watching = Watching(proxy, found)
+    (entry,) = collecting.once(at("10:30:24"), "--batch_size=9")
+
+    assert [len(entry.released), len(entry.carry), entry.panes] == [1, 1, ()]
+    assert watching.following.missed == []
+    assert watching.found == 6
+
+
+def test_eight_requests_follow_one_another_where_a_window_closes(
+    collecting: Collecting, proxy: FaultProxy
+) -> None:
+    """A file is copied, and its first name removed, before its window's manifest is there."""
+    send(collecting, 1, "10:30:11")
+    collecting.once(at("10:30:22"))  # another window: tries once whether the bucket can move
+    send(collecting, 1, "10:30:23")
+    collecting.once(at("10:30:24"), "--batch_size=9")
+    send(collecting, 1, "10:30:25")
+    found = {"list expired/", "list staging/", "list carry/"}
+    moved, shown = {"rewrite", "fetch windows/"}, {"upload", "delete carry/"}
+    collecting.recorder = watching = Watching(proxy, found, moved, shown)
+    (entry,) = collecting.once(at("10:30:32"), "--batch_size=9")
+
+    assert [len(entry.released), len(entry.carry), len(entry.panes)] == [1, 0, 1]
+    assert watching.following.missed == []
+    assert watching.found == 8
 
 
 def test_an_idle_cycle_takes_at_most_five_requests(
