@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
+from batch_collection.errors import CollectionError
 from batch_collection.paths import new_token
 from pipeline.options.flags import Flags, Parser
 from pipeline.running.signals import stopped_by_signals
@@ -102,11 +103,19 @@ def check(args: argparse.Namespace) -> DemoOptions:
         "--pubsub needs an emulator; start one, as with `gcloud beta emulators pubsub start`, and "
         "name it in PUBSUB_EMULATOR_HOST=HOST:PORT",
     )
-    options = DemoOptions(
-        interval, flags.number("windows"), flags.local("output"), is_pubsub=args.pubsub
-    )
+    options = DemoOptions(interval, flags.number("windows"), _output(flags), is_pubsub=args.pubsub)
     flags.done()
     return options
+
+
+def _output(flags: Flags) -> Path | None:
+    """Return the directory, which can be written and has no collection of another demo in it."""
+    output = flags.folder("output", TOPIC)
+    flags.check(
+        output is None or not os.path.lexists(output / TOPIC / "log"),
+        f"--output={flags.args.output} holds {TOPIC} of another broker; name another directory",
+    )
+    return output
 
 
 def run(options: DemoOptions) -> int:
@@ -119,7 +128,7 @@ def run(options: DemoOptions) -> int:
     from rich.console import Console  # noqa: PLC0415 - not needed for --help
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    output = options.output or Path(tempfile.mkdtemp(prefix="batch-collection-"))
+    output = options.output or _temporary_folder()
     try:
         if _collect(options, output, console):
             return _show(options, output / TOPIC, console)
@@ -127,6 +136,14 @@ def run(options: DemoOptions) -> int:
         pass
     console.print(shown("", f"stopped; what was collected is in {output / TOPIC}"))
     return 0
+
+
+def _temporary_folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="batch-collection-"))
+    except OSError as error:
+        message = f"cannot make a temporary directory: {error.strerror}; name one with --output"
+        raise CollectionError(message) from error
 
 
 def _collect(options: DemoOptions, output: Path, console: Console) -> bool:

@@ -80,7 +80,7 @@ def check(args: argparse.Namespace) -> ExportOptions:
     to = flags.given("to", f"use one of: {', '.join(EXPORTS)}") and flags.choice("to", EXPORTS)
     options = ExportOptions(
         path=args.path,
-        output=flags.local("output") or Path(),
+        output=flags.folder("output") or Path(),
         to=to,
         shards=flags.number("shards"),
         columns=flags.names("columns") if args.columns else None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from batch_collection.errors import CollectionError
 from pipeline.announcing.target import FORMS, Target
-from pipeline.options.flags import local_path, read_text, warn_if_others_read
+from pipeline.options.local_files import local_path, read_text, warn_if_others_read
 
 if TYPE_CHECKING:
     import argparse

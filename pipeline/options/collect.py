@@ -25,7 +25,8 @@ from pipeline.options.engine import (
     EngineOptions,
     check_engine,
 )
-from pipeline.options.flags import EXACTNESS, Flags, local_path
+from pipeline.options.flags import EXACTNESS, Flags
+from pipeline.options.local_files import local_path, obstacle
 from pipeline.options.log import configure_log
 from pipeline.options.serving import address_of, configure_http
 from pipeline.options.sources import check_source, configure_sources
@@ -39,7 +40,6 @@ from transforms.writing.layout import METADATA, Output
 if TYPE_CHECKING:
     import argparse
     from datetime import datetime
-    from pathlib import Path
 
     from pipeline.announcing.target import Target
     from pipeline.options.serving import Address
@@ -519,10 +519,10 @@ def _output(flags: Flags) -> str:
     try:
         storage = open_storage(output)
         uri, folder = storage.uri, storage.local_path("")
-        obstacle = None if folder is None else _obstacle(folder)
+        found = None if folder is None else obstacle(folder)
     except CollectionError as error:
-        uri, obstacle = output, str(error)
-    flags.check(obstacle is None, f"--output={output}: {obstacle}")
+        uri, found = output, str(error)
+    flags.check(found is None, f"--output={output}: {found}")
     return uri
 
 
@@ -532,16 +532,6 @@ def _is_here(uri: str) -> bool:
         return open_storage(uri).local_path("") is not None
     except CollectionError:
         return True
-
-
-def _obstacle(folder: Path) -> str | None:
-    """Say why a folder can't be made or written; None if nothing is known against it."""
-    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))  # noqa: PTH110
-    if not there.is_dir():
-        return f"{there} is no directory"
-    if not os.access(there, os.W_OK | os.X_OK):
-        return f"{there} can't be written by this user"
-    return None
 
 
 def files_of(flags: Flags) -> Output:

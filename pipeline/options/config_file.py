@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from batch_collection.errors import CollectionError
-from pipeline.options.flags import local_path, read_text, warn_if_others_read
+from pipeline.options.local_files import local_path, read_text, warn_if_others_read
 from transforms.sources.kafka.config import is_secret
 
 if TYPE_CHECKING:

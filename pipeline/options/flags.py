@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import logging
 import re
-import stat
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from batch_collection.errors import CollectionError
 from batch_collection.windows import format_duration, parse_duration, parse_instant
+from pipeline.options.local_files import (
+    local_path,
+    obstacle,
+    read_text,
+    warn_if_others_read,
+)
 from transforms.sources.kafka.config import is_secret, parse_properties
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
+    from pathlib import Path
 
 __all__ = [
     "EXACTNESS",
@@ -29,13 +33,10 @@ __all__ = [
     "configure_path",
     "configure_poll",
     "configure_properties",
-    "local_path",
     "nearest",
     "normalised",
     "properties",
-    "read_text",
     "unknown_flags",
-    "warn_if_others_read",
 ]
 
 
@@ -44,8 +45,6 @@ EXACTNESS = (
     "float (6-9)"
 )
 """What a column's type means for numbers, as helps say it."""
-_logger = logging.getLogger(__name__)
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _ADDRESS = re.compile(
     r"(?i:(?:sasl_)?(?:plaintext|ssl)://)?"
     r"(\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?"
@@ -227,13 +226,21 @@ class Flags:
     def local(self, name: str) -> Path | None:
         """Return a path of this machine, None if the flag isn't there."""
         text = getattr(self.args, name)
-        if text is None:
-            return None
         try:
-            return local_path(text, f"--{name}")
+            return None if text is None else local_path(text, f"--{name}")
         except CollectionError as error:
             self.errors.append(str(error))
-            return Path(text)
+            return None
+
+    def folder(self, name: str, below: str = "") -> Path | None:
+        """Return a directory of this machine, None if the flag isn't there.
+
+        It can be made or written, and so can one ``below``.
+        """
+        path = self.local(name)
+        found = None if path is None else obstacle(path / below)
+        self.check(found is None, f"--{name}={getattr(self.args, name)}: {found}")
+        return path
 
     def check(self, good: object, error: str) -> None:
         """Note an error unless something holds."""
@@ -299,18 +306,6 @@ def configure_lag(parser: argparse._ActionsContainer) -> None:
     configure_properties(parser)
 
 
-def local_path(text: str, flag: str) -> Path:
-    """Return a path of this machine, absolute, as a flag names it.
-
-    Raises:
-        CollectionError: it is a URL, which would make a folder of that name.
-    """
-    if _URL.match(text):
-        message = f"{flag}={text} is a URL, and the flag takes a path of this machine only"
-        raise CollectionError(message)
-    return Path(text).expanduser().absolute()
-
-
 def normalised(argv: Sequence[str]) -> list[str]:
     """Write flags as Beam does: ``--batch-size=10`` is ``--batch_size=10``."""
     return [
@@ -358,30 +353,6 @@ def properties(words: Iterable[str], path: str | None) -> dict[str, str]:
     if path is not None and any(map(is_secret, parse_properties(lines))):
         warn_if_others_read(local_path(path, "--consumer_config"), "--consumer_config")
     return found
-
-
-def warn_if_others_read(path: Path, flag: str) -> None:
-    """Log a warning if every user of this machine can read a file, which holds a secret."""
-    path = path.resolve()
-    reached = all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
-    if reached and path.stat().st_mode & stat.S_IROTH:
-        _logger.warning(
-            "%s=%s holds a secret, and other users of this machine can read it; chmod 600 it",
-            *(flag, path),
-        )
-
-
-def read_text(path: str, flag: str) -> str:
-    """Return what a file holds that a flag names.
-
-    Raises:
-        CollectionError: it can't be read.
-    """
-    try:
-        return local_path(path, flag).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"cannot read {flag}={path}: {getattr(error, 'strerror', None) or error}"
-        raise CollectionError(message) from error
 
 
 def _is_address(text: str) -> bool:

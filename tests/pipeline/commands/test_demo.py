@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 import batch_collection
 from batch_collection.errors import CollectionError
+from pipeline.cli import main
 from pipeline.commands import demo as demo_command
 from pipeline.options.flags import Parser
 
@@ -128,3 +130,51 @@ def test_wrong_flags_are_reported_together() -> None:
         "--interval must be whole seconds, 1m at most, got '2m'",
         "--windows must be a whole number of at least 1, got '0'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("file", "{there}/file is no directory"),
+        ("file/below", "{there}/file is no directory"),
+        ("link", "{there}/link is no directory"),
+        ("taken", "{there}/taken/batch-topic is no directory"),
+    ],
+)
+def test_where_nothing_can_be_written_is_told_before_a_broker_starts(
+    output: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing else is said."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/batch-topic").touch()
+
+    assert main(["demo", f"--output={tmp_path / output}"]) == 2
+
+    error = f"error: --output={tmp_path / output}: {told.format(there=tmp_path)}\n"
+    assert capsys.readouterr() == ("", error)
+
+
+def test_what_another_demo_has_collected_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its broker is gone, and another's messages do not go on where it ended."""
+    (tmp_path / "batch-topic/log").mkdir(parents=True)
+
+    assert main(["demo", f"--output={tmp_path}"]) == 2
+
+    error = f"error: --output={tmp_path} holds batch-topic of another broker; "
+    assert capsys.readouterr() == ("", f"{error}name another directory\n")
+
+
+def test_without_a_temporary_directory_one_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A container's file system may be read-only."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+
+    assert main(["demo"]) == 2
+
+    error = "error: cannot make a temporary directory: No such file or directory; "
+    assert capsys.readouterr().err.endswith(f"{error}name one with --output\n")

@@ -189,3 +189,16 @@ def test_wrong_flags_are_reported_together() -> None:
         "--start is not an instant: 'noon'; write it as 2026-11-22T10:30:00Z",
         "--shuffle must be a whole number of at least 0, got '-1'",
     ]
+
+
+@pytest.mark.parametrize("output", ["file", "file/below"])
+def test_an_output_below_a_file_is_named_with_its_flag(
+    collection: Path, tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a row is read."""
+    (tmp_path / "file").touch()
+
+    assert export(collection, tmp_path / output, "--to=jsonl") == 2
+
+    error = f"error: --output={tmp_path / output}: {tmp_path}/file is no directory\n"
+    assert capsys.readouterr() == ("", error)
