@@ -18,6 +18,7 @@ __all__ = [
     "EPOCH",
     "FIRST_INSTANT",
     "LAST_INSTANT",
+    "TooLongError",
     "boundary_at",
     "compact_instant",
     "format_duration",
@@ -41,12 +42,16 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 FIRST_INSTANT = datetime.min.replace(tzinfo=timezone.utc)
 LAST_INSTANT = datetime.max.replace(tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w|y)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w|y)", re.ASCII)
 _UNITS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _UNITS |= {"w": 7 * _UNITS["d"], "y": 365 * _UNITS["d"]}
 _OURS = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d(?:\.\d{6})?Z", re.ASCII)
 """What ``format_instant`` writes: a log has many, so no column for each."""
 _LONGEST = timedelta(days=365_000)
+
+
+class TooLongError(ValueError):
+    """A text is a duration, but one that leads beyond the calendar."""
 
 
 def microseconds(moment: datetime | timedelta) -> int:
@@ -108,6 +113,7 @@ def parse_duration(text: str) -> timedelta:
     """Read ``10s``, ``1m``, ``1h30m``, ``250ms``, ``2d``, ``4w``; ``1y``, which is 365 days.
 
     Raises:
+        TooLongError: it is more than 1,000 years.
         ValueError: it isn't one.
     """
     parts = _DURATION.findall(text.strip())
@@ -116,8 +122,8 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError(message)
     micros = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if micros > _LONGEST / _MICROSECOND:  # before or behind now there must be a date
-        message = f"too long a duration: {text!r}; write at most {_LONGEST.days}d"
-        raise ValueError(message)
+        message = f"too long a duration: {text!r}; write at most {_LONGEST.days // 365}y"
+        raise TooLongError(message)
     return timedelta(microseconds=micros)
 
 

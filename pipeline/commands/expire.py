@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from batch_collection.publishing.expire import expire
 from batch_collection.storage.opening import open_storage
-from batch_collection.windows import format_instant, parse_duration, parse_instant
+from batch_collection.windows import (
+    TooLongError,
+    format_instant,
+    parse_duration,
+    parse_instant,
+)
 from pipeline.options.flags import Flags, configure_path
 from pipeline.showing.lines import say
 from pipeline.showing.wording import described_instant, humanised_bytes
@@ -66,7 +71,10 @@ def check(args: argparse.Namespace) -> ExpireOptions:
 def _before(flags: Flags, text: str, now: datetime) -> tuple[datetime, bool]:
     try:
         return now - parse_duration(text), False
-    except (ValueError, OverflowError):
+    except TooLongError as error:
+        flags.errors.append(f"--before is {error}")
+        return now, False
+    except ValueError:
         pass
     try:
         return parse_instant(text), True

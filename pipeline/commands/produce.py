@@ -138,7 +138,7 @@ def check(args: argparse.Namespace) -> ProduceOptions:
         bootstrap_servers=servers,
         topics=topics,
         records_per_message=flags.number("records_per_message"),
-        every=flags.duration("every", _SHORTEST),
+        every=flags.pause("every", _SHORTEST),
         count=None if args.count is None else flags.number("count"),
         partitions=partitions if args.create_topics else None,
         properties={} if is_pubsub else flags.properties(),

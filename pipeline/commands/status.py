@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     config = flags.lag_config()
     if (args.watch or "").isdecimal():
         args.watch += "s"
-    every = None if args.watch is None else flags.duration("watch", _SHORTEST_LOOK)
+    every = None if args.watch is None else flags.pause("watch", _SHORTEST_LOOK)
     flags.done()
     storage = open_storage(args.path)
     if every is not None:

@@ -101,10 +101,14 @@ class _Wanted:
         if self.window is None:
             is_there = closed is not None and self.through is not None and closed >= self.through
             return f"closed through {format_instant(closed)}" if is_there and closed else None
-        start = window_start(self.window, newest.interval)
-        if closed is None or closed < start + newest.interval:
+        try:
+            start = window_start(self.window, newest.interval)
+            end = start + newest.interval
+        except OverflowError:  # a window that is partly beyond the calendar never closes
             return None
-        found = newest_manifest(storage, Window(start, start + newest.interval))
+        if closed is None or closed < end:
+            return None
+        found = newest_manifest(storage, Window(start, end))
         if found is None:
             return f"window {format_instant(start)} is closed: no rows"
         return (

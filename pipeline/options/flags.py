@@ -52,6 +52,7 @@ _ADDRESS = re.compile(
 _MOST_PORT = 65_535
 _REQUIRED = "the following arguments are required: "  # as argparse says it
 _SHORTEST_POLL = timedelta(milliseconds=10)
+_LONGEST_PAUSE = timedelta(days=36_500)  # no thread waits for 300 years
 _MOST_MEANT = 3
 
 
@@ -186,7 +187,7 @@ class Flags:
         """Return a whole number, None if the flag isn't there."""
         return None if getattr(self.args, name) is None else self.number(name)
 
-    def duration(self, name: str, least: timedelta) -> timedelta:
+    def duration(self, name: str, least: timedelta, most: timedelta = timedelta.max) -> timedelta:
         """Return a duration."""
         text = getattr(self.args, name)
         try:
@@ -197,11 +198,16 @@ class Flags:
         if value < least:
             self.errors.append(f"--{name} must be at least {format_duration(least)}, got {text!r}")
             return least
-        return value
+        self.check(value <= most, f"--{name} must be at most {format_duration(most)}, got {text!r}")
+        return min(value, most)
+
+    def pause(self, name: str, least: timedelta) -> timedelta:
+        """Return a duration that is waited for at once."""
+        return self.duration(name, least, _LONGEST_PAUSE)
 
     def poll(self) -> timedelta:
         """Return how often to look."""
-        return self.duration("poll", _SHORTEST_POLL)
+        return self.pause("poll", _SHORTEST_POLL)
 
     def instant(self, name: str) -> datetime | None:
         """Return an instant, None if the flag isn't there."""

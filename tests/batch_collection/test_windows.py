@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from batch_collection.instants import instants_of
 from batch_collection.windows import (
     EPOCH,
+    TooLongError,
     boundary_at,
     compact_instant,
     format_duration,
@@ -130,11 +131,19 @@ def test_durations_are_read(text: str, duration: timedelta) -> None:
     assert parse_duration(text) == duration
 
 
-@pytest.mark.parametrize("text", ["", "10", "s", "-1s", "1 s", "1x", "9999999999d", "365001d"])
+@pytest.mark.parametrize("text", ["", "10", "s", "-1s", "1 s", "1x", "nan", "1e3s", "٣s", "1.s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    """Also one that no clock will see the end of."""
-    with pytest.raises(ValueError, match=f"duration: {text!r}"):
+    """Digits of other scripts are none, as in instants."""
+    with pytest.raises(ValueError, match=f"^not a duration: {text!r}; write it as 10s"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["9999999999d", "365001d", "1001y", "9" * 5000 + "y"])
+def test_a_duration_that_leads_beyond_the_calendar_is_said_to_be_too_long(text: str) -> None:
+    """With the most that there is."""
+    with pytest.raises(TooLongError, match=r"^too long a duration: '.*'; write at most 1000y$"):
+        parse_duration(text)
+    assert parse_duration("1000y") == timedelta(days=365_000)
 
 
 @given(st.integers(1, 10**12).map(lambda whole: timedelta(milliseconds=whole)))

@@ -144,6 +144,15 @@ def test_wait_ends_when_it_is_closed_and_visible(
     )
 
 
+def test_a_window_beyond_the_calendar_never_closes(
+    collector: Collector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends after the year 9999, where no boundary can be."""
+    words = ["wait", collector.storage.uri, "--timeout=0s"]
+    assert main([*words, "--window=9999-12-31T23:59:59Z"]) == 3
+    assert capsys.readouterr().err.startswith("not closed within 0s: ")
+
+
 def test_wait_begins_before_the_collection_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,7 +136,14 @@ def test_a_duration_counts_back_from_now_as_far_as_windows_are_closed(
             "--before must be an instant or a duration, got 'soon'; write it as 2026-11-22T10:30:0",
         ),
         (["--before=2026-11-22T10:34:00Z"], "before=2026-11-22T10:34:00Z is too late: windows up"),
-        (["--before=9999999d"], "--before must be an instant or a duration, got '9999999d'"),
+        (
+            ["--before=9999999d"],
+            "--before is too long a duration: '9999999d'; write at most 1000y",
+        ),
+        (
+            ["--before=999999999999y"],
+            "--before is too long a duration: '999999999999y'; write at most 1000y",
+        ),
     ],
 )
 def test_a_wrong_instant_is_one_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -97,6 +98,25 @@ def test_all_mistakes_are_told_together() -> None:
         "--until is not an instant: 'never'; write it as 2026-11-22T10:30:00Z",
         "unknown --kind=x; use one of: one, two",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["follow", "c", "--cursor=a"], "--poll"),
+        (["announce", "c", "--to=command:true"], "--poll"),
+        (["wait", "c", "--window=2026-11-22"], "--poll"),
+        (["status", "c"], "--watch"),
+        (["produce", "--bootstrap_servers=localhost:9092", "--topics=a"], "--every"),
+    ],
+)
+def test_a_pause_is_no_longer_than_a_thread_can_wait(
+    words: list[str], flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told before anything begins, not by the clock when the first pause does."""
+    assert main([*words, f"{flag}=1000y"]) == 2
+    assert capsys.readouterr() == ("", f"error: {flag} must be at most 36500d, got '1000y'\n")
+    assert timedelta(days=36_500).total_seconds() < threading.TIMEOUT_MAX
 
 
 def test_properties_come_from_a_file_and_from_x_which_wins(tmp_path: Path) -> None:
