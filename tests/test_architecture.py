@@ -385,6 +385,17 @@ def test_nothing_is_printed_as_it_is(path: Path) -> None:
     assert [call for call in printing if ".print(shown(" not in call] == []
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_years_have_four_digits_wherever_they_are_written(path: Path) -> None:
+    """``%Y`` writes 1 for the year 1 with glibc; ``isoformat`` and Arrow's ``strftime`` do not."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    specs = [ast.unparse(node) for node in nodes if isinstance(node, ast.FormattedValue)]
+    calls = [ast.unparse(node) for node in nodes if isinstance(node, ast.Call)]
+    written = [call for call in calls if re.match(r"(?!pc\.)[^(]*\.strftime\(", call)]
+
+    assert [each for each in (*specs, *written) if "%Y" in each] == []
+
+
 def test_reading_a_collection_loads_neither_beam_nor_kafka() -> None:
     """A trainer's process stays small: not even another import brings them in."""
     code = (

@@ -18,6 +18,7 @@ from pipeline.options.flags import Flags, configure_path, configure_poll
 from pipeline.running.signals import stopped_by_signals
 from pipeline.showing.lines import say
 from pipeline.showing.streams import OutputError
+from pipeline.showing.wording import to_the_second
 
 if TYPE_CHECKING:
     import argparse
@@ -138,7 +139,7 @@ class _Lines:
         if self._as_json:
             say(json.dumps(self._plain(batch)))
             return
-        window = f"{batch.window_start:%Y-%m-%d %H:%M:%S}  {self._timing(batch):<7}"
+        window = f"{to_the_second(batch.window_start)}  {self._timing(batch):<7}"
         say(f"{batch.id}  {window}  {batch.rows:>9,} rows  {batch.path}")
 
     def _plain(self, batch: Batch) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pipeline.planning.schema_change import dropping, pinning, undoing
 from pipeline.showing.lines import say
 from pipeline.showing.reader_needs import reader_needs
 from pipeline.showing.schema_export import ENDINGS, exported
-from pipeline.showing.wording import aligned, described_source
+from pipeline.showing.wording import aligned, described_instant, described_source
 
 if TYPE_CHECKING:
     import argparse
@@ -282,7 +282,7 @@ def _described(uri: str, found: _Look) -> list[str]:
     for column in found.columns:
         for number, change in enumerate(column.changes):
             name = "" if number else column.name
-            at = f"{change.committed_at:%Y-%m-%d %H:%M:%S} UTC"
+            at = described_instant(change.committed_at)
             type_ = "-" if change.type is None else type_text(change.type)
             rows.append((name, type_, f"cycle {change.cycle}", at, change.by))
     return [*head, *aligned(rows, "<")]

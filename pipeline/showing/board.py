@@ -12,7 +12,7 @@ from batch_collection.counted import counted
 from batch_collection.errors import printable
 from batch_collection.log.sums import Sums
 from pipeline.showing.columns import Column, Columns, Part, cut, flowed, width_of, wrapped
-from pipeline.showing.wording import called, stream_name
+from pipeline.showing.wording import called, stream_name, to_the_second
 from transforms.elements.plan import ACKNOWLEDGED
 from transforms.process.events import Away, Back, CycleCommitted, GivenUp, Note
 
@@ -207,7 +207,7 @@ def _windows(entry: Entry) -> str:
 def _instant(instant: datetime, entry: Entry) -> str:
     """Write an instant, with its day where that is not the commit's."""
     is_same_day = instant.date() == entry.committed_at.astimezone(timezone.utc).date()
-    return f"{instant:%H:%M:%S}" if is_same_day else f"{instant:%Y-%m-%d %H:%M:%S}"
+    return f"{instant:%H:%M:%S}" if is_same_day else to_the_second(instant)
 
 
 def _tail(event: CycleCommitted) -> list[Part]:

@@ -21,6 +21,7 @@ __all__ = [
     "humanised_bytes",
     "humanised_duration",
     "stream_name",
+    "to_the_second",
 ]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -35,9 +36,14 @@ def aligned(rows: Sequence[Sequence[str]], side: Literal["<", ">"] = ">") -> lis
     return [f"  {line}".rstrip() for line in lines]
 
 
+def to_the_second(instant: datetime) -> str:
+    """Write an instant, UTC, for people: ``2026-11-22 10:30:00``."""
+    return instant.replace(tzinfo=None).isoformat(" ", "seconds")  # %Y does not pad everywhere
+
+
 def described_instant(instant: datetime) -> str:
-    """Write an instant for people, to the second."""
-    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+    """Write an instant for people who may take it for their own time."""
+    return f"{to_the_second(instant)} UTC"
 
 
 def described_source(source: Source) -> str:
