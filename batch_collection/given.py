@@ -11,7 +11,7 @@ from batch_collection.errors import CollectionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["mapping", "names", "public_names", "whole_number"]
+__all__ = ["mapping", "names", "public_names", "torn_yaml", "whole_number"]
 
 
 def whole_number(option: str, given: Any) -> int:
@@ -58,3 +58,13 @@ def mapping(option: str, given: Any, example: str) -> Mapping[str, Any]:
 def public_names(thing: object) -> list[str]:
     """Return what ``dir()`` is to list: what users may call, in the order of the alphabet."""
     return sorted(name for name in object.__dir__(thing) if not name.startswith("_"))
+
+
+def torn_yaml(text: str, error: Exception) -> tuple[int, int, str]:
+    """Return what is wrong with a YAML text: line and column, from 1, and words that quote none."""
+    mark = getattr(error, "problem_mark", None)
+    problem = str(getattr(error, "problem", None) or getattr(error, "reason", "too deep"))
+    if mark is not None:
+        return mark.line + 1, mark.column + 1, problem
+    before = text[: getattr(error, "position", 0)]  # what no YAML text may hold is told so
+    return before.count("\n") + 1, len(before) - before.rfind("\n"), problem

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "batch_collection/windows": {"instants"},
     "batch_collection/paths": {"windows"},
     "batch_collection/storage": BASE,
-    "batch_collection/schema": {"errors", "instants", "windows"},
+    "batch_collection/schema": {"errors", "given", "instants", "windows"},
     "batch_collection/formats": {"errors", "windows", "schema"},
     "batch_collection/log": {*BASE, "counted", "given", "storage", "schema", "formats"},
     "batch_collection/checkpoints": {*BASE, "storage", "log"},

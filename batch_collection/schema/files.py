@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, NoReturn
 
-from batch_collection.errors import CollectionError
 from batch_collection.schema.arrow import PRIMITIVES
 from batch_collection.schema.types import MAX_LEVELS, Schema
 
-__all__ = ["read_schema_file", "read_type", "type_text"]
+__all__ = ["read_schema", "read_type", "type_text"]
+
+_TOO_DEEP = f"a field is nested more than {MAX_LEVELS} levels deep"
 
 
-def read_schema_file(path: str) -> Schema:
-    """Read the file of ``--schema=FILE``: JSON, or YAML if its name ends in ``.yaml`` or ``.yml``.
+def read_schema(text: str, *, as_yaml: bool = False) -> Schema:
+    """Read the types of columns, which a file has as JSON, or as YAML.
 
     Raises:
-        CollectionError: it can't be read or is no schema; names the file and the field.
+        ValueError: it is no schema; says where in the text, or of which field.
     """
+    form, other = "value: double", "JSON"
+    if not as_yaml:
+        form, other = '{"value": "double"}', "YAML in a file named .yaml"
+    cure = f"write types by columns, as {form}, or {other}"
     try:
-        content = Path(path).read_text(encoding="utf-8")
-        schema = _parse(content, yaml=path.endswith((".yaml", ".yml")))
-        if not isinstance(schema, dict):
-            _refuse("not a mapping from columns to types")
-        _check(schema, "", 0)
-    except (OSError, ValueError) as error:
-        message = f"--schema={path}: {getattr(error, 'strerror', None) or error}"
-        raise CollectionError(message) from error
+        schema = _loaded_yaml(text) if as_yaml else _loaded(text)
+    except ValueError as error:
+        message = f"{error}; {cure}"
+        raise ValueError(message) from error
+    if not isinstance(schema, dict):
+        kind = "a list" if isinstance(schema, list) else "one value"
+        _refuse(f"it is {kind if text.strip() else 'empty'}; {cure}")
+    _check(schema, "", 0)
     return dict(schema)
 
 
@@ -47,37 +51,39 @@ def read_type(text: str, column: str) -> Any:
     return type_
 
 
-def _parse(content: str, *, yaml: bool) -> Any:
-    if not yaml:
-        return _loaded(content)
+def _loaded_yaml(text: str) -> Any:
+    from batch_collection.schema.unique_yaml import load  # noqa: PLC0415 - trainers read none
+
     try:
-        import yaml as yaml_  # noqa: PLC0415 - only those who write YAML need it
-    except ImportError:
-        _refuse("reading YAML needs PyYAML; pip install pyyaml, or write JSON")
-    try:
-        return yaml_.safe_load(content)
-    except (yaml_.YAMLError, RecursionError) as error:
-        raise ValueError(str(error).replace("\n", " ")) from error
+        return load(text)
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
 
 
 def _loaded(text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_unique) if text.strip() else None
+    except json.JSONDecodeError as error:
+        problem = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+        message = f"no JSON in line {error.lineno}, column {error.colno}: {problem}"
+        raise ValueError(message) from error
     except RecursionError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(_TOO_DEEP) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        _refuse(f"a column twice among {', '.join(name for name, _ in pairs)}")
-    return fields
+    known = dict[str, Any]()
+    for name, type_ in pairs:
+        if name in known:
+            _refuse(f"{name} is given twice")
+        known[name] = type_
+    return known
 
 
 def _check(type_: Any, path: str, above: int) -> None:
     """Refuse what is no type, or has too many levels, of which some are ``above``."""
     if not isinstance(type_, str) and above == MAX_LEVELS:
-        _refuse(f"a field is nested more than {MAX_LEVELS} levels deep; make it flatter")
+        _refuse(f"{_TOO_DEEP}; make it flatter")
     if isinstance(type_, dict):
         if not type_:
             _refuse(f"{f'field {path}' if path else 'it'} has no fields; name at least one")

@@ -322,8 +322,16 @@ class LocalStorage:
 
 
 def open_directory(path: str) -> LocalStorage:
-    """Return the storage of a directory, which need not be there; ``~`` is the user's own."""
-    return LocalStorage(str(Path(path).expanduser().absolute()))
+    """Return the storage of a directory, which need not be there; ``~`` is the user's own.
+
+    Raises:
+        StorageError: it is below the folder of a user whom nobody knows.
+    """
+    try:
+        return LocalStorage(str(Path(path).expanduser().absolute()))
+    except RuntimeError as error:  # Python knows no home for ~
+        message = f"no such user as {Path(path).parts[0]}; give the whole path"
+        raise StorageError(message) from error
 
 
 class _LocalSink(Sink):

@@ -13,7 +13,7 @@ from batch_collection.field_path import split_path
 from batch_collection.formats.known import FORMATS
 from batch_collection.loading import load_function
 from batch_collection.schema.columns import KINDS_WITH_IDS
-from batch_collection.schema.files import read_schema_file
+from batch_collection.schema.files import read_schema
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant, parse_instant
 from pipeline.options.announcing import configure_target, target_of
@@ -26,7 +26,7 @@ from pipeline.options.engine import (
     check_engine,
 )
 from pipeline.options.flags import EXACTNESS, Flags
-from pipeline.options.local_files import local_path, obstacle
+from pipeline.options.local_files import obstacle, read_text
 from pipeline.options.log import configure_log
 from pipeline.options.serving import address_of, configure_http
 from pipeline.options.sources import check_source, configure_sources
@@ -501,14 +501,17 @@ def input_format_of(flags: Flags) -> str:
 
 def schema_of(flags: Flags) -> dict[str, Any]:
     """Return the types of ``--schema``."""
-    if flags.args.schema is None:
+    path = flags.args.schema
+    if path is None:
         return {}
     try:
-        local_path(flags.args.schema, "--schema")
-        return read_schema_file(flags.args.schema)
+        text = read_text(path, "--schema")
+        return read_schema(text, as_yaml=path.endswith((".yaml", ".yml")))
     except CollectionError as error:
-        flags.errors.append(str(error))
-        return {}
+        flags.errors += error.lines
+    except ValueError as error:
+        flags.errors.append(f"--schema={path}: {error}")
+    return {}
 
 
 def _output(flags: Flags) -> str:

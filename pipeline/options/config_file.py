@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from batch_collection.errors import CollectionError
+from batch_collection.given import torn_yaml
 from pipeline.options.local_files import local_path, read_text, warn_if_others_read
 from transforms.sources.kafka.config import is_secret
 
@@ -83,10 +84,8 @@ def _composed(path: str) -> yaml.MappingNode:
     try:
         root = yaml.compose(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)  # its own text would quote the line
-        line = text.count("\n", 0, getattr(error, "position", 0)) if mark is None else mark.line
-        problem = getattr(error, "problem", None) or getattr(error, "reason", "too deep")
-        message = f"{path}:{line + 1}: no YAML: {problem}; write FLAG: VALUE lines, without tabs"
+        line, _, problem = torn_yaml(text, error)  # its own text would quote the line
+        message = f"{path}:{line}: no YAML: {problem}; write FLAG: VALUE lines, without tabs"
         raise CollectionError(message) from error
     if isinstance(root, yaml.MappingNode):
         return root

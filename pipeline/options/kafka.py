@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from batch_collection.errors import CollectionError
 from pipeline.options.engine import DATAFLOW_RUNNER, DIRECT_RUNNER
 from pipeline.options.flags import configure_properties, properties
+from pipeline.options.local_files import local_path
 from transforms.sources.kafka.config import SECRET_VERSION, ConsumerConfig, is_secret
 from transforms.sources.kafka.reader_name import READERS, is_built
 from transforms.sources.kafka.settings import KafkaSettings
@@ -138,6 +139,9 @@ def _on_engine(flags: Flags, fixed: Mapping[str, object]) -> Mapping[str, object
             "projects/P/secrets/S/versions/V, or the absolute path in --sdk_container_image",
         )
     elif not is_remote:
-        properties([], file)  # it is there, and says what is wrong with it
-        file = str(Path(file).expanduser().absolute())
+        try:
+            properties([], file)  # it is there, and says what is wrong with it
+            file = str(local_path(file, "--consumer_config"))
+        except CollectionError as error:
+            flags.errors += error.lines
     return ConsumerConfig({**given, **fixed}, file)

@@ -15,18 +15,23 @@ __all__ = ["local_path", "obstacle", "read_text", "warn_if_others_read"]
 
 _logger = logging.getLogger(__name__)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+_MOST_BYTES = 16 * 2**20  # a device may have no end
 
 
 def local_path(text: str, flag: str) -> Path:
-    """Return a path of this machine, absolute, as a flag names it.
+    """Return a path of this machine, absolute, as a flag names it; ``~`` is the user's own.
 
     Raises:
-        CollectionError: it is a URL, which would make a folder of that name.
+        CollectionError: it is a URL, which would make a folder of that name, or is of no user.
     """
     if _URL.match(text):
         message = f"{flag}={text} is a URL, and the flag takes a path of this machine only"
         raise CollectionError(message)
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # Python knows no home for ~
+        message = f"{flag}={text}: no such user as {Path(text).parts[0]}; give the whole path"
+        raise CollectionError(message) from error
 
 
 def obstacle(folder: Path) -> str | None:
@@ -40,16 +45,23 @@ def obstacle(folder: Path) -> str | None:
 
 
 def read_text(path: str, flag: str) -> str:
-    """Return what a file holds that a flag names.
+    """Return what a file holds that a flag names, without the mark that Windows puts before it.
 
     Raises:
         CollectionError: it can't be read.
     """
     try:
-        return local_path(path, flag).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"cannot read {flag}={path}: {getattr(error, 'strerror', None) or error}"
-        raise CollectionError(message) from error
+        with local_path(path, flag).open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) <= _MOST_BYTES:
+            return content.decode("utf-8-sig")
+        reason = f"it is larger than {_MOST_BYTES // 2**20} MiB; name another file"
+    except UnicodeDecodeError as error:
+        reason = f"it is no UTF-8 from byte {error.start} on; save it as UTF-8"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    message = f"cannot read {flag}={path}: {reason}"
+    raise CollectionError(message)
 
 
 def warn_if_others_read(path: Path, flag: str) -> None:

@@ -31,13 +31,15 @@ def exported(collection: Collection, file: str) -> str:
         CollectionError: it can't be written, or a column has no type.
     """
     target, payload = Path(file).expanduser(), collection.newest.schema
-    columns = len(payload) if target.suffix == ".json" else len(collection.schema)
+    is_json = file.endswith(".json")
+    columns = len(payload) if is_json else len(collection.schema)
     try:
-        if target.suffix == ".json":
+        if is_json:
             content = json.dumps(payload, indent=1, ensure_ascii=False)
             target.write_text(f"{content}\n", encoding="utf-8")
         else:
-            pq.write_table(collection.schema.empty_table(), target)
+            with target.open("wb") as sink:  # Arrow's own error is no line for people
+                pq.write_table(collection.schema.empty_table(), sink)
     except OSError as error:
         message = f"--export={file}: {error.strerror or error}"
         raise CollectionError(message) from error

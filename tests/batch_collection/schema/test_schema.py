@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -14,11 +14,8 @@ from hypothesis import strategies as st
 from batch_collection.errors import CollectionError
 from batch_collection.schema.arrow import PRIMITIVES, from_arrow, to_arrow
 from batch_collection.schema.conforming import conform, conform_exactly
-from batch_collection.schema.files import read_schema_file, read_type, type_text
+from batch_collection.schema.files import read_schema, read_type, type_text
 from batch_collection.schema.types import count_leaves, is_changed, merge, prune
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAMES = st.sampled_from(["", "a", "b", "a.b", "größe", "_c"])
 
@@ -278,64 +275,69 @@ def test_fractions_become_the_nearest_float() -> None:
     assert found.to_pylist() == [0.10000000149011612, float("inf"), 0.0, None]
 
 
-def write(folder: Path, name: str, content: str) -> str:
-    """Write a schema file and return its path."""
-    path = folder / name
-    path.write_text(content, encoding="utf-8")
-    return str(path)
+def test_a_schema_is_json_or_yaml() -> None:
+    """Both give the same one, in its order; YAML may repeat itself by name."""
+    as_json = read_schema('{"b": "double", "a": [{"x": "string"}]}')
+    as_yaml = read_schema("b: double\na:\n- &x\n  x: string\n", as_yaml=True)
 
-
-def test_a_schema_file_is_json_or_yaml(tmp_path: Path) -> None:
-    """Both give the same schema, in the file's order."""
-    as_json = write(tmp_path, "s.json", '{"b": "double", "a": [{"x": "string"}]}')
-    as_yaml = write(tmp_path, "s.yaml", "b: double\na:\n- x: string\n")
-
-    assert read_schema_file(as_json) == {"b": "double", "a": [{"x": "string"}]}
-    assert list(read_schema_file(as_yaml).items()) == list(read_schema_file(as_json).items())
+    assert as_json == {"b": "double", "a": [{"x": "string"}]}
+    assert list(as_yaml.items()) == list(as_json.items())
+    merged = read_schema("a: &a {x: bool}\nb:\n  <<: *a\n  y: bool\n", as_yaml=True)
+    assert merged == {"a": {"x": "bool"}, "b": {"x": "bool", "y": "bool"}}
 
 
 DEEP = "a field is nested more than 63 levels deep"
+AS_JSON = 'write types by columns, as {"value": "double"}, or YAML in a file named .yaml'
+AS_YAML = "write types by columns, as value: double, or JSON"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "problem"),
+    ("as_yaml", "content", "problem"),
     [
-        ("s.json", '{"a": {"b": "int"}}', "field a.b has unknown type 'int'; use one of: binary"),
-        ("s.json", '{"a": ["null"]}', "field a[] has unknown type 'null'"),
-        ("s.json", '{"a": 5}', "field a has unknown type 5"),
-        ("s.json", '{"a": []}', "field a is a list of 0 types; give the one of its elements"),
-        ("s.json", '{"a": {}}', "field a has no fields; name at least one"),
-        ("s.json", "{}", "it has no fields; name at least one"),
-        ("s.json", "[]", "not a mapping from columns to types"),
-        ("s.json", '{"a": "bool", "a": "bool"}', "a column twice among a, a"),
-        ("s.json", "{", "Expecting property name"),
-        ("s.yml", "on: bool", "field name True is not text; put it in quotes"),
-        ("s.yml", "a: [", "while parsing"),
-        ("s.json", f'{{"a":{"[" * 63}"bool"{"]" * 63}}}', f"{DEEP}; make it flatter"),
-        ("s.json", '{"a":' * 900 + '"bool"' + "}" * 900, DEEP),
-        ("s.json", '{"a":' * 100_000 + '"bool"' + "}" * 100_000, "maximum recursion depth"),
-        ("s.yml", "a: &a {x: *a}", DEEP),
-        ("s.yml", "", "not a mapping from columns to types"),
+        (False, '{"a": {"b": "int"}}', "field a.b has unknown type 'int'; use one of: binary"),
+        (False, '{"a": ["null"]}', "field a[] has unknown type 'null'"),
+        (False, '{"a": 5}', "field a has unknown type 5"),
+        (False, '{"a": []}', "field a is a list of 0 types; give the one of its elements"),
+        (False, '{"a": {}}', "field a has no fields; name at least one"),
+        (False, "{}", "it has no fields; name at least one"),
+        (False, "[]", f"it is a list; {AS_JSON}"),
+        (False, "5", f"it is one value; {AS_JSON}"),
+        (False, " \n", f"it is empty; {AS_JSON}"),
+        (False, '{"a": "bool", "a": "bool"}', f"a is given twice; {AS_JSON}"),
+        (
+            False,
+            '{"a":\n "b',
+            f"no JSON in line 2, column 2: unterminated string starting; {AS_JSON}",
+        ),
+        (False, "{} x", f"no JSON in line 1, column 4: extra data; {AS_JSON}"),
+        (False, f'{{"a":{"[" * 63}"bool"{"]" * 63}}}', f"{DEEP}; make it flatter"),
+        (False, '{"a":' * 900 + '"bool"' + "}" * 900, DEEP),
+        (False, '{"a":' * 100_000 + '"bool"' + "}" * 100_000, DEEP),
+        (True, "on: bool", "field name True is not text; put it in quotes"),
+        (True, "a: bool\nb: [\n", "no YAML in line 3, column 1: expected the node content"),
+        (
+            True,
+            "a: bool\nb: \0",
+            f"no YAML in line 2, column 4: special characters are not allowed; {AS_YAML}",
+        ),
+        (
+            True,
+            "a: bool\nb:\n  c: bool\n  c: bool",
+            f"no YAML in line 4, column 3: c is given twice; {AS_YAML}",
+        ),
+        (True, "a: 2026-13-45", f"month must be in 1..12; {AS_YAML}"),
+        (True, "a: &a {x: *a}", DEEP),
+        (True, "[" * 100_000, DEEP),
+        (True, "", f"it is empty; {AS_YAML}"),
     ],
 )
-def test_a_bad_schema_file_is_refused_by_file_and_field(
-    tmp_path: Path, name: str, content: str, problem: str
+def test_what_is_no_schema_is_told_by_its_place(
+    content: str, problem: str, *, as_yaml: bool
 ) -> None:
-    """One line says which file, which field, and what to write."""
-    path = write(tmp_path, name, content)
-
-    with pytest.raises(CollectionError, match=re.escape(f"--schema={path}: {problem}")):
-        read_schema_file(path)
-
-
-def test_a_missing_schema_file_is_named(tmp_path: Path) -> None:
-    """So is one that is no text."""
-    (tmp_path / "s.json").write_bytes(b"\xff")
-
-    for name, problem in (("none.json", "No such file"), ("s.json", "'utf-8' codec")):
-        path = str(tmp_path / name)
-        with pytest.raises(CollectionError, match=re.escape(f"--schema={path}: {problem}")):
-            read_schema_file(path)
+    """One line says which field, or line and column, and what to write."""
+    with pytest.raises(ValueError, match=re.escape(problem)) as caught:
+        read_schema(content, as_yaml=as_yaml)
+    assert str(caught.value).startswith(problem)
 
 
 VALUES: dict[str, list[object]] = {
@@ -412,5 +414,5 @@ def test_types_are_written_as_schema_files_have_them(type_: object) -> None:
 @pytest.mark.parametrize("text", ["doble", "", "[", "{}", '["int64", "int64"]', '{"a": 1}', "[[]]"])
 def test_what_is_no_type_is_refused(text: str) -> None:
     """With the column's name where it is told."""
-    with pytest.raises(ValueError, match=r"field value|column 1|Expecting"):
+    with pytest.raises(ValueError, match=r"^(field value|no JSON in line 1, column 2: )"):
         read_type(text, "value")

@@ -103,7 +103,7 @@ def read_config(file: str, secret_manager: str = _MANAGER) -> str:
         folder, _, name = file.rpartition("/")
         if not folder:
             folder = "." if name == file else "/"
-        return open_storage(folder).read(name).decode()
+        return open_storage(folder).read(name).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError, CollectionError) as error:
         reason = getattr(error, "strerror", None) or error
         message = f"cannot read --consumer_config={file} on this worker: {reason}"
