@@ -47,7 +47,7 @@ class Webhook:
         Raises:
             CollectionError: it is no URL that can be posted to.
         """
-        if not _URL.fullmatch(url):
+        if not _URL.fullmatch(url) or not _has_host(url):
             message = (
                 "a webhook must be a URL as https://host/path, without a login in it; "
                 "sign with --secret_file instead"
@@ -85,6 +85,15 @@ class Webhook:
 
     def close(self) -> None:
         """Do nothing: each announcement has a connection of its own."""
+
+
+def _has_host(url: str) -> bool:
+    """Tell whether host and port can be asked for."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch_collection.collection import open as open_collection
+from batch_collection.errors import CollectionError
 from batch_collection.exporting.export import EXPORTS, export
+from batch_collection.reading.splits import sides
 from pipeline.options.flags import Flags, configure_path
 from pipeline.showing.lines import say
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from batch_collection.exporting.export import Exported
 
 __all__ = ["ExportOptions", "check", "configure", "run"]
+
+_PART = re.compile(r"(?P<name>[\w-]+)\s*=\s*(?P<fraction>[0-9]*\.?[0-9]+(?:[eE]-?[0-9]+)?)")
+_MOST_SHARDS = 99_999  # names of files have five digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ def check(args: argparse.Namespace) -> ExportOptions:
         path=args.path,
         output=flags.folder("output") or Path(),
         to=to,
-        shards=flags.number("shards"),
+        shards=flags.number("shards", most=_MOST_SHARDS),
         columns=flags.names("columns") if args.columns else None,
         split=split,
         by=flags.names("by") if args.by else (),
@@ -128,14 +134,16 @@ def _summary(options: ExportOptions, view: Collection, found: tuple[Exported, ..
 def _fractions(flags: Flags, text: str | None) -> dict[str, float]:
     """Read ``NAME=FRACTION,...``."""
     found: dict[str, float] = {}
-    for part in (text or "").split(",") if text else []:
-        name, _, fraction = (word.strip() for word in part.partition("="))
-        try:
-            found[name] = float(fraction)
-        except ValueError:
-            flags.errors.append(f"--split must be NAME=FRACTION,..., got {part!r}")
-        flags.check(
-            name.replace("-", "").replace("_", "").isalnum(),
-            f"--split needs names of letters, digits, '-' and '_', got {name!r}",
-        )
+    for part in text.split(",") if text else []:
+        each = _PART.fullmatch(part.strip())
+        flags.check(each, f"--split must be NAME=FRACTION,..., as train=0.8,test=0.2, got {part!r}")
+        if each is not None:
+            name = each["name"]
+            flags.check(name not in found, f"--split names {name} twice; leave one out")
+            found[name] = float(each["fraction"])
+    try:
+        if found:
+            sides(found, (), "")
+    except CollectionError as error:
+        flags.errors.append(f"--split: {error}")
     return found

@@ -31,6 +31,7 @@ __all__ = ["ProduceOptions", "check", "configure", "run"]
 
 
 _SHORTEST = timedelta(milliseconds=1)
+_MOST_PARTITIONS, _MOST_RECORDS = 100_000, 1_000_000
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
 
 
@@ -125,7 +126,7 @@ def check(args: argparse.Namespace) -> ProduceOptions:
         CollectionError: all that is wrong, one line each.
     """
     flags = Flags(args)
-    partitions = flags.number("partitions")
+    partitions = flags.number("partitions", most=_MOST_PARTITIONS)
     is_pubsub = bool(args.topic)
     if is_pubsub:
         flags.refuse(_configure_kafka, "is for Kafka, and --topic sends to Pub/Sub")
@@ -137,13 +138,13 @@ def check(args: argparse.Namespace) -> ProduceOptions:
     options = ProduceOptions(
         bootstrap_servers=servers,
         topics=topics,
-        records_per_message=flags.number("records_per_message"),
+        records_per_message=flags.number("records_per_message", most=_MOST_RECORDS),
         every=flags.pause("every", _SHORTEST),
         count=None if args.count is None else flags.number("count"),
         partitions=partitions if args.create_topics else None,
         properties={} if is_pubsub else flags.properties(),
         is_pubsub=is_pubsub,
-        endpoint=args.pubsub_endpoint,
+        endpoint=flags.endpoint(),
     )
     flags.done()
     return options

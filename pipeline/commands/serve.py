@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING
 
+from batch_collection.storage.opening import open_storage
 from pipeline.options.flags import Flags
 from pipeline.options.log import configure_log
 from pipeline.options.serving import address_of, configure_http
@@ -36,7 +38,11 @@ def run(args: argparse.Namespace) -> int:
         CollectionError: flags are wrong, or nobody can listen there.
     """
     flags = Flags(args)
-    address = address_of(flags)
+    address, path = address_of(flags), open_storage(args.root).local_path("")
+    flags.check(
+        path is None or path.is_dir() or not os.path.lexists(path),
+        f"{args.root} is no directory; give a collection, or the directory that collections lie in",
+    )
     flags.done()
     assert address is not None  # noqa: S101 - there is a default
     from pipeline.serving.root import Root  # noqa: PLC0415 - imports what exposes metrics

@@ -25,7 +25,7 @@ from pipeline.options.engine import (
     EngineOptions,
     check_engine,
 )
-from pipeline.options.flags import EXACTNESS, Flags
+from pipeline.options.flags import EXACTNESS, Flags, whole_number
 from pipeline.options.local_files import obstacle, read_text
 from pipeline.options.log import configure_log
 from pipeline.options.serving import address_of, configure_http
@@ -64,6 +64,8 @@ __all__ = [
 UNITS = ("s", "ms", "us", "ns")
 _SECOND = timedelta(seconds=1)
 _MOST_WORKERS = 1000
+_MOST_ROWS = 2**31 - 1  # Beam's triggers count no further
+_MOST_SHARDS = 10_000
 _OF_CONSUMERS = frozenset({"bootstrap.servers", "group.id"})
 
 
@@ -334,14 +336,14 @@ def check(args: argparse.Namespace) -> CollectOptions:
         until=flags.instant("until"),
         skip_lost=args.on_data_loss == "skip",
         interval=interval,
-        batch_size=flags.number("batch_size"),
+        batch_size=flags.number("batch_size", most=_MOST_ROWS),
         grace=flags.duration("grace", timedelta(0)),
         max_ahead=flags.duration("max_ahead", timedelta(0)),
         max_messages=flags.number("max_messages_per_cycle"),
         target_bytes=flags.number_if_given("target_bytes"),
         max_bytes=flags.number_if_given("max_bytes_per_cycle"),
         workers=workers,
-        shards=flags.number("shards"),
+        shards=flags.number("shards", most=_MOST_SHARDS),
         rules=_rules(flags, source.kind),
         schema=schema_of(flags),
         output=_output(flags),
@@ -393,7 +395,7 @@ def _workers(
         f"--direct_num_workers={flags.args.direct_num_workers} goes with --topics: what is pulled "
         "of a subscription is held by the one process that keeps its leases; leave it out",
     )
-    return count
+    return min(count, _MOST_WORKERS)
 
 
 def _cores() -> int:
@@ -435,10 +437,10 @@ def _dead_letter_limit(flags: Flags) -> DeadLetterLimit | None:
     text = flags.args.max_dead_letters
     if text is None:
         return None
-    digits = text.replace("_", "").replace(",", "")
-    if digits.isdecimal():
-        return DeadLetterLimit(most=int(digits))
-    share = re.fullmatch(r"(\d+(?:\.\d+)?)%", text)
+    most = whole_number(text)
+    if most is not None:
+        return DeadLetterLimit(most=most)
+    share = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", text)
     percent = float(share[1]) if share else -1.0
     flags.check(
         0 <= percent <= 100,  # noqa: PLR2004 - percent

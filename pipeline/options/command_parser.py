@@ -31,7 +31,8 @@ class CommandParser(Parser):
     def read(self, words: Sequence[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
         """Do as ``Parser.read``; where a value may be left out, it stands behind ``=``.
 
-        So the word behind such a flag is none of its own: ``--watch PATH``.
+        So the word behind such a flag is none of its own: ``--watch PATH``. What is given and
+        empty, as of a variable of the shell that is not set, is a mistake and no default.
         """
         left_out = {
             flag: f"{flag}={action.const}"
@@ -39,7 +40,14 @@ class CommandParser(Parser):
             for flag in action.option_strings
             if action.nargs == "?"
         }
-        return super().read([left_out.get(word, word) for word in words])
+        args, unknown, errors = super().read([left_out.get(word, word) for word in words])
+        for action in self._actions:
+            if action.option_strings and getattr(args, action.dest, None) == "":
+                setattr(args, action.dest, action.default)
+                if not _is_required(action):  # or it is told to be missing
+                    flag = action.option_strings[0]
+                    errors.append(f"{flag} is empty; give it a value, or leave it out")
+        return args, unknown, errors
 
     def format_usage(self) -> str:
         """Return what must be given; 40 flags in brackets are no help."""

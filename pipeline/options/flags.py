@@ -37,6 +37,7 @@ __all__ = [
     "normalised",
     "properties",
     "unknown_flags",
+    "whole_number",
 ]
 
 
@@ -47,13 +48,15 @@ EXACTNESS = (
 """What a column's type means for numbers, as helps say it."""
 _ADDRESS = re.compile(
     r"(?i:(?:sasl_)?(?:plaintext|ssl)://)?"
-    r"(\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]+)(:(?P<port>\d{1,5}))?"
+    r"(\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]+)(:(?P<port>[0-9]{1,5}))?"
 )
 _MOST_PORT = 65_535
 _REQUIRED = "the following arguments are required: "  # as argparse says it
 _SHORTEST_POLL = timedelta(milliseconds=10)
 _LONGEST_PAUSE = timedelta(days=36_500)  # no thread waits for 300 years
 _MOST_MEANT = 3
+_MOST_NUMBER = 2**63 - 1
+_TOO_MANY_DIGITS = 1000  # of several thousand Python makes no number
 
 
 class Parser(argparse.ArgumentParser):
@@ -160,6 +163,16 @@ class Flags:
         )
         return text
 
+    def endpoint(self) -> str | None:
+        """Return Pub/Sub's address, None if the flag isn't there."""
+        text: str | None = self.args.pubsub_endpoint
+        self.check(
+            text is None or _is_address(text.removeprefix("http://")),
+            "--pubsub_endpoint must be HOST:PORT, or http://HOST:PORT for an emulator, as "
+            f"http://localhost:8085, got {text!r}",
+        )
+        return text
+
     def properties(self) -> dict[str, str]:
         """Return the librdkafka properties of ``--consumer_config`` and ``-X``."""
         try:
@@ -175,13 +188,17 @@ class Flags:
             return None
         return config | {"bootstrap.servers": self.brokers()}
 
-    def number(self, name: str, least: int = 1) -> int:
+    def number(self, name: str, least: int = 1, most: int = _MOST_NUMBER) -> int:
         """Return a whole number."""
-        text = str(getattr(self.args, name)).replace("_", "").replace(",", "")
-        if not text.isascii() or not text.isdecimal() or int(text) < least:
-            self.errors.append(f"--{name} must be a whole number of at least {least}, got {text!r}")
+        given = str(getattr(self.args, name))
+        value = whole_number(given)
+        if value is None or value < least:
+            self.errors.append(
+                f"--{name} must be a whole number of at least {least}, got {given!r}"
+            )
             return least
-        return int(text)
+        self.check(value <= most, f"--{name} must be at most {most:,}, got {given!r}")
+        return min(value, most)
 
     def number_if_given(self, name: str) -> int | None:
         """Return a whole number, None if the flag isn't there."""
@@ -293,7 +310,7 @@ def configure_poll(parser: argparse.ArgumentParser) -> None:
 
 
 def configure_endpoint(group: argparse._ActionsContainer) -> None:
-    """Declare where Pub/Sub is."""
+    """Declare what ``Flags.endpoint`` reads."""
     group.add_argument(
         "--pubsub_endpoint",
         metavar="HOST:PORT",
@@ -310,6 +327,14 @@ def configure_lag(parser: argparse._ActionsContainer) -> None:
         help="brokers, to show the lag (default: it is not shown)",
     )
     configure_properties(parser)
+
+
+def whole_number(text: str) -> int | None:
+    """Return a number as people write it, ``1_000`` or ``1,000``; None: it is none."""
+    digits = text.replace("_", "").replace(",", "")
+    if not digits.isascii() or not digits.isdecimal():
+        return None
+    return int(digits) if len(digits) < _TOO_MANY_DIGITS else _MOST_NUMBER + 1
 
 
 def normalised(argv: Sequence[str]) -> list[str]:

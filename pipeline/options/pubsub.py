@@ -94,7 +94,7 @@ def check(flags: Flags) -> SubscriptionSettings:
         flags.check(not is_given, f"--{name} does not go with Pub/Sub: {reason}; leave it out")
     return SubscriptionSettings(
         tuple(_named(flags) if args.input_subscription else _created(flags)),
-        args.pubsub_endpoint,
+        flags.endpoint(),
         args.input_topic,
         Bounds(flags.number("max_leased"), flags.number("max_leased_bytes")),
         Remembering(flags.duration("dedupe_horizon", _LEAST_HORIZON), flags.number("dedupe_bytes")),

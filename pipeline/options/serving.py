@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Address", "address_of", "configure_http"]
 
-_ADDRESS = re.compile(r"(?:(?P<host>\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]*):)?(?P<port>\d{1,5})")
+_ADDRESS = re.compile(r"(?:(?P<host>\[[\da-fA-F:.%]+\]|[^\s:/@\[\]]*):)?(?P<port>[0-9]{1,5})")
 _LOOPBACK = "127.0.0.1"
 _MOST_PORT = 65_535
 

@@ -168,7 +168,13 @@ def test_gone_means_for_ever() -> None:
     assert not isinstance(found.value, UndeliveredError)
 
 
-@pytest.mark.parametrize("url", ["https://", "https://user:pw@host/", "ftp://host/", "https://a b"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://", "https://user:pw@host/", "ftp://host/", "https://a b", "https://h:99999/"),
+        *("https://h:y/", "https://h:0/", "https://:1/", "https://[::1/"),
+    ],
+)
 def test_a_url_is_checked(url: str) -> None:
     """A login in it would be shown by whoever logs URLs."""
     with pytest.raises(

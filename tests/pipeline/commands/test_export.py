@@ -180,8 +180,8 @@ def test_wrong_flags_are_reported_together() -> None:
         export_command.check(parser.parse_args(flags))
 
     assert str(caught.value).splitlines() == [
-        "--split must be NAME=FRACTION,..., got 'a=b'",
-        "--split needs names of letters, digits, '-' and '_', got '/'",
+        "--split must be NAME=FRACTION,..., as train=0.8,test=0.2, got 'a=b'",
+        "--split must be NAME=FRACTION,..., as train=0.8,test=0.2, got '/=0.5'",
         "--split and --by go together; give both",
         "--output is missing; name a new directory",
         "unknown --to=csv; use one of: jsonl, tfrecord",
@@ -202,3 +202,27 @@ def test_an_output_below_a_file_is_named_with_its_flag(
 
     error = f"error: --output={tmp_path / output}: {tmp_path}/file is no directory\n"
     assert capsys.readouterr() == ("", error)
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        ("a=nan,b=0.5", "must be NAME=FRACTION,..., as train=0.8,test=0.2, got 'a=nan'"),
+        ("a=.٣", "must be NAME=FRACTION,..., as train=0.8,test=0.2, got 'a=.٣'"),
+        ("a=0.5,a=0.5", "names a twice; leave one out"),
+    ],
+)
+def test_a_split_that_can_not_be_meant_is_told_with_its_flag(
+    split: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the collection is looked for."""
+    assert main(["export", "c", "--to=jsonl", "--output=new", "--by=a", f"--split={split}"]) == 2
+    assert capsys.readouterr().err == f"error: --split {told}\n"
+
+
+def test_fractions_of_more_than_a_whole_are_told_with_their_flag(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In the words of ``split``, which has the rule."""
+    assert main(["export", "c", "--to=jsonl", "--output=new", "--by=a", "--split=a=1,b=.5"]) == 2
+    assert capsys.readouterr().err.startswith("error: --split: fractions must be above 0 and add")

@@ -55,6 +55,15 @@ def test_collections_are_served_until_a_signal_comes(tmp_path: Path) -> None:
         assert serving.wait(20) == 0
 
 
+def test_a_file_is_not_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No collection will ever be in it; a directory may be made later."""
+    path = tmp_path / "file"
+    path.touch()
+    assert main(["serve", str(path), "--http=0"]) == 2
+    told = f"error: {path} is no directory; give a collection, or the directory that collections "
+    assert capsys.readouterr().err == f"{told}lie in\n"
+
+
 def test_a_collector_serves_how_it_goes(embedded: EmbeddedBroker, tmp_path: Path) -> None:
     """What it commits is in its metrics at once; its exit takes no longer."""
     stream = Stream(embedded)
@@ -74,7 +83,7 @@ def test_a_collector_serves_how_it_goes(embedded: EmbeddedBroker, tmp_path: Path
         assert collecting.end() == 0
 
 
-@pytest.mark.parametrize("text", ["", "a", "host:", "host:123456", "70000", "a:b:1", "http://h:1"])
+@pytest.mark.parametrize("text", [" ", "a", "host:", "host:123456", "70000", "a:b:1", "http://h:1"])
 def test_an_address_is_checked(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything is served."""
     assert main(["serve", "collected", f"--http={text}"]) == 2

@@ -121,7 +121,7 @@ def test_dead_letters_are_limited_by_number_or_share(word: str, limit: DeadLette
     assert options().max_dead_letters is None
 
 
-@pytest.mark.parametrize("word", ["", "-1", "101%", "1.5", "%", "5 %", "nan%", "1e2%", "many"])
+@pytest.mark.parametrize("word", [" ", "-1", "101%", "1.5", "%", "5 %", "nan%", "1e2%", "many"])
 def test_no_other_limit_is_taken(capsys: pytest.CaptureFixture[str], word: str) -> None:
     """With the two ways to say it."""
     (line,) = errors(capsys, *NEEDED, f"--max_dead_letters={word}")

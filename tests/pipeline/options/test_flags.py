@@ -119,6 +119,95 @@ def test_a_pause_is_no_longer_than_a_thread_can_wait(
     assert timedelta(days=36_500).total_seconds() < threading.TIMEOUT_MAX
 
 
+_BEYOND = "9" * 5000
+_KAFKA = ["--bootstrap_servers=localhost:9092", "--topics=a"]
+_NUMBERS = [
+    (["collect", *_KAFKA, "--output=out"], "--batch_size", "2,147,483,647"),
+    (["collect", *_KAFKA, "--output=out"], "--max_bytes_per_cycle", "9,223,372,036,854,775,807"),
+    (["collect", *_KAFKA, "--output=out"], "--shards", "10,000"),
+    (["export", "c", "--to=jsonl", "--output=new"], "--shards", "99,999"),
+    (["produce", *_KAFKA], "--partitions", "100,000"),
+    (["produce", *_KAFKA], "--records_per_message", "1,000,000"),
+    (["status", "c"], "--last", "9,223,372,036,854,775,807"),
+]
+
+
+@pytest.mark.parametrize(("words", "flag", "most"), _NUMBERS)
+@pytest.mark.parametrize("text", [f"{2**64}", _BEYOND])
+def test_a_number_beyond_all_that_can_be_counted_is_told_with_the_most(
+    words: list[str], flag: str, most: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of 5,000 digits Python makes none, and Kafka and Beam count in fewer bits than Python."""
+    assert main([*words, f"{flag}={text}"]) == 2
+    assert capsys.readouterr() == ("", f"error: {flag} must be at most {most}, got {text!r}\n")
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("--batch_size=٣", "--interval=٣s", "--max_dead_letters=٣", "--max_dead_letters=٣%"),
+        *("--http=٣", "--http=localhost:٣", "--until=٣026-11-22", "--direct_num_workers=٣"),
+    ],
+)
+def test_digits_of_other_scripts_are_none(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """They look like others, and not all that reads a flag reads them."""
+    assert main(["collect", *_KAFKA, "--output=out", flag]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: {flag.partition('=')[0]} ")
+    assert "٣" in error
+
+
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        *(("collect", f"--{name}") for name in ("config", "group_id", "start", "announce")),
+        *(("collect", f"--{name}") for name in ("schema", "consumer_config", "interval", "http")),
+        ("demo", "--output"),
+        ("status", "--watch"),
+        ("status", "--bootstrap_servers"),
+        ("export", "--columns"),
+        ("follow", "--cursor_file"),
+    ],
+)
+def test_a_flag_that_is_given_and_empty_is_not_taken_for_its_default(
+    command: str, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is a variable of the shell that is not set: another collection would begin, or none."""
+    assert main([command, f"{flag}="]) == 2
+    assert f"error: {flag} is empty; give it a value, or leave it out\n" in capsys.readouterr().err
+
+
+def test_an_empty_flag_that_is_required_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told once, with its own cure."""
+    assert main(["collect", *_KAFKA, "--output="]) == 2
+    error = "error: --output is missing; name a directory, as collected, or gs://bucket/prefix\n"
+    assert capsys.readouterr().err == error
+
+
+@pytest.mark.parametrize("text", ["localhost:8085", "http://[::1]:8085", "us-pubsub.example.org"])
+def test_an_endpoint_is_an_address(text: str) -> None:
+    """That of an emulator begins with ``http://``."""
+    flags = Flags(argparse.Namespace(pubsub_endpoint=text))
+    assert (flags.endpoint(), flags.errors) == (text, [])
+
+
+@pytest.mark.parametrize("text", ["http://", "https://a:443", "a:99999", "a:b", "http://a:1/"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["produce", "--topic=projects/p/topics/t"],
+        ["collect", "--input_subscription=projects/p/subscriptions/one", "--output=out"],
+    ],
+)
+def test_what_is_no_endpoint_is_told_before_it_is_asked(
+    words: list[str], text: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The library wrote pages."""
+    assert main([*words, f"--pubsub_endpoint={text}"]) == 2
+    error = "error: --pubsub_endpoint must be HOST:PORT, or http://HOST:PORT for an emulator, "
+    assert capfd.readouterr().err == f"{error}as http://localhost:8085, got {text!r}\n"
+
+
 def test_properties_come_from_a_file_and_from_x_which_wins(tmp_path: Path) -> None:
     """Comments and blank lines are skipped; values may hold equals signs."""
     file = tmp_path / "client.properties"
