@@ -97,6 +97,10 @@ def check(args: argparse.Namespace) -> ExportOptions:
         complete=args.complete,
         shuffle=None if args.shuffle is None else flags.number("shuffle", 0),
     )
+    flags.check(
+        options.start is None or options.end is None or options.start < options.end,
+        f"--start={args.start} must be before --end={args.end}",
+    )
     flags.done()
     return options
 

@@ -175,6 +175,8 @@ class _Reader:
                 self._wrong(node, f"{found[0]} is not set; set that environment variable")
             return os.environ.get(found[1], "")
 
+        if "\0" in node.value:  # no word of a command line holds one, nor a path
+            self._wrong(node, "a value holds a NUL, \\0; leave it out")
         return _VARIABLE.sub(variable, node.value)
 
     def _place(self, node: yaml.Node) -> str:

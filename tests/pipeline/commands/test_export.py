@@ -226,3 +226,11 @@ def test_fractions_of_more_than_a_whole_are_told_with_their_flag(
     """In the words of ``split``, which has the rule."""
     assert main(["export", "c", "--to=jsonl", "--output=new", "--by=a", "--split=a=1,b=.5"]) == 2
     assert capsys.readouterr().err.startswith("error: --split: fractions must be above 0 and add")
+
+
+def test_a_start_behind_the_end_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    """It gave files without rows."""
+    words = ["export", "c", "--to=jsonl", "--output=new", "--start=2026-11-22", "--end=2026-11-21"]
+    assert main(words) == 2
+    told = "error: --start=2026-11-22 must be before --end=2026-11-21\n"
+    assert capsys.readouterr().err == told

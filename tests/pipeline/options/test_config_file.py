@@ -118,6 +118,7 @@ def test_properties_may_be_a_list(words_of: Any) -> None:
         ("a: [\n", ["FILE:2: no YAML: "]),
         ("a: b\nc: \x00\n", ["FILE:2: no YAML: special characters are not allowed"]),
         ("a: 1\n---\nb: 2\n", ["FILE:2: no YAML: but found another document"]),
+        ('topics: a\noutput: "a\\0b"\n', ["FILE:2: a value holds a NUL, \\0; leave it out"]),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told_by_its_lines(
