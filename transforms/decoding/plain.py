@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.decoding.json_instants import as_texts, with_instants
+from transforms.sources.foreign_array import foreign_array
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -139,15 +140,9 @@ def _array(column: _Column, type_: pa.DataType) -> pa.Array:
     rows, nulls, validity, values, content, fields = column
     if pa.types.is_null(type_):
         return pa.nulls(rows)
-    buffers = [_buffer(validity) if nulls else None]
-    if not pa.types.is_struct(type_):
-        buffers.append(_buffer(values))
+    buffers = [] if pa.types.is_struct(type_) else [values]
     if type_ in (pa.string(), pa.binary()):
-        buffers.append(_buffer(content))
+        buffers.append(content)
     inner = [type_.field(place).type for place in range(type_.num_fields)]
     children = [_array(*each) for each in zip(fields, inner, strict=True)]
-    return pa.Array.from_buffers(type_, rows, buffers, nulls, children=children)
-
-
-def _buffer(given: Any) -> pa.Buffer | None:
-    return None if given is None else pa.foreign_buffer(*given)
+    return foreign_array(type_, rows, buffers, nulls, validity, children)

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, cimpl
 
 from batch_collection.errors import CollectionError
 from transforms.sources.contract import HEADERS, MESSAGES
+from transforms.sources.foreign_array import foreign_array
 from transforms.sources.kafka.client import ReadingClient
 from transforms.sources.kafka.intake import Event, Taken
 from transforms.sources.kafka.reader_name import is_built
@@ -77,12 +78,11 @@ class ColumnarIntake:
         taken = self._gatherer.take()
         if taken is None:
             return None
-        partitions, offsets, (stamped, stamps), values, keys, headers = taken
-        rows = stamped[0]
+        partitions, offsets, ((rows, nulls, validity, *_), stamps), values, keys, headers = taken
         columns = [
-            _fixed(MESSAGES.field("partition"), rows, partitions),
-            _fixed(MESSAGES.field("offset"), rows, offsets),
-            _fixed(MESSAGES.field("timestamp"), rows, stamps, *stamped[1:3]),
+            foreign_array(MESSAGES.field("partition").type, rows, [partitions]),
+            foreign_array(MESSAGES.field("offset").type, rows, [offsets]),
+            foreign_array(MESSAGES.field("timestamp").type, rows, [stamps], nulls, validity),
             _binary(pa.binary(), values),
             _binary(pa.binary(), keys),
             _headers(headers),
@@ -138,22 +138,9 @@ def _tell_once(reason: str) -> None:
     _logger.warning("reading takes more CPU without the columnar reader: %s", reason)
 
 
-def _buffer(given: Any) -> pa.Buffer | None:
-    return None if given is None else pa.foreign_buffer(*given)
-
-
-def _fixed(
-    field: pa.Field, rows: int, values: Any, nulls: int = 0, validity: Any = None
-) -> pa.Array:
-    return pa.Array.from_buffers(
-        field.type, rows, [_buffer(validity) if nulls else None, _buffer(values)], nulls
-    )
-
-
 def _binary(of: pa.DataType, given: Any) -> pa.Array:
     (rows, nulls, validity, ends), values = given
-    buffers = [_buffer(validity) if nulls else None, _buffer(ends), _buffer(values)]
-    return pa.Array.from_buffers(of, rows, buffers, nulls)
+    return foreign_array(of, rows, [ends, values], nulls, validity)
 
 
 def _headers(given: Any) -> pa.Array:
@@ -161,6 +148,5 @@ def _headers(given: Any) -> pa.Array:
     if nulls == rows:
         return pa.nulls(rows, HEADERS)
     fields = [_binary(pa.string(), names), _binary(pa.binary(), values)]
-    items = pa.Array.from_buffers(HEADERS.value_type, len(fields[0]), [None], children=fields)
-    buffers = [_buffer(validity) if nulls else None, _buffer(ends)]
-    return pa.Array.from_buffers(HEADERS, rows, buffers, nulls, children=[items])
+    items = foreign_array(HEADERS.value_type, len(fields[0]), [], children=fields)
+    return foreign_array(HEADERS, rows, [ends], nulls, validity, [items])
