@@ -21,7 +21,6 @@ import os
 import platform
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -33,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from bench.child import python
 from bench.kafka import Message, produce, real_kafka
 from bench.measured import Taken
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from tests.services.kafka import KafkaBroker
 
-__all__ = ["main", "message", "python", "show_target", "target"]
+__all__ = ["main", "message", "show_target", "target"]
 
 HERE = Path(__file__).parent
 PARTITIONS = 4
@@ -128,21 +128,6 @@ def run(way: str, servers: str, topic: str, messages: int) -> Run:
             python("-m", "pipeline", "audit", f"{folder}/{topic}")
         size = sum(file.stat().st_size for file in files)
     return Run(way, messages, **taken._asdict(), files=len(files), file_bytes=size)
-
-
-def python(*arguments: str) -> str:
-    """Run Python in the project, with bytecode, as it has installed; return what it printed."""
-    done = subprocess.run(  # noqa: S603 - this project's programs
-        [sys.executable, *arguments],
-        cwd=HERE.parent,
-        env={key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def check(files: Sequence[Path], messages: int) -> None:

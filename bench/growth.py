@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.collecting import PARTITIONS, python
+from bench.child import python
+from bench.collecting import PARTITIONS
 from bench.kafka import Message, produce, real_kafka
 from bench.measured import Taken
 

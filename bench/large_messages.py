@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Producer
 
-from bench.collecting import python, show_target, target
+from bench.child import python
+from bench.collecting import show_target, target
 from bench.kafka import real_kafka
 from bench.measured import Taken
 

@@ -28,7 +28,8 @@ import psutil
 from batch_collection.inspection.audit import audit
 from batch_collection.log.entries import newest_cycle, read_entries
 from batch_collection.storage.opening import open_storage
-from bench.collecting import HERE, message, python, show_target, target
+from bench.child import python
+from bench.collecting import HERE, message, show_target, target
 from bench.measured import Taken
 from bench.pulled import WAYS, Pulled
 from tests.services.made import UnavailableError

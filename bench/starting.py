@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import psutil
 from confluent_kafka import Producer
 
-from bench.collecting import HERE, python, show_target, target
+from bench.child import python
+from bench.collecting import HERE, show_target, target
 from transforms.sources.kafka.embedded import EmbeddedBroker
 
 if TYPE_CHECKING:

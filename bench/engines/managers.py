@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.collecting import HERE, check, python
+from bench.child import python
+from bench.collecting import HERE, check
 from tests.engines import log_of
 from tests.services.flink import FlinkCluster, flink_jars
 

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.collecting import check, python
+from bench.child import python
+from bench.collecting import check
 from bench.measured import Taken
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch_collection.paths import WINDOWS, manifest_window, new_token
-from bench.collecting import HERE, PARTITIONS, check, python
+from bench.child import python
+from bench.collecting import HERE, PARTITIONS, check
 from bench.kafka import Message, produce
 from tests.engines import log_of
 

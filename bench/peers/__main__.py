@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from bench.collecting import OURS, Run, fill, python, ways
+from bench.child import python
+from bench.collecting import OURS, Run, fill, ways
 from bench.kafka import real_kafka
 from bench.measured import Taken
 from bench.peers.known import PEERS, Job

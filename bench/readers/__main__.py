@@ -25,17 +25,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.readers.environments import environment, python
+from bench.child import python
+from bench.readers.environments import environment
 from bench.readers.known import READERS
 from bench.readers.table import RESULTS, markdown
 from tests.services.made import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["SIZES", "Bench", "main"]
 
 SIZES = (10, 256, 4096)
+_MOST_SECONDS = 300  # of a turn: none takes a tenth of it
 _PACKAGES = ("duckdb", "numpy", "polars", "pyarrow", "tensorflow-cpu", "tensorflow", "torch")
 
 
@@ -66,26 +68,33 @@ class Bench:
         if reader.prepare is not None and not prepared.exists():
             self._folder(prepared.name)
             whole = json.dumps(given | {"size": 1, "shuffled": False, "workers": 0})
-            python(variables, "-m", "bench.readers.turn", "--prepare", name, whole)
+            _turn(variables, "--prepare", name, whole)
         for workers in reader.workers:
             for shuffled in (False, True)[: 1 + reader.shuffles]:
                 for size in sizes:
                     way = {"size": size, "shuffled": shuffled, "workers": workers}
                     job = json.dumps(given | way)
-                    said = python(variables, "-m", "bench.readers.turn", name, job)
+                    said = _turn(variables, name, job)
                     yield {"reader": name, **way, **json.loads(said.splitlines()[-1])}
 
     def _collection(self, rows: int) -> Path:
         collection = self._scratch / f"{rows}-rows"
         if not collection.exists():
             arguments = [str(collection), str(rows)]
-            python(os.environ, "-m", "bench.readers.collected", *arguments)
+            python("-m", "bench.readers.collected", *arguments)
         return collection
 
     def _folder(self, name: str) -> Path:
         folder = self._scratch / name
         folder.mkdir(exist_ok=True)
         return folder
+
+
+def _turn(variables: Mapping[str, str], *arguments: str) -> str:
+    """Let a reader have a turn; return what it printed."""
+    return python(
+        "-m", "bench.readers.turn", *arguments, variables=variables, seconds=_MOST_SECONDS
+    )
 
 
 def _results(given: argparse.Namespace, scratch: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import subprocess
 import sys
 import sysconfig
 from importlib.metadata import distributions
@@ -15,14 +14,11 @@ from typing import TYPE_CHECKING
 from tests.services.made import Made, UnavailableError, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bench.readers.contract import Reader
 
-__all__ = ["beside", "environment", "python"]
+__all__ = ["beside", "environment"]
 
 _ROOT = Path(__file__).parents[2]
-_MOST_SECONDS = 300  # of one process: none takes a tenth of it
 
 
 def beside(package: str, version: str) -> Made:
@@ -67,29 +63,6 @@ def environment(reader: Reader, scratch: Path) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TMPDIR": str(scratch),
     }
-
-
-def python(variables: Mapping[str, str], *arguments: str) -> str:
-    """Run Python in the project; return what it printed.
-
-    Raises:
-        SystemExit: it failed, or takes too long.
-    """
-    try:
-        done = subprocess.run(  # noqa: S603 - this project's programs
-            [sys.executable, *arguments],
-            cwd=_ROOT,
-            env=variables,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_MOST_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        sys.exit(f"{' '.join(arguments)} took longer than {_MOST_SECONDS}s")
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def _packages(made: Path) -> Path:
