@@ -21,6 +21,7 @@ from batch_collection.paths import (
     STAGING,
     WINDOWS,
     draft_path,
+    drafted_path,
     new_token,
 )
 from batch_collection.storage.contract import Sink
@@ -66,13 +67,10 @@ class LocalStorage:
 
     def create(self, path: str, content: bytes) -> None:
         """Create by hard link: whole or not at all, and only one wins."""
-        with _failing("create", path):
-            try:
-                self._from_draft(path, content, os.link)
-            except FileExistsError as error:
-                self.settle(path)
-                message = f"{path} exists already"
-                raise AlreadyExistsError(message) from error
+        if self._put_all([(path, content)], os.link):
+            self.settle(path)
+            message = f"{path} exists already"
+            raise AlreadyExistsError(message)
 
     def settle(self, path: str) -> None:
         """Sync the names that lead to the file; its content was synced before it got this one.
@@ -87,40 +85,55 @@ class LocalStorage:
 
     def replace(self, path: str, content: bytes) -> None:
         """Replace by rename."""
-        with _failing("write", path):
-            self._from_draft(path, content, os.replace)
+        self._put_all([(path, content)], os.replace)
 
     def create_all(self, files: Sequence[tuple[str, bytes]]) -> list[str]:
         """Create by hard links of drafts that were written together."""
-        drafts = [(draft_path(path, new_token()), content) for path, content in files]
-        self._write_all(drafts)
-        left = [
-            file
-            for file, (draft, _) in zip(files, drafts, strict=True)
-            if not self._link_draft(draft, file[0])
-        ]
-        with _failing("sync", self.root):
-            self._sync({self.local_path(path).parent for path, _ in files})
-        return [path for path, content in left if not self._creates(path, content)]
+        return self._put_all(files, os.link)
 
-    def _creates(self, path: str, content: bytes) -> bool:
-        """Create a file, unless it is there; tell whether it was not."""
-        with contextlib.suppress(AlreadyExistsError):
-            self.create(path, content)
-            return True
-        return False
+    def _put_all(
+        self, files: Sequence[tuple[str, bytes]], put: Callable[[Path, Path], object]
+    ) -> list[str]:
+        """Write durable drafts, ``put`` them in place and sync; return the names that were taken.
 
-    def _link_draft(self, draft: str, path: str) -> bool:
-        """Give a draft its name; tell whether it got it: that may be taken, or the draft swept."""
-        source, target = self.local_path(draft), self.local_path(path)
-        with _failing("create", path):
-            self._check_is_ours(path)
+        Drafts that were swept meanwhile are written again.
+        """
+        left, taken = list(files), list[str]()
+        for _ in range(_TRIES):
+            drafts = [(draft_path(path, new_token()), content) for path, content in left]
+            with contextlib.suppress(FileNotFoundError):  # all are left
+                self._write_all(drafts)
+                swept = []
+                for (path, content), (draft, _) in zip(left, drafts, strict=True):
+                    try:
+                        if not self._put(self.local_path(draft), path, put):
+                            taken.append(path)
+                    except FileNotFoundError:
+                        swept.append((path, content))
+                left = swept
+            if not left:
+                with _failing("sync", self.root):
+                    self._sync({self.local_path(path).parent for path, _ in files})
+                return taken
+        # nobody sweeps that often: there can be no such file here
+        message = f"cannot write {left[0][0]} in {self.root}: {os.strerror(errno.ENOENT)}"
+        raise StorageError(message)
+
+    def _put(self, draft: Path, path: str, put: Callable[[Path, Path], object]) -> bool:
+        """Give a draft its name, or leave none; tell whether it got it, and nobody had it.
+
+        Raises:
+            FileNotFoundError: the draft was swept.
+        """
+        target = self.local_path(path)
+        with _failing("write", path):
             try:
-                _in_folder(target.parent, lambda: os.link(source, target))
-            except (FileExistsError, FileNotFoundError):
+                self._check_is_ours(path)
+                _in_folder(target.parent, lambda: put(draft, target))
+            except FileExistsError:
                 return False
             finally:
-                source.unlink(missing_ok=True)
+                draft.unlink(missing_ok=True)
         return True
 
     def write(self, path: str) -> Sink:
@@ -291,25 +304,6 @@ class LocalStorage:
             message = f"cannot move {source}: it is gone, and {target} is not there either"
             raise FileGoneError(message) from error
 
-    def _from_draft(self, path: str, content: bytes, put: Callable[[Path, Path], object]) -> None:
-        """Write a durable draft and ``put`` it in place; one that was swept is written again."""
-        self._check_is_ours(path)
-        target = self.local_path(path)
-        for left in reversed(range(_TRIES)):
-            draft = self.local_path(draft_path(path, new_token()))
-            try:
-                _in_folder(draft.parent, lambda: _write_durably(draft, content))  # noqa: B023
-                _in_folder(target.parent, lambda: put(draft, target))  # noqa: B023
-            except FileNotFoundError as error:
-                if not left:  # nobody sweeps that often: there can be no such file here
-                    message = f"cannot write {path} in {self.root}: {error.strerror}"
-                    raise StorageError(message) from error
-                continue
-            finally:
-                draft.unlink(missing_ok=True)
-            self._sync([target.parent])
-            return
-
     def _sync(self, folders: Iterable[Path]) -> None:
         """Sync folders and those above: each may be new, made by a process that has died since."""
         above = set[str]()
@@ -369,10 +363,10 @@ class _LocalSink(Sink):
         if self.closed or not hasattr(self, "_file"):
             return
         with contextlib.suppress(OSError):
-            Path(self._file.name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
             self._file.close()
         super().close()
+        with contextlib.suppress(OSError):
+            Path(self._file.name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -383,7 +377,7 @@ def _failing(verb: str, path: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        message = f"cannot {verb} {path}: {error.strerror or error}"
+        message = f"cannot {verb} {drafted_path(path) or path}: {error.strerror or error}"
         raise StorageError(message) from error
 
 
@@ -404,13 +398,6 @@ def _in_folder(folder: Path, act: Callable[[], Any]) -> Any:
         with contextlib.suppress(FileNotFoundError):
             _make_folders(folder)
     return act()
-
-
-def _write_durably(target: Path, content: bytes) -> None:
-    with target.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _make_folders(folder: Path) -> None:

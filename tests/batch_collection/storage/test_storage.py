@@ -200,7 +200,7 @@ def test_a_full_disk_is_one_clear_line(storage: LocalStorage) -> None:
         with pytest.raises(StorageError, match=re.escape("cannot write staging/1/a: File too")):
             sink.write(bytes(100_000))
         sink.abandon()
-        with pytest.raises(StorageError, match=re.escape("cannot create log/0.json: File too")):
+        with pytest.raises(StorageError, match=re.escape("cannot write log/0.json: File too")):
             storage.create("log/0.json", bytes(100_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -218,7 +218,7 @@ def test_a_forbidden_link_is_one_clear_line(
 
     monkeypatch.setattr(os, "link", refuse)
 
-    expected = "cannot create log/0.json: Operation not permitted"
+    expected = "cannot write log/0.json: Operation not permitted"
     with pytest.raises(StorageError, match=re.escape(expected)):
         storage.create("log/0.json", b"entry")
 
@@ -228,7 +228,7 @@ def test_a_file_where_a_folder_should_be_is_not_taken_for_a_lost_create(tmp_path
     (tmp_path / "log").write_bytes(b"")
     storage = LocalStorage(str(tmp_path))
 
-    expected = f"cannot create log/0.json: {tmp_path}/log is no folder"
+    expected = f"cannot write log/0.json: {tmp_path}/log is no folder"
     with pytest.raises(StorageError, match=re.escape(expected)):
         storage.create("log/0.json", b"entry")
 

@@ -194,7 +194,7 @@ def test_a_collection_that_cannot_be_written_is_one_line(
     before = sorted(tmp_path.rglob("*"))
 
     assert main(["expire", str(tmp_path), "--before=2026-11-22T10:32:00Z"]) == 2
-    assert capsys.readouterr().err.startswith("error: cannot create expired/0000000000.json: ")
+    assert capsys.readouterr().err.startswith("error: cannot write expired/0000000000.json: ")
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -109,7 +109,7 @@ def test_an_output_that_can_not_be_written_is_told(
     (tmp_path / "a").write_text("")
     flags = ["--bootstrap_servers=127.0.0.1:1", "--topics=a", f"--output={tmp_path}"]
     assert main(["validate", *flags]) == 2
-    assert f"FAILED  output {tmp_path}/a: cannot create staging/" in capsys.readouterr().out
+    assert f"FAILED  output {tmp_path}/a: cannot write staging/" in capsys.readouterr().out
     assert (tmp_path / "a").is_file()
 
 
