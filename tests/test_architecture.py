@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "view_html",
         "view_spec",
     },
-    "batch_collection/exporting": {*BASE, "schema", "formats", "collection"},
+    "batch_collection/exporting": {*BASE, "storage", "schema", "formats", "collection"},
     "batch_collection/inspection": {
         *BASE,
         "storage",

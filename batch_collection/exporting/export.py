@@ -16,6 +16,7 @@ from batch_collection.exporting.tfrecord import example, framed
 from batch_collection.formats.json_lines import JsonLines
 from batch_collection.paths import new_token
 from batch_collection.schema.conforming import beyond_range
+from batch_collection.storage.syncing import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,9 +67,9 @@ def export(
         )
         _describe(draft / "export.json", views, found, to)
         for folder in (*(path for path in draft.rglob("*") if path.is_dir()), draft):
-            _sync(folder)
+            sync_folder(str(folder))
         draft.rename(target)
-        _sync(target.parent)
+        sync_folder(str(target.parent))
     except (OSError, pa.ArrowException) as error:
         message = f"cannot write {target}: {getattr(error, 'strerror', None) or error}"
         raise CollectionError(message) from error
@@ -202,11 +203,3 @@ def _describe(
         file.write(json.dumps(content, indent=1) + "\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
