@@ -168,22 +168,25 @@ class _Attempt:
     def _taken(
         self, pulling: Pulling, releasing: Releasing, pull: Pull
     ) -> tuple[pa.Table, pa.Scalar | None]:
-        """Take what waits, and what comes while the task pulls.
+        """Take what waits, and what comes while the plan's tasks of this process pull.
+
+        They do so at the same time, also where a runner works them off one after the other.
 
         Returns:
             The messages, and when the oldest was published if that is all that a task may take.
         """
-        keeper, end = pulling.keeper, pulling.clock() + pull.seconds
+        keeper, plan = pulling.keeper, self.task.plan
+        end = releasing.takes(plan.id, plan.cycle) + pull.seconds
         if pull.seconds:
             releasing.watch()
-            keeper.pull(pull.seconds)
+            keeper.pull(end - pulling.clock())
         while pulling.clock() < end and not current().stop.is_set():
             waiting = keeper.waiting()
             if waiting.messages >= pull.messages or waiting.bytes >= pull.bytes:
                 break
             current().stop.wait(_TICK_SECONDS)
-        releasing.takes(self.task.plan.id, self.task.plan.cycle)
-        taken = keeper.take(self.task.plan.id, pull.messages, pull.bytes)
+        releasing.takes(plan.id, plan.cycle)  # again: it may have been over meanwhile
+        taken = keeper.take(plan.id, pull.messages, pull.bytes)
         is_full = taken.num_rows >= pull.messages or taken.nbytes >= pull.bytes / 2
         is_told = is_full and taken.num_rows > 0
         return taken, pc.min(taken["published"]) if is_told else None

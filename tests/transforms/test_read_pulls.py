@@ -22,7 +22,7 @@ from batch_collection.log.entry import Entry, IdFile, Source
 from batch_collection.publishing.publish import publish
 from batch_collection.storage.local import LocalStorage
 from tests.builders import at, first_entry
-from tests.leased_stream import LeasedStream, MemorySource
+from tests.leased_stream import Clock, LeasedStream, MemorySource
 from tests.tasks import MINUTE, plan
 from transforms.committing.commit import leave_note
 from transforms.committing.settle import settle
@@ -61,6 +61,19 @@ class _Reader(SubscriptionReader):
             keeper = Keeper(arrivals, say, bounds=Bounds(), clock=clock)
             pullings[stream] = Pulling(keeper, arrivals, clock)
         return pullings[stream]
+
+
+class _Passing(threading.Event):
+    """What is never set: who waits for it sees the clock go on, and waits no time."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Let the time pass."""
+        self._clock.seconds += timeout or 0.0
+        return False
 
 
 @dataclass
@@ -119,12 +132,20 @@ class World:
         """Return what a process releases by."""
         return releasing_of(self.pulling(number), self.process(number), self.storage)
 
-    def run(self, number: int, which: int, plan_index: int = -1, *, is_lost: bool = False) -> None:
+    def run(
+        self,
+        number: int,
+        which: int,
+        plan_index: int = -1,
+        *,
+        is_lost: bool = False,
+        seconds: float = 0.0,
+    ) -> None:
         """Let a process work off a task of a plan, which may be an old one; its report be lost."""
         asked = self.plans[plan_index % len(self.plans)]
         ends = {0: 0, 1: 0, **self.newest.ends}
         slices = (Slice("s", which, ends[which], ends[which]),)
-        pull = Pull(self.process(number), which, ends[which], self.most, 10**9, 0.0)
+        pull = Pull(self.process(number), which, ends[which], self.most, 10**9, seconds)
         ids, reports = list[str](), list[Report]()
         for each in _PullFn(self.reader).process(Task(asked, which, slices, (), pull)):
             if isinstance(each, TaggedOutput):
@@ -369,6 +390,20 @@ def test_where_tasks_run_what_is_durable_is_seen_without_another_task(
             assert time.monotonic() < deadline
             time.sleep(0.01)
     assert "pubsub-releasing" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_tasks_of_a_plan_pull_at_the_same_time(tmp_path: Any) -> None:
+    """A runner may have them work one after the other: a cycle takes no longer."""
+    world = World(str(tmp_path))
+    clock = world.stream.clock
+    with new_process(_Passing(clock)):
+        world.begin()
+        begun = clock()
+        for took in (20, 40):
+            for which in range(TASKS):
+                world.run(0, which, seconds=20.0)
+                assert clock() - begun == pytest.approx(took, abs=1)
+            world.replan()
 
 
 def test_what_a_plan_has_that_nobody_works_on_waits_again(tmp_path: Any) -> None:

@@ -82,10 +82,10 @@ class Releasing:
         with suppress(CollectionError):
             self.look()
 
-    def takes(self, plan: str, cycle: int) -> None:
-        """Note that a plan is about to take messages."""
+    def takes(self, plan: str, cycle: int) -> float:
+        """Note that a plan takes messages from now on; return since when it does."""
         with self._lock:
-            self._open.setdefault(plan, _Taken(cycle, self._clock()))
+            return self._open.setdefault(plan, _Taken(cycle, self._clock())).since
 
     def look(self, patience: float = _PATIENCE_SECONDS) -> None:
         """Look at the log for each plan that is open.
