@@ -45,6 +45,8 @@ _REQUIRED = {
     "region": "name a region, as --region=europe-west1",
     "temp_location": "name a folder for the job's own files, as --temp_location=gs://bucket/tmp",
 }
+_WHOLE_BUNDLES = "--experiments=prism_disable_sdf_split"
+"""Keeps Prism from splitting slow bundles: of a stateful step two would have one key at once."""
 _NO_EXTRA = "pip install google-cloud-dataflow-client google-auth-httplib2"
 
 
@@ -229,6 +231,7 @@ def _defaults(
         is_loud = any(word.startswith("--prism_log_level") for word in words)
         defaults += [f"--prism_location={prism}"] if prism else []
         defaults += [] if is_loud else ["--prism_log_level=error"]
+        defaults.append(_WHOLE_BUNDLES)
     if not given.job_name and streams:
         names = "-".join(each.rpartition("/")[2] for each in streams)
         name = re.sub(r"[^a-z0-9]+", "-", f"collect-{names}".lower())[:60].strip("-")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from apache_beam.options.pipeline_options import DebugOptions, PipelineOptions
 
 from batch_collection.errors import CollectionError
 from pipeline import cli
@@ -174,6 +175,17 @@ def test_an_engine_has_defaults_of_its_own() -> None:
         read.engine.flags
     )
     assert any(flag.startswith("--setup_file=/") for flag in read.engine.flags)
+
+
+def test_prism_splits_no_bundle_whatever_experiments_are_asked_for(tmp_path: Path) -> None:
+    """Beam takes all of them."""
+    read = options("--runner=PrismRunner", *KAFKA, f"--output={tmp_path}", "--experiments=mine")
+    assert read.engine is not None
+    experiments = PipelineOptions(read.engine.flags).view_as(DebugOptions).experiments
+    assert {"mine", "prism_disable_sdf_split"} <= set(experiments)
+    cloud = options(*DATAFLOW).engine
+    assert cloud is not None
+    assert not any("prism" in flag for flag in cloud.flags)
 
 
 def test_a_package_that_is_given_is_not_built_again() -> None:

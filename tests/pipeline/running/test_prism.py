@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import statistics
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,25 @@ if TYPE_CHECKING:
 
     from tests.services.kafka import KafkaBroker
     from tests.services.prism import PrismServer
+    from transforms.sources.kafka.embedded import EmbeddedBroker
 
 pytestmark = pytest.mark.integration
+
+# `python -c` with this is a collector that gathers reports so slowly that Prism would split them
+_SLOW_TO_GATHER = """
+import time
+from pipeline.__main__ import entry_point
+from transforms import commit_cycle
+
+closed = commit_cycle.closed
+
+def closed_slowly(*given):
+    time.sleep(0.5)
+    return closed(*given)
+
+commit_cycle.closed = closed_slowly
+entry_point()
+"""
 
 
 def on(prism: PrismServer, *flags: str) -> tuple[str, ...]:
@@ -136,6 +154,19 @@ def test_of_two_collectors_the_loser_says_who_won(
     assert "error: another collector (host=" in one.lines[-1]
     assert not any("Traceback" in line for line in one.lines), one.lines
     finish(stream, tmp_path, *FLAGS[:3])
+
+
+def test_reports_that_are_slowly_gathered_are_all_there(
+    embedded: EmbeddedBroker, prism: PrismServer, tmp_path: Path
+) -> None:
+    """Prism splits no bundle of them, whose halves would forget each other's for five minutes."""
+    stream = Stream(embedded)
+    stream.send(*(sending(partition=n % 4, id=n) for n in range(200)))
+    flags = ("--runner=PrismRunner", f"--job_endpoint={prism.endpoint}", "--once", "--flush")
+    wrapper = (sys.executable, "-c", _SLOW_TO_GATHER)
+    with CollectorProcess([stream], tmp_path, *flags, wrapper=wrapper) as collector:
+        assert collector.end(120) == 0, collector.lines
+    check(tmp_path / stream.name, stream.produced)
 
 
 def test_one_topic_in_trouble_does_not_end_the_job_of_the_others(
