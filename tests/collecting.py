@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from confluent_kafka import Producer, TopicPartition
 
 from batch_collection.inspection.audit import audit
@@ -36,6 +37,7 @@ from pipeline.running.local import LocalDrive
 from pipeline.running.workers import Workers
 from pipeline.showing.board import is_cycle, said
 from tests.decoding import substance
+from tests.services.guarded import WITH_STACKS
 from transforms.process.events import CycleCommitted
 from transforms.process.process import new_process
 from transforms.sources.kafka.broker import Broker
@@ -547,8 +549,13 @@ class CollectorProcess:
         return self._process.poll()
 
     def end(self, seconds: float = 60) -> int:
-        """Wait until it has ended, and return its exit code."""
-        code = self._process.wait(seconds)
+        """Wait until it has ended, and return its exit code; one that takes longer says where."""
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.send(signal.SIGABRT)
+            self._reader.join(10)
+            pytest.fail(_where(seconds, "\n".join(self.lines)))
         self._reader.join(10)
         if self._process.stderr is not None:
             self._process.stderr.close()
@@ -571,22 +578,44 @@ def is_worker(pid: int) -> bool:
 
 
 _COMMAND = (sys.executable, "-m", "pipeline")
+_MOST_SECONDS = 120
 
 
 def run_command(
     streams: Sequence[Stream], output: Path | str, *flags: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the collector in a process of its own to its end."""
-    return subprocess.run(
+    """Run the collector in a process of its own to its end; one that takes too long says where."""
+    process = subprocess.Popen(
         [*_COMMAND, *_flags(streams, output), *flags],
         cwd=ROOT,
         env=_environment(),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
     )
+    with process:
+        try:
+            out, err = process.communicate(timeout=_MOST_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            pytest.fail(_where(_MOST_SECONDS, _last_words(process)))
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _last_words(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=10)[1]
+    except subprocess.TimeoutExpired as error:  # it does not go, or its children can write there
+        process.kill()
+        return bytes(error.stderr or b"").decode(errors="replace")
+
+
+def _where(seconds: float, text: str) -> str:
+    return f"it takes longer than {seconds} s; what it said, and where its threads are:\n{text}"
 
 
 def _flags(streams: Sequence[Stream], output: Path | str) -> list[str]:
@@ -603,4 +632,4 @@ def _flags(streams: Sequence[Stream], output: Path | str) -> list[str]:
 def _environment() -> dict[str, str]:
     # Beam starts worker processes as `python`, which must be this one
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **WITH_STACKS, "PATH": path, "PYTHONUNBUFFERED": "1"}

@@ -13,6 +13,7 @@ from batch_collection.storage.opening import open_storage
 from tests.services.flink import FlinkCluster, FlinkServer, flink_jars
 from tests.services.gcs import BUCKET, FakeGcs, bundled_server, newest_server
 from tests.services.google import FakeGoogle
+from tests.services.guarded import Guarded
 from tests.services.kafka import KafkaBroker, kafka_jars
 from tests.services.made import UnavailableError
 from tests.services.needed import fixtures_of, prepare
@@ -24,7 +25,7 @@ from transforms.process.process import new_process
 from transforms.sources.kafka.embedded import EmbeddedBroker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from batch_collection.storage.contract import Storage
@@ -79,6 +80,21 @@ def _process() -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the servers of a test that failed have said last."""
+    report = yield
+    if report.failed:
+        for name, server in getattr(item, "funcargs", {}).items():
+            if isinstance(server, Guarded):
+                said = server.log.read_text(errors="replace")[-_MOST_SAID:]
+                report.sections.append((f"log of {name}", said))
+    return report
+
+
+_MOST_SAID = 3000
 _CAMPAIGN = "campaign"
 
 

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Guarded", "accepts", "free_port"]
+__all__ = ["WITH_STACKS", "Guarded", "accepts", "free_port"]
+
+WITH_STACKS = {"PYTHONFAULTHANDLER": "1"}
+"""With it SIGABRT ends a Python that tells on standard error where each of its threads is."""
 
 # Its standard input ends with the tests, whatever way they end, and then the server is killed, and
 # what that has started.
@@ -19,7 +22,7 @@ _WARDEN = '"$@" & server=$!; read -r _; kill -KILL $server 2>/dev/null; wait $se
 
 
 class Guarded:
-    """A running server; whoever starts it knows what it speaks."""
+    """A running server; whoever starts it knows what it speaks. What it says is in ``log``."""
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Guarded:
             seconds: for how long to wait.
             environment: its variables; None: those of this process.
         """
+        self.log = log
         with log.open("ab") as output:
             self._warden = subprocess.Popen(
                 ["/bin/sh", "-c", _WARDEN, "warden", *command],

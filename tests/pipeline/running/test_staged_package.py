@@ -16,7 +16,7 @@ import pytest
 from tests.builders import at
 from tests.collecting import Stream, check, entries_of, run_command, sending
 from tests.services.below import outside
-from tests.services.guarded import accepts, free_port
+from tests.services.guarded import WITH_STACKS, accepts, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,28 +29,50 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @contextlib.contextmanager
-def worker_pool(python: Path) -> Iterator[str]:
-    """Start Beam's worker pool from an environment; give its address."""
+def worker_pool(python: Path, log: Path) -> Iterator[str]:
+    """Start Beam's worker pool from an environment; give its address.
+
+    Where that fails, or what is done with it, pool and workers say where their threads are.
+    """
     port = free_port()
     command = [str(python), "-m", "apache_beam.runners.worker.worker_pool_main"]
-    process = subprocess.Popen(
-        [*command, f"--service_port={port}"],
-        cwd=python.parent,
-        env=outside() | {"PATH": f"{python.parent}:{os.environ['PATH']}"},  # it runs `python`
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    path = f"{python.parent}:{os.environ['PATH']}"  # it runs `python`
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, f"--service_port={port}"],
+            cwd=python.parent,
+            env=outside() | WITH_STACKS | {"PATH": path},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     try:
         deadline = time.monotonic() + 60
         while not accepts(port):
-            assert process.poll() is None
+            assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.1)
         yield f"localhost:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGABRT)
         process.wait()
+        _await_children(process)
+        print(f"the worker pool:\n{log.read_text()}")
+        raise
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _await_children(process: subprocess.Popen[bytes]) -> None:
+    """Wait until those of its group are gone, who may be nobody's children, and never fetched."""
+    deadline = time.monotonic() + 10
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
 
 
 def test_workers_compile_what_the_staged_package_has_in_c(
@@ -89,7 +111,7 @@ def test_workers_of_the_staged_package_alone_collect_a_topic(
     assert Path(where.stdout.strip()).is_relative_to(worker_python.parent.parent)
     stream = Stream(kafka)
     stream.send(*(sending(at("10:30:00"), number % 4, id=number) for number in range(1000)))
-    with worker_pool(worker_python) as pool:
+    with worker_pool(worker_python, tmp_path / "pool.log") as pool:
         done = run_command(
             [stream],
             tmp_path / "out",
