@@ -63,7 +63,7 @@ COMMANDS = {
     "demo": Command("the whole path in half a minute, with an embedded broker", "demo"),
     "produce": Command(
         "send sample messages at regular intervals",
-        f"produce {_BROKER} --topics=sensor --every=50ms",
+        f"produce {_BROKER} --topics=sensor --create_topics",
     ),
     "follow": Command(
         "hand each committed batch to a function, in order",

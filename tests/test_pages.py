@@ -71,10 +71,13 @@ def test_a_text_that_nobody_says_would_be_found() -> None:
 
 
 def test_the_tutorial_runs_as_it_stands(
-    embedded: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedded: EmbeddedBroker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Commands and programs in their order, in an empty directory; other tests have a "sensor"."""
-    embedded.create_topic("tutorial")
+    embedded.create_topic("tutorial")  # it makes none for others
     monkeypatch.chdir(tmp_path)
     ran, page = [], TUTORIAL.replace("sensor", "tutorial")
     for kind, block in re.findall(r"(?ms)^```(sh|python)\n(.*?)^```$", page):
@@ -82,11 +85,18 @@ def test_the_tutorial_runs_as_it_stands(
             exec(block, {"__name__": "tutorial"})  # noqa: S102 - the page's own
             continue
         for line in block.splitlines():
-            words = shlex.split(line.replace("localhost:9092", embedded.bootstrap_servers))[1:]
+            here = line.replace("localhost:9092", embedded.bootstrap_servers)
+            command, _, file = here.partition(" > ")
+            words = shlex.split(command)[1:]
+            capsys.readouterr()
             assert cli.main([*words, *ENDING.get(words[0], [])]) == 0, line
+            if file:
+                Path(file).write_text(capsys.readouterr().out, encoding="utf-8")
             ran.append(words[0])
+            assert words[0] != "produce" or "--create_topics" in words  # nobody else has made it
     assert len(ran) >= 7
     assert {"produce", "preview", "validate", "collect", "status", "audit", "follow"} <= set(ran)
+    assert Path("collect.yaml").exists()
 
 
 def test_the_glossary_is_in_order_and_explains_what_is_used() -> None:

@@ -22,6 +22,7 @@ from transforms.sources.pubsub.settings import SubscriptionSettings
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from datetime import datetime
 
     from pipeline.options.collect import CollectOptions
     from pipeline.planning.previewing import Preview
@@ -111,13 +112,18 @@ def _as_json(name: str, found: Preview) -> str:
     return json.dumps({"topic": name, **values}, default=str)
 
 
+def _short_instant(instant: datetime) -> str:
+    text = format_instant(instant)
+    return text.removesuffix("000Z") + "Z" if text.endswith("000Z") else text  # milliseconds
+
+
 def _described(name: str, found: Preview, asked: CollectOptions) -> Iterator[str]:
     yield f"{name}: {found.messages:,} of {counted(found.available, 'message')}"
     if not found.messages:
         return
     yield f"  {counted(found.rows, 'row')}"
     if found.times is not None:
-        first, last = map(format_instant, found.times)
+        first, last = map(_short_instant, found.times)
         windows = f"{counted(found.windows, 'window')} of {format_duration(asked.interval)}"
         yield f"  row times {first} to {last}, in {windows}, by --timestamp={asked.rules.row_time}"
     letters = sum(found.dead_letters.values())

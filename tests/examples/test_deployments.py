@@ -102,7 +102,12 @@ def test_the_composed_services_run_commands_that_there_are(tmp_path: Path) -> No
     assert found.source.collections == ("batch-topic",)
     producer = parsed(services["producer"]["command"])
     assert producer.bootstrap_servers == "kafka:9092"
-    assert "PLAINTEXT://kafka:9092" in services["kafka"]["environment"].values()
+    kafka = services["kafka"]["environment"]
+    advertised = kafka["KAFKA_ADVERTISED_LISTENERS"].split(",")
+    assert f"PLAINTEXT://{producer.bootstrap_servers}" in advertised
+    assert "MACHINE://localhost:9092" in advertised  # as the tutorial says
+    assert "MACHINE://:9094" in kafka["KAFKA_LISTENERS"].split(",")
+    assert services["kafka"]["ports"] == ["127.0.0.1:9092:9094"]
 
 
 def test_the_unit_starts_a_collector(orders: Path) -> None:

@@ -34,7 +34,9 @@ def stream(embedded: EmbeddedBroker) -> Stream:
     stream = Stream(embedded)
     stream.send(
         *(sending(TEN + timedelta(seconds=n), n % 4, value=n, place={"x": n}) for n in range(80)),
-        Sending(json_of([{"value": 0.5}, {"value": 1}]), TEN + timedelta(minutes=5)),
+        Sending(
+            json_of([{"value": 0.5}, {"value": 1}]), TEN + timedelta(minutes=5, milliseconds=120)
+        ),
         Sending(b"not JSON", TEN, 3),
         Sending(None, TEN),
     )
@@ -50,7 +52,7 @@ def test_it_says_what_collecting_would_make(
         f"{stream.name}: 83 of 83 messages",
         "  82 rows",
         (
-            "  row times 2026-11-22T10:00:00Z to 2026-11-22T10:05:00Z, in 3 windows of 1m, by "
+            "  row times 2026-11-22T10:00:00Z to 2026-11-22T10:05:00.120Z, in 3 windows of 1m, by "
             "--timestamp=record"
         ),
         "  1 dead letter, the first at partition 3, offset 20",
