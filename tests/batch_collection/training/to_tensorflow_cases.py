@@ -6,7 +6,9 @@ Run by ``test_frameworks.py``, in a process of their own.
 from __future__ import annotations
 
 import os
+import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,13 +25,13 @@ from batch_collection.exporting.tfrecord import example
 from tests.tables import TableCollector, numbered
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from batch_collection.collection import Collection
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import tensorflow as tf
+
+PAGE = Path(__file__).parents[3] / "docs" / "training.md"
 
 
 @pytest.fixture(scope="module")
@@ -329,6 +331,21 @@ def test_keras_fits_a_model_to_features_and_their_label(tmp_path: Path) -> None:
     fitted = model.fit(view.to_tf(16, label="y", shuffle=1), epochs=30, shuffle=False, verbose=0)
 
     assert fitted.history["loss"][-1] < 0.01
+
+
+def test_keras_fits_as_the_page_on_training_shows(tmp_path: Path) -> None:
+    """A model of one matrix, by the page's own program."""
+    (program,) = re.findall(r"(?ms)^```python\nimport tensorflow.*?^```$", PAGE.read_text("utf-8"))
+    x, z = np.linspace(-1, 1, 200), np.tile([0.0, 1.0], 100)
+    view = TableCollector.at(tmp_path).collect((0, pa.table({"x": x, "z": z, "y": x + 2 * z})))
+    tf.keras.utils.set_random_seed(0)
+    names: dict[str, Any] = {"view": view}
+
+    exec(program.strip("`").removeprefix("python\n"), names)  # noqa: S102 - the page's own
+
+    loss = names["model"].history.history["loss"]
+    assert len(loss) == 3
+    assert loss[-1] < loss[0]
 
 
 def test_sequences_are_tensors_of_known_shapes(tmp_path: Path) -> None:
