@@ -456,7 +456,7 @@ class _Auditor:
         self._counts["unpublished_files"] = len(left)
         if now - self._newest.committed_at > PUBLISHING:
             self._find(
-                f"{entry_path(self._last)}: {len(left)} files are committed, not visible, such as "
+                f"{entry_path(self._last)}: committed, not visible: files={len(left)}, such as "
                 f"{left[0]}; start its collector, which moves them there"
             )
 

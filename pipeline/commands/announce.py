@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from batch_collection.collection import open as open_collection
+from batch_collection.counted import counted
 from batch_collection.reading.cursor import Cursor
 from batch_collection.storage.opening import open_storage
 from pipeline.announcing.contract import UndeliveredError
@@ -121,5 +122,5 @@ def _print_line(announcement: Announcement) -> None:
     data = announcement.event["data"]
     say(
         f"{data['window_start']}  revision {data['revision']}  {data['timing']:<7}  "
-        f"{data['rows']:>9,} rows  {data['files']:>3} files  announced"
+        f"{counted(data['rows'], 'row'):>14}  {counted(data['files'], 'file'):>9}  announced"
     )

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
+from batch_collection.counted import counted
 from batch_collection.publishing.expire import expire
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import (
@@ -128,8 +129,9 @@ def _described(found: Expired, *, dry_run: bool) -> list[str]:
         return [f"nothing to expire before {before}"]
     expired, folded = ("would expire", "would be ") if dry_run else ("expired", "")
     gone = (
-        f"{found.windows:,} windows, {found.files:,} files ({humanised_bytes(found.bytes)}), "
-        f"{found.rows:,} rows, {found.dead_letters:,} dead letters"
+        f"{counted(found.windows, 'window')}, {counted(found.files, 'file')} "
+        f"({humanised_bytes(found.bytes)}), {counted(found.rows, 'row')}, "
+        f"{counted(found.dead_letters, 'dead letter')}"
     )
     return [
         f"{expired} windows before {before}: {gone}",

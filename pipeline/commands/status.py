@@ -141,9 +141,8 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
     yield (
         "rows",
         (
-            f"{totals.rows:,} in {counted(totals.files, 'file')} of "
-            f"{counted(round(totals.rows_per_file), 'row')}, "
-            f"{humanised_bytes(totals.bytes)}"
+            f"{totals.rows:,} in {counted(totals.files, 'file')}, about "
+            f"{round(totals.rows_per_file):,} in each, {humanised_bytes(totals.bytes)}"
         ),
     )
     if found.unpublished_files:
@@ -191,7 +190,8 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
     if found.lag_unknown is not None:
         yield "lag", f"unknown: {found.lag_unknown}"
     if found.lag is not None:
-        yield "lag", f"{sum(found.lag.values()):,} messages: {_lag(found.lag)}"
+        lag = sum(found.lag.values())
+        yield "lag", ": ".join(filter(None, (counted(lag, "message"), _behind(found.lag))))
 
 
 def _expired(expired: ExpiredStatus) -> str:
@@ -202,10 +202,10 @@ def _expired(expired: ExpiredStatus) -> str:
     )
 
 
-def _lag(lag: dict[int, int]) -> str:
+def _behind(lag: dict[int, int]) -> str:
     behind = {partition: count for partition, count in lag.items() if count}
     shown = sorted(behind.items(), key=lambda item: -item[1])[:_MOST_LINES]
-    return ", ".join(f"partition {partition} {count:,}" for partition, count in shown) or "none"
+    return ", ".join(f"partition {partition} {count:,}" for partition, count in shown)
 
 
 def _quantiles(found: Quantiles | None) -> str:

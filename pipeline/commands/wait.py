@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_collection.announcing.closing import Window, newest_manifest, visible_boundary
+from batch_collection.counted import counted
 from batch_collection.log.entries import newest_again, no_collection
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant, window_start
@@ -112,8 +113,8 @@ class _Wanted:
         if found is None:
             return f"window {format_instant(start)} is closed: no rows"
         return (
-            f"window {format_instant(start)} is closed: {found.rows:,} rows in {found.files:,} "
-            f"files, revision {found.revision}, {storage.uri}/{found.path}"
+            f"window {format_instant(start)} is closed: {counted(found.rows, 'row')} in "
+            f"{counted(found.files, 'file')}, revision {found.revision}, {storage.uri}/{found.path}"
         )
 
 

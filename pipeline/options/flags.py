@@ -70,7 +70,9 @@ class Parser(argparse.ArgumentParser):
         """Raise what argparse would print and exit with."""
         text = message.removeprefix("argument ")
         if text.startswith(_REQUIRED):
-            text = f"{text.removeprefix(_REQUIRED)} is missing"
+            name = text.removeprefix(_REQUIRED)
+            meant = {each.metavar: each.help for each in self._actions if not each.option_strings}
+            text = f"{name} is missing" + (f"; give {meant[name]}" if meant.get(name) else "")
         raise CollectionError(text.replace("ignored explicit argument", "it takes no value, got"))
 
     @property

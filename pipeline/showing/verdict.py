@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batch_collection.counted import counted
 from pipeline.showing.wording import humanised_bytes
 
 if TYPE_CHECKING:
@@ -18,27 +19,29 @@ def verdict(found: Audit) -> list[str]:
     if not found.findings:
         return [f"ok: {looked_at}"]
     count = len(found.findings)
-    return [*found.findings, f"{count} finding{'s' * (count > 1)} in {looked_at}"]
+    return [*found.findings, f"{counted(count, 'finding')} in {looked_at}"]
 
 
 def _looked_at(counts: Counts) -> str:
     place, column = ("message id", "_message_id") if counts.has_ids else ("offset", "_offset")
     positions = f"every {place} in one place"
-    came = f"{counts.messages:,} messages, {counts.dead_letters:,} dead letters"
+    letters = counted(counts.dead_letters, "dead letter")
+    came = f"{counted(counts.messages, 'message')}, {letters}"
     if counts.panes:
-        came, positions = f"{counts.panes:,} panes", "each pane once, offsets there are none"
+        came, positions = counted(counts.panes, "pane"), "each pane once, offsets there are none"
     elif not counts.positions_checked:
         positions = f"{place}s not checked, some files have no {column}"
     more = ""
     if counts.expired_entries or counts.expired_files:
         more = (
-            f"; expired: {counts.expired_entries:,} entries, {counts.expired_files:,} files, "
-            f"{counts.expired_rows:,} rows"
+            f"; expired: {counts.expired_entries:,} entries, "
+            f"{counted(counts.expired_files, 'file')}, {counted(counts.expired_rows, 'row')}"
         )
     if counts.unpublished_files:
-        more += f"; {counts.unpublished_files:,} files committed, not visible yet"
+        more += f"; {counted(counts.unpublished_files, 'file')} committed, not visible yet"
     return (
-        f"{counts.entries:,} entries, {counts.files:,} files ({humanised_bytes(counts.bytes)}), "
-        f"{counts.rows:,} rows and {counts.carried_rows:,} waiting of {came}; "
+        f"{counts.entries:,} entries, {counted(counts.files, 'file')} "
+        f"({humanised_bytes(counts.bytes)}), "
+        f"{counted(counts.rows, 'row')} and {counts.carried_rows:,} waiting of {came}; "
         f"{positions}{more}"
     )

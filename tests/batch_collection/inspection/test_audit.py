@@ -122,7 +122,7 @@ def test_an_entry_that_is_not_published_yet_is_no_finding(collector: Collector) 
     later = audit(collector.storage, entry.committed_at + 2 * PUBLISHING)
     (finding,) = later.findings
     assert finding == (
-        f"{entry_path(entry.cycle)}: 2 files are committed, not visible, such as "
+        f"{entry_path(entry.cycle)}: committed, not visible: files=2, such as "
         f"{entry.files[0].path}; start its collector, which moves them there"
     )
     publish(collector.storage, entry)

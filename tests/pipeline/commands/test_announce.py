@@ -62,7 +62,7 @@ def test_each_window_is_announced_once_and_has_a_line(
     """A second run goes on; another cursor begins anew, or with what is to come."""
     words = ["announce", collector.storage.uri, f"--to={noting}", "--once"]
     assert main(words) == 0
-    line = "2026-11-22T10:30:00Z  revision 1  on_time          2 rows    1 files  announced\n"
+    line = "2026-11-22T10:30:00Z  revision 1  on_time          2 rows     1 file  announced\n"
     assert capsys.readouterr().out == line
     collector.collect(message(2, "10:31:00"), boundary="10:32:00")
     assert main(words) == 0
@@ -130,8 +130,8 @@ def test_wait_ends_when_it_is_closed_and_visible(
     found = capsys.readouterr()
     first, second = (f"{uri}/windows/20261122T10{minute}00Z.r1.json" for minute in (30, 31))
     assert found.out.splitlines() == [
-        f"window 2026-11-22T10:30:00Z is closed: 2 rows in 1 files, revision 1, {first}",
-        f"window 2026-11-22T10:31:00Z is closed: 1 rows in 1 files, revision 1, {second}",
+        f"window 2026-11-22T10:30:00Z is closed: 2 rows in 1 file, revision 1, {first}",
+        f"window 2026-11-22T10:31:00Z is closed: 1 row in 1 file, revision 1, {second}",
         "window 2026-11-22T10:32:00Z is closed: no rows",
         "closed through 2026-11-22T10:33:00Z",
     ]

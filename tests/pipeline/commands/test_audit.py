@@ -28,9 +28,9 @@ def test_a_sound_collection_is_ok(collector: Collector, capsys: pytest.CaptureFi
     assert main(["audit", collector.storage.uri]) == 0
 
     line = capsys.readouterr().out
-    assert line.startswith("ok: 2 entries, 1 files (")
+    assert line.startswith("ok: 2 entries, 1 file (")
     assert line.endswith(
-        " 2 rows and 0 waiting of 3 messages, 1 dead letters; every offset in one place\n"
+        " 2 rows and 0 waiting of 3 messages, 1 dead letter; every offset in one place\n"
     )
 
 
@@ -80,11 +80,11 @@ def test_what_is_committed_and_not_visible_is_told(
     assert main(["audit", str(tmp_path)]) == 0
     line = capsys.readouterr().out
     assert line.startswith("ok: ")
-    assert line.endswith("; 1 files committed, not visible yet\n")
+    assert line.endswith("; 1 file committed, not visible yet\n")
 
     collector.storage.replace(path, old.to_json())
     assert main(["audit", str(tmp_path)]) == 1
-    assert "1 files are committed, not visible, such as data/" in capsys.readouterr().out
+    assert "committed, not visible: files=1, such as data/" in capsys.readouterr().out
 
 
 def test_no_collection_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

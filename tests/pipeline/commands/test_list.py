@@ -97,7 +97,10 @@ def test_each_root_that_holds_none_is_told(
     assert main(["list", f"{tmp_path}/a", f"{tmp_path}/b"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
     assert main(["list"]) == 2
-    assert capsys.readouterr().err == "error: ROOT is missing\n"
+    assert capsys.readouterr().err == (
+        "error: ROOT is missing; give a directory that collections lie in, or a collection; as "
+        "many as you like\n"
+    )
     assert main(["list", ""]) == 2
     assert capsys.readouterr().err.startswith("error: a path is empty; name a directory")
 

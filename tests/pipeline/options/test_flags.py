@@ -32,8 +32,9 @@ def test_dashes_and_underscores_are_one_spelling() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["status"], "PATH is missing"),
-        (["completion"], "bash|zsh|fish is missing"),
+        (["status"], "PATH is missing; give the collection, OUTPUT/NAME"),
+        (["serve"], "ROOT is missing; give a collection, or the directory that collections lie in"),
+        (["completion"], "bash|zsh|fish is missing; give the shell that reads the script"),
         (["status", "a", "--json=1"], "--json: it takes no value, got '1'"),
         (["status", ""], "a path is empty; name a directory, as collected, or gs://bucket/prefix"),
     ],

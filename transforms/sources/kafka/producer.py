@@ -155,7 +155,7 @@ class SendingClient:
         if self._on_their_way:
             self.flush(_LAST_FLUSH_SECONDS)
         if self._on_their_way and self._undelivered is None:
-            self._undelivered = f"stopped before {self._on_their_way} messages were delivered"
+            self._undelivered = f"stopped before messages={self._on_their_way} were delivered"
         if self._undelivered is not None:
             raise SourceError(self._undelivered)
 

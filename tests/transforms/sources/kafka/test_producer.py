@@ -74,5 +74,5 @@ def test_a_stop_ends_the_wait() -> None:
     stopped.set()
 
     client.send("orders", b"{}")
-    with pytest.raises(SourceError, match="stopped before 1 messages were delivered"):
+    with pytest.raises(SourceError, match="stopped before messages=1 were delivered"):
         client.deliver(stopped)
