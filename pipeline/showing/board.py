@@ -197,7 +197,7 @@ def _windows(entry: Entry) -> str:
     """Say up to where a cycle has closed windows, or written those that are open."""
     closed = [pane.window_end for pane in entry.panes if pane.timing == "on_time"]
     if closed:
-        return f"closed to {_instant(max(closed), entry)}"
+        return f"closed to {_instant(entry.boundary or max(closed), entry)}"
     flushed = [pane.window_end for pane in entry.panes if pane.timing == "early"]
     if entry.cause == "flush" and flushed:
         return f"flushed to {_instant(max(flushed), entry)}"

@@ -6,6 +6,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
+from batch_collection.counted import counted
 from batch_collection.log.sums import Sums
 from batch_collection.windows import format_instant
 from pipeline.showing.board import Totals, is_cycle, is_idle, said
@@ -114,5 +115,5 @@ class EventLog:
             "lost": sums.lost,
             "waiting_rows": sum(totals.waiting.values()),
         }
-        message = f"{sums.rows:,} rows in {totals.cycles:,} cycles"
+        message = f"{counted(sums.rows, 'row')} in {counted(totals.cycles, 'cycle')}"
         say_record(logging.INFO, "ended", message, fields)

@@ -189,6 +189,12 @@ def test_windows_of_another_day_have_their_date() -> None:
     assert "closed to 2026-11-22 10:30:00" in text_of(board().lines(event)[0])
 
 
+def test_windows_are_closed_up_to_the_boundary_with_those_that_are_empty() -> None:
+    """As ``status`` says: the last one that had rows may be hours ago."""
+    line = text_of(board().lines(cycle(boundary=at("10:44:00"), committed_at=at("10:45:02")))[0])
+    assert "closed to 10:44:00 " in line
+
+
 def test_what_flush_wrote_is_not_called_early_nor_closed() -> None:
     """Rows of open windows that ``--flush`` wrote are said to be that."""
     flushed = cycle(timing="early", cause="flush")
