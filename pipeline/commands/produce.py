@@ -80,10 +80,10 @@ def _configure_kafka(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--bootstrap_servers",
         metavar="HOST:PORT,...",
-        help="Kafka's brokers (required, but for Pub/Sub)",
+        help="Kafka's brokers (required for Kafka)",
     )
     group.add_argument(
-        "--topics", metavar="A,B", help="Kafka's topics to send to (required, but for Pub/Sub)"
+        "--topics", metavar="A,B", help="Kafka's topics to send to (required for Kafka)"
     )
     group.add_argument(
         "--partitions",

@@ -259,8 +259,8 @@ def _configure_running(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max_dead_letters",
         metavar="N|P%",
-        help="stop a topic before a cycle is committed with which this run would have more than N "
-        "dead letters of it, or whose messages (100 or more) would be more than P%% of them "
+        help="stop a topic before this run has more than N dead letters of it, or before a cycle "
+        "of 100 or more messages is committed of which more than P%% are dead letters "
         "(default: none)",
     )
     group.add_argument(

@@ -69,8 +69,8 @@ def configure(group: argparse._ArgumentGroup) -> None:
         "--dedupe_horizon",
         metavar="DURATION",
         default="30m",
-        help="for how long after its acknowledgement a message that comes again is known, of time "
-        "in which is collected; at least 10m (default: 30m)",
+        help="for how long after its acknowledgement a message that comes again is recognised; "
+        "only time in which a collector runs counts; at least 10m (default: 30m)",
     )
     group.add_argument(
         "--dedupe_bytes",
