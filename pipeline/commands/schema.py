@@ -18,7 +18,7 @@ from batch_collection.publishing.append import append
 from batch_collection.schema.files import read_type, type_text
 from batch_collection.storage.opening import open_storage
 from batch_collection.windows import format_instant
-from pipeline.options.flags import EXACTNESS, Flags, configure_path
+from pipeline.options.flags import EXACTNESS, Flags, configure_path, nearest
 from pipeline.planning.schema_change import dropping, pinning, undoing
 from pipeline.showing.lines import say
 from pipeline.showing.reader_needs import reader_needs
@@ -249,8 +249,9 @@ def _said(entry: Entry, before: Entry) -> str:
 
 def _meant(storage: Storage, entry: Entry, before: Entry, found: _Look) -> list[str]:
     """Say what readers see of batches that are there and those to come, and what they need."""
-    lines = []
     had = {**before.dropped, **before.schema}
+    new = [name for name in entry.pinned if name not in had]
+    lines = [f"{name} is a new column: no row has it yet{nearest(name, had)}" for name in new]
     there = [name for name, type_ in had.items() if type_ in found.held.get(name, ())]
     changed = [name for name in entry.pinned if name in there and had[name] != entry.schema[name]]
     if changed:

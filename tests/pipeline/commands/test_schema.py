@@ -144,6 +144,17 @@ def test_a_pin_holds_for_the_future_and_says_what_readers_need(
     assert entries_of(collecting.path)[2].pinned == ("value",)
 
 
+def test_a_pin_of_a_name_that_nothing_has_says_so(
+    collecting: Collecting, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be a slip of the pen; or the column is still to come."""
+    assert cli.main(["schema", str(collecting.path), "--pin=valu=double", "--dry_run"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "nothing was changed; it would be from now on valu=double",
+        "valu is a new column: no row has it yet; did you mean value?",
+    ]
+
+
 @pytest.mark.parametrize("type_", ["int8", "string", '["double"]'])
 def test_whatever_is_pinned_collecting_goes_on(collecting: Collecting, type_: str) -> None:
     """Rows that wait and don't fit leave as they are; messages that fit become rows."""
