@@ -89,9 +89,9 @@ template: $(STAMP) ## describe the Flex Template's flags; says what builds it (I
 	@$(VENV)/bin/python -m flex_template.describe
 	@echo "docker build -f flex_template/Dockerfile -t $(IMAGE) ."
 	@echo "docker push $(IMAGE)"
-	@echo "gcloud dataflow flex-template build $(TEMPLATE) --image=$(IMAGE) --sdk-language=PYTHON \"
+	@echo "gcloud dataflow flex-template build $(TEMPLATE) --image=$(IMAGE) --sdk-language=PYTHON \\"
 	@echo "  --metadata-file=flex_template/metadata.json"
-	@echo "gcloud dataflow flex-template run NAME --region=REGION --template-file-gcs-location=$(TEMPLATE) \"
+	@echo "gcloud dataflow flex-template run NAME --region=REGION --template-file-gcs-location=$(TEMPLATE) \\"
 	@echo "  --parameters=bootstrap_servers=HOST:9092,topics=TOPIC,output=gs://BUCKET/collected"
 
 clean: ## remove the set-up and all caches

@@ -32,7 +32,7 @@ class KafkaAnnouncements:
         """Send one, and wait until the brokers have it; see ``Publisher``."""
         try:
             if self._client is None:
-                self._client = SendingClient(self._servers, self._properties, lambda _: None)
+                self._client = self._connected()
             key = str(announcement.event["source"]).encode()
             self._client.send(self._topic, announcement.body, key, _HEADERS)
             self._client.deliver(threading.Event())
@@ -40,6 +40,14 @@ class KafkaAnnouncements:
             self._client = None  # it remembers what it could not send
             message = f"cannot announce {announcement.event['subject']} to {self.name}: {error}"
             raise UndeliveredError(message) from error
+
+    def _connected(self) -> SendingClient:
+        """Return a producer; that the topic is missing would else be a message's long timeout."""
+        client = SendingClient(self._servers, self._properties, lambda _: None)
+        if not client.is_there(self._topic, threading.Event()):
+            message = f"no topic={self._topic} at kafka {self._servers}; create it"
+            raise SourceError(message)
+        return client
 
     def close(self) -> None:
         """Let go of the producer, which has nothing left to send."""

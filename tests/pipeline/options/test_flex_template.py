@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -78,6 +79,28 @@ def test_the_image_is_built_from_what_is_pinned() -> None:
     assert re.fullmatch(r"gcr\.io/[a-z0-9/-]+:\d{8}-rc\d\d", base)
     installs = re.findall(r"^RUN python -m pip install (.+)$", DOCKERFILE, re.MULTILINE)
     assert all({"--require-hashes", "--no-deps"} & set(each.split()) for each in installs)
+
+
+def test_make_prints_commands_that_a_shell_takes() -> None:
+    """What ``make template`` says, as whoever runs it copies it."""
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ntemplate:")[2]
+    echoes = re.findall(r"(?m)^\t@(echo .*)$", recipe.partition("\nclean:")[0])
+    said = "".join(
+        subprocess.run(
+            ["/bin/sh", "-c", re.sub(r"\$\((\w+)\)", r"\1", echo)],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for echo in echoes
+    )
+    build, push, make, run = said.replace("\\\n", "").splitlines()
+    assert [shlex.split(line)[:2] for line in (build, push)] == [
+        ["docker", "build"],
+        ["docker", "push"],
+    ]
+    assert "--metadata-file=flex_template/metadata.json" in shlex.split(make)
+    assert "--template-file-gcs-location=TEMPLATE" in shlex.split(run)
 
 
 def test_switches_have_values_in_a_template() -> None:
