@@ -103,7 +103,7 @@ COMMANDS = {
         "audit collected/orders",
     ),
     "upgrade": Command(
-        "let a collection of an older version hold what only the newest format may",
+        "move a collection of an older format to the newest one; its files stay as they are",
         "upgrade collected/orders",
     ),
     "serve": Command(

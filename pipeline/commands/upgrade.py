@@ -1,4 +1,4 @@
-"""``batch-collection upgrade``: let an older collection hold what only the newest format may."""
+"""``batch-collection upgrade``: move a collection of an older format to the newest one."""
 
 from __future__ import annotations
 
