@@ -13,9 +13,12 @@ import pytest
 
 import batch_collection
 from pipeline import cli
+from tests.examples.test_deployments import parsed
 from tests.guarantees import PAGE, page_with_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from transforms.sources.kafka.embedded import EmbeddedBroker
 
 ROOT = Path(__file__).parent.parent
@@ -97,6 +100,30 @@ def test_the_tutorial_runs_as_it_stands(
     assert len(ran) >= 7
     assert {"produce", "preview", "validate", "collect", "status", "audit", "follow"} <= set(ran)
     assert Path("collect.yaml").exists()
+
+
+def shown_commands() -> Iterator[list[str]]:
+    """Yield the words behind batch-collection in each line of the pages that a reader may copy."""
+    for path in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md"):
+        for block in re.findall(r"(?ms)^```\w*\n(.*?)^```$", path.read_text(encoding="utf-8")):
+            for line in re.findall(
+                r"(?m)^(?:\$ )?batch-collection +(.*)", block.replace("\\\n", "")
+            ):
+                if " ... " not in line:  # it leaves flags out
+                    yield shlex.split(re.split(r" {3,}| > | && | &$", line)[0])
+
+
+def test_flags_of_commands_that_pages_show_are_there() -> None:
+    """Also of those that no test can run, as they need a Kafka or a project of the reader's."""
+    checked = set()
+    for words in shown_commands():
+        if words[0] in {"help", "version"}:
+            continue
+        named = words if words[0] in cli.COMMANDS else ["collect", *words]
+        if not any(word.startswith("--runner=") for word in words):  # those have flags of Beam's
+            parsed([word for word in named if not word.startswith("--config=")])
+            checked.add(named[0])
+    assert checked >= {"collect", "follow", "preview", "produce", "serve", "demo", "announce"}
 
 
 def test_the_glossary_is_in_order_and_explains_what_is_used() -> None:
