@@ -198,4 +198,4 @@ class _Stream:
             rules = plan_rules(self.options, survey.name, new_token())
             survey.plan(newest, utc_now(), rules, Asked(previous=end.digest))
         view = open_view(storage)
-        return f"it goes on after cycle {newest.cycle}, {view.rows:,} rows are there"
+        return f"it goes on after cycle {newest.cycle}, with {counted(view.rows, 'row')}"

@@ -60,7 +60,7 @@ def test_each_thing_that_was_tried_has_a_line(
     assert (
         group == f"ok      group readers of {stream.name}: it has committed offsets of 0 partitions"
     )
-    assert collection == f"ok      collection {uri}: it goes on after cycle 1, 0 rows are there"
+    assert collection == f"ok      collection {uri}: it goes on after cycle 1, with 0 rows"
     assert files_below(tmp_path) == before
 
 

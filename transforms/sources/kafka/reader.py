@@ -47,6 +47,8 @@ _PASSING = (
     KafkaError.OFFSET_NOT_AVAILABLE,
     KafkaError.REQUEST_TIMED_OUT,
 )
+_OF_GROUPS = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.INVALID_GROUP_ID)
+"""What a group's coordinator refuses: no group is joined, though librdkafka asks for its own."""
 _WAIT_SECONDS = 0.2
 _FIRST_REQUEST = 1  # it doubles; the size of messages is not known yet
 _MOST_REQUESTED = 2_000  # their objects stay in a CPU's cache, and their memory is used again
@@ -189,6 +191,8 @@ class _Reading:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
             if offset is not None and offset >= self._end_if_open(partition):
                 self._advance(partition, offset)
+        elif error.code() in _OF_GROUPS:
+            return
         elif partition not in self._positions:  # of the client at large, or of one that is done
             self._client.log.failed(error)
         elif error.code() in _OUT_OF_RANGE:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 
 from batch_collection.errors import DataLossError, SourceError, StoppedError
 from tests.services.kafka import KafkaBroker
@@ -26,7 +26,8 @@ from transforms.sources.kafka import client as kafka_client
 from transforms.sources.kafka import reader as kafka_reader
 from transforms.sources.kafka.broker import Broker
 from transforms.sources.kafka.client import idle_consumers
-from transforms.sources.kafka.intake import UNREADABLE
+from transforms.sources.kafka.intake import UNREADABLE, Event, Taken
+from transforms.sources.kafka.portable import PortableIntake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -143,6 +144,28 @@ def test_an_empty_slice_is_skipped(
         list(read_slices({"bootstrap.servers": NOBODY}, [Slice(name, 0, 3, 3)], skip_lost=False))
         == []
     )
+
+
+def test_what_a_groups_coordinator_refuses_stops_no_read(
+    embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may read a topic needs no group, though librdkafka asks for one; it names partition 0."""
+    name = topic(embedded)
+    produce(embedded, name, values(5))
+    refused = [Event(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED), 0, None)]
+    take = PortableIntake.take
+
+    def refused_once(intake: PortableIntake, most: int, seconds: float) -> Taken:
+        if refused:
+            return Taken(1, 0, 0, {}, [refused.pop()])
+        return take(intake, most, seconds)
+
+    monkeypatch.setattr(PortableIntake, "take", refused_once)
+    read = kafka_reader.read_slices(
+        config(embedded), [Slice(name, 0, 0, 5)], skip_lost=False, reader="portable"
+    )
+    assert sum(each.num_rows for each in read if isinstance(each, pa.RecordBatch)) == 5
+    assert refused == []
 
 
 def test_chunks_hold_no_more_messages_than_asked(

@@ -6,6 +6,14 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from pipeline.cli import main
 from tests.collecting import Stream, check, sending
@@ -78,6 +86,8 @@ class Guarded(NamedTuple):
 def _properties(folder: Path) -> dict[str, object]:
     """Return a broker's properties: certificates for each TLS listener, all mechanisms of SASL."""
     found: dict[str, object] = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
         "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
         "listener.name.mutual.ssl.client.auth": "required",
     }
@@ -97,6 +107,25 @@ def _properties(folder: Path) -> dict[str, object]:
             scram = f"{MODULES}.scram.ScramLoginModule required;"
             found[f"{prefix}.scram-sha-{bits}.sasl.jaas.config"] = scram
     return found
+
+
+@pytest.fixture
+def forbidden_groups(guarded: Guarded) -> Iterator[None]:
+    """Let our user have no consumer group, whatever its name."""
+    rule = (ResourceType.GROUP, "*", ResourcePatternType.LITERAL, f"User:{USER}", "*")
+    admin, seconds = guarded.broker.admin(), 30
+    denied = AclBinding(*rule, AclOperation.ALL, AclPermissionType.DENY)
+    admin.create_acls([denied])[denied].result(seconds)
+    yield
+    gone = AclBindingFilter(*rule, AclOperation.ALL, AclPermissionType.DENY)
+    admin.delete_acls([gone])[gone].result(seconds)
+
+
+@pytest.mark.usefixtures("forbidden_groups")
+def test_who_may_read_a_topic_needs_no_group(guarded: Guarded, tmp_path: Path) -> None:
+    """Librdkafka asks for the coordinator of one that is never joined, and is refused."""
+    assert guarded.collect("SASL_PLAINTEXT", tmp_path, guarded.sasl("PLAIN")) == 0
+    check(tmp_path / guarded.stream.name, guarded.stream.produced)
 
 
 @pytest.fixture(scope="module")
