@@ -200,7 +200,10 @@ class _Reading:
         elif error.code() in _PASSING:
             self._client.log.failed(error)
         else:
-            message = f"cannot read topic={self._topic}, partition={partition}: {error.str()}"
+            is_refused = error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+            cure = "; allow this user to read it" if is_refused else ""
+            where = f"topic={self._topic}, partition={partition}"
+            message = f"cannot read {where}: {error.str()}{cure}"
             raise SourceError(message)
 
     def _gap(self, partition: int) -> Gap | None:

@@ -146,26 +146,46 @@ def test_an_empty_slice_is_skipped(
     )
 
 
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Give the codes that a read is to meet as errors of partition 0, before it goes on."""
+    codes: list[int] = []
+    take = PortableIntake.take
+
+    def refused_first(intake: PortableIntake, most: int, seconds: float) -> Taken:
+        if codes:
+            return Taken(1, 0, 0, {}, [Event(KafkaError(codes.pop()), 0, None)])
+        return take(intake, most, seconds)
+
+    monkeypatch.setattr(PortableIntake, "take", refused_first)
+    return codes
+
+
 def test_what_a_groups_coordinator_refuses_stops_no_read(
-    embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+    embedded: EmbeddedBroker, refused: list[int]
 ) -> None:
     """Who may read a topic needs no group, though librdkafka asks for one; it names partition 0."""
     name = topic(embedded)
     produce(embedded, name, values(5))
-    refused = [Event(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED), 0, None)]
-    take = PortableIntake.take
-
-    def refused_once(intake: PortableIntake, most: int, seconds: float) -> Taken:
-        if refused:
-            return Taken(1, 0, 0, {}, [refused.pop()])
-        return take(intake, most, seconds)
-
-    monkeypatch.setattr(PortableIntake, "take", refused_once)
+    refused.append(KafkaError.GROUP_AUTHORIZATION_FAILED)
     read = kafka_reader.read_slices(
         config(embedded), [Slice(name, 0, 0, 5)], skip_lost=False, reader="portable"
     )
     assert sum(each.num_rows for each in read if isinstance(each, pa.RecordBatch)) == 5
     assert refused == []
+
+
+def test_who_may_not_read_a_topic_is_told_so(embedded: EmbeddedBroker, refused: list[int]) -> None:
+    """With the place, and what would help."""
+    name = topic(embedded)
+    refused.append(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    told = f"topic={name}, partition=0: .*Topic authorization failed; allow this user to read it$"
+    with pytest.raises(SourceError, match=told):
+        list(
+            kafka_reader.read_slices(
+                config(embedded), [Slice(name, 0, 0, 5)], skip_lost=False, reader="portable"
+            )
+        )
 
 
 def test_chunks_hold_no_more_messages_than_asked(
