@@ -186,7 +186,8 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
     if totals.lost:
         yield "LOST", f"{totals.lost:,} offsets were gone before they were read"
     yield "window end to visible", _quantiles(found.latency.window_end)
-    yield "row time to visible", f"{_quantiles(found.latency.row_time)} (estimated)"
+    estimated = " (estimated)" if found.latency.row_time else ""
+    yield "row time to visible", _quantiles(found.latency.row_time) + estimated
     if found.lag_unknown is not None:
         yield "lag", f"unknown: {found.lag_unknown}"
     if found.lag is not None:

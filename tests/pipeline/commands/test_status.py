@@ -248,7 +248,8 @@ def test_a_collection_that_is_new_has_a_status(
     assert main(["status", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "closed up to           nothing yet" in out
-    assert "window end to visible  nothing in these cycles" in out
+    assert "window end to visible  nothing in these cycles\n" in out
+    assert "row time to visible    nothing in these cycles\n" in out
     assert "open windows" not in out
 
 
