@@ -30,6 +30,7 @@ __all__ = ["Condition", "Filter"]
 
 _MOST_SHOWN = 200
 _CALL = re.compile(r"(\w+)\(")
+_HAS_ZERO = re.compile(r'value_set=[^"\]]*[\[\s]-?0[.0]*[\s,\]]')
 _FALSE_FOR_NAN = {"is_in", "is_null", "is_valid", "Nested", "Name"}  # and what is no call: < and ==
 
 
@@ -83,7 +84,8 @@ class Condition:
     """What must hold of a row; ``schema`` are the columns that it names, those that are null too.
 
     Null does not hold. ``by_ranges`` tells whether rows can be left out because of the least and
-    the largest value among them: those do not tell of NaN, for which ``~(value < 5)`` holds.
+    the largest value among them: those do not tell of NaN, for which ``~(value < 5)`` holds, nor
+    zeros by their signs, which ``isin`` does.
     """
 
     expression: pc.Expression
@@ -112,7 +114,7 @@ class Condition:
         schema = known.schema([name for name in known.fields if name in names], where)
         expressions = [each.expression for each in filters]
         has_fractions = any(_has_fractions(column.type) for column in schema)
-        by_ranges = not has_fractions or all(map(_is_false_for_nan, expressions))
+        by_ranges = not has_fractions or all(map(_is_told_by_ranges, expressions))
         return cls(reduce(and_, expressions), schema, by_ranges)
 
     def holds(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
@@ -176,13 +178,17 @@ def _has_fractions(type_: pa.DataType) -> bool:
     return bool(pa.types.is_floating(type_))
 
 
-def _is_false_for_nan(where: pc.Expression) -> bool:
-    """Tell whether no row holds for its NaN alone: only comparisons that NaN fails, and no ``not``.
+def _is_told_by_ranges(where: pc.Expression) -> bool:
+    """Tell whether no row holds for its NaN, or the sign of its zero, alone.
 
-    Then NaN in place of any number makes nothing true. It is told by the expression's text, of
-    which every word counts, those in quotes too: at worst no row is left out unread.
+    So it has only comparisons that NaN fails, no ``not``, and ``isin`` asks for no zero: a footer
+    has -0 to 0 for zeros of either sign. Then NaN in place of any number makes nothing true. It is
+    told by the expression's text, of which every word counts, those in quotes too: at worst no row
+    is left out unread.
     """
     text = str(where).replace("nan_is_null=false", "")
+    if _HAS_ZERO.search(text):
+        return False
     return set(_CALL.findall(text)) <= _FALSE_FOR_NAN and not any(
         word in text.lower() for word in ("!=", "nan", "...")
     )

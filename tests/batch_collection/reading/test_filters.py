@@ -8,6 +8,7 @@ import math
 import os
 import re
 import tempfile
+from decimal import Decimal
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_collection.errors import CollectionError, StorageError
+from batch_collection.reading.filters import Condition, Filter
+from batch_collection.schema.unified import Unified
 from tests.tables import TableCollector, ids, numbered
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ def in_batches(view: Collection, **options: Any) -> list[int]:
 
 # the law
 
-_NUMBERS = st.one_of(st.none(), st.sampled_from([0.0, 1.0, 2.0, 3.0, math.nan, math.inf]))
+_NUMBERS = st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.0, 2.0, math.nan, math.inf]))
 _ROWS = st.lists(st.tuples(_NUMBERS, st.one_of(st.none(), st.integers(0, 3))), max_size=12)
 _FIELDS = st.sampled_from([pc.field("v"), pc.field("n"), pc.field("place", "v")])
 _ATOMS = st.one_of(
@@ -61,6 +64,7 @@ _ATOMS = st.one_of(
     st.builds(lambda column: column.is_null(nan_is_null=True), st.just(pc.field("v"))),
     st.builds(lambda column: column.is_valid(), _FIELDS),
     st.builds(lambda: pc.field("v").isin([1.0, math.nan])),
+    st.builds(lambda: pc.field("v").isin([2, 0])),
     st.builds(lambda: pc.field("n").isin([1, 2])),
 )
 _FILTERS = st.recursive(
@@ -124,6 +128,42 @@ def test_rows_whose_nan_holds_are_among_them(tmp_path: Path, where: pc.Expressio
 
     assert ids(view.where(where)) == in_batches(view.where(where)) == [2]
     assert view.to_arrow(["id"], where=where)["id"].to_pylist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ([0.0], [0, 1, 4]),
+        ([-0.0], [2, 3]),
+        ([7, 0], [0, 1, 4]),
+        (pa.chunked_array([[7.0], [0.0]]), [0, 1, 4]),
+        ([Decimal("0.0")], [0, 1, 4]),
+    ],
+)
+def test_zeros_are_found_by_their_signs(tmp_path: Path, wanted: Any, found: list[int]) -> None:
+    """Footers have -0 to 0 for them, and Arrow takes that for the one that is less."""
+    rows = pa.table({"id": range(6), "v": [0.0, 0.0, -0.0, -0.0, 0.0, 1.0]})
+    where = pc.field("v").isin(wanted)
+    view = TableCollector.at(tmp_path, row_group=2).collect((0, rows)).where(where)
+
+    assert ids(view) == in_batches(view) == found
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        pc.field("v").isin([1.0, 10, 0.5]) & (pc.field("v") > 0),
+        pc.field("text").isin(["0", "x 0 y", "]"]) & (pc.field("v") >= 0.0),
+        pc.field("n").isin([10, -10, 100]) & (pc.field("v") < 1),
+    ],
+)
+def test_zeros_that_no_list_of_numbers_has_leave_row_groups_out(where: pc.Expression) -> None:
+    """Those that are compared, or are within texts and other numbers, are told by footers."""
+    known = Unified({"v": pa.float64(), "text": pa.string(), "n": pa.int64()})
+    condition = Condition.of([Filter.of(where)], known, "here")
+
+    assert condition is not None
+    assert condition.by_ranges
 
 
 def test_views_are_narrowed_in_any_order(view: Collection) -> None:
