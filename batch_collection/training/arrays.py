@@ -269,13 +269,16 @@ class Arrays:
         if pa.types.is_list(column.type):
             lists = self._lists(column, found)
             return lists if order is None else lists[order]
-        found = self._filled(column, _cast(found, column.type))
+        return _writable(self._timed(self._filled(column, _cast(found, column.type))), order)
+
+    def _timed(self, found: pa.Array) -> pa.Array:
+        """Return instants in microseconds, as they are told in the zone; all else as it is."""
         if not pa.types.is_timestamp(found.type):
-            return _writable(found, order)
+            return found
         if self._rules.time_zone is not None and found.type.tz is not None:
             zone = pa.timestamp(found.type.unit, self._rules.time_zone)
             found = pc.local_timestamp(found.cast(zone))
-        return _writable(found.cast(pa.timestamp("us")), order)
+        return found.cast(pa.timestamp("us"))
 
     def _filled(self, column: _Column, found: pa.Array) -> pa.Array:
         if not found.null_count:
@@ -294,7 +297,8 @@ class Arrays:
         if found.null_count and name not in self._rules.fill and name not in self._rules.mask:
             raise CollectionError(_has_nulls(column))
         flat = column._replace(name=f"{name}[]", type=column.element)
-        values = _writable(self._filled(flat, _cast(found.flatten(), column.element)))
+        filled = self._filled(flat, _cast(found.flatten(), column.element))
+        values = _writable(self._timed(filled))
         lengths = found.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         lengths = lengths.astype(np.int64)
         ends = np.cumsum(lengths)

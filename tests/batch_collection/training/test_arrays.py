@@ -91,6 +91,22 @@ def test_instants_can_be_the_wall_clocks_of_a_zone(root: Path) -> None:
     assert [str(each)[11:19] for each in found] == ["14:00:00", "13:00:00"]
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"lengths": {"l": 1}}, {"casts": {"l": pa.timestamp("s", "UTC")}}]
+)
+def test_instants_in_lists_are_those_of_columns(root: Path, options: dict[str, Any]) -> None:
+    """In microseconds, by the wall clock of a zone."""
+    noon = NOON.replace(microsecond=0)
+    lists = pa.array([[noon], [noon.replace(month=1)]], pa.list_(pa.timestamp("us", "UTC")))
+    found = arrays(root, {"l": lists}, time_zone="Europe/Berlin", **options)["l"]
+
+    assert [each.tolist() for each in found] == [
+        [datetime(2026, 7, 1, 14)],  # noqa: DTZ001 - that of a wall clock
+        [datetime(2026, 1, 1, 13)],  # noqa: DTZ001 - as above
+    ]
+    assert {each.dtype for each in found} == {np.dtype("datetime64[us]")}
+
+
 def test_columns_of_a_struct_come_by_their_names(root: Path) -> None:
     """All of them, or one; a field of a null is null."""
     columns = {"place": [{"x": 1.0, "in": {"y": "a"}}, {"x": 2.0, "in": {"y": "b"}}]}
