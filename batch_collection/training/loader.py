@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import islice
@@ -347,8 +348,11 @@ def _each_tensor(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
     """Change what is of a ``kind`` within dicts, lists and tuples; all else stays as it is."""
     if isinstance(value, kind):
         return change(value)
-    if type(value) is dict:
-        return {name: _each_tensor(each, kind, change) for name, each in value.items()}
+    if isinstance(value, dict):
+        changed = copy(value)  # of its own kind, as an OrderedDict
+        for name, each in value.items():
+            changed[name] = _each_tensor(each, kind, change)
+        return changed
     if type(value) is list:
         return [_each_tensor(each, kind, change) for each in value]
     if isinstance(value, tuple):

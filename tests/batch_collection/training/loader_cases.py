@@ -13,6 +13,7 @@ import runpy
 import socket
 import subprocess
 import sys
+from collections import OrderedDict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,18 +168,20 @@ def test_batches_are_mapped_and_brought_to_a_device(view: Collection, workers: i
     loader = view.loader(40, workers=workers, columns=["id", "device"], map=doubled)
     batch = next(iter(loader))
 
-    assert sorted(batch) == ["array", "device", "half", "id", "pair", "text"]
+    assert sorted(batch) == ["array", "device", "half", "id", "own", "pair", "text"]
     assert batch["id"].tolist() == [2 * row for row in range(40)]
     assert batch["device"] == [f"d{row % 7}" for row in range(40)]
     assert (batch["half"].dtype, batch["half"].shape) == (torch.bfloat16, (40,))
     assert isinstance(batch["array"], np.ndarray)
     assert batch["text"] == "x"
     assert isinstance(batch["pair"], tuple)
+    assert isinstance(batch["own"], OrderedDict)
+    assert batch["own"]["id"].tolist() == batch["id"].tolist()
     batch["pair"][0][0] += 1  # they can be written to
     there = view.loader(40, workers=workers, map=doubled, device="meta", pin_memory=True)
     batch = next(iter(there))
     assert [batch[name].device.type for name in ("id", "half")] == ["meta", "meta"]
-    assert batch["pair"][1].device.type == "meta"
+    assert batch["pair"][1].device.type == batch["own"]["id"].device.type == "meta"
 
 
 def doubled(batch: dict[str, Any]) -> dict[str, Any]:
@@ -191,6 +194,7 @@ def doubled(batch: dict[str, Any]) -> dict[str, Any]:
         "array": twice.numpy(),
         "text": "x",
         "pair": (twice.clone(), twice.float().mean()),
+        "own": OrderedDict(id=twice),
     }
 
 
