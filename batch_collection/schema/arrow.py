@@ -10,9 +10,17 @@ from batch_collection.errors import CollectionError
 from batch_collection.schema.types import NULL, Schema, prune
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["PRIMITIVES", "from_arrow", "joined", "shape_of", "to_arrow", "type_from_arrow"]
+__all__ = [
+    "PRIMITIVES",
+    "concatenated",
+    "from_arrow",
+    "joined",
+    "shape_of",
+    "to_arrow",
+    "type_from_arrow",
+]
 
 
 PRIMITIVES: dict[str, pa.DataType] = {
@@ -101,4 +109,12 @@ def _fields_from_arrow(type_: pa.StructType, path: str) -> Schema:
 def joined(tables: Iterable[pa.Table], schema: pa.Schema) -> pa.Table:
     """Return tables of a schema as one, whose chunks all hold rows."""
     found = [table for table in tables if table.num_rows]
-    return pa.concat_tables(found) if found else schema.empty_table()
+    return concatenated(found) if found else schema.empty_table()
+
+
+def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return tables of one schema as one; pyarrow forgets how many rows without a column are."""
+    if tables[0].num_columns:
+        return pa.concat_tables(tables)
+    rows = sum(table.num_rows for table in tables)
+    return pa.table({"": pa.nulls(rows)}).select([])

@@ -19,6 +19,7 @@ from batch_collection.given import public_names, whole_number
 from batch_collection.parallel import ahead
 from batch_collection.reading.order import blocks, permutation, shard_range, worker_range
 from batch_collection.reading.ordered_windows import OrderedWindows
+from batch_collection.schema.arrow import concatenated
 from batch_collection.training.arrays import ArrayRules, Arrays
 
 if TYPE_CHECKING:
@@ -555,7 +556,7 @@ def arrow_batches(
     Raises:
         CollectionError: there is no column to order by.
     """
-    kind = _Kind(_ordered_table, _cut_table, pa.concat_tables, lambda cut: cut)
+    kind = _Kind(_ordered_table, _cut_table, concatenated, _as_it_is)
     return Batches(_ordered(sequence, rules), schema, rules, kind, view)
 
 
@@ -607,6 +608,10 @@ def _ordered_table(rows: pa.Table, order: npt.NDArray[np.int64] | None) -> pa.Ta
 
 def _cut_table(rows: pa.Table, start: int, stop: int) -> pa.Table:
     return rows.slice(start, stop - start)
+
+
+def _as_it_is(rows: pa.Table) -> pa.Table:
+    return rows
 
 
 def cut_arrays(rows: Columns, start: int, stop: int) -> Columns:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 import re
 import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -609,3 +611,30 @@ def test_batches_share_the_memory_of_what_was_read(view: Collection) -> None:
     addresses = [each.column(0).chunk(0).buffers()[1].address for each in (first, second)]
     assert addresses[0] == addresses[1]
     assert whole.column(0).num_chunks > 1
+
+
+@pytest.mark.parametrize("file_format", ["parquet", "jsonl"])
+def test_rows_without_columns_are_counted(tmp_path: Path, file_format: str) -> None:
+    """Who asks for no column gets as many rows, in batches, of a filter, and in one table."""
+    view = collection_of(tmp_path, [(0, 9), (1, 4)], file_format)
+    for options in ({}, {"shuffle": 1}, {"order_by": "id"}):
+        assert [len(batch) for batch in view.to_arrow_batches(5, [], **options)] == [5, 5, 3]
+    part = view.where(pc.field("id") >= 2)
+
+    assert len(view.to_arrow([])) == 13
+    assert len(part.to_arrow([])) == 11
+    assert [len(batch) for batch in part.to_arrow_batches(4, [])] == [4, 4, 3]
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": 1}, {"order_by": "id"}])
+def test_batches_go_to_another_process(view: Collection, options: dict[str, Any]) -> None:
+    """With their place, as a process that is spawned gets them."""
+    part = view.where(pc.field("id") >= 2).split({"a": 0.8}, by="id")["a"]
+    for batches in (part.to_arrow_batches(7, **options), part.to_numpy_batches(7, **options)):
+        loop = iter(batches)
+        next(loop)
+        rest = [list(batch["id"]) for batch in loop]
+        batches.load_state_dict({**batches.state_dict(), "epoch": 0, "row": 7, "until": 1})
+        copied = pickle.loads(pickle.dumps(batches))  # noqa: S301 - our own
+
+        assert [list(batch["id"]) for batch in copied] == rest
