@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +16,7 @@ from batch_collection.field_path import split_path
 from batch_collection.reading.order import Slice
 from batch_collection.reading.splits import leaf_at, leaf_type
 from batch_collection.schema.arrow import joined
+from batch_collection.schema.taking import taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,5 +90,5 @@ class OrderedWindows:
             read = schema.append(pa.field(key, self.sequence.unified.fields[key]))
         whole = [Slice(piece, 0, counts[piece]) for piece in self.windows[part.piece]]
         rows = self.sequence.load([each for each in whole if each.stop], read)
-        order = pc.sort_indices(leaf_at(rows, self.path))
-        return rows.select(schema.names).take(order[part.start : part.stop])
+        order = pc.sort_indices(leaf_at(rows, self.path)).to_numpy().view(np.int64)
+        return taken(rows.select(schema.names), order[part.start : part.stop])

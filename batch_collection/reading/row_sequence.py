@@ -23,6 +23,7 @@ from batch_collection.reading.filters import Condition
 from batch_collection.reading.splits import leaf, leaf_at, leaf_type, skewed
 from batch_collection.schema.arrow import joined, to_arrow
 from batch_collection.schema.retyped import is_plain_cast
+from batch_collection.schema.taking import taken
 from batch_collection.schema.unified import Unified, conformed, unified
 
 if TYPE_CHECKING:
@@ -420,7 +421,7 @@ def _taken(rows: pa.Table, chosen: npt.NDArray[np.bool_]) -> pa.Table:
     places = np.flatnonzero(chosen)
     if not rows.num_columns:  # of which only their number is left, and Arrow forgets it
         return rows.slice(0, len(places))
-    return rows.take(pa.array(places))
+    return taken(rows, places)
 
 
 def _unpacked(packed: npt.NDArray[np.uint8], start: int, stop: int) -> npt.NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from batch_collection.given import mapping, names, whole_number
 from batch_collection.reading.splits import leaf_at, leaf_type
 from batch_collection.schema.columns import NOT_PAYLOAD
 from batch_collection.schema.conforming import beyond_range
+from batch_collection.schema.taking import chunks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -162,13 +164,11 @@ class Arrays:
         arrays: dict[str, npt.NDArray[Any]] = {}
         masks: dict[str, npt.NDArray[Any]] = {}
         for column in self._columns:
-            found = leaf_at(rows, column.path).combine_chunks()
-            if isinstance(found, pa.ChunkedArray):  # no chunk at all
-                found = pa.array([], column.type)
+            found = chunks_of(leaf_at(rows, column.path))
             if column.name in self._rules.mask:
-                masks[f"{column.name}_is_null"] = _writable(found.is_null(), order)
+                masks[f"{column.name}_is_null"] = _joined(_nulls, found, order)
             try:
-                arrays[column.name] = self._array(column, found, order)
+                arrays[column.name] = _joined(partial(self._array, column), found, order)
             except pa.ArrowException as error:
                 message = (
                     f"column {column.name}: {in_one_line(error)}; give it another type with casts"
@@ -438,6 +438,22 @@ def _spec(column: _Column) -> Spec:
 
 def _empty(type_: pa.DataType) -> Any:
     return next((value for test, value in _EMPTY if test(type_)), 0)
+
+
+def _joined(
+    made: Callable[[pa.Array, Order | None], npt.NDArray[Any]],
+    chunks: Sequence[pa.Array],
+    order: Order | None,
+) -> npt.NDArray[Any]:
+    """Return what is made of chunks as one array, in an order."""
+    if len(chunks) == 1:
+        return made(chunks[0], order)
+    whole = np.concatenate([made(chunk, None) for chunk in chunks])
+    return whole if order is None else whole[order]
+
+
+def _nulls(found: pa.Array, order: Order | None) -> npt.NDArray[np.bool_]:
+    return _writable(found.is_null(), order)
 
 
 def _writable(found: pa.Array, order: Order | None = None) -> npt.NDArray[Any]:

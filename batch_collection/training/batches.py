@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 from batch_collection.errors import CollectionError
 from batch_collection.given import public_names, whole_number
@@ -20,12 +19,14 @@ from batch_collection.parallel import ahead
 from batch_collection.reading.order import blocks, permutation, shard_range, worker_range
 from batch_collection.reading.ordered_windows import OrderedWindows
 from batch_collection.schema.arrow import concatenated
+from batch_collection.schema.taking import taken
 from batch_collection.training.arrays import ArrayRules, Arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import numpy.typing as npt
+    import pyarrow as pa
 
     from batch_collection.reading.order import Block, Slice
     from batch_collection.reading.row_sequence import RowSequence
@@ -603,7 +604,7 @@ def arrays_of(
 
 
 def _ordered_table(rows: pa.Table, order: npt.NDArray[np.int64] | None) -> pa.Table:
-    return rows if order is None else rows.combine_chunks().take(pa.array(order))
+    return rows if order is None else taken(rows, order)
 
 
 def _cut_table(rows: pa.Table, start: int, stop: int) -> pa.Table:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from batch_collection.errors import CollectionError
 from batch_collection.field_path import quoted_path
+from batch_collection.training import arrays as arrays_module
 from tests.tables import TableCollector
 
 if TYPE_CHECKING:
@@ -202,6 +203,33 @@ def leaves_of(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
         return
     for name, each in value.items():
         yield from leaves_of(each, (*path, name))
+
+
+@pytest.mark.parametrize("shuffle", [None, 1])
+def test_what_one_array_cannot_hold_comes_in_parts(
+    root: Path, monkeypatch: pytest.MonkeyPatch, shuffle: int | None
+) -> None:
+    """Two GB of text: the same arrays, in the same order."""
+    columns = {
+        "n": pa.array([1, None, 3, 4]),
+        "text": ["a", "b", None, "d"],
+        "list": [[1], [2, 3], [], [4]],
+        "instant": pa.array([NOON] * 4, pa.timestamp("us", "UTC")),
+    }
+    view = TableCollector.at(root).collect((0, pa.table(columns)))
+    batches = view.to_numpy_batches(
+        3, shuffle=shuffle, mask=["n", "text"], lengths={"list": 2}, columns=[*columns]
+    )
+    whole = list(batches)
+    monkeypatch.setattr(
+        arrays_module, "chunks_of", lambda column: [column.chunk(0)[i : i + 2] for i in (0, 2)]
+    )
+    batches.set_epoch(0)
+
+    for parts, batch in zip(batches, whole, strict=True):
+        assert {name: (str(each.dtype), each.tolist()) for name, each in parts.items()} == {
+            name: (str(each.dtype), each.tolist()) for name, each in batch.items()
+        }
 
 
 def test_metadata_comes_where_it_is_asked_for(root: Path) -> None:
