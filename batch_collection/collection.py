@@ -359,6 +359,9 @@ class Collection:
         keys = (by,) if isinstance(by, str) else tuple(names("by", by))
         for key in keys:
             self._check_key(key)
+        if not isinstance(salt, str):
+            message = f"salt must be text, got {salt!r}"
+            raise CollectionError(message)
         salt += "+" * len(self.sides)  # else a part would be split just where it was before
         return {
             name: self._narrowed(self._narrowing, sides=(*self.sides, side))
@@ -369,11 +372,12 @@ class Collection:
         self,
         names: Sequence[str],
         at: Sequence[datetime | str],
-        gap: timedelta = timedelta(0),
+        gap: timedelta | str = timedelta(0),
     ) -> dict[str, Collection]:
         """Return a view for each name: windows before the first instant, between two, after all.
 
-        Windows less than ``gap`` after an instant are on no side, nor is one across an instant.
+        Windows less than ``gap``, as ``1h``, after an instant are on no side, nor is one across an
+        instant.
 
         Raises:
             CollectionError: there is not one instant less than names, or they do not rise.
@@ -385,7 +389,8 @@ class Collection:
                 f"got {', '.join(map(format_instant, instants)) or 'none'}"
             )
             raise CollectionError(message)
-        starts = [None, *(instant + gap for instant in instants)]
+        least = _duration("gap", gap)
+        starts = [None, *(instant + least for instant in instants)]
         ends = [*instants, None]
         return {
             name: self.between(start, end)
@@ -624,9 +629,9 @@ class Collection:
         self,
         cursor: str | None = None,
         *,
-        cursor_file: str | None = None,
+        cursor_file: str | os.PathLike[str] | None = None,
         start: str = "earliest",
-        poll: timedelta = timedelta(seconds=1),
+        poll: timedelta | str = timedelta(seconds=1),
         once: bool = False,
         on_expired: str = "fail",
         wait: Callable[[float], object] = time.sleep,
@@ -647,7 +652,7 @@ class Collection:
             cursor_file: Instead of it, a path or URI elsewhere, for who may only read here.
             start: Where a new cursor begins: ``earliest``, or ``latest`` for what is committed
                 after this view was opened.
-            poll: How often to look for a new entry.
+            poll: How often to look for a new entry; text as ``10s``.
             once: Stop at the end of the log.
             on_expired: What to do about batches that were expired before they were read: ``fail``,
                 or ``skip`` to go on with what is left. A new cursor begins with what is left.
@@ -673,14 +678,16 @@ class Collection:
         if on_expired not in {"fail", "skip"}:
             message = f"on_expired must be fail or skip, got {on_expired!r}"
             raise CollectionError(message)
+        seconds = _duration("poll", poll).total_seconds()
+        file = None if cursor_file is None else os.fspath(cursor_file)
         following = partial(
             Following,
             storage=self._storage,
-            cursor=Cursor(self._storage, cursor, cursor_file),
+            cursor=Cursor(self._storage, cursor, file),
             items_of=partial(batches_of, self._storage),
             latest=self.newest.cycle + 1 if start == "latest" else None,
             skips=on_expired == "skip",
-            wait=None if once else lambda: wait(poll.total_seconds()),
+            wait=None if once else lambda: wait(seconds),
         )
         return Followed(following, self._sequence, self._storage.uri)
 
@@ -833,6 +840,9 @@ def open(path: str | os.PathLike[str] | Storage) -> Collection:  # noqa: A001 - 
     Raises:
         LogError: there is no collection.
     """
+    if path is None:  # of a variable that is not set
+        message = "path must be a directory or a URI, as collected/orders, got None"
+        raise CollectionError(message)
     storage = open_storage(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else path
     newest = newest_entry(storage)
     if newest is None:
@@ -881,6 +891,17 @@ def _span(given: timedelta | str) -> timedelta:
     except ValueError as error:
         raise CollectionError(str(error)) from error
     message = f"a span must be a timedelta above 0, or text as 7d, got {given!r}"
+    raise CollectionError(message)
+
+
+def _duration(option: str, given: timedelta | str) -> timedelta:
+    try:
+        found = parse_duration(given) if isinstance(given, str) else given
+    except ValueError as error:
+        raise CollectionError(str(error)) from error
+    if isinstance(found, timedelta) and found >= timedelta(0):
+        return found
+    message = f"{option} must be a timedelta of at least 0, or text as 1h, got {given!r}"
     raise CollectionError(message)
 
 

@@ -11,7 +11,15 @@ from batch_collection.errors import CollectionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["mapping", "names", "public_names", "torn_yaml", "whole_number"]
+__all__ = [
+    "count_of",
+    "mapping",
+    "names",
+    "parts_of",
+    "public_names",
+    "torn_yaml",
+    "whole_number",
+]
 
 
 def whole_number(option: str, given: Any) -> int:
@@ -27,6 +35,35 @@ def whole_number(option: str, given: Any) -> int:
         pass
     message = f"{option} must be a whole number, got {given!r}"
     raise CollectionError(message)
+
+
+def count_of(option: str, given: Any) -> int:
+    """Return a whole number of at least 0.
+
+    Raises:
+        CollectionError: it is none.
+    """
+    number = whole_number(option, given)
+    if number < 0:
+        message = f"{option} must be at least 0, got {number}"
+        raise CollectionError(message)
+    return number
+
+
+def parts_of(state: Any, parts: Sequence[str], what: str) -> list[Any]:
+    """Return parts of a saved state by their names; ``what`` it should be.
+
+    Raises:
+        CollectionError: it is something else.
+    """
+    if not isinstance(state, Mapping):
+        message = f"not {what}, which is a mapping: {state!r:.80}"
+        raise CollectionError(message)
+    for name in parts:
+        if name not in state:
+            message = f"not {what}: it has no {name!r}"
+            raise CollectionError(message)
+    return [state[name] for name in parts]
 
 
 def names(option: str, given: Any) -> Sequence[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeAlias,
 import numpy as np
 
 from batch_collection.errors import CollectionError
-from batch_collection.given import public_names, whole_number
+from batch_collection.given import count_of, parts_of, public_names, whole_number
 from batch_collection.parallel import ahead
 from batch_collection.reading.order import blocks, permutation, shard_range, worker_range
 from batch_collection.reading.ordered_windows import OrderedWindows
@@ -316,16 +316,21 @@ class Batches(Generic[_Cut]):
             epoch, row = epoch + 1, 0
         self._epoch, self._row, self._until = epoch, 0, self._end_after(epoch)
 
-    def skip(self, count: int) -> None:
-        """Let the next loop begin ``count`` batches later, those of whole loops among them."""
+    def skip(self, batches: int) -> None:
+        """Let the next loop begin ``batches`` later, those of whole loops among them.
+
+        Raises:
+            CollectionError: it is no number of batches.
+        """
+        skipped = count_of("batches", batches)
         each, begun = self.batches_an_epoch or 1, self._epoch
         if self._resumes:
             begun = self.loop_epoch
-            count += (self._epoch - begun) * each - (-self._row // self.rules.batch_size)
-        epochs, batches = divmod(count, each)
+            skipped += (self._epoch - begun) * each - (-self._row // self.rules.batch_size)
+        epochs, within = divmod(skipped, each)
         done = epochs // self.rules.repeat * self.rules.repeat if self.rules.repeat else 0
         self._until = self._end_after(begun + done)
-        self._epoch, self._row = begun + epochs, batches * self.rules.batch_size
+        self._epoch, self._row = begun + epochs, within * self.rules.batch_size
         self._resumes = True
 
     def set_epoch(self, epoch: int) -> None:
@@ -334,11 +339,7 @@ class Batches(Generic[_Cut]):
         Raises:
             CollectionError: it is none.
         """
-        epoch = whole_number("epoch", epoch)
-        if epoch < 0:
-            message = f"epoch must be at least 0, got {epoch}"
-            raise CollectionError(message)
-        self._begin(epoch)
+        self._begin(count_of("epoch", epoch))
 
     def _begin(self, epoch: int) -> None:
         self._epoch, self._row, self._until = epoch, 0, self._end_after(epoch)
@@ -355,11 +356,9 @@ class Batches(Generic[_Cut]):
         Raises:
             CollectionError: they are not, so that the place would be another one.
         """
-        try:
-            epoch, row, until = state["epoch"], state["row"], state["until"]
-        except KeyError as error:
-            message = f"not a state of batches: it has no {error}"
-            raise CollectionError(message) from error
+        epoch, row, until = parts_of(state, ("epoch", "row", "until"), "a state of batches")
+        epoch, row = count_of("epoch", epoch), count_of("row", row)
+        until = None if until is None else count_of("until", until)
         check_same(state, self._identity())
         self._epoch, self._row, self._until, self._resumes = epoch, row, until, True
 

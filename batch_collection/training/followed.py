@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from batch_collection.errors import UNREADABLE, CollectionError
-from batch_collection.given import whole_number
+from batch_collection.errors import CollectionError
+from batch_collection.given import count_of, parts_of, whole_number
 from batch_collection.loading import extra
 from batch_collection.log.batch import Batch
 from batch_collection.reading.cursor import Place
@@ -186,12 +186,8 @@ class FollowedBatches:
         Raises:
             CollectionError: it is none.
         """
-        try:
-            found = [state[name] for name in ("cycle", "index", "row")]
-        except UNREADABLE as error:
-            message = f"not the place of a follower: it has no {error}"
-            raise CollectionError(message) from error
-        cycle, index, row = (whole_number("the place", number) for number in found)
+        parts = parts_of(state, ("cycle", "index", "row"), "the place of a follower")
+        cycle, index, row = map(count_of, ("cycle", "index", "row"), parts)
         self._following().cursor.store(Place(cycle, index, state.get("stub"), row))
 
     def _handed(self, held: list[Columns], place: Place) -> Columns:

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from batch_collection.errors import CollectionError
-from batch_collection.given import public_names, whole_number
+from batch_collection.given import count_of, parts_of, public_names
 from batch_collection.training.batches import (
     BatchRules,
     ColumnOptions,
@@ -88,9 +88,8 @@ class LoaderRules:
         Raises:
             CollectionError: names the option.
         """
-        object.__setattr__(self, "workers", whole_number("workers", self.workers))
+        object.__setattr__(self, "workers", count_of("workers", self.workers))
         for good, message in (
-            (self.workers >= 0, f"workers must be at least 0, got {self.workers}"),
             (
                 self.map is None or callable(self.map),
                 f"map must be a function of a batch, got {self.map!r}",
@@ -165,7 +164,7 @@ class Loader:
         Raises:
             CollectionError: it is none.
         """
-        self._epoch, self._row, self._resumes = _counted("epoch", epoch), 0, False
+        self._epoch, self._row, self._resumes = count_of("epoch", epoch), 0, False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place after the last batch handed out, as plain JSON values.
@@ -180,17 +179,14 @@ class Loader:
         Raises:
             CollectionError: it is one of another order of rows, or of batches that are sharded.
         """
+        parts = parts_of(state, ("epoch", "row"), "a state of a loader")
         if "shard" in state:
             message = (
                 f"the state is not a loader's but of batches with shard={state['shard']}; "
                 "load it into to_torch or to_numpy_batches, made as they were made then"
             )
             raise CollectionError(message)
-        try:
-            epoch, row = (_counted(name, state[name]) for name in ("epoch", "row"))
-        except KeyError as error:
-            message = f"not a state of a loader: it has no {error}"
-            raise CollectionError(message) from error
+        epoch, row = map(count_of, ("epoch", "row"), parts)
         check_same(state, self._identity())
         self._epoch, self._row, self._resumes = epoch, row, True
 
@@ -373,14 +369,6 @@ def _position(rules: LoaderRules) -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
-
-
-def _counted(name: str, given: Any) -> int:
-    number = whole_number(name, given)
-    if number < 0:
-        message = f"{name} must be at least 0, got {number}"
-        raise CollectionError(message)
-    return number
 
 
 def _device(given: Any) -> torch.device:

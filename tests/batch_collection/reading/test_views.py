@@ -308,6 +308,37 @@ def test_what_cannot_be_meant_is_refused(view: Collection) -> None:
         view.to_arrow("id")
     with pytest.raises(CollectionError, match=r"columns must be a list of names, as \['value'\]"):
         view.scan([1])  # type: ignore[list-item]
+    with pytest.raises(CollectionError, match="salt must be text, got 1"):
+        view.split({"a": 0.5}, by="id", salt=1)  # type: ignore[arg-type]
+    with pytest.raises(CollectionError, match="gap must be a timedelta of at least 0, or text as"):
+        view.split_by_time(["a", "b"], at=["2026-11-22T10:01Z"], gap=60)  # type: ignore[arg-type]
+    with pytest.raises(CollectionError, match="poll must be a timedelta of at least 0, or text as"):
+        view.follow("group", poll=5)  # type: ignore[arg-type]
+    with pytest.raises(CollectionError, match="path must be a directory or a URI"):
+        batch_collection.open(None)  # type: ignore[arg-type]
+
+
+def test_durations_are_texts_and_files_are_paths(view: Collection, tmp_path: Path) -> None:
+    """As everywhere: no reader need look up which of them a method takes."""
+    at = ["2026-11-22T10:01Z"]
+    parts = view.split_by_time(["a", "b"], at, gap="1m")
+    waited: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waited.append(seconds)
+        return True
+
+    followed = view.follow(
+        cursor_file=tmp_path / "place.json",
+        start="latest",
+        poll="2s",
+        wait=wait,
+    )
+
+    assert parts == view.split_by_time(["a", "b"], at, gap=timedelta(minutes=1))
+    assert list(followed) == []
+    assert waited == [2.0]
+    assert (tmp_path / "place.json").is_file()
 
 
 # what is new

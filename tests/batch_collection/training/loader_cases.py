@@ -250,6 +250,8 @@ def test_a_state_of_another_order_is_refused(view: Collection, tmp_path: Path) -
         view.loader(10, **{**OPTIONS, "shuffle": 2}).load_state_dict(loader.state_dict())
     with pytest.raises(CollectionError, match="not a state of a loader: it has no 'epoch'"):
         loader.load_state_dict({})
+    with pytest.raises(CollectionError, match="not a state of a loader, which is a mapping: None"):
+        loader.load_state_dict(None)  # type: ignore[arg-type]
     with pytest.raises(CollectionError, match="row must be at least 0, got -1"):
         loader.load_state_dict({**loader.state_dict(), "row": -1})
     collector = TableCollector.at(tmp_path)

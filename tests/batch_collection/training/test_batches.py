@@ -431,6 +431,17 @@ def test_a_place_in_other_batches_is_refused(view: Collection) -> None:
         narrowed.load_state_dict(state)
     with pytest.raises(CollectionError, match="not a state of batches: it has no 'epoch'"):
         view.to_arrow_batches(9, ["id"]).load_state_dict({})
+    with pytest.raises(CollectionError, match="not a state of batches, which is a mapping: None"):
+        view.to_arrow_batches(9, ["id"]).load_state_dict(None)  # type: ignore[arg-type]
+    for changed, message in (
+        ({"row": 10.0}, r"row must be a whole number, got 10\.0"),
+        ({"epoch": -1}, "epoch must be at least 0, got -1"),
+        ({"until": "1"}, "until must be a whole number, got '1'"),
+    ):
+        with pytest.raises(CollectionError, match=message):
+            view.to_arrow_batches(10, ["id"]).load_state_dict({**state, **changed})
+    with pytest.raises(CollectionError, match="batches must be at least 0, got -1"):
+        view.to_arrow_batches(10, ["id"]).skip(-1)
 
 
 def test_a_place_in_an_older_snapshot_says_how_to_get_it(tmp_path: Path) -> None:

@@ -136,6 +136,8 @@ def test_a_model_that_is_taken_up_again_has_used_no_row_twice(collector: TableCo
     assert first + ids(again) == cut(0, 70, 16)
     with pytest.raises(CollectionError, match="not the place of a follower: it has no 'cycle'"):
         again.load_state_dict({})
+    with pytest.raises(CollectionError, match="row must be at least 0, got -1"):
+        again.load_state_dict({**state, "row": -1})
     with pytest.raises(CollectionError, match="no batch was handed out yet"):
         batches(collector).state_dict()
 
