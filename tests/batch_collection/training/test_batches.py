@@ -197,7 +197,7 @@ def test_groups_have_the_rows_of_their_batches(
 def test_the_first_batch_of_a_side_waits_for_few_keys(
     tmp_path: Path, files: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of the first file, however many there are; all are read once."""
+    """Those of the first files, however many there are; all are read once."""
     view = collection_of(tmp_path, [(0, 30)] * files, "parquet")
     side = view.split({"a": 0.5, "b": 0.5}, by="device")["a"]
     expected = side.to_arrow()["id"].to_pylist()
@@ -211,7 +211,8 @@ def test_the_first_batch_of_a_side_waits_for_few_keys(
     monkeypatch.setattr(RowSequence, "_judge", counted)
     loop = iter(side.to_arrow_batches(4, prefetch=0))
     first = next(loop).column("id").to_pylist()
-    assert (first, judged) == (expected[:4], [0])
+    assert first == expected[:4]
+    assert set(judged) <= {0, 1, 2}
     assert [*first, *flat(ids(loop))] == expected
     assert flat(ids(side.to_arrow_batches(4))) == expected
     assert sorted(judged) == list(range(files))
