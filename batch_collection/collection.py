@@ -470,17 +470,21 @@ class Collection:
     ) -> duckdb.DuckDBPyRelation:
         """Return rows as a DuckDB relation, which reads what its query needs.
 
-        Some rows of files, of a split or a filter, are read at once, with all columns.
+        Some rows of files, of a split or a filter, are read at once, with all columns, and so is
+        all from Cloud Storage: a scan there that a ``LIMIT`` ends early could hang in pyarrow.
 
         Raises:
             CollectionError: as ``scan``, or DuckDB is not installed.
         """
         module = extra("duckdb")
-        source = self.to_arrow() if self._is_part else self.scan()
+        is_scanned = not (self._is_part or self._storage.is_far)
+        source = self.scan() if is_scanned else self.to_arrow()
         return (connection or module).from_arrow(source)
 
     def scan(self, columns: Sequence[str] | None = None) -> ds.Dataset:
         """Return exactly the files of this view as a ``pyarrow.dataset`` of these columns.
+
+        From Cloud Storage read its scans to their ends: pyarrow can hang where one is dropped.
 
         Raises:
             CollectionError: as ``to_arrow``; or this view has only some rows of its files.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from batch_collection.log.entry import Entry
     from batch_collection.storage.contract import Storage
 
-__all__ = ["Batch", "batches_of", "in_parts", "open_published", "opened", "reading"]
+__all__ = ["Batch", "batches_of", "in_parts", "on_disk", "open_published", "opened", "reading"]
 
 
 _IN_ONE = 8 << 20
@@ -236,6 +236,15 @@ def opened(batch: Batch) -> Any:
         return file
     with file:  # by its handle: its name may change meanwhile
         return pa.OSFile(f"/dev/fd/{file.fileno()}")
+
+
+def on_disk(batch: Batch) -> bool:
+    """Tell whether the file lies on a disk of this machine now, visible and whole."""
+    path = batch.storage.local_path(batch.path)
+    try:
+        return path is not None and path.stat().st_size == batch._bytes  # noqa: SLF001 - beside it
+    except OSError:
+        return False
 
 
 def reading(batch: Batch, read: Callable[[BinaryIO], Any]) -> Any:

@@ -12,7 +12,7 @@ import pyarrow.fs as pafs
 from batch_collection.errors import CollectionError
 from batch_collection.formats.known import format_of
 from batch_collection.formats.parquet import Parquet
-from batch_collection.log.batch import opened
+from batch_collection.log.batch import on_disk, opened
 from batch_collection.schema.arrow import joined
 from batch_collection.schema.retyped import is_plain_cast
 
@@ -71,7 +71,12 @@ def rows_of(sequence: RowSequence, schema: pa.Schema) -> pa.Table:
     others = [each for each in condition.schema if each.name not in schema.names]
     files = _files(sequence, pa.schema([*schema, *others]))
     with condition.told():
-        found = files.to_table(columns=schema.names, filter=condition.expression)
+        try:
+            found = files.to_table(columns=schema.names, filter=condition.expression)
+        except FileNotFoundError:
+            for batch in sequence.batches:
+                batch.open().close()  # says which is gone, and why
+            raise
     return pa.Table.from_batches((each for each in found.to_batches() if each.num_rows), schema)
 
 
@@ -85,10 +90,30 @@ def _is_scanned(sequence: RowSequence, batch: int, schema: pa.Schema) -> bool:
 
 
 def _scanned(batches: Sequence[Batch], schema: pa.Schema) -> ds.Dataset:
+    """Return files as a data set.
+
+    Those on a disk are opened by Arrow itself, by their visible names, or now, if they are not
+    visible yet. Where its threads must call Python, they and whoever drops a scan that is not at
+    its end, or meets an error, can wait for each other for ever.
+
+    Raises:
+        CollectionError: one that should be on a disk is gone or damaged.
+    """
     files = pafs.PyFileSystem(_Files({batch.path: batch for batch in batches}))
     form = ds.ParquetFileFormat()
-    fragments = [form.make_fragment(batch.path, filesystem=files) for batch in batches]
-    return ds.FileSystemDataset(fragments, schema, form, files)
+    return ds.FileSystemDataset(
+        [_fragment(form, batch, files) for batch in batches], schema, form, files
+    )
+
+
+def _fragment(form: ds.FileFormat, batch: Batch, files: pafs.FileSystem) -> ds.Fragment:
+    folder = batch.storage.local_path("")
+    if folder is None:
+        return form.make_fragment(batch.path, filesystem=files)
+    if not on_disk(batch):
+        return form.make_fragment(opened(batch))
+    disk = pafs.SubTreeFileSystem(str(folder), pafs.LocalFileSystem())
+    return form.make_fragment(batch.path, filesystem=disk)
 
 
 class _Files(pafs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no types

@@ -79,6 +79,31 @@ print(rows, int(peak) * 1024 // 1_000_000)
 """
 
 
+SCANS = """
+import sys
+import batch_collection
+
+view = batch_collection.open(sys.argv[1])
+for _ in range(100):
+    reader = view.scan().scanner().to_reader()
+    reader.read_next_batch()
+    del reader
+print("all dropped")
+"""
+
+
+def test_scans_that_are_dropped_before_their_end_are_over(tmp_path: Path) -> None:
+    """Arrow's threads wait for nothing that Python holds, which would be for ever."""
+    collector = TableCollector.at(tmp_path, row_group=400)
+    for minute in range(6):
+        collector.collect(*((minute, numbered(0, 100)) for _ in range(10)), closed=minute)
+
+    command = [sys.executable, "-c", SCANS, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, timeout=60, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split("\n")[0] == "all dropped"
+
+
 def test_reading_needs_nothing_but_pyarrow(tmp_path: Path) -> None:
     """And numpy and google-crc32c: an import of anything else is refused."""
     TableCollector.at(tmp_path).collect((0, numbered(0, 12)), (1, numbered(12, 20)))

@@ -12,14 +12,14 @@ import pyarrow.dataset as ds
 import pytest
 
 import batch_collection
+from batch_collection.collection import Collection
 from batch_collection.errors import CollectionError, LogError
 from batch_collection.publishing.publish import publish
+from batch_collection.storage.local import LocalStorage
 from tests.tables import TableCollector, ids, numbered
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from batch_collection.collection import Collection
 
 
 @pytest.fixture
@@ -238,6 +238,16 @@ def test_duckdb_reads_a_view(view: Collection) -> None:
         side = view.split({"a": 1.0}, by="device")["a"].to_duckdb(connection)
         assert side.count("id").fetchall() == [(33,)]
     assert view.to_duckdb().count("id").fetchall() == [(33,)]
+
+
+def test_duckdb_gets_all_of_a_view_that_is_far(
+    view: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: a scan there that DuckDB drops could hang."""
+    pytest.importorskip("duckdb", reason="duckdb is not installed")
+    monkeypatch.setattr(LocalStorage, "is_far", True)
+    monkeypatch.setattr(Collection, "scan", None)
+    assert view.to_duckdb().limit(5).count("id").fetchall() == [(5,)]
 
 
 def test_polars_reads_a_view(view: Collection) -> None:
