@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,9 +28,9 @@ def chunks_of(column: pa.ChunkedArray) -> list[pa.Array]:
 
 
 def taken(rows: pa.Table, places: npt.NDArray[np.int64]) -> pa.Table:
-    """Return rows by their places."""
+    """Return rows by their places, all of which there must be: nobody looks, which saves half."""
     try:
-        return rows.take(pa.array(places))
+        return pc.take(rows, pa.array(places), boundscheck=False)
     except pa.ArrowInvalid:  # it joins the chunks first, which is too much for one
         count = -(-rows.nbytes // _AT_ONCE)
         parts = np.array_split(places, max(min(count, len(places)), 1))
