@@ -64,7 +64,7 @@ bench: $(TRAINING) ## measure: topics, subscriptions and pipelines collected, ba
 faults: prepare ## the long campaign of faults: up to two hours
 	@$(PYTEST) -m faults
 
-format: $(STAMP) ## format the code, and mend what the linter can mend
+format: $(STAMP) ## format the code, and let the linter repair what it can
 	$(VENV)/bin/ruff check --fix-only --quiet .
 	$(VENV)/bin/ruff format .
 

@@ -133,7 +133,8 @@ def _described(found: Expired, *, dry_run: bool) -> list[str]:
         f"({humanised_bytes(found.bytes)}), {counted(found.rows, 'row')}, "
         f"{counted(found.dead_letters, 'dead letter')}"
     )
+    entries = f"{counted(found.entries, 'entry')} {folded}folded into {found.stub}"
     return [
         f"{expired} windows before {before}: {gone}",
-        f"{found.entries:,} entries {folded}folded into {found.stub}, {found.entries_left:,} left",
+        f"{entries}, {found.entries_left:,} left",
     ]

@@ -197,9 +197,9 @@ def _facts(found: Status, now: datetime) -> Iterator[tuple[str, str]]:
 
 def _expired(expired: ExpiredStatus) -> str:
     return (
-        f"{expired.rows:,} in {expired.files:,} files, {humanised_bytes(expired.bytes)}, of "
-        f"windows before {described_instant(expired.before)}; {expired.entries:,} entries, "
-        f"{expired.dead_letters:,} dead letters"
+        f"{expired.rows:,} in {counted(expired.files, 'file')}, "
+        f"{humanised_bytes(expired.bytes)}, of windows before {described_instant(expired.before)}; "
+        f"{counted(expired.entries, 'entry')}, {counted(expired.dead_letters, 'dead letter')}"
     )
 
 

@@ -34,13 +34,13 @@ def _looked_at(counts: Counts) -> str:
     more = ""
     if counts.expired_entries or counts.expired_files:
         more = (
-            f"; expired: {counts.expired_entries:,} entries, "
+            f"; expired: {counted(counts.expired_entries, 'entry')}, "
             f"{counted(counts.expired_files, 'file')}, {counted(counts.expired_rows, 'row')}"
         )
     if counts.unpublished_files:
         more += f"; {counted(counts.unpublished_files, 'file')} committed, not visible yet"
     return (
-        f"{counts.entries:,} entries, {counted(counts.files, 'file')} "
+        f"{counted(counts.entries, 'entry')}, {counted(counts.files, 'file')} "
         f"({humanised_bytes(counts.bytes)}), "
         f"{counted(counts.rows, 'row')} and {counts.carried_rows:,} waiting of {came}; "
         f"{positions}{more}"
