@@ -34,13 +34,14 @@ def configure(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--bootstrap_servers",
         metavar="HOST:PORT,...",
-        help="Kafka brokers (required for Kafka)",
+        help="Kafka brokers (required, except for Pub/Sub)",
     )
     group.add_argument(
         "--topics",
         metavar="A,B",
         help="Kafka topics, each a collection of its own, or one pattern that begins with ^, as "
-        "'^orders\\..*': those that match, also ones that come later (required for Kafka)",
+        "'^orders\\..*': those that match, also ones that come later (required, except for "
+        "Pub/Sub)",
     )
     group.add_argument(
         "--group_id",
