@@ -233,9 +233,6 @@ class Arrays:
         if label is not None and label not in known_names:
             message = f"label must be one column that is read, not a struct; {label} is none"
             raise CollectionError(message)
-        if known_names == {label}:
-            message = f"label {label} is the only column that is read, so there is no feature"
-            raise CollectionError(message)
         lists = {column.name for column in self._columns if pa.types.is_list(column.type)}
         filled = known_names | {f"{name}[]" for name in lists}
         for rule, known in (

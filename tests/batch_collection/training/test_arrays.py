@@ -447,7 +447,6 @@ def test_a_label_is_handed_out_beside_its_features(tmp_path: Path) -> None:
         ({"label": "x", "exclude": ["x"]}, "label must be one column that is read, not a struct;"),
         ({"label": ["x"]}, "label must be the name of a column, got ['x']"),
         ({"label": "x", "mask": ["x"]}, "mask names the label x: features would tell of it"),
-        ({"label": "x", "columns": ["x"]}, "label x is the only column that is read, so there is"),
     ],
 )
 def test_a_label_that_makes_no_sense_is_refused(
