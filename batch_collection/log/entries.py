@@ -315,28 +315,30 @@ def append_entry(storage: Storage, entry: Entry) -> End:
     Raises:
         CollectionError: see ``entry_there``.
     """
-    is_new = put_entry(storage, entry)
+    created = put_entry(storage, entry)
     looked = Looked.at(storage)
-    return End(*entry_there(storage, entry, looked, is_new=is_new), looked)
+    return End(*entry_there(storage, entry, created, looked), looked)
 
 
-def put_entry(storage: Storage, entry: Entry) -> bool:
-    """Create an entry if its cycle has none, and say so; ``entry_there`` is to be called next."""
+def put_entry(storage: Storage, entry: Entry) -> Link | None:
+    """Create an entry and return it, None if its cycle has one; then call ``entry_there``."""
+    content = entry.to_json()
     try:
-        storage.create(entry_path(entry.cycle), entry.to_json())
+        storage.create(entry_path(entry.cycle), content)
     except AlreadyExistsError:
-        return False
-    return True
+        return None
+    # bytes of which the storage has said that they are there need not be read
+    return Link(Entry.from_json(content), digest(content))
 
 
-def entry_there(storage: Storage, entry: Entry, looked: Looked, *, is_new: bool) -> Link:
+def entry_there(storage: Storage, entry: Entry, created: Link | None, looked: Looked) -> Link:
     """Return the entry that a cycle has once one was put there.
 
     Args:
         storage: Where the log lies.
         entry: What was put there.
+        created: What ``put_entry`` has returned.
         looked: What was found expired after that.
-        is_new: What ``put_entry`` has said.
 
     Raises:
         ExpiredError: its cycle had one, which was expired since: its place was free again. Stubs
@@ -347,12 +349,11 @@ def entry_there(storage: Storage, entry: Entry, looked: Looked, *, is_new: bool)
     try:
         _check_kept(storage, entry.cycle, looked)
     except ExpiredError:
-        if is_new:  # what is there goes last: until then it tells what else must go
+        if created:  # what is there goes last: until then it tells what else must go
             storage.delete([entry_path(entry.cycle)])
         raise
-    if is_new:  # bytes of which the storage has said that they are there need not be read
-        content = entry.to_json()
-        return Link(Entry.from_json(content), digest(content))
+    if created:
+        return created
     found = read_link(storage, entry.cycle)
     if found.entry.previous != entry.previous:
         raise not_following(storage, entry.cycle)

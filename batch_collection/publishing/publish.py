@@ -53,11 +53,11 @@ def append_published(storage: Storage, entry: Entry) -> Link:
     Raises:
         CollectionError: see ``entry_there`` and ``publish``.
     """
-    is_new = put_entry(storage, entry)
+    created = put_entry(storage, entry)
     looking, listing = partial(Looked.at, storage), partial(_left_of, storage, entry)
     looked, left = both(storage, looking, listing)  # neither before the entry is there
-    found = entry_there(storage, entry, looked, is_new=is_new)
-    publish(storage, found.entry, looked=looked, left=left if is_new else None)
+    found = entry_there(storage, entry, created, looked)
+    publish(storage, found.entry, looked=looked, left=left if created else None)
     return found
 
 
