@@ -99,25 +99,23 @@ def _scanned(batches: Sequence[Batch], schema: pa.Schema) -> ds.Dataset:
     Raises:
         CollectionError: one that should be on a disk is gone or damaged.
     """
-    files = pafs.PyFileSystem(_Files({batch.path: batch for batch in batches}))
     form = ds.ParquetFileFormat()
-    return ds.FileSystemDataset(
-        [_fragment(form, batch, files) for batch in batches], schema, form, files
-    )
-
-
-def _fragment(form: ds.FileFormat, batch: Batch, files: pafs.FileSystem) -> ds.Fragment:
-    folder = batch.storage.local_path("")
+    folder = batches[0].storage.local_path("") if batches else None
     if folder is None:
-        return form.make_fragment(batch.path, filesystem=files)
-    if not on_disk(batch):
-        return form.make_fragment(opened(batch))
-    disk = pafs.SubTreeFileSystem(str(folder), pafs.LocalFileSystem())
-    return form.make_fragment(batch.path, filesystem=disk)
+        files = pafs.PyFileSystem(_Files({batch.path: batch for batch in batches}))
+    else:
+        files = pafs.SubTreeFileSystem(str(folder), pafs.LocalFileSystem())
+    fragments = [
+        form.make_fragment(batch.path, filesystem=files)
+        if folder is None or on_disk(batch)
+        else form.make_fragment(opened(batch))
+        for batch in batches
+    ]
+    return ds.FileSystemDataset(fragments, schema, form, files)
 
 
 class _Files(pafs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no types
-    """The files of a snapshot by their visible names, wherever publishing has got to with them."""
+    """Files that lie far away, by their visible names, wherever publishing has got to with them."""
 
     def __init__(self, batches: dict[str, Batch]) -> None:
         self._batches = batches
@@ -173,5 +171,4 @@ class _Files(pafs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no typ
 
 
 def _native(batch: Batch) -> pa.NativeFile:
-    file = opened(batch)
-    return file if isinstance(file, pa.NativeFile) else pa.PythonFile(file, mode="r")
+    return pa.PythonFile(opened(batch), mode="r")

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import batch_collection
-from batch_collection.errors import DamagedFileError, StorageError
+from batch_collection.errors import DamagedFileError, FileGoneError, StorageError
 from batch_collection.exporting.export import export
 from batch_collection.formats.known import FORMATS
 from batch_collection.formats.told import Told
 from batch_collection.log.batch import reading
+from batch_collection.reading import dataset
 from tests.tables import TableCollector, numbered
 
 if TYPE_CHECKING:
@@ -90,6 +91,20 @@ def test_a_file_of_another_size_is_refused(tmp_path: Path, way: str) -> None:
     message = f"cannot read {name}: it has {path.stat().st_size} bytes, the log says "
     with pytest.raises(DamagedFileError, match=re.escape(message)):
         WAYS[way](view, tmp_path)
+
+
+def test_a_file_that_goes_as_a_filter_begins_to_read_is_told_to_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow opens it by itself then, and would say no more than its name."""
+    view = TableCollector.at(tmp_path / "c").collect((0, numbered(0, 300)))
+    path, name = path_of(tmp_path / "c")
+    assert view.schema.names
+    path.unlink()
+    monkeypatch.setattr(dataset, "on_disk", lambda _: True)
+
+    with pytest.raises(FileGoneError, match=re.escape(f"{name} is gone, though the log names it")):
+        view.to_arrow(where=pc.field("id") > 1)
 
 
 @pytest.mark.parametrize("way", LINES)
