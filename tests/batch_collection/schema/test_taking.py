@@ -29,6 +29,11 @@ def lists(*lengths: int) -> pa.Table:
     return pa.table({"id": range(len(lengths)), "list": pa.chunked_array(chunks)})
 
 
+def test_as_many_rows_are_taken_where_there_is_no_column() -> None:
+    """Of which pyarrow takes none."""
+    assert taken(pa.table({"id": [1, 2, 3]}).select([]), np.array([2, 0])).num_rows == 2
+
+
 def test_rows_are_taken_of_more_than_one_array_holds() -> None:
     """They are looked for in each chunk alone."""
     rows = lists(MOST, 1, MOST, 2, MOST)
