@@ -11,9 +11,8 @@
 #include <string.h>
 
 enum {
-    BUCKET_BITS = 9, /* a bucket holds 2 ** 9 numbers on average, or half as many */
-    BIN_BITS = BUCKET_BITS + 1,
-    TILE = 1024, /* hashes that are made at once */
+    BIN_BITS = 10, /* of a bucket: twice as many bins as order.py lets it hold numbers */
+    TILE = 1024,   /* hashes that are made at once */
 };
 
 /* What is sorted: the upper bits of a hash, and below them the number that it is of. */

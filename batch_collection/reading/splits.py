@@ -143,9 +143,7 @@ def _hashes(column: pa.ChunkedArray, name: str, salt: str) -> _Hashes:
         return _Hashes(np.zeros(0, np.uint64), np.zeros(0, np.int32))
     key = hashlib.blake2b(salt.encode(), digest_size=32).digest() if salt else b""
     values = encoded.dictionary.to_pylist()
-    known = np.array(
-        [*(_hash(_text(value), key) for value in values), _hash(_NULL, key)], np.uint64
-    )
+    known = np.array([_hash(_text(value), key) for value in [*values, None]], np.uint64)
     codes = encoded.indices
     if codes.null_count:
         codes = codes.fill_null(len(values))
