@@ -84,7 +84,7 @@ class Window:
     def __repr__(self) -> str:
         """Say when it was, and what is there."""
         span = f"{format_instant(self.start)} to {format_instant(self.end)}"
-        held = f"{counted(self.rows, 'row')} in {counted(len(self.batches), 'batch', 'es')}"
+        held = f"{counted(self.rows, 'row')} in {counted(len(self.batches), 'batch')}"
         return f"Window({span}; {held}, {'closed' if self.is_closed else 'open'})"
 
     def __dir__(self) -> list[str]:
@@ -711,7 +711,7 @@ class Collection:
         rows = counted(pc.sum(listed.column("rows")).as_py() or 0, "row")
         facts = {
             "rows": f"some of {rows}" if self._is_part else rows,
-            "batches": counted(listed.num_rows, "batch", "es"),
+            "batches": counted(listed.num_rows, "batch"),
         }
         starts, ends = listed.column("window_start"), listed.column("window_end")
         if listed.num_rows:
@@ -888,25 +888,27 @@ def open_spec(
 
 
 def _span(given: timedelta | str) -> timedelta:
-    try:
-        span = parse_duration(given) if isinstance(given, str) else given
-        if isinstance(span, timedelta) and span > timedelta(0):
-            return span
-    except ValueError as error:
-        raise CollectionError(str(error)) from error
+    found = _parsed_duration(given)
+    if found is not None and found > timedelta(0):
+        return found
     message = f"a span must be a timedelta above 0, or text as 7d, got {given!r}"
     raise CollectionError(message)
 
 
 def _duration(option: str, given: timedelta | str) -> timedelta:
+    found = _parsed_duration(given)
+    if found is not None and found >= timedelta(0):
+        return found
+    message = f"{option} must be a timedelta of at least 0, or text as 1h, got {given!r}"
+    raise CollectionError(message)
+
+
+def _parsed_duration(given: Any) -> timedelta | None:
     try:
         found = parse_duration(given) if isinstance(given, str) else given
     except ValueError as error:
         raise CollectionError(str(error)) from error
-    if isinstance(found, timedelta) and found >= timedelta(0):
-        return found
-    message = f"{option} must be a timedelta of at least 0, or text as 1h, got {given!r}"
-    raise CollectionError(message)
+    return found if isinstance(found, timedelta) else None
 
 
 def _instant(given: datetime | str | None) -> datetime | None:
