@@ -26,6 +26,8 @@ from bench.readers.contract import COLUMNS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from batch_collection.collection import Collection
+
 __all__ = ["main"]
 
 SIZES = (10, 256, 4096)
@@ -45,27 +47,22 @@ class Epoch(NamedTuple):
 
 def ways(collection: Path) -> dict[str, Callable[[int], Iterable[Any]]]:
     """Return how batches of so many rows are read, by what they are."""
-    again = batch_collection.open(collection).split(_FRACTIONS, by="device")["train"]
 
-    def plain(size: int) -> Iterable[Any]:
-        return batch_collection.open(collection).to_numpy_batches(size, columns=COLUMNS)
+    def whole() -> Collection:
+        return batch_collection.open(collection)
 
-    def shuffled(size: int) -> Iterable[Any]:
-        view = batch_collection.open(collection)
-        return view.to_numpy_batches(size, columns=COLUMNS, shuffle=0)
+    def side() -> Collection:
+        return whole().split(_FRACTIONS, by="device")["train"]
 
-    def side(size: int) -> Iterable[Any]:
-        view = batch_collection.open(collection).split(_FRACTIONS, by="device")["train"]
-        return view.to_numpy_batches(size, columns=COLUMNS)
+    def read(view: Callable[[], Collection], shuffle: int | None, size: int) -> Iterable[Any]:
+        return view().to_numpy_batches(size, columns=COLUMNS, shuffle=shuffle)
 
-    def side_again(size: int) -> Iterable[Any]:
-        return again.to_numpy_batches(size, columns=COLUMNS)
-
+    same = side()
     return {
-        "all": plain,
-        "shuffled": shuffled,
-        "80 % side": side,
-        "80 % side again": side_again,
+        "all": partial(read, whole, None),
+        "shuffled": partial(read, whole, 0),
+        "80 % side": partial(read, side, None),
+        "80 % side again": partial(read, lambda: same, None),
     }
 
 

@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
     from transforms.sources.kafka.reader_name import ReaderName
 
-__all__ = ["build_in_place", "built", "can_compile", "needed"]
+__all__ = ["build_in_place", "built", "can_compile", "check_built", "needed"]
 
 ROOT = Path(__file__).parent.parent.parent
 _SOURCES = [
-    ROOT / "batch_collection" / "reading" / "random_order.c",
-    ROOT / "transforms" / "sources" / "kafka" / "gather.c",
-    ROOT / "transforms" / "decoding" / "plain_json.c",
+    source for top in ("batch_collection", "transforms") for source in (ROOT / top).rglob("*.c")
 ]
 _HEADERS = list((ROOT / "transforms").glob("*.h"))
 _COMPILER = "cc"
@@ -61,6 +59,15 @@ def _is_new(source: Path) -> bool:
 def can_compile() -> bool:
     """Tell whether there is a compiler, with which all must be there."""
     return shutil.which(_COMPILER) is not None
+
+
+def check_built(source: str, *, is_built: bool) -> None:
+    """Skip where what is compiled of a source can't be had, fail where it could."""
+    if is_built:
+        return
+    if not can_compile():
+        pytest.skip(f"{source} is not compiled: {_COMPILER} is not installed")
+    pytest.fail(f"{source} was not compiled")
 
 
 def needed(reader: ReaderName) -> ReaderName:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batch_collection.reading import order
 from batch_collection.reading.order import blocks, permutation, shard_range, worker_range
-from tests.services.extension import can_compile
+from tests.services.extension import check_built
 
 ROWS = st.lists(st.integers(0, 20), max_size=12)
 
@@ -26,11 +26,7 @@ def test_a_permutation_is_the_same_for_ever() -> None:
 @pytest.fixture(scope="module")
 def _is_built() -> None:
     """See that there is something to try."""
-    if order.is_built():
-        return
-    if can_compile():
-        pytest.fail("batch_collection/reading/random_order.c was not compiled")
-    pytest.skip("permutations are not sorted in C: cc is not installed")
+    check_built("batch_collection/reading/random_order.c", is_built=order.is_built())
 
 
 def plain_permutation(count: int, *key: int) -> Any:

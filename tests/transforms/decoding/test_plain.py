@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from batch_collection.schema.arrow import to_arrow
 from tests.decoding import chunk, decoded, rows
-from tests.services.extension import can_compile
+from tests.services.extension import check_built
 from transforms.decoding import json_rows
 from transforms.decoding.contract import Columns
 from transforms.decoding.plain import is_built, plain_reader, truncated_power
@@ -48,11 +48,7 @@ EVERY: dict[str, Any] = {
 @pytest.fixture(autouse=True, scope="module")
 def _is_built() -> None:
     """See that there is something to try."""
-    if is_built():
-        return
-    if can_compile():
-        pytest.fail("transforms/decoding/plain_json.c was not compiled")
-    pytest.skip("plain JSON is not read in C: cc is not installed")
+    check_built("transforms/decoding/plain_json.c", is_built=is_built())
 
 
 def read(messages: Sequence[bytes], types: Any = None) -> Plain:
